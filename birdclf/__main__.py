@@ -1,0 +1,5 @@
+"""``python -m birdclf``."""
+
+from birdclf.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Procedural bird sound: a waveform from a recording's name alone."""

@@ -1,0 +1,78 @@
+"""What the name of a procedural recording says: species, recordist, number, and from these its length."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from birdclf.audio.clip import AudioError
+from birdclf.randomness import key_of, uniform
+
+SAMPLE_RATE_HZ = 32_000
+MEDIAN_S, SPREAD, SHORTEST_S, LONGEST_S = 6.5, 0.55, 2.0, 20.0
+_PATTERN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)_(r\d{4})_(\d{5})")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingName:
+    """The three parts of a recording id such as ``house-sparrow_r0123_00045``.
+
+    Attributes:
+        species: English name in lower case, words joined by hyphens.
+        recordist: ``r`` and four digits.
+        number: Number of the recording within its species, from 0 to 99,999.
+    """
+
+    species: str
+    recordist: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.species}_{self.recordist}_{self.number:05d}"
+
+    @classmethod
+    def parse(cls, recording_id: str) -> "RecordingName":
+        """Return the parts of a recording id.
+
+        Raises:
+            AudioError: If the id is not of the form ``species-name_r0123_00045``.
+        """
+        match = _PATTERN.fullmatch(recording_id)
+        if match is None:
+            raise AudioError(f"{recording_id!r} is no procedural recording; the form is 'house-sparrow_r0123_00045'.")
+        return cls(match[1], match[2], int(match[3]))
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return float(durations_s(self.species, np.array([self.number]))[0])
+
+
+def slug_of(species: str) -> str:
+    """Return a species' English name in the form that recording ids use, ``"house-sparrow"``."""
+    return "-".join(re.findall(r"[a-z0-9]+", species.lower()))
+
+
+def family_of(slug: str) -> str:
+    """Return the last word of a species' name: sparrows, wrens and warblers have theirs in common."""
+    return slug.rsplit("-", 1)[-1]
+
+
+def durations_s(slug: str, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the lengths of a species' recordings without rendering them.
+
+    Log-normal with a median of 6.5 s, clipped to 2 to 20 s: most recordings are longer than a window of
+    5 s, a third are shorter.
+
+    Args:
+        slug: Species in the form of :func:`slug_of`.
+        numbers: ``(n,)`` numbers of the recordings.
+
+    Returns:
+        ``(n,)`` seconds, in whole milliseconds.
+    """
+    chance = uniform(key_of("aviary", "duration", slug), numbers)
+    seconds = MEDIAN_S * np.exp(SPREAD * ndtri(np.clip(chance, 1e-9, 1 - 1e-9)))
+    return np.asarray(np.round(np.clip(seconds, SHORTEST_S, LONGEST_S), 3), dtype=np.float64)

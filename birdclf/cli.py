@@ -1,0 +1,132 @@
+"""The commands. Only this module knows ``hydra.main``; torch is imported once a command runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+from birdclf import __version__
+from birdclf.errors import UserError
+
+COMPOSED = {
+    "train": "train a classifier; settings as KEY=VALUE, see birdclf train --help",
+    "prepare": "compute the features of a source into the store; settings as KEY=VALUE",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        argv: The words after ``birdclf``; None takes those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMPOSED:
+        _guarded(lambda: _composed(words[0], words[1:]))
+        return
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    if arguments.command is None:
+        parser.print_help()
+        sys.exit(2)
+    _guarded(lambda: arguments.run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "birdclf", description="Bird sound classification when the classes are extremely unbalanced."
+    )
+    parser.add_argument("--version", action="version", version=f"birdclf {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, summary in COMPOSED.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    synthesize = commands.add_parser(
+        "synthesize",
+        help="write the procedural aviary as sound files",
+        description="Write the procedural aviary as a folder a species, with a manifest.",
+    )
+    synthesize.add_argument("out", help="folder to write, which must be new or empty")
+    synthesize.add_argument("--scale", type=float, default=0.02, help="share of the published counts (0.02)")
+    synthesize.add_argument("--num-species", type=int, default=None, help="how many species (all 90)")
+    synthesize.add_argument("--sample-rate", type=int, default=32_000, metavar="HZ", help="rate of the files (32000)")
+    synthesize.add_argument("--format", choices=("flac", "wav", "ogg"), default="flac", help="kind of file (flac)")
+    synthesize.set_defaults(run=_synthesize)
+    return parser
+
+
+def _synthesize(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from birdclf.catalog.export import export_audio
+    from birdclf.catalog.synthetic import synthetic_catalog
+
+    catalog = synthetic_catalog(scale=arguments.scale, num_species=arguments.num_species)
+    manifest = export_audio(catalog, Path(arguments.out), sample_rate_hz=arguments.sample_rate, format=arguments.format)
+    print(f"{len(catalog)} recordings of {len(catalog.classes)} species; train on them with")
+    print(f"  birdclf train data=manifest data.path={manifest}")
+
+
+def _composed(command: str, words: list[str]) -> None:
+    """Let Hydra compose ``conf/<command>.yaml`` and run the command on it."""
+    import hydra
+
+    from birdclf.config import conf_dir
+
+    # Errors arrive here as exceptions instead of being printed by Hydra, which would show a stack trace.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.path.append(os.getcwd())  # a user's own package beside their data: loss._target_=their_package.TheirLoss
+    sys.argv = [f"birdclf {command}", *words]
+    task = {"train": _train, "prepare": _prepare}[command]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
+
+
+def _train(cfg: "DictConfig") -> float:
+    from birdclf.training.train import train
+
+    return train(cfg)
+
+
+def _prepare(cfg: "DictConfig") -> None:
+    from birdclf.features.prepare import prepare
+
+    prepare(cfg)
+
+
+def _guarded(run: Callable[[], Any]) -> None:
+    """Run a command; print a user's mistake as one message and leave with status 1."""
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        message = _explained(error)
+        if message is None:
+            raise
+        _fail(message)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"birdclf: {message}\n")
+    sys.exit(1)
+
+
+def _explained(error: BaseException) -> str | None:
+    """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
+    if "hydra" not in sys.modules:
+        return None
+    from birdclf.mistakes import explain_composition
+
+    return explain_composition(error)
+
+
+if __name__ == "__main__":
+    main()

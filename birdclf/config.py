@@ -1,0 +1,111 @@
+"""The typed top level of the configuration, and the words that YAML files may use in it."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+FALLS = ("nll",)  # metrics that are better when they are lower
+
+
+@dataclass
+class Store:
+    """Where features are kept, and how many processes build them."""
+
+    dir: str = "outputs/store"
+    workers: int | None = None
+
+
+@dataclass
+class Loader:
+    """How batches are made."""
+
+    batch_size: int = 32
+    num_workers: int = 0
+
+
+@dataclass
+class PrepareConfig:
+    """Top level of ``conf/prepare.yaml``."""
+
+    data: Any = MISSING
+    features: Any = MISSING
+    store: Store = field(default_factory=Store)
+    run_dir: str = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """Top level of ``conf/train.yaml``: groups are built by ``instantiate``, the rest is checked here."""
+
+    name: str = MISSING
+    seed: int = 1
+    monitor: str = MISSING
+    channels_last: bool = True
+    data: Any = MISSING
+    features: Any = MISSING
+    split: Any = MISSING
+    window: Any = MISSING
+    model: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    trainer: Any = MISSING
+    callbacks: Any = MISSING
+    logger: Any = MISSING
+    loader: Loader = field(default_factory=Loader)
+    store: Store = field(default_factory=Store)
+    reference: Any = None
+    run_dir: str = MISSING
+
+
+def direction(metric: str) -> str:
+    """Return ``min`` or ``max``, the better direction of a metric such as ``val/macro_f1``."""
+    return "min" if metric.split("/")[-1] in FALLS else "max"
+
+
+def folder_name(text: str) -> str:
+    """Return a text as part of a folder's name, without ``=``, separators or quotes, at most 120 characters."""
+    return re.sub(r"[^A-Za-z0-9.,+-]+", "-", text).strip("-.,")[:120]
+
+
+def conf_dir() -> Path:
+    """Return the folder of the YAML files: inside an installed wheel, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def register() -> None:
+    """Make the schema and the resolvers known to Hydra and OmegaConf; may be called more than once."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="prepare_schema", node=PrepareConfig)
+    OmegaConf.register_new_resolver("direction", direction, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Return a resolved config as plain dicts, lists and values."""
+    container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Return the hash of what decides a run's results: all but the place where it is kept."""
+    deciding = {key: value for key, value in config.items() if key not in ("run_dir", "store", "logger", "callbacks")}
+    callbacks = {
+        name: {k: v for k, v in (callback or {}).items() if k not in ("dirpath", "run_dir")}
+        for name, callback in (config.get("callbacks") or {}).items()
+    }
+    text = json.dumps([deciding, callbacks], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+register()

@@ -1,0 +1,1 @@
+"""Splits, windows, batches and the data module."""

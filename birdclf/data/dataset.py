@@ -1,0 +1,123 @@
+"""Batches cut out of the feature store, a whole batch in one slice."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from birdclf.data.windows import RandomWindows, window_starts
+from birdclf.features.store import FeatureStore
+from birdclf.randomness import key_of
+
+
+class Batch(NamedTuple):
+    """Windows of some recordings.
+
+    Attributes:
+        bands: ``(W, F, T)`` float16 stored features of the windows.
+        target: ``(B,)`` int64 class of each recording.
+        recording: ``(B,)`` int64 row of each recording in the catalog.
+        owner: ``(W,)`` int64 position in the batch of each window's recording, ascending; with one window a
+            recording it counts from 0 to B - 1.
+    """
+
+    bands: Tensor
+    target: Tensor
+    recording: Tensor
+    owner: Tensor
+
+
+class WindowDataset(Dataset[Batch]):
+    """Recordings of one split, fetched by index list.
+
+    In training an index is a *draw*: draw d is recording ``d % n`` in epoch ``d // n``, so that the window depends on
+    nothing but the draw. In evaluation an index is a recording's position.
+
+    Args:
+        store: Store of the features.
+        rows: ``(n,)`` rows of the store's index.
+        target: ``(n,)`` class of each recording.
+        policy: Window policy, ``random`` or a fixed one.
+        frames: Frames a window.
+        seed: Seed of random windows.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        rows: NDArray[np.int64],
+        target: NDArray[np.int64],
+        policy: str,
+        frames: int,
+        seed: int,
+    ) -> None:
+        self.store, self.rows, self.target, self.frames = store, rows, target, frames
+        self.random = RandomWindows(store, rows, frames, seed) if policy == "random" else None
+        if self.random is None:
+            self.start, owner = window_starts(policy, store, rows, frames)
+            self.windows = np.bincount(owner, minlength=len(rows))
+            self.first = np.cumsum(self.windows) - self.windows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return the batch of one recording."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """Return the batch of these draws (training) or positions (evaluation)."""
+        draws = np.asarray(indices, dtype=np.int64)
+        position = draws % len(self.rows)
+        if self.random is not None:
+            owner = np.arange(len(draws))
+            start = self.random.starts(draws)
+        else:
+            counts = self.windows[position]
+            owner = np.repeat(np.arange(len(draws)), counts)
+            nth = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+            start = self.start[self.first[position][owner] + nth]
+        return Batch(
+            bands=cut(self.store.frames, start, self.frames),
+            target=torch.from_numpy(self.target[position]),
+            recording=torch.from_numpy(self.rows[position]),
+            owner=torch.from_numpy(owner),
+        )
+
+
+def cut(frames: NDArray[np.float16], start: NDArray[np.int64], length: int) -> Tensor:
+    """Return windows ``(W, F, length)`` that start at ``start`` ``(W,)`` in packed frames ``(total, F)``."""
+    windows = frames[start[:, None] + np.arange(length)]  # (W, length, F)
+    return torch.from_numpy(windows).transpose(1, 2)
+
+
+class DrawSampler(Sampler[int]):
+    """Shuffles the recordings of an epoch and names them by draw.
+
+    Args:
+        n: Recordings.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.key, self.epoch = n, key_of(seed, "order"), 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next pass takes (the trainer calls this)."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.Generator(np.random.PCG64([self.key, self.epoch])).permutation(self.n)
+        return iter((order + self.epoch * self.n).tolist())
+
+
+def as_fetched(batch: Any) -> Any:
+    """Collate nothing: the dataset's index-list fetch already returns a batch."""
+    return batch

@@ -1,0 +1,172 @@
+"""The data module: catalog, features, split and windows become batches."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from birdclf.catalog.catalog import Catalog
+from birdclf.data.dataset import Batch, DrawSampler, WindowDataset, as_fetched, cut
+from birdclf.data.split import STAGES, Split
+from birdclf.data.windows import WindowPolicy, window_starts
+from birdclf.errors import UserError
+from birdclf.features.mfcc import MFCCStack
+from birdclf.features.store import FeatureStore, open_store
+
+log = logging.getLogger(__name__)
+
+
+class RecordingDataModule(pl.LightningDataModule):
+    """Batches of labelled windows, with the class list and the class counts of the train split.
+
+    Args:
+        catalog: Recordings and their species.
+        features: Feature module; :meth:`prepare` fits its normalisation on the train split.
+        split: Assigns recordings to train, val and test.
+        window: Which window of a recording is used.
+        batch_size: Recordings a batch, 1 or more.
+        num_workers: Processes that fetch batches; 0 fetches in this process.
+        store_dir: Folder of the feature stores.
+        store_workers: Processes that build the store; None for one a core.
+        seed: Seed of split, order and windows.
+
+    Raises:
+        UserError: If ``batch_size`` or ``num_workers`` is out of range.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        features: MFCCStack,
+        split: Split,
+        window: WindowPolicy,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        store_dir: str | Path = "outputs/store",
+        store_workers: int | None = None,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"loader.batch_size is {batch_size}; it must be 1 or more.")
+        if num_workers < 0:
+            raise UserError(f"loader.num_workers is {num_workers}; it must be 0 or more.")
+        self.source, self.features, self.split, self.window = catalog, features, split, window
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.store_dir, self.store_workers = Path(store_dir), store_workers
+        self.store: FeatureStore
+        self.table: pd.DataFrame
+        self.classes: tuple[str, ...]
+
+    def prepare(self) -> None:
+        """Build or open the store, split what can be used, and fit the normalisation on the train split.
+
+        Raises:
+            UserError: If fewer than two species, or no recording for validation or test, are left.
+        """
+        self.store = open_store(self.source, self.features, self.store_dir, self.store_workers)
+        problem = self.store.index.problem
+        usable = self.source.subset(pd.Series((problem == "").to_numpy()))
+        if len(self.rejected):
+            first = self.rejected.iloc[0]
+            log.warning(
+                "%d of %d recordings are set aside, first: %s %s. audit.csv in the run folder lists them.",
+                len(self.rejected), len(self.source), first.recording_id, first.problem,
+            )  # fmt: skip
+        stages = self.split.assign(usable, self.seed)
+        table = self.source.table.assign(row=np.arange(len(self.source)))
+        table["split"] = table.recording_id.map(stages.to_dict()).where((problem == "").to_numpy())
+        self.table = table[table.split.notna()].reset_index(drop=True)
+        self.classes = tuple(sorted(self.table.species.unique()))
+        if len(self.classes) < 2:
+            raise UserError(
+                f"{self.source.name} has {len(self.classes)} species to tell apart"
+                f"{': ' + self.classes[0] if self.classes else ''}; a classifier needs at least 2. Each species needs "
+                f"split.min_recordings recordings; a folder source needs one folder a species."
+            )
+        self.table["target"] = self.table.species.map({name: k for k, name in enumerate(self.classes)})
+        for stage in STAGES:
+            if not (self.table.split == stage).any():
+                raise UserError(
+                    f"{self.source.name}: the {stage} split holds no recording; {len(self.table)} recordings of "
+                    f"{len(self.classes)} species are too few for this split. Add recordings or change split.*."
+                )
+        self.features.fit(self._train_windows())
+
+    @property
+    def rejected(self) -> pd.DataFrame:
+        """Recordings that cannot be used: ``recording_id`` and ``problem``."""
+        return self.store.rejected
+
+    @property
+    def class_counts(self) -> Tensor:
+        """``(K,)`` int64 number of train recordings of each class."""
+        return torch.from_numpy(self.support("train"))
+
+    def support(self, stage: str) -> NDArray[np.int64]:
+        """Return the ``(K,)`` number of recordings of each class in a split."""
+        target = self.table.target[self.table.split == stage].to_numpy(dtype=np.int64)
+        return np.bincount(target, minlength=len(self.classes)).astype(np.int64)
+
+    def summary(self) -> str:
+        """Return a few lines on what there is to learn from."""
+        sizes = self.table.split.value_counts()
+        train = self.class_counts
+        lines = [
+            f"{self.source.name}: {len(self.table):,} recordings of {len(self.classes)} species; "
+            f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test; "
+            f"{int(train.min())} to {int(train.max())} train recordings a species"
+        ]
+        dropped = len(self.source.classes) - len(self.classes)
+        if dropped:
+            gone = [s for s in self.source.classes if s not in set(self.classes)]
+            lines.append(f"left out, too few recordings: {', '.join(gone)}")
+        unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
+        if unseen:
+            shown = ", ".join(unseen[:8]) + (f" and {len(unseen) - 8} more" if len(unseen) > 8 else "")
+            lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({shown})")
+        if len(self.rejected):
+            lines.append(f"set aside as unusable: {len(self.rejected)} recordings (audit.csv)")
+        return "\n".join(lines)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return shuffled batches of the train split, another window of a recording in each epoch."""
+        dataset = self._dataset("train", self.window.train)
+        return self._loader(dataset, DrawSampler(len(dataset), self.seed))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation split, in the order of the table."""
+        return self._loader(self._dataset("val", self.window.eval), None)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test split, in the order of the table."""
+        return self._loader(self._dataset("test", self.window.eval), None)
+
+    def _dataset(self, stage: str, policy: str) -> WindowDataset:
+        rows = self.table[self.table.split == stage]
+        row, target = rows.row.to_numpy(dtype=np.int64), rows.target.to_numpy(dtype=np.int64)
+        return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed)
+
+    def _loader(self, dataset: WindowDataset, sampler: DrawSampler | None) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=as_fetched,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _train_windows(self) -> Iterator[Tensor]:
+        rows = self.table.row[self.table.split == "train"].to_numpy(dtype=np.int64)
+        starts, _ = window_starts("all", self.store, rows, self.features.frames)
+        for i in range(0, len(starts), 256):
+            yield cut(self.store.frames, starts[i : i + 256], self.features.frames)

@@ -1,0 +1,166 @@
+"""Which recording is for training, which for validation, which for test."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import pandas as pd
+
+from birdclf.catalog.catalog import Catalog
+from birdclf.errors import UserError
+from birdclf.randomness import stream
+
+STAGES: Final = ("train", "val", "test")
+
+
+class Split(Protocol):
+    """Assigns recordings to train, val or test."""
+
+    def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
+        """Return the stage of each recording, indexed by ``recording_id``; recordings left out are absent."""
+        ...
+
+
+class StratifiedSplit:
+    """Shares each species out by recording: first the test split, then validation out of the rest.
+
+    Each stage takes the whole number of recordings that the study's two-stage split took (rounded up), spread over
+    the species by largest remainder with ties drawn by the seed. A species always keeps a recording in train.
+
+    Args:
+        train: Share of the recordings for training.
+        val: Share for validation.
+        test: Share for test.
+        min_recordings: Species with fewer recordings are left out; with 1, single recordings stay in train.
+
+    Raises:
+        UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
+    """
+
+    def __init__(self, train: float = 0.70, val: float = 0.15, test: float = 0.15, min_recordings: int = 2) -> None:
+        if min(train, val, test) <= 0 or abs(train + val + test - 1) > 1e-6:
+            raise UserError(
+                f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
+                f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
+            )
+        if min_recordings < 1:
+            raise UserError(f"split.min_recordings is {min_recordings}; it must be 1 or more (2 drops singletons).")
+        self.val, self.test, self.min_recordings = val, test, min_recordings
+
+    def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
+        """Return the stage of each kept recording, indexed by ``recording_id``, a function of ids and seed alone.
+
+        Raises:
+            UserError: If no species has enough recordings.
+        """
+        order = stream(seed, "split")
+        ids = {
+            str(species): order.permutation(np.sort(rows.to_numpy(dtype=object)))
+            for species, rows in catalog.table.groupby("species").recording_id
+            if len(rows) >= self.min_recordings
+        }
+        if not ids:
+            raise UserError(
+                f"{catalog.name}: no species has split.min_recordings={self.min_recordings} recordings. "
+                f"Lower split.min_recordings or add recordings."
+            )
+        counts = {species: len(names) for species, names in ids.items()}
+        test = _shares(counts, self.test, order)
+        rest = {species: counts[species] - test[species] for species in counts}
+        val = _shares(rest, self.val / (1 - self.test), order)
+        stages: dict[str, str] = {}
+        for species, names in ids.items():
+            borders = np.cumsum([test[species], val[species]])
+            for stage, part in zip(("test", "val", "train"), np.split(names, borders), strict=True):
+                stages.update(dict.fromkeys(part, stage))
+        return pd.Series(stages, name="split", dtype=str).sort_index()
+
+
+class FileSplit:
+    """Takes the split from a file, such as the ``split.csv`` of an earlier run.
+
+    Args:
+        path: CSV with ``recording_id`` and ``split`` (train, val or test).
+
+    Raises:
+        UserError: If the file cannot be read, lacks a column, or holds another word than train, val or test.
+    """
+
+    def __init__(self, path: str) -> None:
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise UserError(f"split.path={path} does not exist. Point it at the split.csv of a run folder.")
+        try:
+            table = pd.read_csv(file, dtype=str)
+        except ValueError as error:
+            raise UserError(f"split.path={path} cannot be read as a table: {error}") from error
+        missing = {"recording_id", "split"} - set(table.columns)
+        if missing:
+            raise UserError(f"split.path={path} lacks the column(s) {', '.join(sorted(missing))}.")
+        self.stages = _checked(table.recording_id, table.split, f"split.path={path}")
+        self.path = path
+
+    def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
+        """Return the stage of each recording that the file names.
+
+        Raises:
+            UserError: If the file names a recording that the catalog does not have.
+        """
+        absent = self.stages.index.difference(pd.Index(catalog.table.recording_id))
+        if len(absent):
+            raise UserError(
+                f"split.path={self.path} names {len(absent)} recordings that {catalog.name} does not have, first "
+                f"{absent[0]!r}. Use the source and the settings that the split was made with."
+            )
+        return self.stages
+
+
+class ColumnSplit:
+    """Takes the split from a column of the catalog, such as a manifest's ``split``.
+
+    Args:
+        column: Name of the column; its words are train, val and test, and rows without a word are left out.
+    """
+
+    def __init__(self, column: str = "split") -> None:
+        self.column = column
+
+    def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
+        """Return the stage of each recording whose row has one.
+
+        Raises:
+            UserError: If the column is missing or holds another word than train, val or test.
+        """
+        if self.column not in catalog.table.columns:
+            raise UserError(
+                f"{catalog.name} has no column {self.column!r} (split.column). Its columns: "
+                f"{', '.join(catalog.table.columns)}."
+            )
+        rows = catalog.table[catalog.table[self.column].notna()]
+        return _checked(rows.recording_id, rows[self.column], f"{catalog.name}, column {self.column!r}")
+
+
+def _checked(ids: "pd.Series[str]", stages: "pd.Series[str]", where: str) -> "pd.Series[str]":
+    wrong = stages[~stages.isin(STAGES)]
+    if len(wrong):
+        raise UserError(f"{where}: split is {wrong.iloc[0]!r} in one row; it must be train, val or test.")
+    if ids.duplicated().any():
+        raise UserError(f"{where}: recording_id {ids[ids.duplicated()].iloc[0]!r} occurs more than once.")
+    return pd.Series(stages.to_numpy(), index=pd.Index(ids.to_numpy(), name=None), name="split", dtype=str).sort_index()
+
+
+def _shares(counts: Mapping[str, int], share: float, order: np.random.Generator) -> dict[str, int]:
+    """Share ``ceil(share * sum)`` recordings over the species in proportion, each keeping at least one."""
+    species = [name for name, count in counts.items() if count > 1]
+    n = np.array([counts[name] for name in species], dtype=np.int64)
+    wanted = math.ceil(round(share * int(n.sum()), 9))
+    quota = share * n
+    taken = np.minimum(np.floor(quota).astype(np.int64), n - 1)
+    draw = order.random(len(n))
+    while (left := wanted - int(taken.sum())) > 0 and (room := taken < n - 1).any():
+        need = np.where(room, quota - taken, -np.inf)
+        best = np.lexsort((draw, -need))[: min(left, int(room.sum()))]
+        taken[best] += 1
+    return dict.fromkeys(counts, 0) | dict(zip(species, taken.tolist(), strict=True))

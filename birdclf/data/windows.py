@@ -1,0 +1,97 @@
+"""Where in a recording a window lies."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdclf.errors import UserError
+from birdclf.features.store import FeatureStore
+from birdclf.randomness import key_of, uniform
+
+TRAIN_POLICIES: Final = ("random", "first", "center", "loudest")
+EVAL_POLICIES: Final = ("first", "center", "loudest", "all")
+
+
+@dataclass(frozen=True)
+class WindowPolicy:
+    """Which window of a recording is used in training and in evaluation.
+
+    Attributes:
+        train: ``random`` (another one in each epoch), ``first``, ``center`` or ``loudest``.
+        eval: ``first``, ``center``, ``loudest``, or ``all``: windows side by side, their logits averaged.
+
+    Raises:
+        UserError: If a policy is unknown.
+    """
+
+    train: str = "random"
+    eval: str = "center"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (("train", self.train, TRAIN_POLICIES), ("eval", self.eval, EVAL_POLICIES)):
+            if value not in allowed:
+                raise UserError(f"window.{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+
+
+def window_starts(
+    policy: str, store: FeatureStore, rows: NDArray[np.int64], frames: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first frame of each window that a fixed policy takes, and the recording that it belongs to.
+
+    Args:
+        policy: ``first``, ``center``, ``loudest`` or ``all``.
+        store: Store of the recordings.
+        rows: ``(n,)`` rows of the store's index.
+        frames: Frames a window.
+
+    Returns:
+        ``(windows,)`` starts in the packed frames, and ``(windows,)`` positions in ``rows``, ascending.
+    """
+    offset, length = _spans(store, rows)
+    each = np.arange(len(rows))
+    if policy == "first":
+        return offset, each
+    if policy == "center":
+        return offset + (length - frames) // 2, each
+    if policy == "loudest":
+        loudest = [_loudest(store, o, n, frames) for o, n in zip(offset, length, strict=True)]
+        return offset + np.asarray(loudest, dtype=np.int64), each
+    counts = -(-length // frames)
+    owner = np.repeat(each, counts)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    last = (length - frames)[owner]  # the last window ends with the recording and overlaps the one before it
+    return offset[owner] + np.minimum(nth * frames, last), owner
+
+
+class RandomWindows:
+    """Draws a window's start, a pure function of seed, draw and recording.
+
+    Args:
+        store: Store of the recordings.
+        rows: ``(n,)`` rows of the store's index.
+        frames: Frames a window.
+        seed: Seed of the draws.
+    """
+
+    def __init__(self, store: FeatureStore, rows: NDArray[np.int64], frames: int, seed: int) -> None:
+        self.offset, length = _spans(store, rows)
+        self.room = length - frames + 1
+        self.key = key_of(seed, "windows")
+
+    def starts(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first frame in the packed frames for ``(n,)`` draws; draw d is of recording ``d % len(rows)``."""
+        position = draws % len(self.offset)
+        return self.offset[position] + (uniform(self.key, draws) * self.room[position]).astype(np.int64)
+
+
+def _spans(store: FeatureStore, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    spans = store.index.iloc[rows]
+    return spans.offset.to_numpy(dtype=np.int64), spans.frames.to_numpy(dtype=np.int64)
+
+
+def _loudest(store: FeatureStore, offset: int, length: int, frames: int) -> int:
+    energy = 10 ** (store.level_db[offset : offset + length].astype(np.float64) / 10)
+    sums = np.concatenate([[0.0], np.cumsum(energy)])
+    return int(np.argmax(sums[frames:] - sums[:-frames]))

@@ -1,0 +1,1 @@
+"""From waveforms to features, and the packed store that keeps them on disk."""

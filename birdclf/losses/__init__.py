@@ -1,0 +1,1 @@
+"""Losses: ``Loss(class_counts, **knobs)``, ``forward(logits, target)``."""

@@ -1,0 +1,56 @@
+"""Focal loss (Lin et al., 2017)."""
+
+import torch
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
+
+
+class FocalLoss(nn.Module):
+    """``-alpha_y (1 - p_y)^gamma log p_y`` (Lin et al., 2017, equation 5), the mean over the batch.
+
+    A soft target sums the terms of its classes by their probability. With gamma 0 and no alpha it is cross-entropy.
+
+    Attributes:
+        alpha: ``(K,)`` buffer.
+
+    Args:
+        class_counts: ``(K,)`` train recordings of each class.
+        gamma: Focus on hard examples, 0 or more.
+        alpha: None for 1, a number above 0 for all classes, or ``class_frequency`` for weights proportional to
+            ``1 / n_j`` with mean 1 over the train recordings.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+
+    alpha: Tensor
+
+    def __init__(self, class_counts: Tensor, gamma: float = 2.0, alpha: float | str | None = None) -> None:
+        super().__init__()
+        self.gamma = in_range("gamma", gamma, 0)
+        if alpha is None:
+            weight = torch.ones(len(class_counts))
+        elif alpha == "class_frequency":
+            weight = inverse_power(class_counts, power=1.0)
+        elif isinstance(alpha, int | float) and 0 < alpha < float("inf"):
+            weight = torch.full((len(class_counts),), float(alpha))
+        else:
+            raise UserError(f"loss.alpha is {alpha!r}; it must be null, a number above 0, or class_frequency.")
+        self.register_buffer("alpha", weight)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss, a scalar.
+
+        Args:
+            logits: ``(B, K)``.
+            target: ``(B,)`` classes or ``(B, K)`` probabilities.
+        """
+        log_p = log_probabilities(logits)
+        t = as_distribution(target, log_p)
+        loss = -log_p
+        if self.gamma > 0:
+            # At p = 1 the derivative of x^gamma is infinite for gamma below 1; the floor keeps it finite.
+            loss = loss * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** self.gamma
+        return (t * self.alpha * loss).sum(dim=1).mean()

@@ -1,0 +1,61 @@
+"""Targets and class weights that the losses share."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from birdclf.errors import UserError
+
+
+def as_distribution(target: Tensor, logits: Tensor) -> Tensor:
+    """Return a target as probabilities ``(B, K)`` of the logits' type.
+
+    Args:
+        target: ``(B,)`` integer classes, or ``(B, K)`` probabilities.
+        logits: ``(B, K)``.
+
+    Raises:
+        ValueError: If the target has neither shape.
+    """
+    if target.ndim == 1:
+        return functional.one_hot(target, logits.shape[1]).to(logits.dtype)
+    if target.shape != logits.shape:
+        raise ValueError(f"a target is (B,) classes or (B, K) probabilities; got {tuple(target.shape)}")
+    return target.to(logits.dtype)
+
+
+def inverse_power(class_counts: Tensor, power: float, max_ratio: float | None = None) -> Tensor:
+    """Return class weights proportional to ``n_j ** -power``, with mean 1 over the train recordings.
+
+    Args:
+        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
+        power: 0 gives equal weights, 0.5 the square root's, 1 inverse frequency.
+        max_ratio: Largest weight over smallest, at least 1; None for no limit.
+
+    Returns:
+        ``(K,)`` float32 weights w with ``sum_j n_j w_j = sum_j n_j``.
+    """
+    n = class_counts.double().clamp_min(1)
+    weight = n**-power
+    if max_ratio is not None:
+        weight = weight.clamp_max(weight.min() * max_ratio)
+    return (weight * n.sum() / (n * weight).sum()).float()
+
+
+def in_range(name: str, value: float, low: float, high: float = math.inf) -> float:
+    """Return ``value``.
+
+    Raises:
+        UserError: If it is not a finite number between ``low`` and ``high``.
+    """
+    if not (math.isfinite(value) and low <= value <= high):
+        allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
+        raise UserError(f"loss.{name} is {value}; it must be a number {allowed}.")
+    return value
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Return ``log softmax`` in float32 at least, whatever the logits' precision."""
+    return torch.log_softmax(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, dim=1)

@@ -1,0 +1,88 @@
+"""Words for what Hydra and OmegaConf refuse."""
+
+import difflib
+import re
+import sys
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+
+def explain_composition(error: BaseException) -> str | None:
+    """Return one message for an error of composing or instantiating, or None for any other error."""
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or "a setting"
+        return f"{key} has no value. Give it one on the command line: {key}=…"
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        lines += [line.strip() for line in str(error.__cause__).splitlines() if line.strip()]
+    unknown = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
+    if unknown:
+        hint = _hint(unknown[1])
+        return f"There is no setting {unknown[1]!r}. {hint}"
+    noise = ("full_key", "object_type", "reference_type", "Config search", "provider=")
+    shown = [line for line in lines if not line.startswith(noise)]
+    return " ".join(dict.fromkeys(shown))
+
+
+def _instantiation(error: InstantiationException) -> str:
+    lines = str(error).splitlines()
+    key = next((line.split(": ", 1)[1] for line in lines if line.startswith("full_key: ")), "")
+    cause = error.__cause__
+    if isinstance(cause, TypeError):
+        argument = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
+        if argument:
+            return f"{key}.{argument[1]}: its constructor takes no such argument ({cause})."
+    return f"{key or 'A setting'}: {lines[0]}"
+
+
+def _command() -> str:
+    return sys.argv[0].split()[-1]
+
+
+def _hint(key: str) -> str:
+    """Return a sentence that leads from a misspelt key to the right one."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from birdclf.config import conf_dir
+
+    good = []
+    for word in sys.argv[1:]:
+        if word.startswith("-") or "=" not in word:
+            continue
+        try:
+            parsed = OverridesParser.create().parse_override(word)
+        except HydraException:
+            continue
+        if parsed.key_or_group != key and not parsed.is_sweep_override():
+            good.append(word)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose(_command(), overrides=good)
+    except HydraException:
+        return f"See birdclf {_command()} --help."
+    keys = _keys(cfg)
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
+    if near:
+        return f"Did you mean {near[0]}?"
+    parent = key.rpartition(".")[0]
+    beside = [name for name in keys if name.rpartition(".")[0] == parent and not name.endswith("_")]
+    return f"{parent or 'The top level'} has {', '.join(beside)}." if beside else f"See birdclf {_command()} --help."
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for name in map(str, cfg):
+        keys.append(f"{prefix}{name}")
+        node = cfg._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not OmegaConf.is_missing(cfg, name):
+            keys += _keys(node, f"{prefix}{name}.")
+    return keys

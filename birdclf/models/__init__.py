@@ -1,0 +1,1 @@
+"""Networks: features ``(B, C, F, T)`` to logits ``(B, K)``."""

@@ -1,0 +1,62 @@
+"""Pieces that the networks share."""
+
+import torch
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution (with bias), batch norm, ReLU and, if asked for, 2x2 max pooling.
+
+    The pool comes before the ReLU. Both orders give the same values, since a maximum commutes with a monotone function,
+    and this one applies the ReLU to a quarter of them.
+
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of the output.
+        pool: Halve both axes.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, pool: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+        self.norm = nn.BatchNorm2d(channels_out)
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, channels_in, F, T)`` to ``(B, channels_out, F, T)``, or half of F and T with the pool."""
+        return torch.relu(self.pool(self.norm(self.conv(x))))
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return a channel count times ``width``, rounded, at least 1.
+
+    Raises:
+        UserError: If ``width`` is not above 0.
+    """
+    if not 0 < width < float("inf"):
+        raise UserError(f"model.width is {width}; it must be above 0 (1 is the published size, 0.5 half its channels).")
+    return max(1, round(channels * width))
+
+
+def dropout_layer(p: float) -> nn.Dropout:
+    """Return a dropout layer.
+
+    Raises:
+        UserError: If ``p`` is not in [0, 1).
+    """
+    if not 0 <= p < 1:
+        raise UserError(f"model.dropout is {p}; it must be at least 0 and below 1.")
+    return nn.Dropout(p)
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw convolutions by Kaiming (fan out; He et al., 2015, equation 14) and linear layers from N(0, 0.01)."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)

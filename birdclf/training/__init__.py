@@ -1,0 +1,1 @@
+"""The classifier, its schedules and callbacks, and ``train(cfg) -> float``."""

@@ -1,0 +1,52 @@
+"""Metrics of an epoch, kept on the device and reduced over processes."""
+
+from typing import Any
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from birdclf.evaluation.metrics import summarise
+from birdclf.losses.targets import log_probabilities
+
+
+class EpochMetrics(torchmetrics.Metric):
+    """Confusion matrix, plain negative log-likelihood and loss of an epoch, with a fixed class list.
+
+    Args:
+        num_classes: K.
+        prefix: Put before the names of the figures, such as ``val/``.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+    nll: Tensor
+    loss: Tensor
+    clips: Tensor
+
+    def __init__(self, num_classes: int, prefix: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes, self.prefix = num_classes, prefix
+        self.add_state("confusion", torch.zeros(num_classes * num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("nll", "loss"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("clips", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Add a batch: logits ``(B, K)``, target ``(B,)``, the batch's mean loss (a scalar)."""
+        cell = target * self.num_classes + logits.argmax(dim=1)
+        self.confusion += torch.bincount(cell, minlength=self.num_classes**2)
+        self.nll -= log_probabilities(logits).gather(1, target[:, None]).sum().double()
+        self.loss += loss.double() * len(target)
+        self.clips += len(target)
+
+    def compute(self) -> dict[str, float]:
+        """Return the epoch's figures by their prefixed names."""
+        confusion = self.confusion.reshape(self.num_classes, self.num_classes).cpu().numpy()
+        clips = int(self.clips)
+        figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips, **summarise(confusion)}
+        return {self.prefix + name: value for name, value in figures.items()}
+
+    def with_prefix(self, prefix: str) -> "EpochMetrics":
+        """Return an empty copy whose figures carry another prefix."""
+        return EpochMetrics(self.num_classes, prefix)

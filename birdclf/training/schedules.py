@@ -1,0 +1,83 @@
+"""Learning-rate schedules, stepped once an epoch; every parameter group keeps its own base rate."""
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from birdclf.errors import UserError
+
+
+def warmup_step(optimizer: Optimizer, warmup_epochs: int = 5, step_epochs: int = 10, factor: float = 0.5) -> LambdaLR:
+    """Rise linearly to the base rate over the warmup, then multiply by ``factor`` every ``step_epochs``.
+
+    The study's schedule: with the defaults the first epoch runs at a fifth of the base rate, and the rate halves after
+    epochs 15, 25 and 35.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    _check_warmup(warmup_epochs)
+    if step_epochs < 1 or not 0 < factor <= 1:
+        raise UserError(
+            f"scheduler.step_epochs={step_epochs} and scheduler.factor={factor}: step_epochs must be 1 or more and "
+            f"factor above 0 and at most 1."
+        )
+
+    def share(epoch: int) -> float:
+        if epoch < warmup_epochs:
+            return (epoch + 1) / warmup_epochs
+        return factor ** ((epoch - warmup_epochs) // step_epochs)
+
+    return LambdaLR(optimizer, share)
+
+
+def warmup_cosine(optimizer: Optimizer, max_epochs: int, warmup_epochs: int = 5, floor: float = 0.01) -> LambdaLR:
+    """Rise linearly to the base rate, then fall along a half cosine (Loshchilov and Hutter, 2017, equation 5).
+
+    Args:
+        optimizer: What to schedule.
+        max_epochs: Epoch by which the rate has fallen to ``floor`` times the base rate.
+        warmup_epochs: Epochs of the rise.
+        floor: Share of the base rate that is left at the end, in [0, 1].
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    _check_warmup(warmup_epochs)
+    if not 0 <= floor <= 1:
+        raise UserError(f"scheduler.floor is {floor}; it must lie between 0 and 1.")
+
+    def share(epoch: int) -> float:
+        if epoch < warmup_epochs:
+            return (epoch + 1) / warmup_epochs
+        progress = min(1.0, (epoch - warmup_epochs) / max(1, max_epochs - 1 - warmup_epochs))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, share)
+
+
+def plateau(
+    optimizer: Optimizer, mode: str, patience: int = 3, factor: float = 0.5, min_lr: float = 1e-6
+) -> ReduceLROnPlateau:
+    """Multiply the rate by ``factor`` when the monitored metric has not improved for ``patience`` epochs.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    if patience < 0 or not 0 < factor < 1:
+        raise UserError(
+            f"scheduler.patience={patience} and scheduler.factor={factor}: patience must be 0 or more and factor above "
+            f"0 and below 1."
+        )
+    return ReduceLROnPlateau(optimizer, mode=mode, patience=patience, factor=factor, min_lr=min_lr)  # type: ignore[arg-type]
+
+
+def constant(optimizer: Optimizer) -> LambdaLR:
+    """Keep the base rate."""
+    return LambdaLR(optimizer, lambda epoch: 1.0)
+
+
+def _check_warmup(epochs: int) -> None:
+    if epochs < 0:
+        raise UserError(f"scheduler.warmup_epochs is {epochs}; it must be 0 or more.")

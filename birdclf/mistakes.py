@@ -39,6 +39,12 @@ def _instantiation(error: InstantiationException) -> str:
         argument = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
         if argument:
             return f"{key}.{argument[1]}: its constructor takes no such argument ({cause})."
+    missing = re.match(r"Error locating target '([^']+)'", lines[0])
+    if missing:
+        return (
+            f"{key}._target_={missing[1]} cannot be imported. Check the name; packages are looked for in the environment "
+            f"and in the current folder."
+        )
     return f"{key or 'A setting'}: {lines[0]}"
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from birdclf.audio.clip import Clip, Reader
 from birdclf.errors import UserError
 
-COLUMNS: dict[str, object] = {
+COLUMNS: dict[str, str | float | None] = {
     "recording_id": None,
     "species": None,
     "path": "",

@@ -71,7 +71,7 @@ def direction(metric: str) -> str:
 
 def folder_name(text: str) -> str:
     """Return a text as part of a folder's name, without ``=``, separators or quotes, at most 120 characters."""
-    return re.sub(r"[^A-Za-z0-9.,+-]+", "-", text).strip("-.,")[:120]
+    return re.sub(r"[^A-Za-z0-9_.,+-]+", "-", text).strip("-.,")[:120]
 
 
 def conf_dir() -> Path:

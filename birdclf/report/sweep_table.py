@@ -67,42 +67,58 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
     return table.reset_index(drop=True)
 
 
-def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]]]:
-    head = [c for c in table.columns if c not in ("low", "high")]
+def _varied(overrides: list[str]) -> tuple[list[str], str]:
+    """Return what differs from job to job, and what all jobs share."""
+    jobs = [text.split() for text in overrides]
+    shared = [word for word in jobs[0] if all(word in job for job in jobs)] if len(jobs) > 1 else []
+    varied = [[word for word in job if word not in shared] for job in jobs]
+    if all(len(job) == 1 for job in varied) and len({job[0].split("=")[0] for job in varied}) == 1:
+        varied = [[job[0].split("=", 1)[1]] for job in varied]  # one key: its values say enough
+    return [" ".join(job) for job in varied], " ".join(shared)
+
+
+def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
+    """Return head, rows and shared overrides of the table that a person reads."""
+    varied, shared = _varied([str(text) for text in table.overrides])
+    monitor = next((name for name in table.columns if name.startswith("val/")), None)
+    head = ["job", *([monitor] if monitor else []), "test accuracy", "macro F1", "epochs", "min"]
     rows = []
-    for _, row in table.iterrows():
-        cells = []
-        for name in head:
-            value = row[name]
-            if isinstance(value, str):
-                text = value
-            elif value != value:
-                text = ""
-            elif name in ("parameters", "best epoch", "epochs"):
-                text = f"{int(value):,}"
-            else:
-                text = f"{value:.1f}" if name == "minutes" else f"{value:.3f}"
-            if name == "test accuracy" and text:
-                text += f" [{row['low']:.3f}, {row['high']:.3f}]"
-            cells.append(text)
-        rows.append(cells)
-    return head, rows
+    for config, (_, row) in zip(varied, table.iterrows(), strict=True):
+        if row["status"] != "finished":
+            rows.append([f"{row['job']} {config}", row["status"], *[""] * (len(head) - 2)])
+            continue
+        rows.append(
+            [
+                f"{row['job']} {config}",
+                f"{row[monitor]:.3f}",
+                f"{row['test accuracy']:.3f} [{row['low']:.2f}, {row['high']:.2f}]",
+                f"{row['test macro F1']:.3f}",
+                f"{int(row['best epoch'])}/{int(row['epochs'])}",
+                f"{row['minutes']:.1f}",
+            ]
+        )
+    return head, rows, shared
 
 
 def _markdown(table: "pd.DataFrame") -> str:
-    head, rows = _cells(table)
+    head, rows, shared = _cells(table)
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return text + (f"\nAll jobs: {shared}\n" if shared else "")
 
 
 def _print(table: "pd.DataFrame", folder: Path) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    head, rows = _cells(table)
-    sheet = Table(title=f"{len(rows)} jobs, best first")
+    head, rows, shared = _cells(table)
+    sheet = Table(title=f"{len(rows)} jobs, best first", caption=shared or None, box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in head:
-        sheet.add_column(name, overflow="fold", justify="left" if name in ("job", "overrides", "status") else "right")
+        if name == "job":
+            sheet.add_column(name, overflow="fold", min_width=20)
+        else:
+            sheet.add_column(name, justify="right", no_wrap=True)
     for cells in rows:
         sheet.add_row(*cells)
     console = Console()

@@ -37,13 +37,13 @@ def train(cfg: DictConfig) -> float:
     """
     began = time.time()
     config = plain(cfg)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
     _check_settings(cfg)
     folder = Path(cfg.run_dir)
     if (folder / "split.csv").exists():
         raise UserError(f"{folder} holds a run already; nothing is overwritten. Choose another hydra.run.dir.")
     folder.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     data = build_data(cfg)

@@ -1,0 +1,47 @@
+# Everything runs inside .venv, which the first command makes. Only Python 3.11 or newer and make are needed.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train phases test test-all lint bench tensorboard clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv and install the package with the exact versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "birdclf needs Python 3.11 or newer, this is " + sys.version.split()[0] + ". Choose another by make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: $(STAMP)  ## train phase 2B on the embedded default at a small scale (about 3 minutes on 2 cores)
+	$(BIN)/birdclf train experiment=phase2b data.num_species=30 data.scale=0.05 trainer.max_epochs=20 $(ARGS)
+
+phases: $(STAMP)  ## train the five published phases on the embedded default, side by side (ARGS="data.scale=0.2")
+	$(BIN)/birdclf train -m sweep=phases $(ARGS)
+
+test: $(STAMP) lint  ## check style and types, and run the fast tests
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: test  ## the same, then the tests that take longer
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## print speed ratios, measured against a plain PyTorch loop in one run
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+tensorboard: $(STAMP)  ## show the curves of all runs below outputs/
+	$(BIN)/tensorboard --logdir outputs $(ARGS)
+
+clean:  ## delete caches and build products; results in outputs/ and the environment stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find birdclf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

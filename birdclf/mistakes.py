@@ -42,8 +42,8 @@ def _instantiation(error: InstantiationException) -> str:
     missing = re.match(r"Error locating target '([^']+)'", lines[0])
     if missing:
         return (
-            f"{key}._target_={missing[1]} cannot be imported. Check the name; packages are looked for in the environment "
-            f"and in the current folder."
+            f"{key}._target_={missing[1]} cannot be imported. Check the name; packages are looked for in the "
+            f"environment and in the current folder."
         )
     return f"{key or 'A setting'}: {lines[0]}"
 

@@ -80,8 +80,8 @@ def _varied(overrides: list[str]) -> tuple[list[str], str]:
 def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
     """Return head, rows and shared overrides of the table that a person reads."""
     varied, shared = _varied([str(text) for text in table.overrides])
-    monitor = next((name for name in table.columns if name.startswith("val/")), None)
-    head = ["job", *([monitor] if monitor else []), "test accuracy", "macro F1", "epochs", "min"]
+    monitor = next((str(name) for name in table.columns if str(name).startswith("val/")), "")
+    head = ["job", monitor or "status", "test accuracy", "macro F1", "epochs"]
     rows = []
     for config, (_, row) in zip(varied, table.iterrows(), strict=True):
         if row["status"] != "finished":
@@ -94,7 +94,6 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
                 f"{row['test accuracy']:.3f} [{row['low']:.2f}, {row['high']:.2f}]",
                 f"{row['test macro F1']:.3f}",
                 f"{int(row['best epoch'])}/{int(row['epochs'])}",
-                f"{row['minutes']:.1f}",
             ]
         )
     return head, rows, shared

@@ -79,9 +79,24 @@ def _composed(command: str, words: list[str]) -> None:
     # Errors arrive here as exceptions instead of being printed by Hydra, which would show a stack trace.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.path.append(os.getcwd())  # a user's own package beside their data: loss._target_=their_package.TheirLoss
-    sys.argv = [f"birdclf {command}", *words]
+    sys.argv = [f"birdclf {command}", *words, *_short_job_names(words)]
     task = {"train": _train, "prepare": _prepare}[command]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
+
+
+def _short_job_names(words: list[str]) -> list[str]:
+    """Return the override that keeps out of a job's folder name what all jobs of a sweep share."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    settings = [word for word in words if "=" in word and not word.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(settings)
+    except HydraException:
+        return []  # Hydra will say what is wrong with them
+    shared = {str(o.key_or_group) for o in parsed if not o.is_sweep_override()} | {"sweep"}
+    names = sorted(name for name in shared if not name.startswith("hydra"))
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(names)}]"]
 
 
 def _train(cfg: "DictConfig") -> float:
@@ -102,6 +117,9 @@ def _guarded(run: Callable[[], Any]) -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         message = _explained(error)
         if message is None:

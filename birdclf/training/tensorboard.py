@@ -39,11 +39,18 @@ class RunLogger(TensorBoardLogger):
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """Return nested settings as one level with dotted names, lists and nulls as text."""
+    """Return nested settings as one level with dotted names, lists and nulls as text.
+
+    A group's ``_target_`` becomes its own name, such as ``loss: FocalLoss``.
+    """
     out: dict[str, str | int | float | bool] = {}
     for key, value in config.items():
         if isinstance(value, dict):
             out |= flat(value, f"{prefix}{key}.")
+        elif key == "_target_":
+            out[prefix.rstrip(".")] = str(value).rsplit(".", 1)[-1]
+        elif key == "_partial_":
+            continue
         else:
             out[prefix + key] = value if isinstance(value, str | int | float | bool) else str(value)
     return out

@@ -21,6 +21,7 @@ from birdclf.training.summary import print_results
 log = logging.getLogger(__name__)
 
 MONITORED = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
+NOT_HYPERPARAMETERS = ("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last")
 
 
 def train(cfg: DictConfig) -> float:
@@ -59,7 +60,7 @@ def train(cfg: DictConfig) -> float:
         )
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
         write_split(folder, data)
-        logger.begin({key: value for key, value in config.items() if key not in ("run_dir", "callbacks", "logger")})
+        logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)

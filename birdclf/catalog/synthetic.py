@@ -48,7 +48,7 @@ def synthetic_catalog(
     scale: float = 1.0,
     min_per_species: int = 4,
     num_species: int | None = None,
-    snr_db: Sequence[float] = (-6.0, 18.0),
+    snr_db: Sequence[float] = (0.0, 24.0),
 ) -> Catalog:
     """Return the catalog of the procedural aviary.
 

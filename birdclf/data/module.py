@@ -130,8 +130,7 @@ class RecordingDataModule(pl.LightningDataModule):
             lines.append(f"left out, too few recordings: {', '.join(gone)}")
         unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
         if unseen:
-            shown = ", ".join(unseen[:8]) + (f" and {len(unseen) - 8} more" if len(unseen) > 8 else "")
-            lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({shown})")
+            lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
         if len(self.rejected):
             lines.append(f"set aside as unusable: {len(self.rejected)} recordings (audit.csv)")
         return "\n".join(lines)

@@ -36,7 +36,7 @@ class AviaryReader:
         UserError: If ``snr_db`` is not two finite numbers in this range, the lower one first.
     """
 
-    snr_db: Sequence[float] = (-6.0, 18.0)
+    snr_db: Sequence[float] = (0.0, 24.0)
 
     def __post_init__(self) -> None:
         given = tuple(self.snr_db) if isinstance(self.snr_db, Sequence) else (self.snr_db,)
@@ -44,7 +44,7 @@ class AviaryReader:
         if len(given) != 2 or not all(_is_number(v) for v in given) or not low <= given[0] <= given[1] <= high:
             raise UserError(
                 f"snr_db is {list(given)}; give two numbers in dB between {low:g} and {high:g}, "
-                "the lower one first, for example [-6, 18]."
+                "the lower one first, for example [0, 24]."
             )
         object.__setattr__(self, "snr_db", (float(given[0]), float(given[1])))
 

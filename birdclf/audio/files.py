@@ -78,6 +78,8 @@ class FileReader:
             raise AudioError("is digital silence from beginning to end")
         if native_hz != sample_rate_hz:
             mono = soxr.resample(mono, native_hz, sample_rate_hz)
+        if not len(mono):
+            raise AudioError(f"is too short to resample to {sample_rate_hz} Hz")
         return np.ascontiguousarray(mono, dtype=np.float32)
 
     def fingerprint(self) -> str:
@@ -87,4 +89,4 @@ class FileReader:
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    return text.split(": ", 1)[-1].rstrip(". ") if text else type(error).__name__
+    return text.rsplit(": ", 1)[-1].rstrip(". ") if text else type(error).__name__

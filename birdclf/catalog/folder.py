@@ -12,7 +12,10 @@ from birdclf.errors import UserError
 
 def stamp_of(path: Path) -> str:
     """Return a text that changes when the file is written anew: its size and time of change."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:  # a dangling link: the reader will say so
+        return "absent"
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 

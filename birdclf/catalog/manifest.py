@@ -32,7 +32,9 @@ def manifest_catalog(path: str, min_duration_s: float = 0.3) -> Catalog:
             f"data.path={path} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, table.columns))}. "
             f"A manifest needs 'path' and 'species'."
         )
-    for column in ("path", "species"):
+    for column in ("path", "species", "recording_id"):
+        if column not in table.columns:
+            continue
         if table[column].isna().any():
             row = int(table[column].isna().to_numpy().argmax())
             raise UserError(f"{path}: row {row + 1} has no {column}. Fill it in or drop the row.")
@@ -81,7 +83,10 @@ def _read(file: Path) -> pd.DataFrame:
     if kind not in (".csv", ".parquet"):
         raise UserError(f"data.path={file} ends in {file.suffix!r}; a manifest is a .csv or a .parquet file.")
     try:
-        return pd.read_csv(file) if kind == ".csv" else pd.read_parquet(file)
+        # Names stay text: 007 is no number and NA is a name. Only an empty cell is empty.
+        names = dict.fromkeys(("recording_id", "path", "species", "group", "split"), str)
+        csv = {"dtype": names, "keep_default_na": False, "na_values": [""]}
+        return pd.read_csv(file, **csv) if kind == ".csv" else pd.read_parquet(file)  # type: ignore[call-overload]
     except (ValueError, OSError) as error:
         raise UserError(f"data.path={file} cannot be read as a table: {error}") from error
 

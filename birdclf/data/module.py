@@ -81,6 +81,12 @@ class RecordingDataModule(pl.LightningDataModule):
                 len(self.rejected), len(self.source), first.recording_id, first.problem,
             )  # fmt: skip
         stages = self.split.assign(usable, self.seed)
+        absent = stages.index.difference(pd.Index(self.source.table.recording_id))
+        if len(absent):
+            raise UserError(
+                f"The split names {len(absent)} recordings that {self.source.name} does not have, first {absent[0]!r}. "
+                f"Use the source and the settings that the split was made with."
+            )
         table = self.source.table.assign(row=np.arange(len(self.source)))
         table["split"] = table.recording_id.map(stages.to_dict()).where((problem == "").to_numpy())
         self.table = table[table.split.notna()].reset_index(drop=True)
@@ -127,7 +133,7 @@ class RecordingDataModule(pl.LightningDataModule):
         dropped = len(self.source.classes) - len(self.classes)
         if dropped:
             gone = [s for s in self.source.classes if s not in set(self.classes)]
-            lines.append(f"left out, too few recordings: {', '.join(gone)}")
+            lines.append(f"left out, too few usable recordings: {', '.join(gone)}")
         unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
         if unseen:
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")

@@ -72,7 +72,7 @@ class MFCCStack(nn.Module):
         samples = window_s * sample_rate_hz
         _require(sample_rate_hz > 0 and hop > 0, "sample_rate_hz and hop", (sample_rate_hz, hop), "above 0")
         _require(
-            samples > 0 and abs(samples / hop - round(samples / hop)) < 1e-6,
+            0 < samples < float("inf") and abs(samples / hop - round(samples / hop)) < 1e-6,
             "window_s",
             window_s,
             f"a multiple of hop / sample_rate_hz = {hop / sample_rate_hz:g} s",
@@ -120,7 +120,7 @@ class MFCCStack(nn.Module):
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes what :meth:`analyse` returns."""
         stored = {k: v for k, v in self.settings.items() if k != "delta_width"}
-        return f"mfcc-1 {sorted(stored.items())!r}"
+        return f"mfcc-2 {sorted(stored.items())!r}"
 
     @torch.no_grad()
     def analyse(self, waveform: Tensor) -> Analysis:
@@ -135,9 +135,10 @@ class MFCCStack(nn.Module):
         """
         waveform = self._pad(waveform)
         frames = waveform.shape[-1] // self.hop
-        power = self.mel(waveform)[:, :frames]
+        power = self.mel(waveform)
         decibels = 10 * power.clamp_min(1e-10).log10()
-        decibels = decibels.clamp_min(decibels.max() - self.top_db)
+        decibels = decibels.clamp_min(decibels.max() - self.top_db)[:, :frames]
+        power = power[:, :frames]
         level = 10 * (self.heard @ power).clamp_min(1e-10).log10()
         return Analysis(self.dct @ decibels, level)
 

@@ -29,15 +29,15 @@ class EpochMetrics(torchmetrics.Metric):
         self.num_classes, self.prefix = num_classes, prefix
         self.add_state("confusion", torch.zeros(num_classes * num_classes, dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("nll", "loss"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("clips", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
         """Add a batch: logits ``(B, K)``, target ``(B,)``, the batch's mean loss (a scalar)."""
         cell = target * self.num_classes + logits.argmax(dim=1)
         self.confusion += torch.bincount(cell, minlength=self.num_classes**2)
-        self.nll -= log_probabilities(logits).gather(1, target[:, None]).sum().double()
-        self.loss += loss.double() * len(target)
+        self.nll -= log_probabilities(logits).gather(1, target[:, None]).sum()
+        self.loss += loss.float() * len(target)
         self.clips += len(target)
 
     def compute(self) -> dict[str, float]:

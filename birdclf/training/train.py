@@ -127,8 +127,16 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClass
 def _check_settings(cfg: DictConfig) -> None:
     """Build what can be built for two classes, so that a wrong setting is refused before any sound is read."""
     _check_monitor(cfg.monitor)
-    channels = instantiate(cfg.features).shape[0]
-    network = instantiate(cfg.model, num_classes=2, in_channels=channels)
+    shape = instantiate(cfg.features).shape
+    network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, *shape))
+    except RuntimeError as error:
+        raise UserError(
+            f"model: {type(network).__name__} cannot take features of shape {tuple(shape)} (channels, "
+            f"coefficients, frames): {error}. Choose another model or larger features.*."
+        ) from error
     instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
     try:
         optimizer = instantiate(cfg.optimizer)(network.parameters())

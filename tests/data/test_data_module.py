@@ -1,0 +1,198 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.folder import folder_catalog
+from birdclf.data.module import RecordingDataModule
+from birdclf.data.split import ColumnSplit, FileSplit, StratifiedSplit
+from birdclf.data.windows import WindowPolicy
+from birdclf.errors import UserError
+from birdclf.features.mfcc import MFCCStack
+
+
+@pytest.fixture
+def make(folder, store, store_root):
+    """Return a maker of prepared data modules on the session's recordings; the store is built already."""
+
+    def maker(catalog: Catalog = folder, prepare: bool = True, **settings) -> RecordingDataModule:
+        arguments = {"split": StratifiedSplit(), "window": WindowPolicy(), "batch_size": 5, "store_dir": store_root}
+        data = RecordingDataModule(catalog, MFCCStack(), **(arguments | settings), store_workers=0)
+        if prepare:
+            data.prepare()
+        return data
+
+    return maker
+
+
+def with_split(folder: Catalog, split: list[str | None]) -> Catalog:
+    return Catalog(folder.table.assign(split=split), folder.reader, "given")
+
+
+def test_split_and_counts(make, folder):
+    data = make()
+    assert data.classes == folder.classes and len(data.table) == 32
+    assert data.table.split.value_counts().to_dict() == {"train": 22, "val": 5, "test": 5}
+    train = data.table[data.table.split == "train"]
+    assert data.class_counts.tolist() == [int((train.species == name).sum()) for name in data.classes]
+    assert data.class_counts.dtype == torch.int64
+    assert sum(data.support(stage) for stage in ("train", "val", "test")).tolist() == [8] * 4
+
+
+def test_class_counts_are_of_the_train_split_only(make, folder):
+    split = ["train"] * 6 + ["val", "test"] + ["train"] + ["val"] * 4 + ["test"] * 3 + ["train", "val"] * 8
+    data = make(with_split(folder, split), split=ColumnSplit())
+    assert data.class_counts.tolist() == [6, 1, 4, 4]
+
+
+def test_normalisation_is_of_the_train_split_only(make, folder):
+    """Validation and test change places: nothing moves; train loses two recordings: it does."""
+    stages = np.array(["train"] * 32, dtype=object)
+    stages[[0, 8, 16, 24]] = "val"
+    stages[[1, 9, 17, 25]] = "test"
+    usual = make(with_split(folder, list(stages)), split=ColumnSplit()).features
+    stages[[0, 8, 16, 24, 1, 9, 17, 25]] = ["test"] * 4 + ["val"] * 4
+    swapped = make(with_split(folder, list(stages)), split=ColumnSplit()).features
+    torch.testing.assert_close(usual.mean, swapped.mean, rtol=0, atol=0)
+    stages[[2, 3]] = ["val", "test"]
+    less = make(with_split(folder, list(stages)), split=ColumnSplit()).features
+    assert (less.mean - usual.mean).abs().max() > 1e-3
+
+
+def test_train_features_are_normalised(make):
+    data = make()
+    bands = torch.cat(list(data._train_windows()))
+    out = data.features(bands)
+    torch.testing.assert_close(out.mean(dim=(0, 3)), torch.zeros(3, 20), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out.std(dim=(0, 3), correction=0), torch.ones(3, 20), atol=1e-3, rtol=0)
+
+
+def test_an_epoch_has_every_train_recording_once(make):
+    data = make()
+    loader = data.train_dataloader()
+    batches = list(loader)
+    assert [len(batch.target) for batch in batches] == [5, 5, 5, 5, 2]
+    seen = torch.cat([batch.recording for batch in batches]).tolist()
+    assert sorted(seen) == data.table.row[data.table.split == "train"].tolist()
+    target = dict(zip(data.table.row, data.table.target, strict=True))
+    assert torch.cat([batch.target for batch in batches]).tolist() == [target[row] for row in seen]
+    assert batches[0].bands.shape == (5, 20, 500) and batches[0].bands.dtype == torch.float16
+
+
+def epoch_of(loader, epoch: int) -> dict[int, torch.Tensor]:
+    loader.sampler.set_epoch(epoch)
+    return {int(r): bands for batch in loader for r, bands in zip(batch.recording, batch.bands, strict=True)}
+
+
+def test_windows_do_not_depend_on_batches_or_workers(make):
+    usual = epoch_of(make(batch_size=5).train_dataloader(), 3)
+    for settings in ({"batch_size": 22}, {"batch_size": 4, "num_workers": 2}):
+        other = epoch_of(make(**settings).train_dataloader(), 3)
+        assert usual.keys() == other.keys()
+        assert all(torch.equal(usual[row], other[row]) for row in usual)
+
+
+def test_workers_keep_the_order(make):
+    alone, helped = (make(num_workers=n).train_dataloader() for n in (0, 2))
+    for epoch in range(2):  # the workers persist from one epoch to the next
+        for loader in (alone, helped):
+            loader.sampler.set_epoch(epoch)
+        for one, two in zip(alone, helped, strict=True):
+            assert torch.equal(one.recording, two.recording) and torch.equal(one.bands, two.bands)
+
+
+def test_epochs_and_seeds_differ(make):
+    loader = make().train_dataloader()
+    one, two = epoch_of(loader, 0), epoch_of(loader, 1)
+    assert list(one) != list(two)
+    assert any(not torch.equal(one[row], two[row]) for row in one)
+    assert list(make(seed=2).table.split) != list(make(seed=1).table.split)
+
+
+@pytest.mark.parametrize("policy", ["first", "center", "loudest", "all"])
+def test_evaluation_is_the_same_every_time_in_the_tables_order(make, policy):
+    data = make(window=WindowPolicy(eval=policy))
+    for stage, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        once, twice = list(loader), list(loader)
+        assert torch.cat([batch.recording for batch in once]).tolist() == list(
+            data.table.row[data.table.split == stage]
+        )
+        assert all(torch.equal(a.bands, b.bands) for a, b in zip(once, twice, strict=True))
+
+
+def test_the_window_policies_reach_the_loaders(make):
+    first = make(window=WindowPolicy(train="first")).train_dataloader()
+    one, two = epoch_of(first, 0), epoch_of(first, 1)
+    assert all(torch.equal(one[row], two[row]) for row in one)
+    windows = {
+        policy: sum(len(batch.bands) for batch in make(window=WindowPolicy(eval=policy)).test_dataloader())
+        for policy in ("center", "all")
+    }
+    assert windows["center"] == 5 < windows["all"]
+
+
+def test_species_that_cannot_be_evaluated_are_in_the_summary(make, folder):
+    split = ["train", "val", "test", "train"] * 2 + ["train"] * 7 + ["val"] + ["train", "val", "test", "train"] * 4
+    data = make(with_split(folder, split), split=ColumnSplit())
+    assert "cannot be evaluated, no test recording: 1 species (crane)" in data.summary()
+    assert "32 recordings of 4 species; 19 train, 7 val, 6 test; 4 to 7 train recordings a species" in data.summary()
+
+
+def test_species_left_out_are_in_the_summary(make, folder):
+    split = ["train", "val", "test", "train"] * 2 + [None] * 8 + ["train", "val", "test", "train"] * 4
+    data = make(with_split(folder, split), split=ColumnSplit())
+    assert data.classes == ("barn owl", "marsh tit", "wood lark")
+    assert "left out, too few usable recordings: crane" in data.summary()
+
+
+def spoiled(tmp_path, tone):
+    for species in ("robin", "wren"):
+        for n in range(4):
+            tone(tmp_path / "in" / species / f"{n}.wav")
+    (tmp_path / "in" / "robin" / "2.wav").write_text("no sound")
+    return folder_catalog(str(tmp_path / "in"))
+
+
+def test_unusable_recordings_are_set_aside_and_counted(make, tmp_path, tone):
+    catalog = spoiled(tmp_path, tone)
+    data = make(catalog, store_dir=tmp_path / "stores")
+    assert list(data.rejected.recording_id) == ["robin/2.wav"]
+    assert len(data.table) == 7 and "robin/2.wav" not in set(data.table.recording_id)
+    assert "set aside as unusable: 1 recordings (audit.csv)" in data.summary()
+    used = {int(r) for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+            for batch in loader for r in batch.recording}  # fmt: skip
+    assert used == {0, 1, 3, 4, 5, 6, 7}  # rows of the catalog
+
+
+def test_a_split_file_may_name_an_unusable_recording(make, tmp_path, tone):
+    """One bad recording never stops a job: the split is of the source, the recording is set aside."""
+    catalog = spoiled(tmp_path, tone)
+    stages = ["train", "val", "train", "test"] * 2
+    catalog.table.assign(split=stages)[["recording_id", "split"]].to_csv(tmp_path / "split.csv", index=False)
+    data = make(catalog, split=FileSplit(str(tmp_path / "split.csv")), store_dir=tmp_path / "stores")
+    assert len(data.table) == 7 and list(data.rejected.recording_id) == ["robin/2.wav"]
+
+
+def test_a_split_of_other_recordings_is_refused(make, folder, tmp_path):
+    (tmp_path / "split.csv").write_text(f"recording_id,split\n{folder.table.recording_id[0]},train\nzzz,test\n")
+    with pytest.raises(UserError, match="names 1 recordings that .* does not have, first 'zzz'"):
+        make(split=FileSplit(str(tmp_path / "split.csv")))
+
+
+def test_one_species_is_refused(make, folder):
+    split = [None] * 8 + ["train", "val", "test", "train"] * 2 + [None] * 16
+    with pytest.raises(UserError, match="has 1 species to tell apart: crane; a classifier needs at least 2"):
+        make(with_split(folder, split), split=ColumnSplit())
+
+
+def test_a_stage_without_recordings_is_refused(make, folder):
+    split = pd.Series(["train", "val"] * 16)
+    with pytest.raises(UserError, match="given: the test split holds no recording"):
+        make(with_split(folder, list(split)), split=ColumnSplit())
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("num_workers", -1)])
+def test_bad_settings_are_refused(make, name, value):
+    with pytest.raises(UserError, match=rf"loader\.{name} is {value}"):
+        make(prepare=False, **{name: value})

@@ -1,0 +1,277 @@
+import math
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from birdclf.audio.clip import Clip
+from birdclf.audio.files import EXTENSIONS, FileReader
+from birdclf.errors import UserError
+from birdclf.features.mfcc import MFCCStack
+
+RATE = 32_000
+WINDOW = 5 * RATE
+RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "recordings"
+
+
+def noise(samples: int = WINDOW, seed: int = 0, level: float = 0.1) -> np.ndarray:
+    return (level * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def analyse(sound: np.ndarray, **settings) -> np.ndarray:
+    return MFCCStack(**settings).analyse(torch.from_numpy(sound)).bands.numpy()
+
+
+def of_librosa(sound: np.ndarray) -> np.ndarray:
+    mfcc = librosa.feature.mfcc(y=sound, sr=RATE, n_mfcc=20, n_fft=1024, hop_length=320, n_mels=128)
+    return mfcc[:, : len(sound) // 320]
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)  # dB; the values are tens to hundreds
+
+
+@pytest.mark.parametrize("samples", [WINDOW, WINDOW + 12_345])
+def test_noise_agrees_with_librosa(samples):
+    assert_close(analyse(noise(samples)), of_librosa(noise(samples)))
+
+
+def test_sound_over_many_orders_of_magnitude_agrees_with_librosa():
+    envelope = np.repeat(np.random.default_rng(1).random(50) ** 8, WINDOW // 50).astype(np.float32)
+    sound = noise(level=1.0) * envelope
+    assert np.abs(analyse(sound) - analyse(sound, top_db=200.0)).max() > 10  # top_db is at work
+    assert_close(analyse(sound), of_librosa(sound))
+
+
+def test_a_peak_at_the_very_end_agrees_with_librosa():
+    sound = noise(level=1e-4)
+    sound[-100:] = noise(100, level=1.0)  # the frame that holds it is cropped, the floor below it is not
+    assert_close(analyse(sound), of_librosa(sound))
+
+
+def test_real_recordings_agree_with_librosa():
+    files = sorted(path for path in RECORDINGS.rglob("*") if path.suffix in EXTENSIONS)
+    if not files:
+        pytest.skip("no real recordings at ../shared/recordings")
+    for path in files[:: max(1, len(files) // 5)]:
+        sound = FileReader().read(Clip(path.name, str(path)), RATE)[: 8 * RATE]
+        if len(sound) < WINDOW:
+            sound = np.tile(sound, math.ceil(WINDOW / len(sound)))[:WINDOW]
+        assert_close(analyse(sound), of_librosa(sound))
+
+
+@pytest.mark.parametrize("width", [5, 9, 15])
+def test_deltas_agree_with_librosa(width):
+    stack = MFCCStack(delta_width=width)
+    bands = torch.from_numpy(np.random.default_rng(2).normal(0, 30, (2, 20, 500)).astype(np.float32))
+    out = stack.stack(bands).numpy()
+    assert out.shape == (2, 3, 20, 500)
+    np.testing.assert_array_equal(out[:, 0], bands.numpy())
+    for order in (1, 2):
+        theirs = librosa.feature.delta(bands.numpy(), width=width, order=order, mode="nearest")
+        np.testing.assert_allclose(out[:, order], theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_deltas_of_a_line_and_a_parabola():
+    t = torch.arange(500.0)
+    out = MFCCStack().stack(torch.stack([3 * t, 0.5 * t**2]).repeat(10, 1)[None])[0, :, :, 4:-4]
+    torch.testing.assert_close(out[1, 0], torch.full((492,), 3.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out[2, 0], torch.zeros(492), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out[2, 1], torch.ones(492), atol=2e-2, rtol=0)  # float32 of values up to 125,000
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"),
+    [
+        (1, 500),
+        (RATE, 500),
+        (WINDOW - 1, 500),
+        (WINDOW, 500),
+        (WINDOW + 319, 500),
+        (WINDOW + 320, 501),
+        (7 * RATE, 700),
+    ],
+)
+def test_the_number_of_frames(samples, frames):
+    stack = MFCCStack()
+    result = stack.analyse(torch.from_numpy(noise(samples)))
+    assert result.bands.shape == (20, frames) and result.level_db.shape == (frames,)
+    assert result.bands.dtype == result.level_db.dtype == torch.float32
+    assert stack.shape == (3, 20, 500) and stack.frames == 500
+
+
+def test_padding_repeats_the_waveform():
+    short = noise(50_000)
+    np.testing.assert_array_equal(analyse(short, padding="repeat"), analyse(np.tile(short, 4)[:WINDOW]))
+
+
+def test_padding_with_silence_is_silence():
+    short = noise(50_000)
+    padded = analyse(short, padding="silence")
+    np.testing.assert_array_equal(padded, analyse(np.concatenate([short, np.zeros(WINDOW - 50_000, np.float32)])))
+    assert padded[0, 200:].max() < padded[0, :150].min() - 100  # far below, not at the average
+    np.testing.assert_allclose(padded[:, 200:300], padded[:, 300:400], atol=1e-4)
+    assert not np.allclose(padded, analyse(short, padding="repeat"), atol=1)
+
+
+def test_sound_as_long_as_a_window_is_not_padded():
+    np.testing.assert_array_equal(analyse(noise(), padding="silence"), analyse(noise(), padding="repeat"))
+
+
+def test_top_db_clips_relative_to_the_peak():
+    sound = noise(level=1.0)
+    sound[WINDOW // 2 :] *= 1e-6  # 120 dB lower
+    low, high = (analyse(sound, top_db=top_db)[0, 300:].mean() for top_db in (80.0, 60.0))
+    assert high - low == pytest.approx(20 * math.sqrt(128), rel=1e-3)  # the first DCT row is 1/sqrt(n_mels)
+
+
+def test_digital_silence_stays_finite():
+    result = MFCCStack().analyse(torch.zeros(WINDOW))
+    assert result.bands.isfinite().all() and result.level_db.isfinite().all()
+
+
+def test_the_level_hears_1_to_10_khz_only():
+    t = np.arange(RATE) / RATE
+    stack = MFCCStack(window_s=1.0)
+    level = {
+        hz: float(stack.analyse(torch.from_numpy(np.sin(2 * np.pi * hz * t).astype(np.float32))).level_db[50])
+        for hz in (300, 2000, 5000, 9000, 14_000)
+    }
+    heard = [level[hz] for hz in (2000, 5000, 9000)]
+    assert min(heard) > max(level[300], level[14_000]) + 20
+
+
+ACTS = {
+    "sample_rate_hz": 16_000,
+    "window_s": 2.0,
+    "hop": 160,
+    "n_fft": 2048,
+    "n_mels": 64,
+    "n_mfcc": 13,
+    "top_db": 20.0,
+    "delta_width": 5,
+    "padding": "silence",
+}
+
+
+def features_of(stack: MFCCStack) -> torch.Tensor:
+    sound = noise(3 * RATE) * np.linspace(0, 1, 3 * RATE, dtype=np.float32)
+    return stack(stack.analyse(torch.from_numpy(sound)).bands[None, :, : stack.frames])
+
+
+@pytest.fixture(scope="module")
+def usual() -> tuple[MFCCStack, torch.Tensor]:
+    stack = MFCCStack()
+    return stack, features_of(stack)
+
+
+def test_the_table_below_names_every_setting():
+    assert ACTS.keys() == MFCCStack().settings.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), ACTS.items())
+def test_every_setting_acts(usual, name, value):
+    stack = MFCCStack(**{name: value})
+    other = features_of(stack)
+    assert other.shape == (1, *stack.shape)
+    assert other.shape != usual[1].shape or (other - usual[1]).abs().max() > 0.1
+    # deltas are computed on the batch, so they do not decide what is stored
+    assert (stack.fingerprint() != usual[0].fingerprint()) == (name != "delta_width")
+
+
+def test_the_settings_make_the_same_module_again():
+    stack = MFCCStack(**{**ACTS, "hop": 320})
+    again = MFCCStack(**stack.settings)
+    assert again.settings == stack.settings and again.fingerprint() == stack.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sample_rate_hz", 0),
+        ("sample_rate_hz", -32_000),
+        ("hop", 0),
+        ("hop", -320),
+        ("window_s", 0.0),
+        ("window_s", -5.0),
+        ("window_s", 5.005),
+        ("window_s", math.nan),
+        ("window_s", math.inf),
+        ("n_fft", 256),
+        ("n_fft", 0),
+        ("n_mels", 0),
+        ("n_mels", 19),
+        ("n_mfcc", 0),
+        ("n_mfcc", 129),
+        ("top_db", 0.0),
+        ("top_db", -80.0),
+        ("top_db", math.nan),
+        ("delta_width", 3),
+        ("delta_width", 8),
+        ("delta_width", -9),
+        ("padding", "reflect"),
+    ],
+)
+def test_bad_values_are_refused(name, value):
+    with pytest.raises(UserError, match=r"features\..*must be"):
+        MFCCStack(**{name: value})
+
+
+def windows(n: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    scale = torch.linspace(0.1, 60, 20)[:, None]
+    return torch.randn(n, 20, 500, generator=generator) * scale - 5 * scale
+
+
+def test_fit_gives_mean_0_and_deviation_1():
+    stack = MFCCStack()
+    bands = windows()
+    stack.fit(bands.split(7))
+    out = stack(bands)
+    torch.testing.assert_close(out.mean(dim=(0, 3)), torch.zeros(3, 20), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out.std(dim=(0, 3), correction=0), torch.ones(3, 20), atol=1e-3, rtol=0)
+    assert stack.mean.shape == stack.std.shape == (3, 20, 1)
+
+
+def test_fit_does_not_depend_on_batches():
+    one, many = MFCCStack(), MFCCStack()
+    one.fit([windows()])
+    many.fit(windows().split(3))
+    torch.testing.assert_close(one.mean, many.mean)
+    torch.testing.assert_close(one.std, many.std)
+
+
+def test_fit_of_constant_features_stays_finite():
+    stack = MFCCStack()
+    stack.fit([torch.full((4, 20, 500), -700.0)])
+    assert stack(torch.full((4, 20, 500), -700.0)).abs().max() < 1
+
+
+def test_fit_without_a_window_is_an_error():
+    with pytest.raises(ValueError, match="no window"):
+        MFCCStack().fit([])
+
+
+def test_normalisation_travels_with_the_state():
+    stack, other = MFCCStack(), MFCCStack()
+    stack.fit([windows()])
+    other.load_state_dict(stack.state_dict())
+    torch.testing.assert_close(other(windows()), stack(windows()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_float_type_comes_out_as_float32(dtype):
+    stack = MFCCStack()
+    bands = windows(2).to(dtype)
+    out = stack(bands)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, stack(bands.float()), rtol=0, atol=0)
+
+
+def test_autocast_does_not_coarsen_the_deltas():
+    stack = MFCCStack()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = stack(windows(2))
+    torch.testing.assert_close(out, stack(windows(2)), rtol=0, atol=0)

@@ -64,7 +64,10 @@ def _synthesize(arguments: argparse.Namespace) -> None:
     from birdclf.catalog.export import export_audio
     from birdclf.catalog.synthetic import synthetic_catalog
 
-    catalog = synthetic_catalog(scale=arguments.scale, num_species=arguments.num_species)
+    try:
+        catalog = synthetic_catalog(scale=arguments.scale, num_species=arguments.num_species)
+    except UserError as error:  # worded for the configuration
+        raise UserError(str(error).replace("data.num_species", "--num-species").replace("data.", "--")) from error
     manifest = export_audio(catalog, Path(arguments.out), sample_rate_hz=arguments.sample_rate, format=arguments.format)
     print(f"{len(catalog)} recordings of {len(catalog.classes)} species; train on them with")
     print(f"  birdclf train data=manifest data.path={manifest}")
@@ -77,19 +80,65 @@ def _composed(command: str, words: list[str]) -> None:
     from birdclf.config import conf_dir
 
     # Errors arrive here as exceptions instead of being printed by Hydra, which would show a stack trace.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.path.append(os.getcwd())  # a user's own package beside their data: loss._target_=their_package.TheirLoss
-    sys.argv = [f"birdclf {command}", *words, *_short_job_names(words)]
-    task = {"train": _train, "prepare": _prepare}[command]
+    options, settings = _sorted_words(words)
+    sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
+    task = Task({"train": _train, "prepare": _prepare}[command])
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
+    for job, error in task.failed:
+        message = _explained(error)
+        if message is None:
+            raise error
+        sys.stderr.write(f"birdclf: {job}{message}\n")
+    if task.failed:
+        sys.exit(1)
 
 
-def _short_job_names(words: list[str]) -> list[str]:
+class Task:
+    """A command as Hydra calls it, once a job; errors wait in ``failed``, so that a sweep goes on to its table.
+
+    Attributes:
+        failed: Folder of the job (empty for a single run) and the error.
+    """
+
+    def __init__(self, run: "Callable[[DictConfig], float | None]") -> None:
+        self.run, self.process = run, os.getpid()
+        self.failed: list[tuple[str, Exception]] = []
+        self.__name__ = run.__name__
+
+    def __call__(self, cfg: "DictConfig") -> float | None:
+        """Run one job."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        try:
+            return self.run(cfg)
+        except Exception as error:
+            if os.getpid() != self.process:  # in a launcher's worker only Hydra brings it back
+                raise
+            sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            self.failed.append((f"{HydraConfig.get().runtime.output_dir}: " if sweep else "", error))
+            return None
+
+
+TAKE_A_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
+
+
+def _sorted_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return options and settings apart: Hydra takes settings only in one block."""
+    options: list[str] = []
+    settings: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        (options if word.startswith("-") or before in (*TAKE_A_VALUE, "--info") else settings).append(word)
+    return options, settings
+
+
+def _short_job_names(settings: list[str]) -> list[str]:
     """Return the override that keeps out of a job's folder name what all jobs of a sweep share."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    settings = [word for word in words if "=" in word and not word.startswith("-")]
     try:
         parsed = OverridesParser.create().parse_overrides(settings)
     except HydraException:

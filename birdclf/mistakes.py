@@ -1,11 +1,14 @@
 """Words for what Hydra and OmegaConf refuse."""
 
 import difflib
+import inspect
 import re
 import sys
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -38,14 +41,27 @@ def _instantiation(error: InstantiationException) -> str:
     if isinstance(cause, TypeError):
         argument = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
         if argument:
-            return f"{key}.{argument[1]}: its constructor takes no such argument ({cause})."
+            return f"There is no setting '{key}.{argument[1]}'. {_arguments(lines[0], key, argument[1])}"
     missing = re.match(r"Error locating target '([^']+)'", lines[0])
     if missing:
         return (
             f"{key}._target_={missing[1]} cannot be imported. Check the name; packages are looked for in the "
             f"environment and in the current folder."
         )
-    return f"{key or 'A setting'}: {lines[0]}"
+    reason = f"{type(cause).__name__}: {cause}" if cause is not None else " ".join(lines[1:])
+    return f"{key or 'A setting'} cannot be built from its settings ({reason}). Check the values of {key}.*."
+
+
+def _arguments(line: str, key: str, misspelt: str) -> str:
+    """Return a sentence on the arguments that a target does take."""
+    target = re.search(r"target '([^']+)'", line)
+    if target is None:
+        return ""
+    taken = [name for name in inspect.signature(get_object(target[1])).parameters if name != "self"]
+    near = difflib.get_close_matches(misspelt, taken, n=1)
+    if near:
+        return f"Did you mean {key}.{near[0]}?"
+    return f"{target[1].rsplit('.', 1)[-1]} takes {', '.join(taken)}."
 
 
 def _command() -> str:
@@ -60,7 +76,9 @@ def _hint(key: str) -> str:
     from birdclf.config import conf_dir
 
     good = []
-    for word in sys.argv[1:]:
+    for before, word in zip(sys.argv, sys.argv[1:], strict=False):
+        if before in ("--config-dir", "-cd"):
+            good.append(f"hydra.searchpath=['file://{Path(word).resolve()}']")
         if word.startswith("-") or "=" not in word:
             continue
         try:

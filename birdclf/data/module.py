@@ -84,8 +84,8 @@ class RecordingDataModule(pl.LightningDataModule):
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))
         if len(absent):
             raise UserError(
-                f"The split names {len(absent)} recordings that {self.source.name} does not have, first {absent[0]!r}. "
-                f"Use the source and the settings that the split was made with."
+                f"{self.split} names {len(absent)} recordings that {self.source.name} does not have, first "
+                f"{absent[0]!r}. Use the source and the settings that the split was made with."
             )
         table = self.source.table.assign(row=np.arange(len(self.source)))
         table["split"] = table.recording_id.map(stages.to_dict()).where((problem == "").to_numpy())

@@ -101,6 +101,11 @@ class FileSplit:
             raise UserError(f"split.path={path} lacks the column(s) {', '.join(sorted(missing))}.")
         self.stages = _checked(table.recording_id, table.split, f"split.path={path}")
 
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"split.path={self.path}"
+
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
         """Return the stage of each recording that the file names, whether the catalog has it or not."""
         return self.stages

@@ -50,9 +50,10 @@ def in_range(name: str, value: float, low: float, high: float = math.inf) -> flo
     Raises:
         UserError: If it is not a finite number between ``low`` and ``high``.
     """
-    if not (math.isfinite(value) and low <= value <= high):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and low <= value <= high):
         allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise UserError(f"loss.{name} is {value}; it must be a number {allowed}.")
+        raise UserError(f"loss.{name} is {value!r}; it must be a number {allowed}.")
     return value
 
 

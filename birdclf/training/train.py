@@ -1,5 +1,6 @@
 """One training run, from a configuration to a finished run folder."""
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from birdclf.config import FALLS, config_hash, plain
+from birdclf.config import FALLS, TrainConfig, config_hash, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.training.allocator import keep_freed_memory
@@ -126,6 +127,10 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClass
 
 def _check_settings(cfg: DictConfig) -> None:
     """Build what can be built for two classes, so that a wrong setting is refused before any sound is read."""
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    unknown = [str(key) for key in cfg if key not in known]
+    if unknown:
+        raise UserError(f"There is no setting {unknown[0]!r}. The top level has {', '.join(known)}.")
     _check_monitor(cfg.monitor)
     shape = instantiate(cfg.features).shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from birdclf.errors import UserError
@@ -55,6 +55,7 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")
     # A test split is predicted by a module that was not trained in this call; that is meant.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    settings.setdefault("enable_progress_bar", any(isinstance(callback, ProgressBar) for callback in callbacks))
     try:
         return pl.Trainer(
             callbacks=callbacks,

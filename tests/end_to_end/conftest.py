@@ -1,0 +1,65 @@
+"""What the end-to-end tests share: a folder of tiny recordings and ways to run the command line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from tiny_runs import SPECIES, Command, run_apart, run_here, write_recordings
+
+
+@pytest.fixture(scope="session")
+def birdclf() -> Command:
+    """``birdclf(*words, cwd=...)`` in this process."""
+    return run_here
+
+
+@pytest.fixture(scope="session")
+def python() -> Command:
+    """``python(*words, cwd=..., env=...)`` in another process."""
+    return run_apart
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_and_wide() -> Iterator[None]:
+    """Give torch one thread, for networks this small lose by sharing work, and tables a wide terminal."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four species, 31 recordings of 1 to 6 s, a folder a species. Tests only read it."""
+    return write_recordings(tmp_path_factory.mktemp("field") / "recordings", SPECIES)
+
+
+@pytest.fixture(scope="session")
+def manifest(recordings: Path) -> Path:
+    """A CSV manifest of the same recordings with groups and a split. Tests only read it."""
+    rows = []
+    for path in sorted(recordings.rglob("*.wav")):
+        number = int(path.stem)
+        stage = ("val", "test", "train", "train", "train")[number % 5]
+        rows.append(
+            {
+                "path": path.relative_to(recordings.parent).as_posix(),
+                "species": path.parent.name,
+                "group": f"observer {number % 3}",
+                "split": stage,
+            }
+        )
+    file = recordings.parent / "manifest.csv"
+    pd.DataFrame(rows).to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture
+def own_recordings(tmp_path: Path) -> Path:
+    """A folder of three species, 12 recordings, that a test may add to or spoil."""
+    return write_recordings(tmp_path / "own", {"Apus apus": 4, "Pica pica": 4, "Sitta europaea": 4}, 3, (0.5, 2))

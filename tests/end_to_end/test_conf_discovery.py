@@ -1,0 +1,309 @@
+"""Every YAML file under ``conf/`` is found by looking, composed, instantiated and, where it can be, stepped."""
+
+import itertools
+import json
+import logging.config
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from tiny_runs import REPO
+from torch import nn
+
+from birdclf.catalog.catalog import Catalog
+from birdclf.config import conf_dir, folder_name
+
+CONF = conf_dir()
+PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+ROOTS = [place for place in PLACES if "/" not in place]
+COUNTS = torch.tensor([50, 20, 9, 3, 1])
+
+
+def places(group: str) -> list[str]:
+    return [place for place in PLACES if place.rpartition("/")[0] == group]
+
+
+def names(group: str) -> list[str]:
+    return [place.rpartition("/")[2] for place in places(group)]
+
+
+def composed(*overrides: str, root: str = "train", hydra: bool = False) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(root, overrides=list(overrides), return_hydra_config=hydra)
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(6, 5))
+
+
+@pytest.fixture
+def given(recordings: Path, manifest: Path, tmp_path: Path) -> dict[str, str]:
+    """Return a value for each setting that has none of its own."""
+    split = tmp_path / "split.csv"
+    split.write_text("recording_id,split\na,train\nb,val\nc,test\n")
+    return {"data.root": str(recordings), "data.path": str(manifest), "split.path": str(split)}
+
+
+# What becomes of an option of each group. A new group needs a line here, or its files fail the last test.
+
+
+def build_data(node: DictConfig, tmp_path: Path) -> None:
+    catalog = instantiate(node)
+    assert isinstance(catalog, Catalog)
+    assert len(catalog.classes) > 1 and len(catalog) >= len(catalog.classes)
+
+
+def build_features(node: DictConfig, tmp_path: Path) -> None:
+    features = instantiate(node)
+    sound = torch.randn(int(features.sample_rate_hz * 5.3), generator=torch.Generator().manual_seed(0))
+    bands = features.analyse(sound).bands[None, :, : features.frames]
+    stack = features(bands)
+    assert stack.shape == (1, *features.shape) and stack.isfinite().all()
+
+
+def build_model(node: DictConfig, tmp_path: Path) -> None:
+    logits = instantiate(node, num_classes=5, in_channels=3).eval()(torch.randn(2, 3, 20, 500))
+    assert logits.shape == (2, 5) and logits.isfinite().all()
+
+
+def build_loss(node: DictConfig, tmp_path: Path) -> None:
+    loss = instantiate(node, class_counts=COUNTS)(torch.zeros(4, 5), torch.tensor([0, 1, 2, 4]))
+    assert loss.ndim == 0 and loss > 0
+
+
+def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
+    tiny = network()
+    before = [p.detach().clone() for p in tiny.parameters()]
+    optimizer = instantiate(node)(tiny.parameters())
+    tiny(torch.randn(3, 6)).square().mean().backward()
+    optimizer.step()
+    assert all(not torch.equal(old, new) for old, new in zip(before, tiny.parameters(), strict=True))
+
+
+def build_scheduler(node: DictConfig, tmp_path: Path) -> None:
+    optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
+    scheduler = instantiate(node)(optimizer)
+    for _ in range(60):
+        optimizer.step()
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(0.5)
+        else:
+            scheduler.step()
+        assert 0 < optimizer.param_groups[0]["lr"] <= 0.1
+
+
+def build_split(node: DictConfig, tmp_path: Path) -> None:
+    assert callable(instantiate(node).assign)
+
+
+def build_window(node: DictConfig, tmp_path: Path) -> None:
+    window = instantiate(node)
+    assert window.train and window.eval
+
+
+def build_trainer(node: DictConfig, tmp_path: Path) -> None:
+    trainer = instantiate(node, callbacks=[], logger=False, default_root_dir=tmp_path, _convert_="all")
+    assert isinstance(trainer, Trainer) and trainer.max_epochs >= 1
+
+
+def build_callbacks(node: DictConfig, tmp_path: Path) -> None:
+    built = [instantiate(callback) for callback in node.values()]
+    assert built and all(isinstance(callback, Callback) for callback in built)
+
+
+def build_logger(node: DictConfig, tmp_path: Path) -> None:
+    logger = instantiate(node)
+    assert isinstance(logger, Logger)
+    logger.close()
+
+
+BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
+    "data": build_data,
+    "features": build_features,
+    "model": build_model,
+    "loss": build_loss,
+    "optimizer": build_optimizer,
+    "scheduler": build_scheduler,
+    "split": build_split,
+    "window": build_window,
+    "trainer": build_trainer,
+    "callbacks": build_callbacks,
+    "logger": build_logger,
+}
+OPTIONS = [place for group in BUILD for place in places(group)]
+EXPERIMENTS = places("experiment")
+SWEEPS = places("sweep")
+HYDRA = [place for place in PLACES if place.startswith("hydra/")]
+
+
+def test_every_yaml_file_is_covered_by_one_of_these_tests():
+    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA]) == PLACES
+    assert CONF.resolve() == REPO / "conf"
+    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, *(places(group) for group in BUILD)])
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_composes_with_its_own_defaults(root: str):
+    cfg = composed(root=root, hydra=True)
+    assert cfg.hydra.job.name == root
+    assert cfg.hydra.run.dir.startswith("outputs/") and "=" not in cfg.hydra.run.dir
+    with pytest.raises(Exception, match="no_such_key"):
+        composed("no_such_key=1", root=root)
+
+
+@pytest.mark.parametrize("place", OPTIONS)
+def test_every_option_composes_and_instantiates(place: str, given: dict[str, str], tmp_path: Path):
+    group, _, option = place.rpartition("/")
+    for root in ROOTS:
+        if group not in composed(root=root):
+            continue
+        cfg = composed(f"{group}={option}", f"run_dir={tmp_path}", root=root)
+        for key in OmegaConf.missing_keys(cfg[group]):
+            OmegaConf.update(cfg, key, given[key])
+        BUILD[group](cfg[group], tmp_path)
+
+
+@pytest.mark.parametrize("place", HYDRA)
+def test_every_hydra_file_is_the_one_in_use(place: str, tmp_path: Path):
+    group, _, option = place.rpartition("/")
+    for root in ROOTS:
+        cfg = composed(root=root, hydra=True)
+        chosen = option if group == "hydra" else cfg.hydra.runtime.choices[group]
+        assert chosen == option
+    kind = group.partition("/")[2]
+    if kind:
+        handlers = logging.getLogger().handlers[:]
+        with_folder = OmegaConf.merge(cfg, {"hydra": {"runtime": {"output_dir": str(tmp_path)}}})
+        settings = OmegaConf.to_container(with_folder.hydra, resolve=False)[kind]
+        resolved = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(tmp_path)}, "job": {"name": "x"}}})
+        resolved[kind] = settings
+        try:
+            logging.config.dictConfig(OmegaConf.to_container(resolved, resolve=True)[kind])
+            assert logging.getLogger().handlers
+        finally:
+            for handler in logging.getLogger().handlers:
+                handler.close()
+            logging.getLogger().handlers[:] = handlers
+            logging.getLogger().setLevel(logging.WARNING)
+
+
+@pytest.mark.parametrize(("model", "loss"), list(itertools.product(names("model"), names("loss"))))
+def test_every_model_takes_a_step_under_every_loss(model: str, loss: str):
+    torch.manual_seed(0)
+    cfg = composed(f"model={model}", f"loss={loss}")
+    net = instantiate(cfg.model, num_classes=5, in_channels=3).train()
+    criterion = instantiate(cfg.loss, class_counts=COUNTS)
+    logits = net(torch.randn(2, 3, 20, 500))
+    target = torch.tensor([0, 4])
+    value = criterion(logits, target)
+    soft = criterion(logits, torch.nn.functional.one_hot(target, 5).float())
+    assert value.isfinite() and torch.isclose(value, soft, rtol=1e-4)
+    value.backward()
+    gradients = [p.grad for p in net.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 0
+
+
+SMALL = (
+    "data=synthetic",
+    "data.num_species=4",
+    "data.scale=0.01",
+    "model.width=0.05",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "+trainer.limit_train_batches=1",
+    "+trainer.limit_val_batches=1",
+    "+trainer.enable_progress_bar=false",
+    "callbacks.progress=null",
+    "store.workers=0",
+)
+
+
+@pytest.mark.parametrize("place", EXPERIMENTS)
+def test_every_experiment_is_really_stepped(place: str, tmp_path: Path):
+    from birdclf.training.train import train
+
+    name = place.rpartition("/")[2]
+    cfg = composed(f"experiment={name}", *SMALL, f"run_dir={tmp_path / 'run'}")
+    assert cfg.name == name
+    score = train(cfg)
+    done = json.loads((tmp_path / "run" / "done.json").read_text())
+    assert done["score"] == score and done["monitor"] == cfg.monitor
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["reference"] == OmegaConf.to_container(cfg)["reference"]
+
+
+def sweep_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the overrides of every job that a sweep's ``params`` name, as Hydra's own sweeper makes them."""
+    choices = []
+    for key, value in params.items():
+        override = OverridesParser.create().parse_override(f"{key}={value}")
+        assert override.is_sweep_override(), f"{key} is the same in every job"
+        choices.append([f"{key}={one}" for one in override.sweep_string_iterator()])
+    return list(itertools.product(*choices))
+
+
+@pytest.mark.parametrize("place", SWEEPS)
+def test_every_sweep_names_options_that_exist_and_jobs_that_differ(place: str):
+    name = place.rpartition("/")[2]
+    cfg = composed(f"sweep={name}", hydra=True)
+    assert cfg.hydra.mode.name == "MULTIRUN"
+    assert "=" not in cfg.hydra.sweep.dir
+    params = {k: v for k, v in OmegaConf.to_container(cfg.hydra.sweeper.params).items() if "," in str(v)}
+    fixed = [f"{k}={v}" for k, v in cfg.hydra.sweeper.params.items() if k not in params]
+    jobs = sweep_jobs(params)
+    assert len(jobs) > 1
+    seen = set()
+    for job in jobs:
+        chosen = composed(f"sweep={name}", *fixed, *job, "run_dir=x")
+        seen.add(OmegaConf.to_yaml(chosen, resolve=True))
+        for override in (*fixed, *job):
+            key, _, value = override.partition("=")
+            if (CONF / key).is_dir():
+                assert f"{key}/{value}" in PLACES
+        assert "=" not in folder_name(",".join(job))
+    assert len(seen) == len(jobs), "two jobs of the sweep have equal settings"
+
+
+COMMAND = re.compile(r"(?:birdclf (?:train|prepare)|tensorboard --logdir) .*")
+
+
+def command_of(place: str) -> str:
+    """Return the command in a file's first two lines."""
+    head = (CONF / f"{place}.yaml").read_text().splitlines()[:2]
+    found = [match[0] for line in head if line.startswith("#") and (match := COMMAND.search(line))]
+    assert found, f"conf/{place}.yaml: no command in its first two lines"
+    return found[0]
+
+
+@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS])
+def test_every_file_opens_with_the_command_that_runs_it(place: str):
+    group, _, option = place.rpartition("/")
+    program, *words = shlex.split(command_of(place))
+    assert program == "birdclf", f"conf/{place}.yaml opens with another program's command"
+    root, words = words[0], [word for word in words[1:] if word != "-m"]
+    by_name = f"{group}={option}" in words
+    in_use_anyway = composed(root=root, hydra=True).hydra.runtime.choices[group] == option
+    by_key = in_use_anyway and any(word.lstrip("+").startswith(f"{group}.") for word in words)
+    assert by_name or by_key, f"conf/{place}.yaml is not what its command runs: {' '.join(words)}"
+    assert ("-m" in shlex.split(command_of(place))) == (group == "sweep")
+    cfg = composed(*words, root=root, hydra=True)
+    assert cfg.hydra.runtime.choices[group] == option
+
+
+@pytest.mark.parametrize("place", [*EXPERIMENTS, *SWEEPS])
+def test_experiments_and_sweeps_are_global(place: str):
+    assert (CONF / f"{place}.yaml").read_text().startswith("# @package _global_\n")

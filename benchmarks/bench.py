@@ -1,0 +1,104 @@
+"""How fast birdclf is, as ratios measured in one run (``make bench``, about 3 minutes).
+
+It trains phase2b on the embedded default with the feature store of ``outputs/store``, which the first run fills.
+Everything measured goes to ``outputs/bench/<time>.json``. A figure that misses its target does not change the exit
+status: this is no test.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from measure import ROOT, Figures, against_bare_steps, against_plain_loop, seconds_to_answer
+from rich.console import Console
+from rich.table import Table
+
+BUSY = 0.5  # processes that wanted to run in the minute before, on average
+SETTINGS = ("train", "experiment=phase2b", "--cfg", "job")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a figure, how it came about, and the target it is held to (``None``: for information)."""
+
+    name: str
+    value: float
+    unit: str
+    how: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> str:
+        """Target in words, empty without one."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}{self.unit}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}{self.unit}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met, empty without one."""
+        if not self.target:
+            return ""
+        met = self.value >= self.at_least if self.at_least is not None else self.value <= self.at_most
+        return "[green]met[/]" if met else "[red]not met[/]"
+
+
+def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float], list[Row]]:
+    with console.status("starting commands"):
+        help_s = seconds_to_answer(folder, "train", "--help")
+        settings_s = seconds_to_answer(folder, *SETTINGS)
+    with console.status("training phase2b and the plain loop in turns"):
+        plain = against_plain_loop(folder)
+    with console.status("steps of Lightning and bare steps in turns"):
+        bare = against_bare_steps(folder)
+    spread = f"{min(plain['ratios']):.2f} to {max(plain['ratios']):.2f}"
+    ours, theirs = (plain["windows_per_s"][name] for name in ("birdclf", plain["rival"]))
+    step_ms, fetch_ms, features_ms = (1000 * bare[name] for name in ("lightning_s", "fetch_s", "features_s"))
+    rows = [
+        Row(
+            "phase2b over a plain loop, windows/s", plain["ratio"], "",
+            f"{ours:.0f} against {theirs:.0f} ({plain['rival']}); rounds {spread}", at_least=1.7,
+        ),
+        Row("loader's share of a step", 100 * fetch_ms / step_ms, " %",
+            f"{fetch_ms:.1f} of {step_ms:.0f} ms", at_most=2),
+        Row("deltas' and normalisation's share", 100 * features_ms / step_ms, " %",
+            f"{features_ms:.1f} of {step_ms:.0f} ms"),
+        Row("Lightning's step longer than a bare one by", 100 * (bare["ratio"] - 1), " %",
+            f"{step_ms:.0f} against {1000 * bare['bare_s']:.0f} ms; error {100 * bare['error']:.1f} %", at_most=3),
+        Row("birdclf train --help", help_s, " s", "median of 3", at_most=1.5),
+        Row(f"birdclf {' '.join(SETTINGS)}", settings_s, " s", "median of 3", at_most=1.5),
+    ]  # fmt: skip
+    return {"plain_loop": plain, "bare_steps": bare, "help_s": help_s, "settings_s": settings_s}, rows
+
+
+def main() -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="birdclf-bench-") as folder:
+        measured, rows = measure(Path(folder), console)
+    machine = {"cpus": os.cpu_count(), "processor": platform.processor(), "load_before": load,
+               **{name: version(name) for name in ("torch", "lightning", "birdclf")}}  # fmt: skip
+    table = Table(title=f"{machine['cpus']} CPUs, torch {machine['torch']}, load before {load:.1f}")
+    for heading, justify in (("", "left"), ("measured", "right"), ("how", "left"), ("target", "left"), ("", "left")):
+        table.add_column(heading, justify=justify)
+    for row in rows:
+        table.add_row(row.name, f"{row.value:.2f}{row.unit}", row.how, row.target, row.verdict)
+    if load > BUSY:
+        table.caption = "other programs were running, which hides differences: repeat on a quiet machine"
+    console.print(table)
+    path = ROOT / "outputs" / "bench" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"machine": machine, "rows": [asdict(row) for row in rows], "measured": measured}
+    path.write_text(json.dumps(content, indent=1))
+    console.print(f"measurements: {path}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Programs that take turns on one machine, so that whatever else it does slows them all alike."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from statistics import median
+
+
+class Program:
+    """A running program that writes a line of numbers to a file at the end of each of its steps.
+
+    It gets a process group of its own, so that its worker processes stop and go with it.
+
+    Args:
+        command: What to run.
+        lines: File that it writes; ``None`` for its standard output.
+        log: File for the rest of its output.
+    """
+
+    def __init__(self, command: list[str], log: Path, lines: Path | None = None) -> None:
+        self.lines, self.log = lines or log.with_suffix(".out"), log
+        with open(log, "w") as errors, open(log.with_suffix(".out"), "w") as output:
+            self.process = subprocess.Popen(
+                command, cwd=Path(__file__).parent, stdout=output, stderr=errors, start_new_session=True
+            )
+
+    def read(self, n: int) -> list[list[float]]:
+        """Return the numbers of the first ``n`` lines, as soon as they are there."""
+        while True:
+            written = self.lines.read_text().split("\n")[:-1] if self.lines.exists() else []
+            if len(written) >= n:
+                return [[float(word) for word in line.split()] for line in written[:n]]
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.process.args} ended after {len(written)} steps:\n{self.log.read_text()}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Halt it where it stands."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go(self) -> None:
+        """Let it go on."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        """End it with its workers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def running(program: Program) -> Iterator[Program]:
+    """End a program whatever happens."""
+    try:
+        yield program
+    finally:
+        program.end()
+
+
+def in_turns(
+    sides: Mapping[str, Callable[[], Program]], warmup: int, rounds: int, steps: int
+) -> list[dict[str, float]]:
+    """Return the seconds of a step of each side, a dict a round.
+
+    Args:
+        sides: Start programs that write the moment (``time.perf_counter``) of the end of each step.
+        warmup: Steps of each before the first round.
+        rounds: How often each has its turn.
+        steps: Steps of a turn, whose median counts; the one in which it was halted before comes on top.
+    """
+    with contextlib.ExitStack() as stack:
+        programs = {}
+        for name, start in sides.items():
+            programs[name] = stack.enter_context(running(start()))
+            programs[name].read(warmup)
+            programs[name].stop()
+        table = []
+        for i in range(rounds):
+            begin = warmup + i * (1 + steps)
+            row = {}
+            for name, program in programs.items():
+                program.go()
+                ends = [line[0] for line in program.read(begin + 1 + steps)[begin:]]
+                program.stop()
+                row[name] = median(b - a for a, b in zip(ends, ends[1:], strict=False))
+            table.append(row)
+        return table

@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 train: $(STAMP)  ## train phase 2B on the embedded default at a small scale (about 3 minutes on 2 cores)
-	$(BIN)/birdclf train experiment=phase2b data.num_species=30 data.scale=0.08 trainer.max_epochs=20 $(ARGS)
+	$(BIN)/birdclf train experiment=phase2b data.num_species=30 data.scale=0.05 trainer.max_epochs=20 $(ARGS)
 
 phases: $(STAMP)  ## train the five published phases on the embedded default, side by side (ARGS="data.scale=0.2")
 	$(BIN)/birdclf train -m sweep=phases $(ARGS)

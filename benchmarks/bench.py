@@ -8,6 +8,7 @@ status: this is no test.
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -94,6 +95,8 @@ def busy_cpus(seconds: float = 2.0) -> float:
 
 
 def main() -> None:
+    # Whoever ends the benchmark ends what it started: by default SIGTERM would leave programs that wait for their turn.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = Console(width=None if sys.stdout.isatty() else 120)
     busy = busy_cpus()
     with tempfile.TemporaryDirectory(prefix="birdclf-bench-") as folder:

@@ -29,7 +29,7 @@ def per_class_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], s
     axes.scatter(train_counts[seen], f1[seen], s=12 + 3 * np.sqrt(support[seen]), alpha=0.7, label="test recordings")
     if not seen.all():
         axes.plot(train_counts[~seen], np.full((~seen).sum(), -0.04), "x", color="grey", label="no test recording")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left")
     axes.set_xscale("log")
     axes.set_ylim(-0.08, 1.04)
     axes.set_xlabel("train recordings of the species")

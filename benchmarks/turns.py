@@ -35,7 +35,10 @@ class Program:
             if len(written) >= n:
                 return [[float(word) for word in line.split()] for line in written[:n]]
             if self.process.poll() is not None:
-                raise RuntimeError(f"{self.process.args} ended after {len(written)} steps:\n{self.log.read_text()}")
+                raise RuntimeError(
+                    f"{self.process.args} ended with status {self.process.returncode} after {len(written)} steps:\n"
+                    f"{self.log.read_text()}"
+                )
             time.sleep(0.01)
 
     def stop(self) -> None:

@@ -55,6 +55,20 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--sample-rate", type=int, default=32_000, metavar="HZ", help="rate of the files (32000)")
     synthesize.add_argument("--format", choices=("flac", "wav", "ogg"), default="flac", help="kind of file (flac)")
     synthesize.set_defaults(run=_synthesize)
+    fetch = commands.add_parser("fetch", help="fetch recordings from a public archive")
+    archives = fetch.add_subparsers(dest="archive", metavar="ARCHIVE", required=True)
+    xeno_canto = archives.add_parser(
+        "xeno-canto",
+        help="xeno-canto.org",
+        description="Fill a folder with the recordings that a Xeno-canto query finds. Run again, it goes on where it "
+        "was stopped.",
+        epilog="The environment variable XENO_CANTO_KEY holds your key (https://xeno-canto.org/account); "
+        "BIRDCLF_XENO_CANTO_URL names another server, for mirrors and tests.",
+    )
+    xeno_canto.add_argument("query", help="terms with tags, such as 'gen:turdus q:A' or 'sp:\"larus fuscus\" q:A'")
+    xeno_canto.add_argument("--out", required=True, metavar="DIR", help="folder to fill; it may hold earlier ones")
+    xeno_canto.add_argument("--limit", type=int, default=None, metavar="N", help="recordings to have at most (all)")
+    xeno_canto.set_defaults(run=_fetch_xeno_canto)
     return parser
 
 
@@ -71,6 +85,23 @@ def _synthesize(arguments: argparse.Namespace) -> None:
     manifest = export_audio(catalog, Path(arguments.out), sample_rate_hz=arguments.sample_rate, format=arguments.format)
     print(f"{len(catalog)} recordings of {len(catalog.classes)} species; train on them with")
     print(f"  birdclf train data=manifest data.path={manifest}")
+
+
+def _fetch_xeno_canto(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from birdclf.catalog.fetch.access import key_from_environment
+    from birdclf.catalog.fetch.client import XenoCantoClient
+    from birdclf.catalog.fetch.download import fetch_xeno_canto
+
+    out = Path(arguments.out).expanduser()
+    with XenoCantoClient(key_from_environment()) as client:
+        done = fetch_xeno_canto(client, arguments.query, out, arguments.limit)
+    print(f"{done.found} recordings found: {done.new} fetched, {done.already} there already, {done.skipped} skipped")
+    if done.skipped:
+        print(f"  {out / 'skipped.csv'} says why")
+    print(f"Licences are in {out / 'recordings.csv'}; train with")
+    print(f"  birdclf train data=xeno_canto data.root={out}")
 
 
 def _composed(command: str, words: list[str]) -> None:

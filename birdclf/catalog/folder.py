@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 
 from birdclf.audio.files import EXTENSIONS, FileReader, read_header
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.select import Selection, select
 from birdclf.errors import UserError
 
 
@@ -19,12 +21,13 @@ def stamp_of(path: Path) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def folder_catalog(root: str, min_duration_s: float = 0.3) -> Catalog:
+def folder_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of ``root/<species>/**/*.{wav,flac,ogg,mp3}``.
 
     Args:
         root: Folder with one folder a species; hidden files and folders are passed over.
         min_duration_s: Shorter recordings are set aside, in seconds.
+        **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
         UserError: If the folder does not exist, holds no recording, or files outside a species' folder only.
@@ -53,7 +56,7 @@ def folder_catalog(root: str, min_duration_s: float = 0.3) -> Catalog:
             f"data.root={root} holds no recording: expected {root}/<species>/<name> with one of the endings "
             f"{', '.join(sorted(EXTENSIONS))}."
         )
-    return Catalog(pd.DataFrame(rows), FileReader(min_duration_s), f"folder {base.name}")
+    return select(Catalog(pd.DataFrame(rows), FileReader(min_duration_s), f"folder {base.name}"), **selection)
 
 
 def _audio_files(base: Path) -> list[Path]:

@@ -1,16 +1,18 @@
 """A CSV or Parquet table of recordings."""
 
 from pathlib import Path
+from typing import Unpack
 
 import pandas as pd
 
 from birdclf.audio.files import FileReader, read_header
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.folder import stamp_of
+from birdclf.catalog.select import Selection, select
 from birdclf.errors import UserError
 
 
-def manifest_catalog(path: str, min_duration_s: float = 0.3) -> Catalog:
+def manifest_catalog(path: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of a table with ``path`` and ``species``, one row a recording.
 
     Further columns: ``recording_id`` (else made from path and stretch), ``group``, ``start_s`` and ``end_s``
@@ -20,6 +22,7 @@ def manifest_catalog(path: str, min_duration_s: float = 0.3) -> Catalog:
     Args:
         path: The table, ending in ``.csv`` or ``.parquet``.
         min_duration_s: Shorter recordings are set aside, in seconds.
+        **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
         UserError: If the table or a column is missing, or a row names a file that does not exist.
@@ -73,7 +76,7 @@ def manifest_catalog(path: str, min_duration_s: float = 0.3) -> Catalog:
         rates.append(header.sample_rate_hz if header else 0)
         lengths.append(max(0.0, min(end, header.duration_s) - start) if header else float("nan"))
     table = table.assign(sample_rate_hz=rates, duration_s=lengths)
-    return Catalog(table, FileReader(min_duration_s), f"manifest {file.name}")
+    return select(Catalog(table, FileReader(min_duration_s), f"manifest {file.name}"), **selection)
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName, durations_s, slug_of
 from birdclf.audio.aviary.reader import AviaryReader
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.select import Selection, select
 from birdclf.errors import UserError
 from birdclf.randomness import key_of, stream, uniform
 
@@ -49,6 +51,7 @@ def synthetic_catalog(
     min_per_species: int = 4,
     num_species: int | None = None,
     snr_db: Sequence[float] = (0.0, 24.0),
+    **selection: Unpack[Selection],
 ) -> Catalog:
     """Return the catalog of the procedural aviary.
 
@@ -63,6 +66,7 @@ def synthetic_catalog(
         num_species: Number of species from 2 to 90, taken at even steps of the ranking by frequency from
             the commonest down, so that the imbalance is kept; ``None`` takes all.
         snr_db: Lowest and highest signal-to-noise ratio in dB, within [-40, 60]; lower is harder.
+        **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
         UserError: If a value is out of its range.
@@ -95,4 +99,4 @@ def synthetic_catalog(
             "sample_rate_hz": SAMPLE_RATE_HZ,
         }
     )
-    return Catalog(table, AviaryReader(snr_db=snr_db), "synthetic")
+    return select(Catalog(table, AviaryReader(snr_db=snr_db), "synthetic"), **selection)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from birdclf.catalog.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, WindowDataset, as_fetched, cut
+from birdclf.data.leaks import describe, leak_report
 from birdclf.data.split import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
@@ -121,6 +122,10 @@ class RecordingDataModule(pl.LightningDataModule):
         target = self.table.target[self.table.split == stage].to_numpy(dtype=np.int64)
         return np.bincount(target, minlength=len(self.classes)).astype(np.int64)
 
+    def leaks(self) -> pd.DataFrame:
+        """Return what validation and test recordings share with training recordings."""
+        return leak_report(self.table)
+
     def summary(self) -> str:
         """Return a few lines on what there is to learn from."""
         sizes = self.table.split.value_counts()
@@ -139,6 +144,7 @@ class RecordingDataModule(pl.LightningDataModule):
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
         if len(self.rejected):
             lines.append(f"set aside as unusable: {len(self.rejected)} recordings (audit.csv)")
+        lines.append(describe(self.leaks()))
         return "\n".join(lines)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -40,13 +40,7 @@ class StratifiedSplit:
     """
 
     def __init__(self, train: float = 0.70, val: float = 0.15, test: float = 0.15, min_recordings: int = 2) -> None:
-        if not (min(train, val, test) > 0 and abs(train + val + test - 1) <= 1e-6):  # so that NaN is refused as well
-            raise UserError(
-                f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
-                f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
-            )
-        if min_recordings < 1:
-            raise UserError(f"split.min_recordings is {min_recordings}; it must be 1 or more (2 drops singletons).")
+        check_shares(train, val, test, min_recordings)
         self.val, self.test, self.min_recordings = val, test, min_recordings
 
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
@@ -58,14 +52,8 @@ class StratifiedSplit:
         order = stream(seed, "split")
         ids = {
             str(species): order.permutation(np.sort(rows.to_numpy(dtype=object)))
-            for species, rows in catalog.table.groupby("species").recording_id
-            if len(rows) >= self.min_recordings
+            for species, rows in enough(catalog, self.min_recordings).groupby("species").recording_id
         }
-        if not ids:
-            raise UserError(
-                f"{catalog.name}: no species has split.min_recordings={self.min_recordings} recordings. "
-                f"Lower split.min_recordings or add recordings."
-            )
         counts = {species: len(names) for species, names in ids.items()}
         test = _shares(counts, self.test, order)
         rest = {species: counts[species] - test[species] for species in counts}
@@ -76,6 +64,37 @@ class StratifiedSplit:
             for stage, part in zip(("test", "val", "train"), np.split(names, borders), strict=True):
                 stages.update(dict.fromkeys(part, stage))
         return pd.Series(stages, name="split", dtype=str).sort_index()
+
+
+def check_shares(train: float, val: float, test: float, min_recordings: int) -> None:
+    """Refuse settings that cannot share recordings out.
+
+    Raises:
+        UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
+    """
+    if not (min(train, val, test) > 0 and abs(train + val + test - 1) <= 1e-6):  # so that NaN is refused as well
+        raise UserError(
+            f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
+            f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
+        )
+    if min_recordings < 1:
+        raise UserError(f"split.min_recordings is {min_recordings}; it must be 1 or more (2 drops singletons).")
+
+
+def enough(catalog: Catalog, min_recordings: int) -> pd.DataFrame:
+    """Return the rows of the species with ``min_recordings`` or more, in the order of ``recording_id``.
+
+    Raises:
+        UserError: If there is no such species.
+    """
+    counts = catalog.table.species.value_counts()
+    table = catalog.table[catalog.table.species.isin(counts.index[counts >= min_recordings])]
+    if table.empty:
+        raise UserError(
+            f"{catalog.name}: no species has split.min_recordings={min_recordings} recordings. "
+            f"Lower split.min_recordings or add recordings."
+        )
+    return table
 
 
 class FileSplit:

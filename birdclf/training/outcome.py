@@ -40,9 +40,10 @@ def predict(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingD
 
 
 def write_split(folder: Path, data: RecordingDataModule) -> None:
-    """Write ``split.csv``, and ``audit.csv`` with the recordings that were set aside."""
+    """Write ``split.csv``, ``leaks.csv``, and ``audit.csv`` with the recordings that were set aside."""
     columns = ["recording_id", "species", "split"]
     data.table[columns].to_csv(folder / "split.csv", index=False)
+    data.leaks().to_csv(folder / "leaks.csv", index=False)
     data.rejected.assign(verdict="reject").to_csv(folder / "audit.csv", index=False)
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from birdclf.audio.aviary.naming import RecordingName
+from birdclf.catalog.select import Selection
 from birdclf.catalog.synthetic import synthetic_catalog
 from birdclf.errors import UserError
 
@@ -114,7 +115,7 @@ def test_the_config_states_every_argument_and_builds(request: pytest.FixtureRequ
 
     config = yaml.safe_load((request.config.rootpath / "conf/data/synthetic.yaml").read_text())
     defaults = {k: p.default for k, p in inspect.signature(synthetic_catalog).parameters.items()}
-    assert set(config) == {"_target_", *defaults}
+    assert set(config) == {"_target_", *defaults, *Selection.__annotations__} - {"selection"}
     assert config["scale"] == 0.1
     assert tuple(config["snr_db"]) == tuple(defaults["snr_db"])
     catalog = instantiate(config)

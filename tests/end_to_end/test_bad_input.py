@@ -189,10 +189,10 @@ def test_a_split_with_another_word_is_refused(birdclf: Command, manifest: Path, 
     table = pd.read_csv(manifest).assign(path=lambda t: [str(manifest.parent / p) for p in t.path])
     table.loc[3, "split"] = "dev"
     table.to_csv(tmp_path / "m.csv", index=False)
-    mistake = birdclf(*on_manifest(tmp_path / "m.csv", "split=column"), cwd=tmp_path).mistake
+    mistake = birdclf(*on_manifest(tmp_path / "m.csv", "split=predefined"), cwd=tmp_path).mistake
     check(mistake, "'dev'", "train, val or test")
     mistake = birdclf(
-        *on_manifest(tmp_path / "m.csv", "split=column", "split.column=fold", "hydra.run.dir=run2"), cwd=tmp_path
+        *on_manifest(tmp_path / "m.csv", "split=predefined", "split.column=fold", "hydra.run.dir=run2"), cwd=tmp_path
     ).mistake
     check(mistake, "'fold'", "split.column")
 

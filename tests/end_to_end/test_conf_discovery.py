@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from fake_xeno_canto import write_fetched
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
+from layouts import BUILDERS
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -29,6 +31,7 @@ CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 ROOTS = [place for place in PLACES if "/" not in place]
 COUNTS = torch.tensor([50, 20, 9, 3, 1])
+LAYOUTS = {**BUILDERS, "xeno_canto": write_fetched}
 
 
 def places(group: str) -> list[str]:
@@ -171,6 +174,8 @@ def test_every_option_composes_and_instantiates(place: str, given: dict[str, str
         if group not in composed(root=root):
             continue
         cfg = composed(f"{group}={option}", f"run_dir={tmp_path}", root=root)
+        if group == "data" and option in LAYOUTS:
+            given["data.root"] = str(LAYOUTS[option](tmp_path / option))
         for key in OmegaConf.missing_keys(cfg[group]):
             OmegaConf.update(cfg, key, given[key])
         BUILD[group](cfg[group], tmp_path)

@@ -269,7 +269,14 @@ def test_a_seed_changes_weights_where_the_split_stays(run: Run):
 
 
 def test_the_split_of_a_manifest_column_is_taken(birdclf: Command, manifest: Path, tmp_path: Path):
-    words = ["train", "data=manifest", f"data.path={manifest}", "split=column", *TINY, f"hydra.run.dir={tmp_path}/run"]
+    words = [
+        "train",
+        "data=manifest",
+        f"data.path={manifest}",
+        "split=predefined",
+        *TINY,
+        f"hydra.run.dir={tmp_path}/run",
+    ]
     done = birdclf(*words, cwd=tmp_path)
     assert done.status == 0, done.err
     given = pd.read_csv(manifest).set_index("path").split

@@ -1,0 +1,203 @@
+"""Fill a folder with the recordings that a query finds, and take up a stopped run where it was."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from birdclf.audio.clip import AudioError
+from birdclf.audio.files import EXTENSIONS
+from birdclf.catalog.fetch.client import GO_ON, FetchError, UnreachableError, XenoCantoClient
+from birdclf.catalog.fetch.ledger import Ledger
+from birdclf.catalog.fetch.query import checked_query
+from birdclf.catalog.fetch.verify import decoded_length
+from birdclf.errors import UserError
+
+# Our name of a column, and the interface's name of the field.
+FIELDS = {
+    "genus": "gen",
+    "subspecies": "ssp",
+    "taxon_group": "grp",
+    "recordist": "rec",
+    "country": "cnt",
+    "locality": "loc",
+    "latitude": "lat",
+    "longitude": "lon",
+    "altitude": "alt",
+    "type": "type",
+    "sex": "sex",
+    "stage": "stage",
+    "method": "method",
+    "quality": "q",
+    "length": "length",
+    "date": "date",
+    "time": "time",
+    "also": "also",
+}
+LISTED_COLUMNS = (
+    *("id", "species", "scientific_name"),
+    *FIELDS,
+    *("licence", "url", "source", "file", "duration_s", "sample_rate_hz"),
+)
+SKIPPED_COLUMNS = ("id", "species", "scientific_name", "recordist", "licence", "url", "reason")
+UNREACHABLE_IN_A_ROW = 3  # then the fault is not a file's
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """How a run went, in numbers of recordings: ``found`` by the query, ``new``, there ``already``, ``skipped``."""
+
+    found: int
+    new: int
+    already: int
+    skipped: int
+
+
+def fetch_xeno_canto(client: XenoCantoClient, query: str, out: Path, limit: int | None = None) -> Fetched:
+    """Write what a query finds to ``out/<scientific name>/XC<id>.<ending>``, with ``recordings.csv`` beside it.
+
+    A recording that is listed and there is not fetched again. One that cannot be had (restricted, gone, no sound) is
+    listed with its reason in ``out/skipped.csv`` and asked for again in the next run.
+
+    Args:
+        client: Asks the archive.
+        query: Terms with tags, such as ``gen:turdus q:A``.
+        out: Folder to fill; it may hold an earlier run's recordings, of this query or another.
+        limit: How many recordings of the query to have at most, those that are there already among them; None for all.
+
+    Raises:
+        UserError: If the query is malformed or refused, finds nothing, another run fills the folder, the folder
+            cannot be written, or the archive stays out of reach.
+    """
+    query = checked_query(query)
+    if limit is not None and limit < 1:
+        raise UserError(f"The limit is {limit}; give 1 or more recordings, or leave it out for all.")
+    try:
+        (out / ".part").mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".part" / "lock", timeout=0):
+            return _Run(client, out).all(query, limit)
+    except Timeout:
+        raise UserError(f"Another birdclf fetch is filling {out}. Wait for it, or give another folder.") from None
+    except OSError as error:
+        raise UserError(f"{out} cannot be filled: {error}. Give a folder that you may write to.") from error
+
+
+class _Run:
+    """One run over one folder, under its lock."""
+
+    def __init__(self, client: XenoCantoClient, out: Path) -> None:
+        self.client, self.out = client, out
+        self.listed = Ledger(out / "recordings.csv", LISTED_COLUMNS)
+        self.skipped = Ledger(out / "skipped.csv", SKIPPED_COLUMNS)
+        self.count: Counter[str] = Counter()
+        self.unreachable = 0
+        for left in (out / ".part").glob("XC*"):  # of a run that was killed
+            left.unlink()
+
+    def all(self, query: str, limit: int | None) -> Fetched:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        found = 0
+        try:
+            with Progress(*columns) as progress:
+                bar = progress.add_task("Fetching", total=limit)
+                self.client.say = progress.console.print
+                for row, found in self.client.recordings(query, limit):
+                    progress.update(bar, total=found if limit is None else min(limit, found))
+                    self.one(row)
+                    progress.update(bar, completed=self.count.total() if limit is None else self.had)
+                    if self.had == limit:
+                        break
+        finally:
+            for ledger in (self.listed, self.skipped):
+                if ledger.rows or ledger.path.exists():
+                    ledger.rewrite()
+        if not found:
+            raise UserError(f"The Xeno-canto query {query!r} finds no recording. Ask for less at once, or check names.")
+        if not self.had:
+            raise UserError(
+                f"None of the {found} recordings that {query!r} finds can be had; {self.skipped.path} says why."
+            )
+        return Fetched(found, self.count["new"], self.count["already"], self.count["skipped"])
+
+    @property
+    def had(self) -> int:
+        return self.count["new"] + self.count["already"]
+
+    def one(self, answer: Mapping[str, Any]) -> None:
+        """Have one recording, or list why not."""
+        row = self._row(answer)
+        listed = self.listed.rows.get(row["id"])
+        if listed is not None and listed["file"] and (self.out / listed["file"]).is_file():
+            self._have(row["id"], "already")
+            return
+        try:
+            if not re.fullmatch(r"[0-9]+", row["id"]):
+                raise FetchError("the archive gives an id that is no number")
+            if not row["source"]:
+                raise FetchError("restricted: the archive gives no file, to protect the species or by the recordist")
+            row["source"] = self.client.absolute(row["source"])
+            self._fetch(row, PurePosixPath(str(answer.get("file-name") or "")).suffix.lower())
+        except (FetchError, AudioError) as error:
+            reason = f"the file {error}" if isinstance(error, AudioError) else str(error)
+            self.skipped.add({**row, "reason": self.client.without_key(reason)})
+            self.count["skipped"] += 1
+            self.unreachable = self.unreachable + 1 if isinstance(error, UnreachableError) else 0
+            if self.unreachable == UNREACHABLE_IN_A_ROW:
+                raise UserError(
+                    f"{UNREACHABLE_IN_A_ROW} recordings in a row could not be fetched, the last ({row['id']}) because: "
+                    f"{reason}. Check the network. {GO_ON}"
+                ) from None
+            return
+        self._have(row["id"], "new")
+
+    def _have(self, id: str, how: str) -> None:
+        self.skipped.drop(id)
+        self.count[how] += 1
+        self.unreachable = 0
+
+    def _fetch(self, row: dict[str, str], ending: str) -> None:
+        name = f"XC{row['id']}{ending if ending in EXTENSIONS else '.mp3'}"
+        target = self.out / _folder_name(row["scientific_name"]) / name
+        if target.is_file():  # killed between renaming and listing
+            try:
+                duration_s, rate_hz = decoded_length(target)
+            except AudioError as error:
+                raise FetchError(f"{target} is there already, not from here, and {error}; move it away") from None
+        else:
+            part = self.out / ".part" / name
+            try:
+                self.client.save(row["source"], part)
+                duration_s, rate_hz = decoded_length(part)
+                target.parent.mkdir(exist_ok=True)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+        sound = {"duration_s": f"{duration_s:.3f}", "sample_rate_hz": rate_hz}
+        source = self.client.without_key(row["source"])
+        self.listed.add({**row, "source": source, "file": target.relative_to(self.out).as_posix(), **sound})
+
+    def _row(self, answer: Mapping[str, Any]) -> dict[str, str]:
+        def text(field: str) -> str:
+            value = answer.get(field)
+            if isinstance(value, list):
+                value = "; ".join(str(part) for part in value)
+            return "" if value is None else self.client.without_key(str(value)).strip()
+
+        scientific = f"{text('gen')} {text('sp')}".strip()
+        row = {"id": text("id"), "species": text("en") or scientific, "scientific_name": scientific}
+        row |= {ours: text(theirs) for ours, theirs in FIELDS.items()}
+        row |= {"licence": _https(text("lic")), "url": _https(text("url"))}
+        return {**row, "source": str(answer.get("file") or "").strip()}
+
+
+def _https(url: str) -> str:
+    return f"https:{url}" if url.startswith("//") else url
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^\w.\- ]", "_", name).strip(" .")[:120] or "unknown"

@@ -10,7 +10,10 @@ from typing import Final, Unpack
 import pandas as pd
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.birdclef import (
+from birdclf.catalog.catalog import COLUMNS, Catalog
+from birdclf.catalog.folder import stamp_of
+from birdclf.catalog.select import Selection, select
+from birdclf.catalog.tables import (
     inside,
     joined_lists,
     must_be_there,
@@ -19,9 +22,6 @@ from birdclf.catalog.birdclef import (
     read_text,
     text_column,
 )
-from birdclf.catalog.catalog import COLUMNS, Catalog
-from birdclf.catalog.folder import stamp_of
-from birdclf.catalog.select import Selection, select
 from birdclf.errors import UserError
 
 HALVES: Final = ("A-M", "N-Z")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Unpack
 
-from birdclf.catalog.audacity import Annotation, Shelf, clips_catalog, folder_of, lines_of, seconds, stretch
-from birdclf.catalog.birdclef import distinct_columns
+from birdclf.catalog.annotations import Annotation, Shelf, clips_catalog, folder_of, lines_of, seconds, stretch
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.select import Selection, select
+from birdclf.catalog.tables import distinct_columns
 from birdclf.errors import UserError
 
 BEGIN: Final = "begin time (s)"

@@ -18,10 +18,11 @@ from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.tensorboard import RunLogger
 
 
-def load_weights(classifier: SpeciesClassifier, checkpoint: Path) -> None:
-    """Load a checkpoint's weights; the file is opened without executing anything in it."""
+def load_weights(classifier: SpeciesClassifier, checkpoint: Path) -> int:
+    """Load a checkpoint's weights and return its epoch, from 1; nothing in the file is executed."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     classifier.load_state_dict(content["state_dict"])
+    return int(content["epoch"]) + 1
 
 
 def predict(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule) -> dict[str, Predictions]:

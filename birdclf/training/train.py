@@ -72,9 +72,7 @@ def train(cfg: DictConfig) -> float:
         epochs = trainer.current_epoch
         assert checkpoint.best_model_score is not None
         score = float(checkpoint.best_model_score)
-        best = Path(checkpoint.best_model_path)
-        best_epoch = int(torch.load(best, map_location="cpu", weights_only=True)["epoch"]) + 1
-        load_weights(classifier, best)
+        best_epoch = load_weights(classifier, Path(checkpoint.best_model_path))
         predictions = predict(trainer, classifier, data)
         facts = {
             "monitor": cfg.monitor,

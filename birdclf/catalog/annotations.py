@@ -1,0 +1,180 @@
+"""Annotations beside recordings: each one a clip, whose group is its recording."""
+
+import logging
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from birdclf.audio.files import EXTENSIONS, FileReader, read_header
+from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.folder import stamp_of
+from birdclf.catalog.tables import must_be_there, read_text
+from birdclf.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# What programs put between a recording's name and the .txt of its annotations.
+_ENDING = re.compile(r"\.(selections?|table|results|birdnet|table\.\d+|\d+|wav|flac|ogg|mp3)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A labelled stretch of a recording: times in seconds, frequencies in Hz (NaN where not given)."""
+
+    file: Path
+    start_s: float
+    end_s: float
+    species: str
+    low_hz: float = float("nan")
+    high_hz: float = float("nan")
+
+
+def folder_of(root: str) -> Path:
+    """Return the folder that ``data.root`` names.
+
+    Raises:
+        UserError: If it is none.
+    """
+    base = Path(root).expanduser()
+    if not base.is_dir():
+        raise UserError(f"data.root={root} is not a folder. Point it at recordings with annotation files beside them.")
+    return base
+
+
+def lines_of(file: Path) -> list[str]:
+    """Return the lines of a UTF-8 text, whatever system ended them.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    return read_text(file).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def seconds(text: str, where: str) -> float:
+    """Return a number, with a point or a comma before its decimals.
+
+    Raises:
+        UserError: If it is none, or not finite.
+    """
+    try:
+        value = float(text.strip().replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where} has {text.strip()[:60]!r} for a number. Correct or drop the line.")
+    return value
+
+
+def stretch(start: str, end: str, where: str) -> tuple[float, float]:
+    """Return start and end in seconds.
+
+    Raises:
+        UserError: If one is no number, the start is negative or the end lies before it.
+    """
+    start_s, end_s = seconds(start, where), seconds(end, where)
+    if not 0 <= start_s <= end_s:
+        raise UserError(
+            f"{where} runs from {start_s:g} to {end_s:g} s; it must be 0 <= start <= end. Correct the line."
+        )
+    return start_s, end_s
+
+
+class Shelf:
+    """The recordings and text files below a folder, found by name; links to folders are not followed.
+
+    Args:
+        base: The folder.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.texts: list[Path] = []
+        self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
+        self._beside: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
+        for folder, folders, names in os.walk(base):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(name for name in names if not name.startswith(".")):
+                path = Path(folder, name)
+                if path.suffix.lower() in EXTENSIONS:
+                    self.by_name[name.casefold()].append(path)
+                    for key in {path.name, path.stem}:
+                        self._beside[path.parent, key].append(path)
+                elif path.suffix.lower() == ".txt":
+                    self.texts.append(path)
+
+    def recording_of(self, text: Path) -> Path | None:
+        """Return the recording beside a text file that has its name, or None.
+
+        ``a.txt``, ``a.wav.txt``, ``a.selections.txt`` and ``a.Table.1.selections.txt`` belong to ``a.wav``.
+
+        Raises:
+            UserError: If two recordings have the name.
+        """
+        name = text.stem
+        while True:
+            beside = self._beside.get((text.parent, name), [])
+            if len(beside) > 1:
+                names = " and ".join(path.name for path in beside)
+                raise UserError(f"{text} may belong to {names}. Name it {beside[0].name}.txt, or keep one of them.")
+            if beside:
+                return beside[0]
+            ending = _ENDING.search(name)
+            if not ending:
+                return None
+            name = name[: ending.start()]
+
+
+def clips_catalog(
+    base: Path, annotations: Sequence[Annotation], min_duration_s: float, name: str, hint: str
+) -> Catalog:
+    """Return the catalog of annotations: one clip a label and stretch, grouped by recording.
+
+    Args:
+        base: Folder that the ids are relative to.
+        annotations: Labelled stretches; repeats, and those without text or length, are passed over.
+        min_duration_s: Shorter clips are set aside, in seconds.
+        name: Name of the source.
+        hint: What was expected, for the message that nothing was found.
+
+    Raises:
+        UserError: If nothing is left, or none of the recordings is there.
+    """
+    clips = [one for one in annotations if one.species and one.end_s > one.start_s]
+    if not clips:
+        passed = f" {len(annotations)} without text or length were passed over." if annotations else ""
+        raise UserError(f"data.root={base} holds no annotation: {hint}.{passed}")
+    if len(clips) < len(annotations):
+        log.warning("%s: %d annotations without text or length are passed over", name, len(annotations) - len(clips))
+    table = pd.DataFrame([asdict(one) for one in clips])
+    order = ["file", "start_s", "end_s", "species"]
+    table = table.sort_values([*order, "low_hz", "high_hz"]).drop_duplicates(order).reset_index(drop=True)
+    files = sorted(set(table.file))
+    must_be_there(files, base)
+    headers = {file: read_header(file) for file in files}
+    length = table.file.map({file: header.duration_s if header else math.nan for file, header in headers.items()})
+    group = table.file.map({file: file.relative_to(base).as_posix() for file in files})
+    ids = group + "#" + table.start_s.map(_decimal) + "-" + table.end_s.map(_decimal)
+    again = ids.groupby(ids).cumcount() + 1
+    table = table.assign(
+        recording_id=ids.where(again == 1, ids + "#" + again.astype(str)),
+        group=group,
+        path=table.file.map({file: os.path.realpath(file) for file in files}),
+        stamp=table.file.map({file: stamp_of(file) for file in files}),
+        sample_rate_hz=table.file.map(
+            {file: header.sample_rate_hz if header else 0 for file, header in headers.items()}
+        ),
+        duration_s=(table.end_s.where(~(table.end_s > length), length) - table.start_s)
+        .clip(lower=0)
+        .where(length.notna()),
+    )
+    return Catalog(table.drop(columns="file"), FileReader(min_duration_s), name)
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")

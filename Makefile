@@ -26,7 +26,7 @@ phases: $(STAMP)  ## train the five published phases on the embedded default, si
 	$(BIN)/birdclf train -m sweep=phases $(ARGS)
 
 test: $(STAMP) lint  ## check style and types, and run the fast tests
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n auto -m 'not slow' $(ARGS)
 
 test-all: test  ## the same, then the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -1,4 +1,4 @@
-"""How fast birdclf is, as ratios measured in one run (``make bench``, about 2 minutes).
+"""How fast birdclf is, as ratios measured in one run (``make bench``, about 8 minutes).
 
 It trains phase2b on the embedded default with the feature store of ``outputs/store``, which the first run fills.
 Everything measured goes to ``outputs/bench/<time>.json``. A figure that misses its target does not change the exit
@@ -17,11 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from measure import ROOT, Figures, against_bare_steps, against_plain_loop, seconds_to_answer
+from preparing import HOURS, MANY, against_librosa, peak_memory
 from rich.console import Console
 from rich.table import Table
 
 STAT = Path("/proc/stat")
 BUSY = 0.2  # CPUs that other programs keep busy; more distorts the ratios
+LEAST_OVER_LIBROSA = {"mp3": 4.0, "ogg": 2.7}
 SETTINGS = ("train", "experiment=phase2b", "--cfg", "job")
 
 
@@ -60,6 +62,10 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         plain = against_plain_loop(folder)
     with console.status("steps of Lightning and bare steps in turns"):
         bare = against_bare_steps(folder)
+    with console.status("preparing sound files, decoding them and the librosa loop in turns"):
+        preparing = against_librosa(folder)
+    with console.status("peak memory of birdclf prepare"):
+        memory = peak_memory(folder)
     spread = f"{min(plain['ratios']):.2f} to {max(plain['ratios']):.2f}"
     ours, theirs = (plain["windows_per_s"][name] for name in ("birdclf", plain["rival"]))
     step_ms, fetch_ms, features_ms = (1000 * bare[name] for name in ("lightning_s", "fetch_s", "features_s"))
@@ -77,7 +83,21 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         Row("birdclf train --help", help_s, " s", "median of 3", at_most=1.5),
         Row(f"birdclf {' '.join(SETTINGS)}", settings_s, " s", "median of 3", at_most=1.5),
     ]  # fmt: skip
-    return {"plain_loop": plain, "bare_steps": bare, "help_s": help_s, "settings_s": settings_s}, rows
+    for kind, figures in preparing.items():
+        rates = figures["recordings_per_s"]
+        rows += [
+            Row(f"prepare, 30 s {kind.upper()}, over a librosa loop", figures["over_librosa"], "",
+                f"{rates['birdclf']:.0f} against {rates['librosa']:.0f} recordings/s; features differ by at most "
+                f"{figures['difference']:.1e} of their range", at_least=LEAST_OVER_LIBROSA[kind]),
+            Row(f"prepare, 30 s {kind.upper()}, time over decoding alone", figures["over_decoding"], "",
+                f"{rates['birdclf']:.0f} against {rates['decode']:.0f} recordings/s", at_most=1.35),
+        ]  # fmt: skip
+    rows += [
+        Row(f"peak memory of prepare, {what}", memory[name], " GB", "all processes", at_most=1.5)
+        for name, what in (("many", f"{MANY:,} recordings"), ("long", f"one of {HOURS} hours"))
+    ]
+    return {"plain_loop": plain, "bare_steps": bare, "help_s": help_s, "settings_s": settings_s,
+            "preparing": preparing, "peak_memory_gb": memory}, rows  # fmt: skip
 
 
 def busy_cpus(seconds: float = 2.0) -> float:

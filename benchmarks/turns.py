@@ -29,11 +29,11 @@ class Program:
             )
 
     def read(self, n: int) -> list[list[float]]:
-        """Return the numbers of the first ``n`` lines, as soon as they are there."""
+        """Return the numbers of all lines, as soon as there are ``n``."""
         while True:
             written = self.lines.read_text().split("\n")[:-1] if self.lines.exists() else []
             if len(written) >= n:
-                return [[float(word) for word in line.split()] for line in written[:n]]
+                return [[float(word) for word in line.split()] for line in written]
             if self.process.poll() is not None:
                 raise RuntimeError(
                     f"{self.process.args} ended with status {self.process.returncode} after {len(written)} steps:\n"
@@ -88,8 +88,42 @@ def in_turns(
             row = {}
             for name, program in programs.items():
                 program.go()
-                ends = [line[0] for line in program.read(begin + 1 + steps)[begin:]]
+                ends = [line[0] for line in program.read(begin + 1 + steps)[begin : begin + 1 + steps]]
                 program.stop()
                 row[name] = median(b - a for a, b in zip(ends, ends[1:], strict=False))
+            table.append(row)
+        return table
+
+
+def rates_in_turns(
+    sides: Mapping[str, Callable[[], Program]], warmup: int, rounds: int, seconds: float
+) -> list[dict[str, float]]:
+    """Return how many things a second each side does, a dict a round.
+
+    Args:
+        sides: Start programs that write lines of the moment (``time.perf_counter``) and how many things are done.
+        warmup: Things of each before the first round.
+        rounds: How often each has its turn.
+        seconds: Length of a turn; what is under way when it begins does not count.
+    """
+    with contextlib.ExitStack() as stack:
+        programs = {}
+        for name, start in sides.items():
+            programs[name] = stack.enter_context(running(start()))
+            lines = 1
+            while programs[name].read(lines)[-1][1] < warmup:
+                lines += 1
+            programs[name].stop()
+        table = []
+        for _ in range(rounds):
+            row = {}
+            for name, program in programs.items():
+                before = len(program.read(0))
+                program.go()
+                time.sleep(seconds)
+                program.stop()
+                turn = program.read(before + 3)[before + 1 :]
+                (begin, first), (end, last) = turn[0], turn[-1]
+                row[name] = (last - first) / (end - begin)
             table.append(row)
         return table

@@ -34,6 +34,8 @@ class PrepareConfig:
     """Top level of ``conf/prepare.yaml``."""
 
     data: Any = MISSING
+    audio: Any = MISSING
+    audit: Any = MISSING
     features: Any = MISSING
     store: Store = field(default_factory=Store)
     run_dir: str = MISSING
@@ -48,6 +50,8 @@ class TrainConfig:
     monitor: str = MISSING
     channels_last: bool = True
     data: Any = MISSING
+    audio: Any = MISSING
+    audit: Any = MISSING
     features: Any = MISSING
     split: Any = MISSING
     window: Any = MISSING

@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: seeded fake sound in the layouts that real sources have."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,8 +28,9 @@ Tone = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep feature stores out of the checkout, and torch to two threads."""
-    torch.set_num_threads(2)
+    """Keep feature stores out of the checkout, and torch to two threads in all."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    torch.set_num_threads(max(1, 2 // processes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BIRDCLF_STORE", str(tmp_path_factory.mktemp("stores")))
         yield
@@ -103,8 +105,6 @@ def numbered_store(tmp_path: Path) -> Callable[[list[int]], FeatureStore]:
                 "recording_id": [f"r{i}" for i in range(len(lengths))],
                 "offset": np.cumsum([0, *lengths[:-1]]),
                 "frames": lengths,
-                "duration_s": np.asarray(lengths) / 100,
-                "problem": "",
             }
         )
         return FeatureStore(folder, index, n_bands=2)

@@ -16,8 +16,9 @@ FREE = {"errors", "randomness"}  # what anyone may use
 MAY_IMPORT = {
     "audio": set(),
     "catalog": {"audio"},
-    "features": {"audio", "catalog"},
-    "data": {"audio", "catalog", "features"},
+    "audit": {"audio"},
+    "features": {"audio", "catalog", "audit"},
+    "data": {"audio", "catalog", "audit", "features"},
     "models": set(),
     "losses": set(),
     "evaluation": set(),

@@ -1,16 +1,30 @@
-"""What a recording is to the rooms that read sound: a clip, and a reader that turns it into a waveform."""
+"""What a recording is to the rooms that read sound: a clip, and a reader that opens it as blocks of samples."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Samples = NDArray[np.float32]
+"""``(samples, channels)`` at a file's own rate, full scale 1."""
 Waveform = NDArray[np.float32]
+"""``(samples,)`` mono."""
 
 
 class AudioError(Exception):
-    """One recording that cannot be used, with the reason; the job goes on without it."""
+    """One recording that cannot be used, with the reason; the job goes on without it.
+
+    Args:
+        reason: Rest of a sentence that begins with the recording's name.
+        problem: Name of the problem in the audit: ``undecodable``, ``empty`` or ``not_finite``.
+    """
+
+    def __init__(self, reason: str, problem: str = "undecodable") -> None:
+        super().__init__(reason)
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +44,28 @@ class Clip:
     end_s: float = float("inf")
 
 
-class Reader(Protocol):
-    """Turns clips into waveforms; picklable, so that worker processes can hold one."""
+@dataclass(frozen=True)
+class Sound:
+    """A clip that is open for reading, once, from its beginning to its end.
 
-    def read(self, clip: Clip, sample_rate_hz: int) -> Waveform:
-        """Return the clip as ``(samples,)`` mono float32 at ``sample_rate_hz``.
+    Attributes:
+        sample_rate_hz: Its own sample rate.
+        channels: Number of channels.
+        header_duration_s: How long the clip should be by the file's header, in seconds; NaN where none says so.
+        blocks: The samples in blocks of a bounded length; raises :class:`AudioError` where they cannot be decoded.
+    """
+
+    sample_rate_hz: int
+    channels: int
+    header_duration_s: float
+    blocks: Iterator[Samples]
+
+
+class Reader(Protocol):
+    """Opens clips; picklable, so that worker processes can hold one."""
+
+    def open(self, clip: Clip) -> AbstractContextManager[Sound]:
+        """Return the clip's sound, for a ``with`` statement.
 
         Raises:
             AudioError: If this clip cannot be used.
@@ -42,5 +73,5 @@ class Reader(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return a text that changes whenever a setting changes what :meth:`read` returns."""
+        """Return a text that changes whenever a setting changes the sound."""
         ...

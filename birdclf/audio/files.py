@@ -1,17 +1,23 @@
-"""Decoding of sound files: soundfile reads, soxr resamples."""
+"""Decoding of sound files with soundfile, block by block: no file is ever held whole."""
 
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
 import soundfile
-import soxr
 
-from birdclf.audio.clip import AudioError, Clip, Waveform
-from birdclf.errors import UserError
+from birdclf.audio.clip import AudioError, Clip, Samples, Sound
 
 EXTENSIONS: Final = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+BLOCK_S: Final = 60.0
+"""Most recordings are one block, which is fastest; an hour is sixty."""
+STREAMED: Final = 2**32 - 1
+"""Size of the data in a WAV that was written to a pipe: its length was not known."""
 
 
 class Header(NamedTuple):
@@ -32,59 +38,62 @@ def read_header(path: Path) -> Header | None:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads clips from wav, flac, ogg and mp3 files.
+    """Reads clips from wav, flac, ogg and mp3 files, whatever their ending says.
 
-    Attributes:
-        min_duration_s: Shorter clips are refused, in seconds; not negative.
-
-    Raises:
-        UserError: If ``min_duration_s`` is negative.
+    Example:
+        >>> with FileReader().open(Clip("a", "song.flac")) as sound:
+        ...     seconds = sum(len(block) for block in sound.blocks) / sound.sample_rate_hz
     """
 
-    min_duration_s: float = 0.3
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_duration_s < float("inf"):
-            raise UserError(
-                f"data.min_duration_s is {self.min_duration_s}; it must be 0 or more seconds (0.3 is the default)."
-            )
-
-    def read(self, clip: Clip, sample_rate_hz: int) -> Waveform:
-        """Return the clip as ``(samples,)`` mono float32, the mean of its channels.
+    @contextmanager
+    def open(self, clip: Clip) -> Iterator[Sound]:
+        """Open a clip.
 
         Raises:
-            AudioError: If it cannot be decoded, is empty, shorter than ``min_duration_s``, all zeros, or holds
-                values that are not finite.
+            AudioError: If it cannot be opened, or later decoded.
         """
+        if not os.path.isfile(clip.path):  # a pipe would be waited for
+            raise AudioError("cannot be decoded (no such file)")
         try:
-            with soundfile.SoundFile(clip.path) as file:
-                native_hz = file.samplerate
-                if clip.start_s:
-                    file.seek(min(round(clip.start_s * native_hz), file.frames))
-                stretch = clip.end_s - clip.start_s
-                frames = -1 if np.isinf(stretch) else round(stretch * native_hz)
-                sound = file.read(frames, dtype="float32", always_2d=True)
+            file = soundfile.SoundFile(clip.path)
         except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(f"cannot be decoded ({_reason(error)})") from error
-        duration_s = len(sound) / native_hz
-        if not len(sound):
-            raise AudioError("is empty")
-        if duration_s < self.min_duration_s:
-            raise AudioError(f"is {duration_s:.2f} s long, shorter than min_duration_s={self.min_duration_s:g}")
-        if not np.isfinite(sound).all():
-            raise AudioError("holds samples that are not finite")
-        mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)
-        if not mono.any():
-            raise AudioError("is digital silence from beginning to end")
-        if native_hz != sample_rate_hz:
-            mono = soxr.resample(mono, native_hz, sample_rate_hz)
-        if not len(mono):
-            raise AudioError(f"is too short to resample to {sample_rate_hz} Hz")
-        return np.ascontiguousarray(mono, dtype=np.float32)
+        with file:
+            rate = file.samplerate
+            start = min(round(clip.start_s * rate), file.frames)
+            asked = math.inf if math.isinf(clip.end_s) else round(clip.end_s * rate) - round(clip.start_s * rate)
+            header_duration_s = min(_claimed_frames(file) - start, asked) / rate
+            yield Sound(rate, file.channels, header_duration_s, _blocks(file, start, asked))
 
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes the sound."""
-        return f"files-1 min_duration_s={self.min_duration_s!r} channel=mean"
+        return "files-2"
+
+
+def _blocks(file: soundfile.SoundFile, start: int, asked: float) -> Iterator[Samples]:
+    try:
+        if start:
+            file.seek(start)
+        block = round(BLOCK_S * file.samplerate)
+        while asked > 0:
+            samples = file.read(int(min(block, asked)), dtype="float32", always_2d=True)
+            if not len(samples):
+                return
+            asked -= len(samples)
+            yield samples
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"cannot be decoded ({_reason(error)})") from error
+
+
+def _claimed_frames(file: soundfile.SoundFile) -> float:
+    """Return how many frames a file's header claims; libsndfile quietly corrects a WAV that was cut off."""
+    data = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    if not data:
+        return float(file.frames)
+    claimed, there = int(data[1]), int(data[2])
+    if claimed in (0, STREAMED) or there <= 0:
+        return math.nan
+    return float(file.frames * claimed / there)
 
 
 def _reason(error: Exception) -> str:

@@ -5,16 +5,16 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from birdclf.audio.files import EXTENSIONS, FileReader, read_header
+from birdclf.audio.files import EXTENSIONS, FileReader
 from birdclf.catalog.catalog import Catalog
-from birdclf.catalog.folder import stamp_of
-from birdclf.catalog.tables import must_be_there, read_text
+from birdclf.catalog.tables import decimal, must_be_there, read_text
+from birdclf.catalog.tree import real_paths, stamp_of, walk
 from birdclf.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,7 @@ log = logging.getLogger(__name__)
 _ENDING = re.compile(r"\.(selections?|table|results|birdnet|table\.\d+|\d+|wav|flac|ogg|mp3)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Annotation:
+class Annotation(NamedTuple):
     """A labelled stretch of a recording: times in seconds, frequencies in Hz (NaN where not given)."""
 
     file: Path
@@ -42,7 +41,7 @@ def folder_of(root: str) -> Path:
         UserError: If it is none.
     """
     base = Path(root).expanduser()
-    if not base.is_dir():
+    if not os.path.isdir(base):
         raise UserError(f"data.root={root} is not a folder. Point it at recordings with annotation files beside them.")
     return base
 
@@ -90,6 +89,9 @@ class Shelf:
 
     Args:
         base: The folder.
+
+    Raises:
+        UserError: If it cannot be read.
     """
 
     def __init__(self, base: Path) -> None:
@@ -97,9 +99,8 @@ class Shelf:
         self.texts: list[Path] = []
         self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._beside: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
-        for folder, folders, names in os.walk(base):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(name for name in names if not name.startswith(".")):
+        for folder, names in walk(base):
+            for name in names:
                 path = Path(folder, name)
                 if path.suffix.lower() in EXTENSIONS:
                     self.by_name[name.casefold()].append(path)
@@ -130,51 +131,43 @@ class Shelf:
             name = name[: ending.start()]
 
 
-def clips_catalog(
-    base: Path, annotations: Sequence[Annotation], min_duration_s: float, name: str, hint: str
-) -> Catalog:
+def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name: str, hint: str) -> Catalog:
     """Return the catalog of annotations: one clip a label and stretch, grouped by recording.
 
     Args:
         base: Folder that the ids are relative to.
-        annotations: Labelled stretches; repeats, and those without text or length, are passed over.
-        min_duration_s: Shorter clips are set aside, in seconds.
+        tables: Labelled stretches by the file that holds them; repeats, and those without text or length, are passed
+            over.
         name: Name of the source.
         hint: What was expected, for the message that nothing was found.
 
     Raises:
         UserError: If nothing is left, or none of the recordings is there.
     """
-    clips = [one for one in annotations if one.species and one.end_s > one.start_s]
+    given = [one for annotations in tables.values() for one in annotations]
+    clips = [one for one in given if one.species and one.end_s > one.start_s]
+    passed = []
+    if empty := [file for file, annotations in tables.items() if not annotations]:
+        passed.append(f"tables without a row: {len(empty)}, first {empty[0]}")
+    if len(clips) < len(given):
+        passed.append(f"annotations without text or length: {len(given) - len(clips)}")
     if not clips:
-        passed = f" {len(annotations)} without text or length were passed over." if annotations else ""
-        raise UserError(f"data.root={base} holds no annotation: {hint}.{passed}")
-    if len(clips) < len(annotations):
-        log.warning("%s: %d annotations without text or length are passed over", name, len(annotations) - len(clips))
-    table = pd.DataFrame([asdict(one) for one in clips])
-    order = ["file", "start_s", "end_s", "species"]
-    table = table.sort_values([*order, "low_hz", "high_hz"]).drop_duplicates(order).reset_index(drop=True)
+        raise UserError(f"data.root={base} holds no annotation: {hint}. Passed over: {'; '.join(passed) or 'nothing'}.")
+    for what in passed:
+        log.warning("%s: passed over %s", name, what)
+    table = pd.DataFrame(clips)
     files = sorted(set(table.file))
     must_be_there(files, base)
-    headers = {file: read_header(file) for file in files}
-    length = table.file.map({file: header.duration_s if header else math.nan for file, header in headers.items()})
-    group = table.file.map({file: file.relative_to(base).as_posix() for file in files})
-    ids = group + "#" + table.start_s.map(_decimal) + "-" + table.end_s.map(_decimal)
+    groups = [file.relative_to(base).as_posix() for file in files]
+    table = table.assign(group=table.file.map(dict(zip(files, groups, strict=True)))).drop(columns="file")
+    order = ["group", "start_s", "end_s", "species"]
+    table = table.sort_values([*order, "low_hz", "high_hz"]).drop_duplicates(order).reset_index(drop=True)
+    ids = table.group + "#" + table.start_s.map(decimal) + "-" + table.end_s.map(decimal)
     again = ids.groupby(ids).cumcount() + 1
     table = table.assign(
         recording_id=ids.where(again == 1, ids + "#" + again.astype(str)),
-        group=group,
-        path=table.file.map({file: os.path.realpath(file) for file in files}),
-        stamp=table.file.map({file: stamp_of(file) for file in files}),
-        sample_rate_hz=table.file.map(
-            {file: header.sample_rate_hz if header else 0 for file, header in headers.items()}
-        ),
-        duration_s=(table.end_s.where(~(table.end_s > length), length) - table.start_s)
-        .clip(lower=0)
-        .where(length.notna()),
+        path=table.group.map(dict(zip(groups, real_paths(files), strict=True))),
+        stamp=table.group.map({group: stamp_of(file) for group, file in zip(groups, files, strict=True)}),
+        duration_s=table.end_s - table.start_s,
     )
-    return Catalog(table.drop(columns="file"), FileReader(min_duration_s), name)
-
-
-def _decimal(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+    return Catalog(table, FileReader(), name)

@@ -14,7 +14,7 @@ from birdclf.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def audacity_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
+def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     r"""Return the catalog of the labels in ``<name>.txt`` beside ``<name>.{wav,flac,ogg,mp3}``, at any depth.
 
     A line is ``start<TAB>end<TAB>label`` in seconds, in UTF-8 and without a header; a line that opens with a
@@ -24,7 +24,6 @@ def audacity_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack
 
     Args:
         root: Folder of recordings and their label files; hidden files and folders are passed over.
-        min_duration_s: Shorter clips are set aside, in seconds.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
@@ -32,18 +31,18 @@ def audacity_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack
     """
     base = folder_of(root)
     shelf = Shelf(base)
-    found: list[Annotation] = []
+    found: dict[Path, list[Annotation]] = {}
     alone = []
     for file in shelf.texts:
         recording = shelf.recording_of(file)
         if recording is None:
             alone.append(file)
         else:
-            found += _labels(file, recording)
+            found[file] = list(_labels(file, recording))
     if alone:
         log.warning("%d .txt files have no recording of their name and are passed over, first %s", len(alone), alone[0])
     hint = "expected <name>.txt beside <name>.wav, with lines of start<TAB>end<TAB>label"
-    return select(clips_catalog(base, found, min_duration_s, f"Audacity {base.name}", hint), **selection)
+    return select(clips_catalog(base, found, f"Audacity {base.name}", hint), **selection)
 
 
 def _labels(file: Path, recording: Path) -> Iterator[Annotation]:

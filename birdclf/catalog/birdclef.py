@@ -6,11 +6,11 @@ from typing import Final, Unpack
 
 import pandas as pd
 
-from birdclf.audio.files import FileReader, read_header
+from birdclf.audio.files import FileReader
 from birdclf.catalog.catalog import COLUMNS, Catalog
-from birdclf.catalog.folder import stamp_of
 from birdclf.catalog.select import Selection, select
 from birdclf.catalog.tables import inside, joined_lists, must_be_there, quality, read_csv, text_column
+from birdclf.catalog.tree import real_paths, stamp_of
 from birdclf.errors import UserError
 
 # Table and audio folder of each layout: 2021, 2022 to 2024, 2025.
@@ -23,18 +23,17 @@ LISTS: Final = ("secondary_labels", "type")
 NUMBERS: Final = ("latitude", "longitude")
 
 
-def birdclef_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
+def birdclef_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of an unpacked BirdCLEF download; the year is told by what is there.
 
     A row's species is its ``primary_label``, always text; its group is the author. Further columns:
     ``quality`` (the rating, NaN where unrated), ``secondary_labels`` and ``type`` (joined by ``;``),
     ``scientific_name``, ``common_name``, ``license``, ``class_name`` from 2025's ``taxonomy.csv``, and the
-    table's other columns as text. A row whose file is missing stays in the catalog: the reader sets it aside.
+    table's other columns as text. A row whose file is missing stays in the catalog: the audit sets it aside.
 
     Args:
         root: Folder with ``train_metadata.csv`` and ``train_short_audio`` (2021) or ``train_audio`` (2022 to
             2024), or with ``train.csv`` and ``train_audio`` (2025).
-        min_duration_s: Shorter recordings are set aside, in seconds.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
@@ -59,20 +58,15 @@ def birdclef_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack
     }
     made |= {str(name): table[name] for name in table if name not in {*made, *COLUMNS, "author", "rating"}}
     made |= _class_names(base / "taxonomy.csv", table)
-    headers = [read_header(file) for file in files]
     made |= {
-        "path": [os.path.realpath(file) for file in files],
+        "path": real_paths(files),
         "stamp": [stamp_of(file) for file in files],
-        "duration_s": [header.duration_s if header else float("nan") for header in headers],
-        "sample_rate_hz": [header.sample_rate_hz if header else 0 for header in headers],
     }
-    return select(
-        Catalog(pd.DataFrame(made, index=table.index), FileReader(min_duration_s), f"BirdCLEF {base.name}"), **selection
-    )
+    return select(Catalog(pd.DataFrame(made, index=table.index), FileReader(), f"BirdCLEF {base.name}"), **selection)
 
 
 def _layout(base: Path, root: str) -> tuple[Path, Path]:
-    if not base.is_dir():
+    if not os.path.isdir(base):
         raise UserError(f"data.root={root} is not a folder. Point it at an unpacked BirdCLEF download.")
     found = [(base / table, base / audio) for table, audio in LAYOUTS if _is_pair(base / table, base / audio)]
     expected = "; or ".join(f"{table} and {audio}/" for table, audio in LAYOUTS)
@@ -87,12 +81,12 @@ def _layout(base: Path, root: str) -> tuple[Path, Path]:
 
 
 def _is_pair(table: Path, audio: Path) -> bool:
-    return table.is_file() and audio.is_dir()
+    return os.path.isfile(table) and os.path.isdir(audio)
 
 
 def _class_names(taxonomy: Path, table: pd.DataFrame) -> dict[str, object]:
     """Return the column ``class_name`` (Aves, Insecta, ...) where a taxonomy names it."""
-    if not taxonomy.is_file() or "class_name" in table:
+    if not os.path.isfile(taxonomy) or "class_name" in table:
         return {}
     names = read_csv(taxonomy, needed=("primary_label",))
     if "class_name" not in names:

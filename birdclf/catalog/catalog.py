@@ -30,8 +30,9 @@ class Catalog:
         table: One row a recording, sorted by ``recording_id``, with the columns of ``COLUMNS`` and
             whatever the source adds: ``recording_id`` (unique and stable), ``species``, ``path`` (empty
             for procedural sound), ``group`` (recordist or individual, may be empty), ``start_s`` and
-            ``end_s`` (the stretch of the file), ``duration_s`` and ``sample_rate_hz`` as far as known,
-            and ``stamp`` (changes when the sound behind the row changes).
+            ``end_s`` (the stretch of the file), ``duration_s`` and ``sample_rate_hz`` (as the source's own
+            table has them, else NaN and 0: no file is opened here), and ``stamp`` (changes when the sound behind
+            the row changes).
         reader: Turns a row's clip into a waveform.
         name: Name of the source, for messages and reports.
 

@@ -4,10 +4,12 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from rich.progress import track
 
 from birdclf.audio.clip import AudioError
+from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
 from birdclf.errors import UserError
 from birdclf.randomness import key_of
@@ -57,13 +59,14 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     rows = list(zip(catalog.clips(), table["species"], table["group"], strict=True))
     for clip, species, group in track(rows, description=f"Writing {catalog.name}"):
         try:
-            sound = catalog.reader.read(clip, sample_rate_hz)
+            sound = read_waveform(catalog.reader, clip, sample_rate_hz)
         except AudioError as error:
             refused.append((clip.recording_id, str(error)))
             continue
         path = out / _file_name(species) / f"{_file_name(clip.recording_id)}.{format}"
         path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, sound, sample_rate_hz)
+        # A band-limited step overshoots when it is resampled; whole numbers would wrap or distort there.
+        soundfile.write(path, np.clip(sound, -1.0, 1.0), sample_rate_hz)
         written.append((clip.recording_id, path.relative_to(out).as_posix(), species, group))
 
     if refused:

@@ -6,66 +6,49 @@ from typing import Unpack
 
 import pandas as pd
 
-from birdclf.audio.files import EXTENSIONS, FileReader, read_header
+from birdclf.audio.files import EXTENSIONS, FileReader
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.select import Selection, select
+from birdclf.catalog.tree import real_paths, stamp_of, walk
 from birdclf.errors import UserError
 
 
-def stamp_of(path: Path) -> str:
-    """Return a text that changes when the file is written anew: its size and time of change."""
-    try:
-        status = path.stat()
-    except OSError:  # a dangling link: the reader will say so
-        return "absent"
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def folder_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
+def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of ``root/<species>/**/*.{wav,flac,ogg,mp3}``.
+
+    Links to files are followed, links to folders are not. A folder that cannot be read is logged and passed over; a
+    file that cannot be read, or a link to none, stays in the catalog: the audit sets it aside.
 
     Args:
         root: Folder with one folder a species; hidden files and folders are passed over.
-        min_duration_s: Shorter recordings are set aside, in seconds.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
-        UserError: If the folder does not exist, holds no recording, or files outside a species' folder only.
+        UserError: If the folder does not exist, cannot be read, holds no recording, or files outside a species'
+            folder only.
     """
     base = Path(root).expanduser()
-    if not base.is_dir():
+    if not os.path.isdir(base):
         raise UserError(f"data.root={root} is not a folder. Point it at a folder that holds one folder a species.")
-    rows = []
-    for path in _audio_files(base):
-        relative = path.relative_to(base)
-        if len(relative.parts) < 2:
-            continue
-        header = read_header(path)
-        rows.append(
-            {
-                "recording_id": relative.as_posix(),
-                "species": relative.parts[0],
-                "path": str(path.resolve()),
-                "duration_s": header.duration_s if header else float("nan"),
-                "sample_rate_hz": header.sample_rate_hz if header else 0,
-                "stamp": stamp_of(path),
-            }
-        )
-    if not rows:
+    ids: list[str] = []
+    files: list[str] = []
+    for folder, names in walk(base):
+        below = Path(folder).relative_to(base).as_posix()
+        names = [name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS]
+        if below != ".":
+            ids += [f"{below}/{name}" for name in names]
+            files += [os.path.join(folder, name) for name in names]
+    if not ids:
         raise UserError(
             f"data.root={root} holds no recording: expected {root}/<species>/<name> with one of the endings "
-            f"{', '.join(sorted(EXTENSIONS))}."
+            f"{', '.join(sorted(EXTENSIONS))}. Links to folders are not followed."
         )
-    return select(Catalog(pd.DataFrame(rows), FileReader(min_duration_s), f"folder {base.name}"), **selection)
-
-
-def _audio_files(base: Path) -> list[Path]:
-    found = []
-    for folder, folders, names in os.walk(base):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(folder, name)
-            for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-        ]
-    return found
+    table = pd.DataFrame(
+        {
+            "recording_id": ids,
+            "species": [name.partition("/")[0] for name in ids],
+            "path": real_paths(files),
+            "stamp": [stamp_of(file) for file in files],
+        }
+    )
+    return select(Catalog(table, FileReader(), f"folder {base.name}"), **selection)

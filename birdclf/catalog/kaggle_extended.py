@@ -11,7 +11,6 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.catalog.catalog import COLUMNS, Catalog
-from birdclf.catalog.folder import stamp_of
 from birdclf.catalog.select import Selection, select
 from birdclf.catalog.tables import (
     inside,
@@ -22,6 +21,7 @@ from birdclf.catalog.tables import (
     read_text,
     text_column,
 )
+from birdclf.catalog.tree import folders_in, real_paths, stamp_of
 from birdclf.errors import UserError
 
 HALVES: Final = ("A-M", "N-Z")
@@ -29,7 +29,7 @@ NEEDED: Final = ("xc_id", "ebird_code")
 NUMBERS: Final = ("latitude", "longitude")
 
 
-def kaggle_extended_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
+def kaggle_extended_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of Kaggle's extended Xeno-Canto recordings, of both halves or one.
 
     Each CSV may list both halves; a recording that occurs twice is kept once, and rows of a half that was not
@@ -37,23 +37,22 @@ def kaggle_extended_catalog(root: str, min_duration_s: float = 0.3, **selection:
     group the recordist, its id ``XC<xc_id>``. Further columns: ``quality`` (the rating, NaN where unrated),
     ``scientific_name``, ``common_name``, ``channels`` (a number, 0 where unknown), and the table's other
     columns as text. Durations and rates are the table's own. A row whose file is missing stays in the catalog:
-    the reader sets it aside.
+    the audit sets it aside.
 
     Args:
         root: Folder with ``A-M/<ebird_code>/XC<id>.mp3``, ``N-Z/...`` and their CSV, in the folder itself or one
             folder further down for each download.
-        min_duration_s: Shorter recordings are set aside, in seconds.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
-        UserError: If there is no half or no table, a table cannot be read, a row has no id or code or one that
-            leaves its folder, or none of the recordings is there.
+        UserError: If there is no half or no table, a folder or table cannot be read, a row has no id or code
+            or one that leaves its folder, or none of the recordings is there.
     """
     base = Path(root).expanduser()
-    if not base.is_dir():
+    if not os.path.isdir(base):
         raise UserError(f"data.root={root} is not a folder. Point it at the unpacked A-M and N-Z downloads.")
-    places = [base, *(path for path in sorted(base.iterdir()) if path.is_dir() and not path.name.startswith("."))]
-    halves = {half: place / half for place in reversed(places) for half in HALVES if (place / half).is_dir()}
+    places = [base, *folders_in(base)]
+    halves = {half: place / half for place in reversed(places) for half in HALVES if os.path.isdir(place / half)}
     sources = [
         path
         for place in places
@@ -81,7 +80,7 @@ def kaggle_extended_catalog(root: str, min_duration_s: float = 0.3, **selection:
         "quality": quality(table),
         "scientific_name": text_column(table, "sci_name"),
         "common_name": name,
-        "path": [os.path.realpath(file) for file in files],
+        "path": real_paths(files),
         "stamp": [stamp_of(file) for file in files],
         **{
             column: pd.to_numeric(table[column], errors="coerce").astype(float) for column in NUMBERS if column in table
@@ -92,7 +91,7 @@ def kaggle_extended_catalog(root: str, min_duration_s: float = 0.3, **selection:
     if "secondary_labels" in table:
         made["secondary_labels"] = joined_lists(table, "secondary_labels", sources[0])
     return select(
-        Catalog(pd.DataFrame(made, index=table.index), FileReader(min_duration_s), f"Kaggle extended {base.name}"),
+        Catalog(pd.DataFrame(made, index=table.index), FileReader(), f"Kaggle extended {base.name}"),
         **selection,
     )
 
@@ -117,7 +116,7 @@ def _listed(sources: list[Path], halves: dict[str, Path]) -> tuple[pd.DataFrame,
         tables.append(table.assign(_where=[f"{source}: line {line}" for line in table.index]))
     table = pd.concat(tables, ignore_index=True).fillna("")
     table = table.drop_duplicates("xc_id").reset_index(drop=True)
-    home = {path.name: folder for folder in halves.values() for path in folder.iterdir() if path.is_dir()}
+    home = {path.name: folder for folder in halves.values() for path in folders_in(folder)}
     files: list[Path | None] = []
     for code, number, where in zip(table.ebird_code, table.xc_id, table["_where"], strict=True):
         folder = home.get(code) or halves.get(HALVES[0] if code[0].upper() <= "M" else HALVES[1])

@@ -18,11 +18,11 @@ OFFSET: Final = "file offset (s)"
 NAMES: Final = ("begin path", "begin file")  # the path says more: it tells files of one name apart
 # Where the name of the species is looked for, in this order.
 LABELS: Final = ("species", "common name", "scientific name", "species code", "annotation", "label", "tags", "class")
+_Row = tuple[str, Mapping[str, str]]
+"""Where a row stands, for messages, and its values by lower-case column."""
 
 
-def raven_catalog(
-    root: str, annotation: str | None = None, min_duration_s: float = 0.3, **selection: Unpack[Selection]
-) -> Catalog:
+def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of the selections in Raven tables (``*.txt``) beside recordings, at any depth.
 
     ``a.txt``, ``a.selections.txt`` and ``a.Table.1.selections.txt`` belong to ``a.wav``. A table with the columns
@@ -31,13 +31,12 @@ def raven_catalog(
     file. A selection's rows in several views are one clip. A row's species is its annotation, its group the
     recording, its id ``<path>#<start>-<end>``; ``low_hz`` and ``high_hz`` are its frequency range. Selections
     without annotation or length are passed over, as are text files that are no tables. A selection whose recording
-    is missing stays in the catalog: the reader sets it aside.
+    is missing stays in the catalog: the audit sets it aside.
 
     Args:
         root: Folder of recordings and selection tables; hidden files and folders are passed over.
         annotation: Column with the species' name, in any case; ``None`` takes the first of Species, Common Name,
             Scientific Name, Species Code, Annotation, Label, Tags and Class that a table has.
-        min_duration_s: Shorter clips are set aside, in seconds.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
@@ -46,32 +45,44 @@ def raven_catalog(
     """
     base = folder_of(root)
     shelf = Shelf(base)
-    found = [one for file in shelf.texts for one in _selections(file, shelf, annotation)]
+    found = {}
+    for file in shelf.texts:
+        table = _table(file)
+        if table:
+            found[file] = list(_selections(file, *table, shelf, annotation))
     hint = f"expected Raven tables such as <name>.selections.txt beside <name>.wav, with {BEGIN!r} and {END!r}"
-    return select(clips_catalog(base, found, min_duration_s, f"Raven {base.name}", hint), **selection)
+    return select(clips_catalog(base, found, f"Raven {base.name}", hint), **selection)
 
 
-def _selections(file: Path, shelf: Shelf, annotation: str | None) -> Iterator[Annotation]:
+def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
+    """Return a text file's header and rows, or None where it is no Raven table."""
     try:
         lines = lines_of(file)
     except UserError:
         if _is_table(file):
             raise
-        return  # a note in another encoding
+        return None  # a note in another encoding
     header = [name.strip() for name in lines[0].split("\t")]
     keys = [name.casefold() for name in header]
-    if BEGIN not in keys or END not in keys:
-        if _is_table(file) and any(line.strip() for line in lines):
-            raise UserError(f"{file} lacks 'Begin Time (s)' or 'End Time (s)' in its first line; it is no Raven table.")
-        return  # a note, a licence
-    distinct_columns(keys, file)
-    rows = list(_rows(file, lines, keys))
+    if BEGIN in keys and END in keys:
+        distinct_columns(keys, file)
+        return header, list(_rows(file, lines, keys))
+    if not _is_table(file):
+        return None  # a note, a licence
+    if any(line.strip() for line in lines):
+        raise UserError(f"{file} lacks 'Begin Time (s)' or 'End Time (s)' in its first line; it is no Raven table.")
+    return header, []
+
+
+def _selections(
+    file: Path, header: list[str], rows: list[_Row], shelf: Shelf, annotation: str | None
+) -> Iterator[Annotation]:
     if not rows:
         return
     column = _label_column(file, header, annotation)
     named = [_file_name(row) for _, row in rows]
     cumulative = len({name for name in named if name}) > 1
-    if cumulative and OFFSET not in keys:
+    if cumulative and OFFSET not in rows[0][1]:
         raise UserError(
             f"{file} belongs to several recordings and lacks 'File Offset (s)': its times count on from file to file. "
             f"Add that measurement in Raven and save the table again."
@@ -87,7 +98,7 @@ def _selections(file: Path, shelf: Shelf, annotation: str | None) -> Iterator[An
         recording = _named_recording(file, shelf, row, where) if name else None
         if recording is None and not cumulative:
             recording = shelf.recording_of(file)
-        if recording is None:  # the reader will set it aside
+        if recording is None:  # the audit will set it aside
             stem = re.split(r"\.(?:table|selection)", file.stem, flags=re.IGNORECASE)[0]
             recording = file.parent / (name.rpartition("/")[2] or f"{stem}.wav")
         range_hz = (_hertz(row, f"{edge} freq (hz)", where) for edge in ("low", "high"))
@@ -105,7 +116,7 @@ def _is_table(file: Path) -> bool:
         return False
 
 
-def _rows(file: Path, lines: list[str], keys: list[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _rows(file: Path, lines: list[str], keys: list[str]) -> Iterator[_Row]:
     """Yield where each row stands and its values; values left out at its end are empty."""
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():

@@ -91,11 +91,11 @@ def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[st
             raise UserError(f"data.{key}={given} is no file. Give a text file with a name a line, or a list: [a,b].")
         given = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     names = [str(name) for name in given]
-    classes = sorted(table.species.unique())
+    classes = set(table.species)
     for name in names:
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(classes[:10])} and so on."
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(classes)[:10])} and so on."
             raise UserError(f"data.{key} names {name!r}, which is no class of this source. {hint}")
     return names
 

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import math
 import os
 from collections.abc import Sequence
 from io import StringIO
@@ -34,7 +35,8 @@ def read_text(file: Path) -> str:
 def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Return a CSV table whose cells are all text, stripped, indexed by the number of their line.
 
-    Nothing is guessed: ``007`` and ``NA`` stay as they are, and an empty cell is the empty text.
+    Nothing is guessed: ``007`` and ``NA`` stay as they are, and an empty cell is the empty text. Columns without a
+    name, such as an old row number, are dropped.
 
     Args:
         file: The table.
@@ -67,7 +69,7 @@ def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     for name in needed:
         if (empty := table[name] == "").any():
             raise UserError(f"{file}: line {table.index[empty][0]} has no {name}. Fill it in or drop the line.")
-    return table
+    return table.drop(columns="", errors="ignore")
 
 
 def distinct_columns(header: Sequence[str], file: Path) -> None:
@@ -94,16 +96,21 @@ def inside(base: Path, name: str, where: str) -> Path:
 
 
 def must_be_there(files: Sequence[Path], source: Path) -> None:
-    """Check that at least one file is there; single missing ones are left to the reader.
+    """Check that at least one file is there; single missing ones are left to the audit.
 
     Raises:
         UserError: If none is.
     """
-    if files and not any(file.is_file() for file in files):
+    if files and not any(os.path.isfile(file) for file in files):
         raise UserError(
             f"{source}: none of its {len(files)} recordings is there, first {files[0]}. Unpack the recordings too, "
             f"or correct data.root."
         )
+
+
+def decimal(value: float) -> str:
+    """Return a number for use in an id: no more than six decimals, and no zeros at its end."""
+    return f"{value:.6f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
 
 
 def text_column(table: pd.DataFrame, name: str) -> "pd.Series[str]":

@@ -1,14 +1,15 @@
 """A folder that ``birdclf fetch xeno-canto`` filled."""
 
+import os
 from pathlib import Path
 from typing import Unpack
 
 import pandas as pd
 
-from birdclf.audio.files import FileReader, read_header
+from birdclf.audio.files import FileReader
 from birdclf.catalog.catalog import Catalog
-from birdclf.catalog.folder import stamp_of
 from birdclf.catalog.select import GRADES, Selection, select
+from birdclf.catalog.tree import real_paths, stamp_of
 from birdclf.errors import UserError
 
 NEEDED = ("id", "species", "recordist", "quality", "length", "file")
@@ -25,16 +26,15 @@ def length_s(text: str) -> float:
     return float(seconds)
 
 
-def xeno_canto_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpack[Selection]) -> Catalog:
+def xeno_canto_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of a folder with ``recordings.csv``, as ``birdclf fetch xeno-canto`` leaves it.
 
     ``recording_id`` is ``XC<id>``, ``species`` the English name (the scientific one where there is none) and
-    ``group`` the recordist; ``quality`` is 5 for A to 1 for E and NaN without a score. ``scientific_name``,
-    ``genus``, ``date``, ``licence`` and the other columns are carried along.
+    ``group`` the recordist; ``duration_s`` is the listed length; ``quality`` is 5 for A to 1 for E and NaN without
+    a score. ``scientific_name``, ``genus``, ``date``, ``licence`` and the other columns are carried along.
 
     Args:
         root: The folder that was given to ``--out``.
-        min_duration_s: Shorter recordings are set aside, in seconds.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
@@ -48,32 +48,27 @@ def xeno_canto_catalog(root: str, min_duration_s: float = 0.3, **selection: Unpa
     if outside:
         raise UserError(
             f"{base / 'recordings.csv'} names a file outside its folder, {outside[0]!r}. Fetch the recordings anew, or "
-            f"list them in a manifest for data=manifest."
+            f"list them in a manifest for data=manifest with data.allow_outside=true."
         )
-    if not any(path.is_file() for path in files):
+    if not any(os.path.isfile(path) for path in files):
         raise UserError(
             f"data.root={root}: none of the {len(files)} files that recordings.csv lists is there. Run the birdclf "
             f"fetch command again; it fetches what is missing."
         )
-    headers = [read_header(path) for path in files]
-    listed_s = [length_s(text) for text in table["length"]]
     table = table.assign(
         recording_id="XC" + table["id"],
         group=table["recordist"],
-        path=[str(path.resolve()) for path in files],
+        path=real_paths(files),
         stamp=[stamp_of(path) for path in files],
         quality=table["quality"].str.strip().str.upper().map(GRADES).astype(float),
-        duration_s=[head.duration_s if head else s for head, s in zip(headers, listed_s, strict=True)],
-        sample_rate_hz=[head.sample_rate_hz if head else 0 for head in headers],
+        duration_s=[length_s(text) for text in table["length"]],
     )
-    return select(
-        Catalog(table.drop(columns=["id", "file"]), FileReader(min_duration_s), f"xeno-canto {base.name}"), **selection
-    )
+    return select(Catalog(table.drop(columns=["id", "file"]), FileReader(), f"xeno-canto {base.name}"), **selection)
 
 
 def _read(base: Path, root: str) -> pd.DataFrame:
     file = base / "recordings.csv"
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(
             f"data.root={root} has no recordings.csv. Fill a folder with: "
             f'birdclf fetch xeno-canto "gen:turdus q:A" --out {root}'

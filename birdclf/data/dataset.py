@@ -44,6 +44,7 @@ class WindowDataset(Dataset[Batch]):
         policy: Window policy, ``random`` or a fixed one.
         frames: Frames a window.
         seed: Seed of random windows.
+        apart: Whether each of a recording's windows is an item of its own, as in training.
     """
 
     def __init__(
@@ -54,12 +55,15 @@ class WindowDataset(Dataset[Batch]):
         policy: str,
         frames: int,
         seed: int,
+        apart: bool = False,
     ) -> None:
         self.store, self.rows, self.target, self.frames = store, rows, target, frames
         self.random = RandomWindows(store, rows, frames, seed) if policy == "random" else None
         if self.random is None:
             self.start, owner = window_starts(policy, store, rows, frames)
-            self.windows = np.bincount(owner, minlength=len(rows))
+            if apart:
+                self.rows, self.target, owner = rows[owner], target[owner], np.arange(len(owner))
+            self.windows = np.bincount(owner, minlength=len(self.rows))
             self.first = np.cumsum(self.windows) - self.windows
 
     def __len__(self) -> int:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from birdclf.audio.mixing import Mix
+from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
@@ -32,6 +34,8 @@ class RecordingDataModule(pl.LightningDataModule):
         features: Feature module; :meth:`prepare` fits its normalisation on the train split.
         split: Assigns recordings to train, val and test.
         window: Which window of a recording is used.
+        audio: How channels, offset and gain are treated.
+        audit: Which recordings are set aside.
         batch_size: Recordings a batch, 1 or more.
         num_workers: Processes that fetch batches; 0 fetches in this process.
         store_dir: Folder of the feature stores.
@@ -48,6 +52,8 @@ class RecordingDataModule(pl.LightningDataModule):
         features: MFCCStack,
         split: Split,
         window: WindowPolicy,
+        audio: Mix | None = None,
+        audit: Rules | None = None,
         batch_size: int = 32,
         num_workers: int = 0,
         store_dir: str | Path = "outputs/store",
@@ -60,9 +66,11 @@ class RecordingDataModule(pl.LightningDataModule):
         if num_workers < 0:
             raise UserError(f"loader.num_workers is {num_workers}; it must be 0 or more.")
         self.source, self.features, self.split, self.window = catalog, features, split, window
+        self.mix, self.rules = audio or Mix(), audit or Rules()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.store_dir, self.store_workers = Path(store_dir), store_workers
         self.store: FeatureStore
+        self.audit: pd.DataFrame
         self.table: pd.DataFrame
         self.classes: tuple[str, ...]
 
@@ -72,16 +80,22 @@ class RecordingDataModule(pl.LightningDataModule):
         Raises:
             UserError: If fewer than two species, or no recording for validation or test, are left.
         """
-        self.store = open_store(self.source, self.features, self.store_dir, self.store_workers)
-        problem = self.store.index.problem
-        usable = self.source.subset(pd.Series((problem == "").to_numpy()))
+        self.store = open_store(self.source, self.features, self.store_dir, self.store_workers, self.mix)
+        self.audit = self.rules.judge(self.store.index, self.source.table)
+        usable = (self.audit.verdict != "reject").to_numpy()
+        if not usable.any():
+            first = self.rejected.iloc[0]
+            raise UserError(
+                f"{self.source.name}: none of the {len(self.source)} recordings can be used; first, "
+                f"{first.recording_id} {first.reason}. birdclf prepare with the same data.* and audit.* lists them all."
+            )
         if len(self.rejected):
             first = self.rejected.iloc[0]
             log.warning(
                 "%d of %d recordings are set aside, first: %s %s. audit.csv in the run folder lists them.",
-                len(self.rejected), len(self.source), first.recording_id, first.problem,
+                len(self.rejected), len(self.source), first.recording_id, first.reason,
             )  # fmt: skip
-        stages = self.split.assign(usable, self.seed)
+        stages = self.split.assign(self.source.subset(pd.Series(usable)), self.seed)
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))
         if len(absent):
             raise UserError(
@@ -89,7 +103,9 @@ class RecordingDataModule(pl.LightningDataModule):
                 f"{absent[0]!r}. Use the source and the settings that the split was made with."
             )
         table = self.source.table.assign(row=np.arange(len(self.source)))
-        table["split"] = table.recording_id.map(stages.to_dict()).where((problem == "").to_numpy())
+        measured = {"duration_s": "duration_s", "sample_rate_hz": "native_rate_hz", "audio_hash": "audio_hash"}
+        table = table.assign(**{column: self.audit[name] for column, name in measured.items()})
+        table["split"] = table.recording_id.map(stages.to_dict()).where(usable)
         self.table = table[table.split.notna()].reset_index(drop=True)
         self.classes = tuple(sorted(self.table.species.unique()))
         if len(self.classes) < 2:
@@ -109,13 +125,16 @@ class RecordingDataModule(pl.LightningDataModule):
 
     @property
     def rejected(self) -> pd.DataFrame:
-        """Recordings that cannot be used: ``recording_id`` and ``problem``."""
-        return self.store.rejected
+        """Rows of the audit of the recordings that are set aside."""
+        return self.audit[self.audit.verdict == "reject"]
 
     @property
     def class_counts(self) -> Tensor:
-        """``(K,)`` int64 number of train recordings of each class."""
-        return torch.from_numpy(self.support("train"))
+        """``(K,)`` int64 number of train examples of each class: recordings, or windows if ``window.train=all``."""
+        if self.window.train != "all":
+            return torch.from_numpy(self.support("train"))
+        target = self._dataset("train", "all").target
+        return torch.from_numpy(np.bincount(target, minlength=len(self.classes)).astype(np.int64))
 
     def support(self, stage: str) -> NDArray[np.int64]:
         """Return the ``(K,)`` number of recordings of each class in a split."""
@@ -129,7 +148,7 @@ class RecordingDataModule(pl.LightningDataModule):
     def summary(self) -> str:
         """Return a few lines on what there is to learn from."""
         sizes = self.table.split.value_counts()
-        train = self.class_counts
+        train = self.support("train")
         lines = [
             f"{self.source.name}: {len(self.table):,} recordings of {len(self.classes)} species; "
             f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test; "
@@ -144,6 +163,8 @@ class RecordingDataModule(pl.LightningDataModule):
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
         if len(self.rejected):
             lines.append(f"set aside as unusable: {len(self.rejected)} recordings (audit.csv)")
+        if doubtful := int((self.audit.verdict == "warn").sum()):
+            lines.append(f"used with a warning: {doubtful} recordings (audit.csv)")
         lines.append(describe(self.leaks()))
         return "\n".join(lines)
 
@@ -163,7 +184,7 @@ class RecordingDataModule(pl.LightningDataModule):
     def _dataset(self, stage: str, policy: str) -> WindowDataset:
         rows = self.table[self.table.split == stage]
         row, target = rows.row.to_numpy(dtype=np.int64), rows.target.to_numpy(dtype=np.int64)
-        return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed)
+        return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed, apart=stage == "train")
 
     def _loader(self, dataset: WindowDataset, sampler: DrawSampler | None) -> DataLoader[Batch]:
         return DataLoader(

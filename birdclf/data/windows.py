@@ -10,8 +10,10 @@ from birdclf.errors import UserError
 from birdclf.features.store import FeatureStore
 from birdclf.randomness import key_of, uniform
 
-TRAIN_POLICIES: Final = ("random", "first", "center", "loudest")
+TRAIN_POLICIES: Final = ("random", "first", "center", "loudest", "all")
 EVAL_POLICIES: Final = ("first", "center", "loudest", "all")
+SILENT_DB: Final = -99.0
+"""Level of a frame of digital silence, whose energy the features take for 1e-10."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class WindowPolicy:
     """Which window of a recording is used in training and in evaluation.
 
     Attributes:
-        train: ``random`` (another one in each epoch), ``first``, ``center`` or ``loudest``.
+        train: ``random`` (another one in each epoch), ``first``, ``center``, ``loudest``, or ``all``: windows side by
+            side, each an example of its own, so that a long recording counts more.
         eval: ``first``, ``center``, ``loudest``, or ``all``: windows side by side, their logits averaged.
 
     Raises:
@@ -39,6 +42,8 @@ def window_starts(
     policy: str, store: FeatureStore, rows: NDArray[np.int64], frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first frame of each window that a fixed policy takes, and the recording that it belongs to.
+
+    ``loudest`` has most energy between 1 and 10 kHz among the windows that are at least half sound.
 
     Args:
         policy: ``first``, ``center``, ``loudest`` or ``all``.
@@ -92,6 +97,12 @@ def _spans(store: FeatureStore, rows: NDArray[np.int64]) -> tuple[NDArray[np.int
 
 
 def _loudest(store: FeatureStore, offset: int, length: int, frames: int) -> int:
-    energy = 10 ** (store.level_db[offset : offset + length].astype(np.float64) / 10)
-    sums = np.concatenate([[0.0], np.cumsum(energy)])
-    return int(np.argmax(sums[frames:] - sums[:-frames]))
+    level_db = store.level_db[offset : offset + length].astype(np.float64)
+    sums = _window_sums(10 ** (level_db / 10), frames)
+    silent = _window_sums((level_db < SILENT_DB).astype(np.float64), frames)
+    return int(np.argmax(np.where(silent > frames / 2, -1.0, sums) if silent.min() <= frames / 2 else sums))
+
+
+def _window_sums(values: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
+    sums: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(values)])
+    return np.subtract(sums[frames:], sums[:-frames])

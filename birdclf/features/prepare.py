@@ -1,4 +1,4 @@
-"""The ``prepare`` command: fill the feature store."""
+"""The ``prepare`` command: decode a source once, for the audit and the feature store."""
 
 import logging
 from pathlib import Path
@@ -6,25 +6,39 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from birdclf.audit.page import write_page
+from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
+from birdclf.errors import UserError
 from birdclf.features.store import FeatureStore, open_store
 
 log = logging.getLogger(__name__)
 
 
 def prepare(cfg: DictConfig) -> FeatureStore:
-    """Build the store of a composed ``conf/prepare.yaml`` and list what was set aside in ``audit.csv``.
+    """Build the store of a composed ``conf/prepare.yaml``; write ``audit.csv`` and ``audit.html`` to the run folder.
 
     Raises:
-        UserError: If the source cannot be read or no recording can be used.
+        UserError: If the source cannot be read, the store cannot be written, or the run folder holds an audit already.
     """
+    folder = Path(cfg.run_dir)
+    if (folder / "audit.csv").exists():
+        raise UserError(f"{folder} holds an audit already; nothing is overwritten. Choose another hydra.run.dir.")
+    rules: Rules = instantiate(cfg.audit)
+    mix, features = instantiate(cfg.audio), instantiate(cfg.features)
     catalog: Catalog = instantiate(cfg.data)
-    store = open_store(catalog, instantiate(cfg.features), Path(cfg.store.dir), cfg.store.workers)
-    rejected = store.rejected
-    rejected.assign(verdict="reject").to_csv(Path(cfg.run_dir) / "audit.csv", index=False)
-    hours = store.index.duration_s.sum() / 3600
+    store = open_store(catalog, features, Path(cfg.store.dir), cfg.store.workers, mix)
+    audit = rules.judge(store.index, catalog.table)
+    folder.mkdir(parents=True, exist_ok=True)
+    audit.to_csv(folder / "audit.csv", index=False)
+    write_page(audit, catalog.name, folder / "audit.html")
+    hours = audit.duration_s.sum() / 3600
+    verdicts = audit.verdict.value_counts()
     log.info("%s: %d recordings, %.1f hours of sound", catalog.name, len(catalog), hours)
-    if len(rejected):
-        log.info("set aside: %d, the first %s %s (audit.csv)", len(rejected), *rejected.iloc[0])
+    for verdict, what in (("reject", "set aside"), ("warn", "used with a warning")):
+        if count := int(verdicts.get(verdict, 0)):
+            first = audit[audit.verdict == verdict].iloc[0]
+            log.info("%s: %d, the first %s %s", what, count, first.recording_id, first.reason)
+    log.info("audit: %s", folder / "audit.html")
     log.info("store: %s", store.folder)
     return store

@@ -41,11 +41,11 @@ def predict(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingD
 
 
 def write_split(folder: Path, data: RecordingDataModule) -> None:
-    """Write ``split.csv``, ``leaks.csv``, and ``audit.csv`` with the recordings that were set aside."""
+    """Write ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and the verdict."""
     columns = ["recording_id", "species", "split"]
     data.table[columns].to_csv(folder / "split.csv", index=False)
     data.leaks().to_csv(folder / "leaks.csv", index=False)
-    data.rejected.assign(verdict="reject").to_csv(folder / "audit.csv", index=False)
+    data.audit.to_csv(folder / "audit.csv", index=False)
 
 
 def write_results(

@@ -98,6 +98,8 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
         features=instantiate(cfg.features),
         split=instantiate(cfg.split),
         window=instantiate(cfg.window),
+        audio=instantiate(cfg.audio),
+        audit=instantiate(cfg.audit),
         batch_size=cfg.loader.batch_size,
         num_workers=cfg.loader.num_workers,
         store_dir=cfg.store.dir,
@@ -151,6 +153,8 @@ def _check_settings(cfg: DictConfig) -> None:
         raise UserError(f"The schedule refuses its settings (scheduler.*): {error}") from error
     instantiate(cfg.split)
     instantiate(cfg.window)
+    instantiate(cfg.audio)
+    instantiate(cfg.audit)
     instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
 
 

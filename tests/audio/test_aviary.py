@@ -13,6 +13,7 @@ from birdclf.audio.aviary.scene import render
 from birdclf.audio.aviary.singer import individual, sing
 from birdclf.audio.aviary.syllables import KINDS, voice
 from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.waveform import read_waveform
 from birdclf.errors import UserError
 from birdclf.randomness import stream
 
@@ -26,6 +27,10 @@ IDS = [
 READER = AviaryReader()
 
 
+def sound_of(clip: Clip, rate: int = 32_000) -> np.ndarray:
+    return read_waveform(READER, clip, rate)
+
+
 def digest(sound: np.ndarray) -> str:
     import hashlib
 
@@ -33,13 +38,15 @@ def digest(sound: np.ndarray) -> str:
 
 
 def test_sound_depends_on_neither_order_nor_process() -> None:
-    there = [digest(READER.read(Clip(i), 32_000)) for i in IDS]
-    back = [digest(READER.read(Clip(i), 32_000)) for i in reversed(IDS)]
+    there = [digest(sound_of(Clip(i))) for i in IDS]
+    back = [digest(sound_of(Clip(i))) for i in reversed(IDS)]
     code = (
         "import hashlib, sys\n"
         "from birdclf.audio.aviary.reader import AviaryReader\n"
         "from birdclf.audio.clip import Clip\n"
-        "for i in sys.argv[1:]: print(hashlib.sha256(AviaryReader().read(Clip(i), 32000).tobytes()).hexdigest())"
+        "from birdclf.audio.waveform import read_waveform\n"
+        "for i in sys.argv[1:]:\n"
+        "    print(hashlib.sha256(read_waveform(AviaryReader(), Clip(i), 32000).tobytes()).hexdigest())"
     )
     fresh = subprocess.run([sys.executable, "-c", code, *IDS[::-1]], capture_output=True, text=True, check=True)
     assert there == back[::-1] == fresh.stdout.split()[::-1]
@@ -48,7 +55,7 @@ def test_sound_depends_on_neither_order_nor_process() -> None:
 
 @pytest.mark.parametrize("recording_id", IDS)
 def test_sound_is_finite_bounded_audible_and_as_long_as_the_name_says(recording_id: str) -> None:
-    sound = READER.read(Clip(recording_id), 32_000)
+    sound = sound_of(Clip(recording_id))
     assert sound.dtype == np.float32 and sound.ndim == 1
     assert np.isfinite(sound).all()
     assert 0.04 < np.abs(sound).max() <= 1
@@ -59,24 +66,24 @@ def test_sound_is_finite_bounded_audible_and_as_long_as_the_name_says(recording_
 def test_other_sample_rates_keep_length_and_bounds() -> None:
     name = RecordingName.parse(IDS[0])
     for rate in (8_000, 22_050, 48_000):
-        sound = READER.read(Clip(IDS[0]), rate)
+        sound = sound_of(Clip(IDS[0]), rate)
         assert sound.dtype == np.float32
         assert len(sound) == pytest.approx(name.duration_s * rate, abs=1)
         assert np.abs(sound).max() <= 1
 
 
 def test_a_clip_is_a_stretch_of_the_recording() -> None:
-    whole = READER.read(Clip(IDS[0]), 32_000)
-    part = READER.read(Clip(IDS[0], start_s=0.5, end_s=1.5), 32_000)
+    whole = sound_of(Clip(IDS[0]))
+    part = sound_of(Clip(IDS[0], start_s=0.5, end_s=1.5))
     np.testing.assert_array_equal(part, whole[16_000:48_000])
     with pytest.raises(AudioError, match="holds no sound"):
-        READER.read(Clip(IDS[0], start_s=99.0), 32_000)
+        sound_of(Clip(IDS[0], start_s=99.0))
 
 
 @pytest.mark.parametrize("bad", ["", "house sparrow", "house-sparrow_r1_00001", "House_r0001_00001", "a_r0001_1"])
 def test_a_foreign_id_is_refused(bad: str) -> None:
     with pytest.raises(AudioError, match="no procedural recording"):
-        READER.read(Clip(bad), 32_000)
+        sound_of(Clip(bad))
 
 
 def test_names_are_parsed_and_written_alike() -> None:

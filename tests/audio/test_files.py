@@ -1,3 +1,6 @@
+import os
+import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -5,14 +8,20 @@ import pytest
 import soundfile
 
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.files import EXTENSIONS, FileReader, read_header
-from birdclf.errors import UserError
+from birdclf.audio.files import BLOCK_S, EXTENSIONS, FileReader, read_header
+from birdclf.audio.waveform import read_waveform
 
 RATE = 32_000
 
 
 def read(path: Path, rate: int = RATE, **stretch: float) -> np.ndarray:
-    return FileReader().read(Clip("id", str(path), **stretch), rate)
+    return read_waveform(FileReader(), Clip("id", str(path), **stretch), rate)
+
+
+def durations_s(path: Path, **stretch: float) -> tuple[float, float]:
+    """Return how long a clip is by its header and by its samples."""
+    with FileReader().open(Clip("id", str(path), **stretch)) as sound:
+        return sound.header_duration_s, sum(map(len, sound.blocks)) / sound.sample_rate_hz
 
 
 def peak_hz(wave: np.ndarray, rate: int = RATE) -> float:
@@ -111,42 +120,10 @@ def test_a_header_without_sound_is_refused(tmp_path):
         read(wav_of(tmp_path / "a.wav", np.zeros(0)))
 
 
-def test_a_short_recording_is_refused_by_its_length(tmp_path, tone):
-    path = tone(tmp_path / "a.wav", seconds=0.1)
-    with pytest.raises(AudioError, match=r"0\.10 s long, shorter than min_duration_s=0\.3"):
-        read(path)
-    assert len(FileReader(min_duration_s=0.05).read(Clip("id", str(path)), RATE)) == 3200
-
-
 def test_a_recording_too_short_to_resample_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(1, 0.5, np.float32), 96_000)
-    with pytest.raises(AudioError):  # one sample at 96 kHz is none at 32 kHz
-        FileReader(min_duration_s=0.0).read(Clip("id", str(tmp_path / "a.wav")), RATE)
-
-
-@pytest.mark.parametrize("channels", [1, 2])
-def test_digital_silence_is_refused(tmp_path, channels):
-    with pytest.raises(AudioError, match="silence"):
-        read(wav_of(tmp_path / "a.wav", np.zeros((RATE, channels))))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_not_finite_are_refused(tmp_path, value):
-    sound = np.random.default_rng(3).uniform(-0.5, 0.5, (RATE, 2))
-    sound[100, 1] = value
-    with pytest.raises(AudioError, match="not finite"):
-        read(wav_of(tmp_path / "a.wav", sound))
-
-
-@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
-def test_a_wrong_minimum_is_refused(value):
-    with pytest.raises(UserError, match="min_duration_s"):
-        FileReader(min_duration_s=value)
-
-
-def test_the_fingerprint_follows_the_settings():
-    assert FileReader().fingerprint() == FileReader(0.3).fingerprint()
-    assert FileReader().fingerprint() != FileReader(0.31).fingerprint()
+    with pytest.raises(AudioError, match="too short to resample"):  # one sample at 96 kHz is none at 32 kHz
+        read(tmp_path / "a.wav")
 
 
 def test_headers(tmp_path, tone):
@@ -154,3 +131,117 @@ def test_headers(tmp_path, tone):
     (tmp_path / "b.wav").write_text("no")
     assert read_header(tmp_path / "b.wav") is None
     assert read_header(tmp_path / "gone.wav") is None
+
+
+def blocks_of(path: Path, **stretch: float) -> list[int]:
+    with FileReader().open(Clip("id", str(path), **stretch)) as sound:
+        return [len(block) for block in sound.blocks]
+
+
+def test_a_long_file_comes_in_bounded_blocks(tmp_path, tone):
+    path = tone(tmp_path / "a.wav", seconds=2.5 * BLOCK_S, rate=8_000)
+    block = round(BLOCK_S * 8_000)
+    assert blocks_of(path) == [block, block, block // 2]
+    assert blocks_of(path, start_s=1.0, end_s=1.0 + BLOCK_S) == [block]
+    assert blocks_of(path, start_s=1.0, end_s=2.0 + BLOCK_S) == [block, 8_000]
+
+
+def test_no_file_is_held_whole(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros(20 * 60 * 8_000, np.int16), 8_000)
+    tracemalloc.start()
+    try:
+        samples = sum(blocks_of(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert samples == 20 * 60 * 8_000
+    assert peak < 4 * BLOCK_S * 8_000 * 4  # four blocks of float32; the whole would be 120
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_wider_samples_keep_full_scale_at_1(tmp_path, subtype):
+    sound = np.random.default_rng(4).uniform(-1, 1, RATE).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype=subtype)
+    np.testing.assert_allclose(read(tmp_path / "a.wav"), sound, atol=2**-23, rtol=0)
+
+
+def test_six_channels_stay_apart_until_they_are_mixed(tmp_path):
+    sound = np.random.default_rng(5).uniform(-1, 1, (RATE, 6)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
+    with FileReader().open(Clip("id", str(tmp_path / "a.wav"))) as opened:
+        assert opened.channels == 6
+        np.testing.assert_array_equal(np.concatenate(list(opened.blocks)), sound)
+
+
+def test_a_low_rate_is_told(tmp_path, tone):
+    with FileReader().open(Clip("id", str(tone(tmp_path / "a.flac", rate=8_000)))) as sound:
+        assert (sound.sample_rate_hz, sound.channels, sound.header_duration_s) == (8_000, 1, 1.0)
+
+
+# Headers that lie. A WAV's data chunk begins with its name and its size.
+
+
+def with_data_size(path: Path, size: int) -> Path:
+    content = path.read_bytes()
+    at = content.index(b"data") + 4
+    path.write_bytes(content[:at] + struct.pack("<I", size) + content[at + 4 :])
+    return path
+
+
+def cut(path: Path, share: float) -> Path:
+    os.truncate(path, round(share * path.stat().st_size))
+    return path
+
+
+def test_the_header_of_a_whole_file_is_right(tmp_path, tone):
+    for kind in ("wav", "flac", "ogg"):
+        assert durations_s(tone(tmp_path / f"a.{kind}", seconds=3.0)) == (3.0, 3.0)
+
+
+def test_a_wav_that_was_cut_off_claims_its_old_length(tmp_path, tone):
+    claimed, decoded = durations_s(cut(tone(tmp_path / "a.wav", seconds=3.0), 0.5))
+    assert claimed == pytest.approx(3.0, abs=1e-6) and decoded == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_wav_that_claims_too_much_is_read_to_its_end(tmp_path, tone):
+    path = with_data_size(tone(tmp_path / "a.wav", seconds=3.0), 6 * RATE * 2)
+    assert durations_s(path) == pytest.approx((6.0, 3.0))
+    assert durations_s(path, start_s=1.0) == pytest.approx((5.0, 2.0))
+    assert durations_s(path, start_s=1.0, end_s=2.5) == pytest.approx((1.5, 1.5))
+
+
+def test_a_wav_that_claims_too_little_is_read_as_far(tmp_path, tone):
+    assert durations_s(with_data_size(tone(tmp_path / "a.wav", seconds=3.0), RATE * 2)) == (1.0, 1.0)
+
+
+def test_a_streamed_wav_claims_nothing(tmp_path, tone):
+    claimed, decoded = durations_s(with_data_size(tone(tmp_path / "a.wav", seconds=3.0), 2**32 - 1))
+    assert np.isnan(claimed) and decoded == 3.0
+
+
+def test_a_stretch_claims_no_more_than_was_asked_for(tmp_path, tone):
+    path = tone(tmp_path / "a.wav", seconds=3.0)
+    assert durations_s(path, start_s=1.0, end_s=2.0) == (1.0, 1.0)
+    assert durations_s(path, start_s=2.0, end_s=99.0) == (1.0, 1.0)
+
+
+def test_an_mp3_that_was_cut_off_is_read_to_its_end(tmp_path, tone):
+    claimed, decoded = durations_s(cut(tone(tmp_path / "a.mp3", seconds=3.0), 0.5))
+    assert claimed == pytest.approx(3.0, abs=0.1) and 1.2 < decoded < 1.8
+
+
+def test_an_mp3_whose_frame_count_is_tripled_is_read_to_its_end(tmp_path, tone):
+    path = tone(tmp_path / "a.mp3", seconds=3.0)
+    content = path.read_bytes()
+    at = next(content.index(tag) for tag in (b"Xing", b"Info") if tag in content) + 8
+    (frames,) = struct.unpack(">I", content[at : at + 4])
+    path.write_bytes(content[:at] + struct.pack(">I", 3 * frames) + content[at + 4 :])
+    claimed, decoded = durations_s(path)
+    assert claimed == pytest.approx(9.0, abs=0.2) and decoded == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_flac_that_was_cut_off_is_refused(tmp_path, tone):
+    with pytest.raises(AudioError, match="cannot be decoded") as caught:
+        durations_s(cut(tone(tmp_path / "a.flac", seconds=3.0), 0.5))
+    assert caught.value.problem == "undecodable"

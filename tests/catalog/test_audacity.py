@@ -2,6 +2,7 @@ import layouts
 import numpy as np
 import pytest
 
+from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.audacity import audacity_catalog
 from birdclf.errors import UserError
 
@@ -25,7 +26,7 @@ def test_each_label_is_a_clip_of_its_recording(tmp_path):
     assert (first.low_hz, first.high_hz, first.duration_s) == (1000, 4000, 1.5)
     assert np.isnan(made.table.set_index("recording_id").low_hz["site 0/plain0.wav#2.5-4"])
     assert made.table.group.nunique() == 6
-    assert all(len(made.reader.read(clip, layouts.RATE_HZ)) == 24_000 for clip in made.clips())
+    assert all(len(read_waveform(made.reader, clip, layouts.RATE_HZ)) == 24_000 for clip in made.clips())
     made.table.to_parquet(tmp_path / "table.parquet")
 
 
@@ -41,14 +42,15 @@ def test_line_ends_and_byte_order_marks(track, newline, mark):
 def test_repeats_and_stretches_of_two_species(track):
     made = audacity_catalog(track("0\t1\twren\n0\t1\twren\n0\t1\trobin\n5\t9\twren\n"))
     assert list(made.table.recording_id) == ["a.wav#0-1", "a.wav#0-1#2", "a.wav#5-9"]
-    assert list(made.table.duration_s) == [1, 1, 1]
+    assert list(made.table.duration_s) == [1, 1, 4]
 
 
 def test_points_blanks_and_notes_are_passed_over(track, caplog):
     track("not labels at all", name="notes.txt")
     made = audacity_catalog(track("0\t1\twren\n2\t2\tpoint\n3\t4\t\n4\t5\n"))
     assert len(made) == 1
-    assert "3 annotations" in caplog.text and "1 .txt files have no recording" in caplog.text
+    assert "passed over annotations without text or length: 3" in caplog.text
+    assert "1 .txt files have no recording" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -72,10 +74,12 @@ def test_latin_1_is_refused_with_the_remedy(track):
         audacity_catalog(track("0\t1\twren\n1\t2\tGrünspecht\n", encoding="latin-1"))
 
 
-def test_nothing_to_be_found_is_refused(track):
-    with pytest.raises(UserError, match="holds no annotation: expected <name>.txt"):
+def test_nothing_to_be_found_is_refused(track, tmp_path):
+    with pytest.raises(UserError, match="holds no annotation: expected <name>.txt .* Passed over: nothing"):
+        audacity_catalog(str(tmp_path))
+    with pytest.raises(UserError, match=r"Passed over: tables without a row: 1, first .*a\.txt\.$"):
         audacity_catalog(track(""))
-    with pytest.raises(UserError, match="2 without text or length"):
+    with pytest.raises(UserError, match="Passed over: annotations without text or length: 2"):
         audacity_catalog(track("0\t1\n1\t1\twren\n"))
     with pytest.raises(UserError, match="is not a folder"):
         audacity_catalog("/no/such/folder")

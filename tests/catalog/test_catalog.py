@@ -9,9 +9,9 @@ from birdclf.catalog.catalog import COLUMNS, Catalog
 from birdclf.errors import UserError
 
 
-def catalog(min_duration_s: float = 0.3, **columns) -> Catalog:
+def catalog(**columns) -> Catalog:
     rows = {"recording_id": ["c", "a", "b"], "species": ["wren", "robin", "wren"]} | columns
-    return Catalog(pd.DataFrame(rows), FileReader(min_duration_s), "made")
+    return Catalog(pd.DataFrame(rows), FileReader(), "made")
 
 
 def test_the_table_is_sorted_and_complete():
@@ -94,7 +94,6 @@ def test_the_hash_does_not_depend_on_the_order_of_rows(order):
         {"start_s": [0.0, 0.0, 0.5]},
         {"end_s": [float("inf"), 9.0, float("inf")]},
         {"stamp": ["", "", "1"]},
-        {"min_duration_s": 0.5},
     ],
 )
 def test_the_hash_changes_with_what_decides_the_sound(change):

@@ -2,6 +2,7 @@ import layouts
 import numpy as np
 import pytest
 
+from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.kaggle_extended import kaggle_extended_catalog, leading_number
 from birdclf.errors import UserError
 
@@ -16,7 +17,7 @@ def test_both_halves_with_repeats_dropped(tmp_path, apart):
     assert row.ebird_code == "aldfly" and row.scientific_name == "Empidonax alnorum"
     assert row.secondary_labels == "Loxia curvirostra_Red Crossbill"
     assert set(made.table.sample_rate_hz) == {16_000, 44_100} and set(made.table.quality.dropna()) == {4.5}
-    assert all(len(made.reader.read(clip, 16_000)) for clip in made.clips())
+    assert all(len(read_waveform(made.reader, clip, 16_000)) for clip in made.clips())
     made.table.to_parquet(tmp_path / "table.parquet")
 
 
@@ -48,6 +49,14 @@ def test_no_path_climbs_out(tmp_path, code):
 )
 def test_numbers_with_their_units(text, number):
     assert leading_number(text) == number
+
+
+@pytest.mark.parametrize("name", ["", "A-M"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, forbid, name):
+    layouts.kaggle_extended(tmp_path, ("A-M",))
+    forbid(tmp_path / name)
+    with pytest.raises(UserError, match=f"^{tmp_path / name} cannot be read: Permission denied"):
+        kaggle_extended_catalog(str(tmp_path))
 
 
 def test_spoilt_downloads_are_refused(tmp_path):

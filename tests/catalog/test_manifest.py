@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
+from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.manifest import manifest_catalog
 from birdclf.errors import UserError
 
@@ -30,13 +34,13 @@ def test_paths_are_relative_to_the_table(write, kind, tmp_path, monkeypatch):
     assert list(made.table.recording_id) == ["audio/a.wav", "audio/b.wav", "audio/c.wav"]
     assert list(made.table.path) == [str(tmp_path / "audio" / f"{n}.wav") for n in "abc"]
     assert made.classes == ("robin", "wren")
-    assert made.table.duration_s.tolist() == [2.0] * 3 and (made.table.sample_rate_hz == 16_000).all()
-    assert [len(made.reader.read(clip, 16_000)) for clip in made.clips()] == [32_000] * 3
+    assert made.table.duration_s.isna().all() and (made.table.sample_rate_hz == 0).all()  # no file is opened
+    assert [len(read_waveform(made.reader, clip, 16_000)) for clip in made.clips()] == [32_000] * 3
 
 
 def test_absolute_paths_work(write, tmp_path):
     made = manifest_catalog(write(path=[str(tmp_path / "audio" / f"{n}.wav") for n in "abc"]))
-    assert [len(made.reader.read(clip, 16_000)) for clip in made.clips()] == [32_000] * 3
+    assert [len(read_waveform(made.reader, clip, 16_000)) for clip in made.clips()] == [32_000] * 3
 
 
 def test_optional_columns(write):
@@ -54,10 +58,9 @@ def test_optional_columns(write):
     assert list(table.index) == ["x", "y", "z"]
     assert list(table.group) == ["bob", "", "ann"]
     assert list(table.start_s) == [0, 0, 0.5] and list(table.end_s) == [99.0, float("inf"), 1.5]
-    assert list(table.duration_s) == [2.0, 2.0, 1.0]
     assert list(table.remark) == ["r", "q", "p"]
     assert table.split.isna().tolist() == [True, False, False]
-    assert {clip.recording_id: len(made.reader.read(clip, 16_000)) for clip in made.clips()}["z"] == 16_000
+    assert {clip.recording_id: len(read_waveform(made.reader, clip, 16_000)) for clip in made.clips()}["z"] == 16_000
 
 
 def test_stretches_of_one_file_get_ids_of_their_own(write):
@@ -106,7 +109,7 @@ def test_a_backward_stretch_is_refused(write, stretch):
 
 
 def test_words_for_seconds_are_refused(write):
-    with pytest.raises(UserError, match="start_s must hold seconds"):
+    with pytest.raises(UserError, match="column start_s must hold numbers.*0:05"):
         manifest_catalog(write(start_s=["0:05", "0", "0"]))
 
 
@@ -118,10 +121,10 @@ def test_a_missing_or_foreign_table_is_refused(tmp_path):
         manifest_catalog(str(tmp_path / "list.xlsx"))
 
 
-@pytest.mark.parametrize("name", ["list.csv", "list.parquet"])
-def test_a_broken_table_is_refused(tmp_path, name):
+@pytest.mark.parametrize(("name", "words"), [("list.csv", "it has none"), ("list.parquet", "cannot be read")])
+def test_an_empty_file_is_refused(tmp_path, name, words):
     (tmp_path / name).write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=rf"data\.path={tmp_path / name} .*{words}"):
         manifest_catalog(str(tmp_path / name))
 
 
@@ -135,7 +138,123 @@ def test_the_hash_follows_sound_and_not_order(write, tmp_path, tone):
     before = manifest_catalog(write()).content_hash
     backwards = write(path=[f"audio/{n}.wav" for n in "cba"], species=["wren", "robin", "wren"])
     assert manifest_catalog(backwards).content_hash == before
-    assert manifest_catalog(write(), min_duration_s=0.5).content_hash != before
     assert manifest_catalog(write(end_s=[1.0, None, None])).content_hash != before
     tone(tmp_path / "audio" / "a.wav", seconds=2.1, rate=16_000)
     assert manifest_catalog(write()).content_hash != before
+
+
+def test_figures_that_the_table_knows(write):
+    table = manifest_catalog(write(duration_s=[2.0, None, 1.5], sample_rate_hz=[16_000, None, 8_000])).table
+    assert table.duration_s.fillna(-1).tolist() == [2.0, -1, 1.5] and table.sample_rate_hz.tolist() == [
+        16_000,
+        0,
+        8_000,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_quality_is_compared_as_a_number(write, kind):
+    path = write(kind, quality=[10, 4, 2], remark=["007", "NA", "nan"])
+    assert list(manifest_catalog(path, min_quality=4).table.remark) == ["007", "NA"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_byte_order_mark_changes_nothing(write, encoding):
+    path = Path(write(species=["Grünspecht", "NA", "007"]))
+    path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    assert manifest_catalog(str(path)).classes == ("007", "Grünspecht", "NA")
+
+
+def test_latin_1_is_refused_with_the_line_and_the_remedy(write):
+    path = Path(write(species=["wren", "Grünspecht", "wren"]))
+    path.write_text(path.read_text(encoding="utf-8"), encoding="latin-1")
+    with pytest.raises(UserError, match=r"list\.csv: line 3 is not UTF-8 \(byte 0xFC\).*iconv"):
+        manifest_catalog(str(path))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_two_columns_of_one_name_are_refused(write, kind):
+    path = Path(write(kind, group=["x", "y", "z"]))
+    if kind == "csv":
+        path.write_text(path.read_text().replace("group", "species"))
+    else:
+        table = pyarrow.parquet.read_table(path)
+        pyarrow.parquet.write_table(table.rename_columns(["path", "species", "species"]), path)
+    with pytest.raises(UserError, match=rf"list\.{kind} has 2 columns named 'species'"):
+        manifest_catalog(str(path))
+
+
+def test_a_line_of_another_length_is_refused(write):
+    path = Path(write())
+    path.write_text(path.read_text() + "audio/a,b.wav,wren\n")
+    with pytest.raises(UserError, match=r"list\.csv: line 5 has 3 values for 2 columns. Quote"):
+        manifest_catalog(str(path))
+
+
+def test_stretches_that_differ_by_a_millisecond_have_ids_of_their_own(write):
+    made = manifest_catalog(write(path=["audio/a.wav"] * 3, start_s=[3600.001, 3600.002, 0], end_s=[4000, 4000, 1.5]))
+    assert set(made.table.recording_id) == {
+        "audio/a.wav#3600.001-4000",
+        "audio/a.wav#3600.002-4000",
+        "audio/a.wav#0-1.5",
+    }
+
+
+@pytest.fixture(params=["climbs", "absolute", "link to a file", "chain of links to a folder"])
+def outside(request, tmp_path, tone):
+    """Return a manifest with one row that leads out of its folder, and that row's path."""
+    sound = tone(tmp_path / "elsewhere" / "b.wav")
+    home = tmp_path / "home"
+    tone(home / "a.wav")
+    (home / "b.wav").symlink_to(sound)
+    (home / "second").symlink_to(tmp_path / "elsewhere")
+    (home / "first").symlink_to("second")
+    name = {
+        "climbs": "../elsewhere/b.wav",
+        "absolute": str(sound),
+        "link to a file": "b.wav",
+        "chain of links to a folder": "first/b.wav",
+    }[request.param]
+    (home / "list.csv").write_text(f"path,species\na.wav,wren\n{name},robin\n")
+    return home / "list.csv", name
+
+
+def test_a_file_outside_the_folder_is_refused_without_leave(outside, tmp_path):
+    path, name = outside
+    with pytest.raises(UserError, match=rf"1 of 2 rows name a file outside .*{name!r}.*data\.allow_outside=true"):
+        manifest_catalog(str(path))
+    table = manifest_catalog(str(path), allow_outside=True).table.set_index("species")
+    assert table.path["robin"] == str(tmp_path / "elsewhere" / "b.wav")
+
+
+def test_a_folder_of_the_same_beginning_is_outside(tmp_path, tone):
+    tone(tmp_path / "home2" / "a.wav")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "list.csv").write_text("path,species\n../home2/a.wav,wren\n")
+    with pytest.raises(UserError, match="outside"):
+        manifest_catalog(str(tmp_path / "home" / "list.csv"))
+
+
+def test_links_that_stay_inside_and_a_manifest_behind_a_link_are_fine(write, tmp_path):
+    path = Path(write(path=["audio/a.wav", "link/b.wav", "link/../c.wav"]))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to("audio")
+    (tmp_path / "c.wav").symlink_to("audio/c.wav")
+    inner = [str(tmp_path / "audio" / f"{name}.wav") for name in "abc"]
+    (tmp_path / "door").symlink_to(tmp_path)
+    for manifest in (path, tmp_path / "door" / path.name):
+        assert sorted(manifest_catalog(str(manifest)).table.path) == inner
+
+
+def test_a_link_that_loops_counts_as_absent(write, tmp_path):
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    with pytest.raises(UserError, match=r"1 of 3 rows name a file that does not exist, first 'loop\.wav'"):
+        manifest_catalog(write(path=["audio/a.wav", "loop.wav", "audio/c.wav"]))
+
+
+def test_a_file_without_permission_stays_in_the_catalog(write, tmp_path, forbid):
+    path = write()
+    before = manifest_catalog(path).content_hash
+    forbid(tmp_path / "audio" / "b.wav")
+    made = manifest_catalog(path)
+    assert list(made.table.stamp == "unreadable") == [False, True, False] and made.content_hash != before

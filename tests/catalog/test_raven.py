@@ -1,6 +1,7 @@
 import layouts
 import pytest
 
+from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.raven import raven_catalog
 from birdclf.errors import UserError
 
@@ -28,7 +29,7 @@ def test_each_selection_is_a_clip_of_its_recording(tmp_path):
     first = made.table.set_index("recording_id").loc["site 0/plain0.wav#0.5-2"]
     assert first.group == "site 0/plain0.wav" and (first.low_hz, first.high_hz) == (1000, 4000)
     assert made.table.group.nunique() == 6 and (made.table.duration_s == 1.5).all()
-    assert all(len(made.reader.read(clip, layouts.RATE_HZ)) == 24_000 for clip in made.clips())
+    assert all(len(read_waveform(made.reader, clip, layouts.RATE_HZ)) == 24_000 for clip in made.clips())
     made.table.to_parquet(tmp_path / "table.parquet")
 
 
@@ -99,7 +100,8 @@ def test_two_species_in_one_stretch_get_ids_of_their_own(site):
     layouts.selections(site / "a.txt", rows, "Species")
     ids = raven_catalog(str(site)).table
     assert list(ids.recording_id) == ["a.wav#1-2", "a.wav#1-2#2", "a.wav#3600.1234-3601"]
-    assert list(ids.species) == ["robin", "wren", "wren"] and list(ids.duration_s) == [1, 1, 0]
+    assert list(ids.species) == ["robin", "wren", "wren"]
+    assert ids.duration_s.round(6).tolist() == [1, 1, 0.8766]
 
 
 def test_tables_without_rows_notes_and_unlabelled_selections_are_passed_over(site, caplog):
@@ -108,7 +110,31 @@ def test_tables_without_rows_notes_and_unlabelled_selections_are_passed_over(sit
     (site / "empty.selections.txt").write_bytes(b"")
     (site / "README.txt").write_bytes("Aufnahmen im Gebüsch".encode("latin-1"))
     assert stretches(raven_catalog(str(site))) == [("a.wav", 1, 2, "wren")]
-    assert "2 annotations without text or length" in caplog.text
+    assert "passed over annotations without text or length: 2" in caplog.text
+    assert f"passed over tables without a row: 2, first {site / 'empty.selections.txt'}" in caplog.text
+
+
+def test_empty_tables_alone_are_refused(site):
+    layouts.selections(site / "a.txt", [])
+    (site / "b.selections.txt").write_bytes(b"")
+    (site / "note.txt").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"holds no annotation: .* Passed over: tables without a row: 2, first .*a\.txt\.$"
+    ):
+        raven_catalog(str(site))
+
+
+def test_a_folder_that_cannot_be_read_is_passed_over(site, forbid, caplog):
+    layouts.selections(site / "a.txt", [row(1, 2, "wren")], "Species")
+    layouts.selections(site / "sub" / "b.txt", [row(1, 2, "robin")], "Species")
+    (site / "sub" / "up").symlink_to(site)
+    assert raven_catalog(str(site)).classes == ("robin", "wren")
+    forbid(site / "sub")
+    assert raven_catalog(str(site)).classes == ("wren",)
+    assert f"{site / 'sub'} cannot be read" in caplog.text
+    forbid(site)
+    with pytest.raises(UserError, match=f"^{site} cannot be read"):
+        raven_catalog(str(site))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from fake_xeno_canto import write_fetched
 
 from birdclf.audio.clip import AudioError
+from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.xeno_canto import length_s, xeno_canto_catalog
 from birdclf.errors import UserError
@@ -36,7 +37,7 @@ def test_ids_species_and_groups(root: Path):
     assert first.recording_id == "XC101" and first.group == "Zoë O'Hara, C"
     assert first.scientific_name == "Turdus merula" and first.genus == "Turdus" and first.date == "2021-05-03"
     assert first.licence == "https://creativecommons.org/licenses/by-nc-sa/4.0/"
-    assert first.sample_rate_hz == 32_000 and first.duration_s == pytest.approx(1, abs=0.1)
+    assert first.duration_s == 1 and first.sample_rate_hz == 0
 
 
 def test_quality_is_five_for_a_to_one_for_e(root: Path):
@@ -48,7 +49,7 @@ def test_quality_is_five_for_a_to_one_for_e(root: Path):
 def test_every_recording_can_be_read(root: Path):
     catalog = xeno_canto_catalog(str(root))
     for clip in catalog.clips():
-        assert 0.9 < len(catalog.reader.read(clip, 16_000)) / 16_000 < 1.2
+        assert 0.9 < len(read_waveform(catalog.reader, clip, 16_000)) / 16_000 < 1.2
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_a_file_that_is_gone_is_set_aside_and_not_fatal(own: Path):
     (own / "Turdus merula" / "XC101.mp3").unlink()
     rewrite(own, length="1:02:03")
     catalog = xeno_canto_catalog(str(own))
-    assert catalog.table.duration_s[0] == 3723
+    assert catalog.table.duration_s[0] == 3723 and list(catalog.table.stamp == "absent") == [True, False, False, False]
     with pytest.raises(AudioError):
-        catalog.reader.read(catalog.clips()[0], 32_000)
+        read_waveform(catalog.reader, catalog.clips()[0], 32_000)
 
 
 def test_a_name_that_looks_like_a_missing_value_stays_a_name(own: Path):

@@ -3,11 +3,12 @@ import pandas as pd
 import pytest
 import torch
 
+from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.folder import folder_catalog
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.split import ColumnSplit, FileSplit, StratifiedSplit
-from birdclf.data.windows import WindowPolicy
+from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
 
@@ -132,6 +133,40 @@ def test_the_window_policies_reach_the_loaders(make):
     assert windows["center"] == 5 < windows["all"]
 
 
+def test_with_all_an_epoch_has_every_window_of_the_train_split_once(make):
+    data = make(window=WindowPolicy(train="all"))
+    loader = data.train_dataloader()
+    train = data.table[data.table.split == "train"]
+    starts, owner = window_starts("all", data.store, train.row.to_numpy(), data.features.frames)
+    assert len(starts) > len(train)
+    expected = sorted(
+        (int(train.row.iloc[k]), int(train.target.iloc[k]), data.store.frames[start : start + 500].tobytes())
+        for start, k in zip(starts, owner, strict=True)
+    )
+    orders = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        seen = [
+            (int(recording), int(target), bands.T.contiguous().numpy().tobytes())
+            for batch in loader
+            for recording, target, bands in zip(batch.recording, batch.target, batch.bands, strict=True)
+        ]
+        assert sorted(seen) == expected
+        orders.append(seen)
+    assert orders[0] != orders[1]
+
+
+def test_with_all_classes_are_counted_by_windows_and_supported_by_recordings(make):
+    usual, data = make(), make(window=WindowPolicy(train="all"))
+    train = data.table[data.table.split == "train"]
+    windows = -(-data.store.index.frames[train.row].to_numpy() // 500)
+    assert data.class_counts.tolist() == np.bincount(train.target, weights=windows).tolist()
+    assert data.class_counts.sum() == windows.sum() > len(train)
+    assert data.support("train").tolist() == usual.support("train").tolist() == usual.class_counts.tolist()
+    assert sum(len(batch.bands) for batch in data.train_dataloader()) == windows.sum()
+    assert data.summary() == usual.summary()
+
+
 def test_species_that_cannot_be_evaluated_are_in_the_summary(make, folder):
     split = ["train", "val", "test", "train"] * 2 + ["train"] * 7 + ["val"] + ["train", "val", "test", "train"] * 4
     data = make(with_split(folder, split), split=ColumnSplit())
@@ -147,9 +182,9 @@ def test_species_left_out_are_in_the_summary(make, folder):
 
 
 def spoiled(tmp_path, tone):
-    for species in ("robin", "wren"):
+    for species, hz in {"robin": 4500.0, "wren": 6000.0}.items():
         for n in range(4):
-            tone(tmp_path / "in" / species / f"{n}.wav")
+            tone(tmp_path / "in" / species / f"{n}.wav", hz=hz)
     (tmp_path / "in" / "robin" / "2.wav").write_text("no sound")
     return folder_catalog(str(tmp_path / "in"))
 
@@ -163,6 +198,73 @@ def test_unusable_recordings_are_set_aside_and_counted(make, tmp_path, tone):
     used = {int(r) for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
             for batch in loader for r in batch.recording}  # fmt: skip
     assert used == {0, 1, 3, 4, 5, 6, 7}  # rows of the catalog
+
+
+def test_what_was_measured_joins_the_table(make, folder):
+    data = make()
+    assert data.audit.recording_id.tolist() == folder.table.recording_id.tolist()
+    audit = data.audit.set_index("recording_id").loc[data.table.recording_id]
+    assert data.table.duration_s.tolist() == audit.duration_s.tolist()
+    assert data.table.duration_s[:8].round(1).tolist() == [0.6, 1.6, 2.6, 3.6, 4.6, 5.6, 6.6, 7.6]
+    assert data.table.sample_rate_hz.tolist() == audit.native_rate_hz.tolist() == [32_000] * 32
+    assert data.table.audio_hash.tolist() == audit.audio_hash.tolist()
+    assert data.table.audio_hash.nunique() == 32
+    assert data.rejected.empty
+
+
+def test_what_was_measured_stays_with_its_recording_when_others_are_set_aside(make, tmp_path, tone):
+    data = make(spoiled(tmp_path, tone), store_dir=tmp_path / "stores")
+    audit = data.audit.set_index("recording_id")
+    assert data.table.audio_hash.tolist() == audit.audio_hash[data.table.recording_id].tolist()
+    assert audit.audio_hash["robin/2.wav"] == "" and "" not in set(data.table.audio_hash)
+
+
+def test_the_rules_decide_before_the_split(make, folder):
+    data = make(audit=Rules(min_duration_s=2.0))
+    short = folder.table.recording_id[[0, 1, 8, 9, 16, 17, 24, 25]]
+    assert data.rejected.recording_id.tolist() == short.tolist()
+    assert data.rejected.problems.unique().tolist() == ["too_short"]
+    assert len(data.table) == 24 and not set(data.table.recording_id) & set(short)
+    assert data.table.split.value_counts().to_dict() == {"train": 16, "val": 4, "test": 4}
+    assert "set aside as unusable: 8 recordings (audit.csv)" in data.summary()
+
+
+def test_a_column_split_does_not_bring_a_rejected_recording_back(make, folder):
+    stages = ["train", "val", "test", "train"] * 8
+    data = make(with_split(folder, stages), split=ColumnSplit(), audit=Rules(min_duration_s=2.0))
+    assert len(data.rejected) == 8 and not set(data.table.recording_id) & set(data.rejected.recording_id)
+    assert data.table.split.tolist() == ["test", "train", *["train", "val", "test", "train"]] * 4
+
+
+def test_a_repeat_of_a_recording_is_set_aside(make, tmp_path, tone):
+    catalog = spoiled(tmp_path, tone)
+    (tmp_path / "in" / "wren" / "again.wav").write_bytes((tmp_path / "in" / "wren" / "1.wav").read_bytes())
+    data = make(folder_catalog(str(tmp_path / "in")), store_dir=tmp_path / "stores")
+    assert data.rejected.recording_id.tolist() == ["robin/2.wav", "wren/again.wav"]
+    assert data.rejected.reason.iloc[1] == "is the same sound as wren/1.wav"
+    assert len(data.table) == len(catalog) - 1
+
+
+def test_doubtful_recordings_are_used_and_counted(make, tmp_path, tone):
+    spoiled(tmp_path, tone)
+    tone(tmp_path / "in" / "wren" / "loud.wav", hz=5000.0, level=3.0)
+    data = make(folder_catalog(str(tmp_path / "in")), store_dir=tmp_path / "stores")
+    doubtful = data.audit[data.audit.verdict == "warn"]
+    assert doubtful.recording_id.tolist() == ["wren/loud.wav"] and doubtful.problems.tolist() == ["clipped"]
+    assert "wren/loud.wav" in set(data.table.recording_id)
+    assert "used with a warning: 1 recordings (audit.csv)" in data.summary()
+
+
+def test_a_source_without_a_usable_recording_is_refused_with_the_first_reason(make, tmp_path, tone):
+    for name in ("robin/0", "wren/0"):
+        tone(tmp_path / "in" / f"{name}.wav", seconds=0.1)
+    (tmp_path / "in" / "robin" / "0.wav").write_text("no sound")
+    words = (
+        r"folder in: none of the 2 recordings can be used; first, robin/0\.wav cannot be decoded \(.*birdclf prepare"
+    )
+    for _ in range(2):  # the second time the store is there
+        with pytest.raises(UserError, match=words):
+            make(folder_catalog(str(tmp_path / "in")), store_dir=tmp_path / "stores")
 
 
 def test_a_split_file_may_name_an_unusable_recording(make, tmp_path, tone):

@@ -18,7 +18,7 @@ def frame_numbers(bands: torch.Tensor) -> np.ndarray:
 @pytest.fixture
 def make(numbered_store):
     store = numbered_store(LENGTHS)
-    return lambda policy, seed=1: WindowDataset(store, ROWS, TARGET, policy, 500, seed)
+    return lambda policy, seed=1, apart=False: WindowDataset(store, ROWS, TARGET, policy, 500, seed, apart)
 
 
 def test_cut_slices_packed_frames():
@@ -51,6 +51,29 @@ def test_all_gives_every_window_with_its_owner(make):
     assert batch.bands.shape == (10, 2, 500)
     first = frame_numbers(batch.bands)[:, 0].tolist()
     assert first == [2601, 3101, 3601, 4101, 4601, 4851, 0, 1401, 1901, 2101]
+
+
+def test_apart_every_window_is_an_item_of_its_own(make):
+    dataset, together = make("all", apart=True), make("all").__getitems__([0, 1, 2])
+    assert len(dataset) == 10
+    batch = dataset.__getitems__(list(range(10)))
+    assert torch.equal(batch.bands, together.bands)
+    assert batch.owner.tolist() == list(range(10))
+    assert batch.recording.tolist() == [3] * 6 + [0] + [2] * 3
+    assert batch.target.tolist() == dataset.target.tolist() == [7] * 6 + [5] + [6] * 3
+
+
+def test_apart_a_draw_of_a_later_epoch_is_the_same_window(make):
+    dataset = make("all", apart=True)
+    first, later = dataset.__getitems__([9, 0, 6]), dataset.__getitems__([39, 10, 26])
+    assert torch.equal(first.bands, later.bands) and torch.equal(first.recording, later.recording)
+    assert frame_numbers(first.bands)[:, 0].tolist() == [2101, 2601, 0]
+
+
+@pytest.mark.parametrize("policy", POLICIES[:-1])
+def test_one_window_a_recording_is_the_same_apart_or_not(make, policy):
+    one, other = (make(policy, apart=apart).__getitems__([2, 0, 1]) for apart in (True, False))
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -24,6 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from tiny_runs import REPO
 from torch import nn
 
+from birdclf.audio.mixing import Mix
+from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
 
@@ -67,6 +69,18 @@ def build_data(node: DictConfig, tmp_path: Path) -> None:
     catalog = instantiate(node)
     assert isinstance(catalog, Catalog)
     assert len(catalog.classes) > 1 and len(catalog) >= len(catalog.classes)
+
+
+def build_audio(node: DictConfig, tmp_path: Path) -> None:
+    mix = instantiate(node)
+    assert isinstance(mix, Mix) and mix.fingerprint().split()[1:] == [node.channel, node.dc, node.gain]
+
+
+def build_audit(node: DictConfig, tmp_path: Path) -> None:
+    rules = instantiate(node)
+    assert isinstance(rules, Rules)
+    assert all(getattr(rules, name) == value for name, value in node.items() if name != "_target_")
+    assert all(rules.verdict(problem) in VERDICTS for problem in VERDICT_OF)
 
 
 def build_features(node: DictConfig, tmp_path: Path) -> None:
@@ -135,6 +149,8 @@ def build_logger(node: DictConfig, tmp_path: Path) -> None:
 
 BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "data": build_data,
+    "audio": build_audio,
+    "audit": build_audit,
     "features": build_features,
     "model": build_model,
     "loss": build_loss,

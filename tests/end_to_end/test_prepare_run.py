@@ -14,7 +14,7 @@ def test_prepare_builds_the_store_and_training_finds_it(birdclf: Command, own_re
     assert done.status == 0, done.err
     assert "13 recordings" in done.out and "set aside: 1" in done.out
     audit = pd.read_csv(tmp_path / "prepared" / "audit.csv")
-    assert audit.recording_id.tolist() == ["Pica pica/broken.wav"]
+    assert audit[audit.verdict == "reject"].recording_id.tolist() == ["Pica pica/broken.wav"] and len(audit) == 13
     assert (tmp_path / "prepared" / "prepare.log").is_file()
     (frames,) = store.glob("*/frames.f16")
     written = frames.stat().st_mtime_ns

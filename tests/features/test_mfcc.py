@@ -1,14 +1,23 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 import librosa
 import numpy as np
 import pytest
 import torch
+import torchaudio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from birdclf.audio.clip import Clip
 from birdclf.audio.files import EXTENSIONS, FileReader
+from birdclf.audio.waveform import read_waveform
 from birdclf.errors import UserError
+from birdclf.features import mfcc
+from birdclf.features.framing import framed
 from birdclf.features.mfcc import MFCCStack
 
 RATE = 32_000
@@ -56,10 +65,79 @@ def test_real_recordings_agree_with_librosa():
     if not files:
         pytest.skip("no real recordings at ../shared/recordings")
     for path in files[:: max(1, len(files) // 5)]:
-        sound = FileReader().read(Clip(path.name, str(path)), RATE)[: 8 * RATE]
+        sound = read_waveform(FileReader(), Clip(path.name, str(path), end_s=8.0), RATE)
         if len(sound) < WINDOW:
             sound = np.tile(sound, math.ceil(WINDOW / len(sound)))[:WINDOW]
         assert_close(analyse(sound), of_librosa(sound))
+
+
+@given(
+    st.integers(1, 3 * WINDOW), st.lists(st.integers(0, 3 * WINDOW), max_size=9), st.sampled_from(["repeat", "silence"])
+)
+def test_blocks_give_what_the_whole_gives(samples, cuts, padding):
+    stack, sound = MFCCStack(padding=padding), torch.from_numpy(noise(samples))
+    whole = stack.analyse(sound)
+    parts = list(stack.analyse_blocks(iter(torch.tensor_split(sound, sorted(cuts)))))
+    assert_close(torch.cat([part.bands for part in parts], dim=1).numpy(), whole.bands.numpy())
+    assert_close(torch.cat([part.level_db for part in parts]).numpy(), whole.level_db.numpy())
+
+
+def test_blocks_agree_with_librosa():
+    sound = noise(4 * WINDOW, level=1.0) * np.linspace(1e-5, 1, 4 * WINDOW, dtype=np.float32)  # the peak comes last
+    parts = MFCCStack().analyse_blocks(torch.from_numpy(sound).split(70_001))
+    assert_close(torch.cat([part.bands for part in parts], dim=1).numpy(), of_librosa(sound))
+
+
+def test_a_long_recording_spills_to_disk_and_has_the_same_values(monkeypatch):
+    rolled = []
+
+    class Spool(SpooledTemporaryFile):
+        def rollover(self) -> None:
+            rolled.append(self.tell())
+            super().rollover()
+
+    monkeypatch.setattr(mfcc, "SpooledTemporaryFile", Spool)
+    usual = analyse(noise(4 * WINDOW))
+    assert not rolled
+    monkeypatch.setattr(mfcc, "IN_MEMORY", 300_000)
+    np.testing.assert_array_equal(analyse(noise(4 * WINDOW)), usual)
+    assert len(rolled) == 1
+
+
+LONG = """
+import re, sys
+from pathlib import Path
+import torch
+from birdclf.features.mfcc import MFCCStack
+
+def high_mb(minutes):
+    blocks = (torch.randn(320_000) for _ in range(6 * minutes))
+    frames = sum(len(part.level_db) for part in MFCCStack().analyse_blocks(blocks))
+    assert frames == minutes * 6_000, frames
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+torch.set_num_threads(1)
+print(high_mb(1), high_mb(30))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_half_an_hour_takes_no_more_memory_than_a_spool():
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    minute_mb, half_hour_mb = map(float, done.stdout.split())
+    # Its waveform alone would take 220 MB, its mel spectrogram 88 MB.
+    assert half_hour_mb - minute_mb < 2 * mfcc.IN_MEMORY / 2**20
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_fft": 512}, {"n_fft": 512, "n_mels": 40}, {"n_fft": 2048, "hop": 640}])
+def test_mel_power_is_that_of_torchaudio(settings):
+    stack, sound = MFCCStack(**settings), torch.from_numpy(noise(WINDOW + 300))
+    ours = torch.cat([stack._power(stretch)[:, :-1] for stretch in framed([sound], stack.n_fft, stack.hop)])
+    theirs = torchaudio.transforms.MelSpectrogram(
+        RATE, stack.n_fft, hop_length=stack.hop, n_mels=stack.settings["n_mels"], pad_mode="constant",
+        norm="slaney", mel_scale="slaney",
+    )  # fmt: skip
+    torch.testing.assert_close(ours, theirs(sound).T, atol=1e-8, rtol=1e-4)
 
 
 @pytest.mark.parametrize("width", [5, 9, 15])

@@ -1,15 +1,15 @@
 """The reader that sings a recording instead of decoding it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
 from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName
 from birdclf.audio.aviary.scene import render
-from birdclf.audio.clip import AudioError, Clip, Waveform
+from birdclf.audio.clip import AudioError, Clip, Sound
 from birdclf.errors import UserError
 
 VERSION = 1
@@ -26,7 +26,7 @@ class AviaryReader:
     """Procedural bird song: the waveform follows from the recording id and the settings here alone.
 
     Example:
-        >>> AviaryReader().read(Clip("house-sparrow_r0007_00001"), 32_000).dtype
+        >>> read_waveform(AviaryReader(), Clip("house-sparrow_r0007_00001"), 32_000).dtype
         dtype('float32')
 
     Attributes:
@@ -48,8 +48,9 @@ class AviaryReader:
             )
         object.__setattr__(self, "snr_db", (float(given[0]), float(given[1])))
 
-    def read(self, clip: Clip, sample_rate_hz: int) -> Waveform:
-        """Return the clip as ``(samples,)`` mono float32 in [-1, 1] at ``sample_rate_hz``.
+    @contextmanager
+    def open(self, clip: Clip) -> Iterator[Sound]:
+        """Sing a clip: mono at 32 kHz, in [-1, 1].
 
         Raises:
             AudioError: If the id names no procedural recording or the clip lies outside it.
@@ -60,14 +61,12 @@ class AviaryReader:
         if not 0 <= start < end:
             raise AudioError(
                 f"{clip.recording_id}: the stretch from {clip.start_s:g} s to {clip.end_s:g} s holds no sound; "
-                f"the recording lasts {len(whole) / SAMPLE_RATE_HZ:g} s."
+                f"the recording lasts {len(whole) / SAMPLE_RATE_HZ:g} s.",
+                "empty",
             )
-        sound = whole[start:end]
-        if sample_rate_hz != SAMPLE_RATE_HZ:
-            # A band-limited step overshoots: keep the promise of [-1, 1].
-            sound = np.clip(soxr.resample(sound, SAMPLE_RATE_HZ, sample_rate_hz), -1.0, 1.0)
-        return np.ascontiguousarray(sound, dtype=np.float32)
+        samples = np.ascontiguousarray(whole[start:end, None], dtype=np.float32)
+        yield Sound(SAMPLE_RATE_HZ, 1, len(samples) / SAMPLE_RATE_HZ, iter([samples]))
 
     def fingerprint(self) -> str:
-        """Return a text that changes whenever a setting changes what :meth:`read` returns."""
+        """Return a text that changes whenever a setting changes the sound."""
         return f"aviary {VERSION} snr_db={self.snr_db[0]!r}..{self.snr_db[1]!r}"

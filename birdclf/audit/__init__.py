@@ -1,0 +1,1 @@
+"""What is wrong with recordings, measured once and judged by rules."""

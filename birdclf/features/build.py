@@ -1,0 +1,193 @@
+"""Building a feature store: worker processes decode, this process appends and keeps a journal.
+
+A build that was killed goes on after the last recording in its journal, and ends in the same bytes.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import fields
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import pandas as pd
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from birdclf.audio.clip import Clip
+from birdclf.audit.meter import Measurement
+from birdclf.features.extraction import Extraction, begin_worker
+
+JOURNAL: Final = "journal.jsonl"
+CLIPS_A_TASK: Final = 8
+WORTH_A_PROCESS: Final = 100
+"""Clips; with fewer, starting a worker process costs more than it saves."""
+WORTH_A_PROCESS_BYTES: Final = 100 * 2**20
+"""Size of the files of few clips that are long."""
+KEEP_EVERY_S: Final = 2.0
+"""Seconds of work that a killed build may lose."""
+
+Rows = list[dict[str, Any]]
+
+
+def build(
+    clips: list[Clip], extraction: Extraction, folder: Path, scratch: Path, title: str, workers: int | None
+) -> None:
+    """Write ``frames.f16``, ``level.f16`` and ``index.parquet`` of some clips to a folder, or finish doing so.
+
+    The journal stays: whoever puts the finished folder in its place removes it last.
+
+    Args:
+        clips: All clips, in the order of the store.
+        extraction: What is made of them.
+        folder: Folder to write to; it may hold the beginning of the same build.
+        scratch: Empty folder for what the workers hand over.
+        title: What the progress bar says.
+        workers: Processes; None for one a core, 0 for this process.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    folder.mkdir(exist_ok=True)
+    n_bands = extraction.analyser.n_bands
+    with (
+        Journal(folder / JOURNAL) as journal,
+        open(folder / "frames.f16", "ab") as frames,
+        open(folder / "level.f16", "ab") as level,
+    ):
+        journal.recover({frames: 2 * n_bands, level: 2}, clips)
+        left = clips[len(journal.rows) :]
+        tasks = _tasks(left, processes := _processes(left, workers))
+        with _progress() as progress:
+            bar = progress.add_task(title, total=len(clips), completed=len(journal.rows))
+            for rows, parts in _extracted(tasks, extraction, scratch, processes):
+                for file, part in zip((frames, level), parts, strict=True):
+                    with open(part, "rb") as source:
+                        shutil.copyfileobj(source, file, 2**20)
+                    part.unlink()
+                journal.add(rows, (frames, level))
+                progress.advance(bar, len(rows))
+        journal.keep((frames, level))
+    _index(journal.rows).to_parquet(folder / "index.parquet")
+
+
+class Journal:
+    """The rows that are done, a line each, written after the data that they tell of.
+
+    Args:
+        path: File of the journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = open(path, "a+b")  # noqa: SIM115, closed by __exit__
+        self.rows: Rows = []
+        self.waiting: Rows = []
+        self.kept = time.monotonic()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def recover(self, files: dict[BinaryIO, int], clips: list[Clip]) -> None:
+        """Read the rows of an earlier build whose data is there, and cut off whatever follows them.
+
+        Args:
+            files: Data files and their bytes a frame.
+            clips: Clips of this build, in order.
+        """
+        self.file.seek(0)
+        room = min(os.fstat(file.fileno()).st_size // size for file, size in files.items())
+        frames = end = 0
+        for line, clip in zip(self.file, clips, strict=False):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break  # the machine stopped in the middle of the line
+            if not line.endswith(b"\n") or row.get("recording_id") != clip.recording_id:
+                break
+            if frames + row["frames"] > room:
+                break  # ... or before the data was on the disk
+            frames, end = frames + row["frames"], end + len(line)
+            self.rows.append(row)
+        self.file.truncate(end)
+        for file, size in files.items():
+            file.truncate(frames * size)
+
+    def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:
+        """Note rows whose data has been written; they are kept for certain every few seconds."""
+        self.waiting += rows
+        if time.monotonic() - self.kept > KEEP_EVERY_S:
+            self.keep(files)
+
+    def keep(self, files: tuple[BinaryIO, ...]) -> None:
+        """Write data to the disk, and then the rows that tell of it."""
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+        self.file.write(b"".join(json.dumps(row).encode() + b"\n" for row in self.waiting))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.rows += self.waiting
+        self.waiting, self.kept = [], time.monotonic()
+
+
+def _index(rows: Rows) -> pd.DataFrame:
+    frames = [row["frames"] for row in rows]
+    index = pd.DataFrame(rows, columns=["recording_id", "frames", *(field.name for field in fields(Measurement))])
+    types = {field.name: field.type for field in fields(Measurement)}
+    index = index.astype({"recording_id": str, "frames": "int64", **types})
+    index.insert(1, "offset", index.frames.cumsum() - frames)
+    return index
+
+
+def _processes(clips: list[Clip], workers: int | None) -> int:
+    """Return the number of worker processes; 0 where this process does the work."""
+    if workers is None:
+        workers = min(os.cpu_count() or 1, len(clips))
+        if len(clips) < WORTH_A_PROCESS:
+            size = sum(os.path.getsize(path) for path in {clip.path for clip in clips} if os.path.isfile(path))
+            workers = workers if size > WORTH_A_PROCESS_BYTES else 0
+    return workers if workers > 1 else 0
+
+
+def _tasks(clips: list[Clip], processes: int) -> list[list[Clip]]:
+    size = max(1, min(CLIPS_A_TASK, len(clips) // (4 * max(processes, 1))))
+    return [clips[i : i + size] for i in range(0, len(clips), size)]
+
+
+def _extracted(
+    tasks: list[list[Clip]], extraction: Extraction, scratch: Path, processes: int
+) -> Iterator[tuple[Rows, tuple[Path, Path]]]:
+    """Yield every task's rows and files in the order of the clips, few tasks in flight at a time."""
+    paths = [scratch / str(number) for number in range(len(tasks))]
+    parts = [(path.with_suffix(".frames"), path.with_suffix(".level")) for path in paths]
+    if not processes:
+        for task, path, files in zip(tasks, paths, parts, strict=True):
+            yield extraction.write(task, path), files
+        return
+    # Forking a process that has started torch's threads can hang, so the workers are spawned.
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=begin_worker, initargs=(scratch,)) as pool:
+        waiting = deque(zip(tasks, paths, strict=True))
+        running: deque[Future[Rows]] = deque()
+        try:
+            for files in parts:
+                while waiting and len(running) < 2 * processes:
+                    running.append(pool.submit(extraction.write, *waiting.popleft()))
+                yield running.popleft().result(), files
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _progress() -> Progress:
+    return Progress(
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("left"), TimeRemainingColumn()),
+        transient=True,
+    )

@@ -6,10 +6,13 @@ A build that was killed goes on after the last recording in its journal, and end
 import json
 import os
 import shutil
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -178,11 +181,25 @@ def _extracted(
         running: deque[Future[Rows]] = deque()
         try:
             for files in parts:
-                while waiting and len(running) < 2 * processes:
-                    running.append(pool.submit(extraction.write, *waiting.popleft()))
+                with _deaf_to_interrupts():
+                    while waiting and len(running) < 2 * processes:
+                        running.append(pool.submit(extraction.write, *waiting.popleft()))
                 yield running.popleft().result(), files
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which a terminal sends to all: this one then ends them in order."""
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _progress() -> Progress:

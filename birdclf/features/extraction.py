@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -94,7 +93,6 @@ def begin_worker(scratch: Path) -> None:
         scratch: Folder for temporary files, on the disk of the store.
     """
     tempfile.tempdir = str(scratch)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends its workers
     torch.set_num_threads(1)
     threadpool_limits(1)
     Thread(target=_end_with_parent, daemon=True).start()

@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from birdclf.allocator import keep_freed_memory
 from birdclf.audio.clip import AudioError, Clip, Reader
 from birdclf.audio.mixing import Mix
 from birdclf.audio.waveform import resampled
@@ -93,6 +94,7 @@ def begin_worker(scratch: Path) -> None:
         scratch: Folder for temporary files, on the disk of the store.
     """
     tempfile.tempdir = str(scratch)
+    keep_freed_memory()
     torch.set_num_threads(1)
     threadpool_limits(1)
     Thread(target=_end_with_parent, daemon=True).start()

@@ -48,7 +48,7 @@ def at_least(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[T
         if short is None:
             yield block
             continue
-        short = torch.cat([short, block])
+        short = torch.cat([short, block]) if len(short) else block
         if len(short) >= samples:
             yield short
             short = None

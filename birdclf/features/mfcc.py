@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 import torchaudio
-from scipy.signal import savgol_coeffs
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -118,6 +117,8 @@ class MFCCStack(nn.Module):
         self.register_buffer(
             "dct", torchaudio.functional.create_dct(n_mfcc, n_mels, norm="ortho").T.contiguous(), persistent=False
         )
+        from scipy.signal import savgol_coeffs  # 60 MB and half a second that worker processes can do without
+
         kernels = [savgol_coeffs(delta_width, polyorder=order, deriv=order, use="dot") for order in (1, 2)]
         self.register_buffer(
             "delta_kernels", torch.from_numpy(np.stack(kernels)).float().unsqueeze(1), persistent=False

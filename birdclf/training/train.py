@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
+from birdclf.allocator import keep_freed_memory
 from birdclf.config import FALLS, TrainConfig, config_hash, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.training.allocator import keep_freed_memory
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.outcome import load_weights, mark_done, predict, write_results, write_split
 from birdclf.training.summary import print_results

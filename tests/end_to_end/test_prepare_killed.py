@@ -24,13 +24,20 @@ def words(recordings: Path, cwd: Path, run: str) -> list[str]:
     return ["prepare", "data=folder", f"data.root={recordings}", f"store.dir={cwd / 'store'}", f"hydra.run.dir={run}"]
 
 
+def hear_interrupts() -> None:
+    """A program that was started in the background may have been told to ignore them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def running(recordings: Path, cwd: Path, run: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the command with two workers, in a process group of its own that is killed at the end of the block."""
     cwd.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "birdclf", *words(recordings, cwd, run), "store.workers=2"]
     with open(cwd / f"{run}.txt", "wb") as said:
-        process = subprocess.Popen(command, cwd=cwd, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=cwd, stdout=said, stderr=said, start_new_session=True, preexec_fn=hear_interrupts
+        )
     try:
         yield process
     finally:
@@ -110,6 +117,27 @@ def test_killed_twice_and_finished(birdclf: Command, tmp_path: Path):
         wait_until(partial(has_written, store_dir, 0, time.time()), LONGEST_RUN_S, "frames")
     assert process.returncode == -signal.SIGKILL
     assert finish(birdclf, recordings, tmp_path / "killed") == undisturbed
+
+
+def test_interrupted_it_ends_without_a_stack_trace(birdclf: Command, tmp_path: Path):
+    recordings, store_dir = linked(tmp_path / "recordings", 60), tmp_path / "stopped" / "store"
+    with running(recordings, tmp_path / "stopped", "run") as process:
+        wait_until(partial(has_written, store_dir, 0, time.time()), LONGEST_RUN_S, "frames")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to workers as well
+        assert process.wait(LONGEST_RUN_S) == 130
+    assert "Traceback" not in (tmp_path / "stopped" / "run.txt").read_text()
+    assert [path.name.endswith(".building") for path in store_dir.iterdir() if path.is_dir()] == [True]
+
+
+def test_a_killed_worker_is_a_sentence_and_what_is_done_is_kept(birdclf: Command, tmp_path: Path):
+    recordings, store_dir = linked(tmp_path / "recordings", 60), tmp_path / "stopped" / "store"
+    with running(recordings, tmp_path / "stopped", "run") as process:
+        wait_until(partial(has_written, store_dir, 0, time.time()), LONGEST_RUN_S, "frames")
+        worker = max(living(process.pid))
+        os.kill(worker, signal.SIGKILL)
+        assert process.wait(LONGEST_RUN_S) == 1
+    assert "was killed, perhaps for want of memory" in (tmp_path / "stopped" / "run.txt").read_text()
+    finish(birdclf, recordings, tmp_path / "stopped")
 
 
 @pytest.mark.slow

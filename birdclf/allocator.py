@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, which saves a third of a CPU training step."""
+"""Keeps freed memory in the process, which saves a third of a CPU training step and a tenth of preparing sound."""
 
 import ctypes
 import sys
@@ -10,8 +10,8 @@ M_MMAP_MAX = -4
 def keep_freed_memory() -> bool:
     """Tell glibc to keep large freed blocks instead of giving them back to the kernel.
 
-    Otherwise every activation of every step is mapped and zeroed page by page anew. Returns whether glibc took it;
-    other C libraries are left alone.
+    Otherwise every activation of every step, and every block of sound, is mapped and zeroed page by page anew. Returns
+    whether glibc took it; other C libraries are left alone.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import million
 import numpy as np
 import soundfile
 from measure import Figures
@@ -92,6 +93,15 @@ def peak_memory(folder: Path) -> dict[str, float]:
             for _ in range(HOURS * 3600 if species == "one" else 1):
                 file.write(np.stack([sound, sound[::-1]], axis=1))
     return {name: _peak_gb(folder, place) for name, place in made.items()}
+
+
+def a_million(folder: Path) -> tuple[float, float]:
+    """Return seconds and peak memory in GB of loading, splitting and grouping a made-up catalogue."""
+    million.write(folder / "million.parquet")
+    command = [sys.executable, "million.py", str(folder / "million.parquet")]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    seconds, gigabytes = map(float, done.stdout.split())
+    return seconds, gigabytes
 
 
 def _peak_gb(folder: Path, root: Path) -> float:

@@ -114,6 +114,7 @@ class RecordingDataModule(pl.LightningDataModule):
                 f"{': ' + self.classes[0] if self.classes else ''}; a classifier needs at least 2. Each species needs "
                 f"split.min_recordings recordings; a folder source needs one folder a species."
             )
+        self._warn_of_straddling_files()
         self.table["target"] = self.table.species.map({name: k for k, name in enumerate(self.classes)})
         for stage in STAGES:
             if not (self.table.split == stage).any():
@@ -122,6 +123,15 @@ class RecordingDataModule(pl.LightningDataModule):
                     f"{len(self.classes)} species are too few for this split. Add recordings or change split.*."
                 )
         self.features.fit(self._train_windows())
+
+    def _warn_of_straddling_files(self) -> None:
+        files = self.table[self.table.path != ""].groupby("path").split.nunique()
+        if straddling := int((files > 1).sum()):
+            log.warning(
+                "%d of %d files have clips in more than one split, which a score on unseen recordings must not have; "
+                "split=grouped keeps each file on one side.",
+                straddling, len(files),
+            )  # fmt: skip
 
     @property
     def rejected(self) -> pd.DataFrame:

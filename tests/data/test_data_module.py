@@ -298,3 +298,14 @@ def test_a_stage_without_recordings_is_refused(make, folder):
 def test_bad_settings_are_refused(make, name, value):
     with pytest.raises(UserError, match=rf"loader\.{name} is {value}"):
         make(prepare=False, **{name: value})
+
+
+def test_files_with_clips_on_two_sides_are_warned_of(make, folder, caplog):
+    straddling = folder.table.assign(start_s=0.0, end_s=0.5)
+    straddling.loc[1, ["path", "start_s"]] = [straddling.path[0], 0.1]
+    split = ["train", "test", "val"] + ["train"] * 29
+    make(Catalog(straddling.assign(split=split), folder.reader, "clips"), split=ColumnSplit())
+    assert "1 of 31 files have clips in more than one split" in caplog.text and "split=grouped" in caplog.text
+    caplog.clear()
+    make()
+    assert "more than one split" not in caplog.text

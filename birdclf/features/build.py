@@ -3,12 +3,10 @@
 A build that was killed goes on after the last recording in its journal, and ends in the same bytes.
 """
 
-import json
 import os
 import shutil
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Final
 
 import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,17 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from birdclf.audio.clip import Clip
 from birdclf.audit.meter import Measurement
 from birdclf.features.extraction import Extraction, begin_worker
+from birdclf.features.journal import JOURNAL, Journal, Rows
 
-JOURNAL: Final = "journal.jsonl"
 CLIPS_A_TASK: Final = 8
 WORTH_A_PROCESS: Final = 100
 """Clips; with fewer, starting a worker process costs more than it saves."""
 WORTH_A_PROCESS_BYTES: Final = 100 * 2**20
 """Size of the files of few clips that are long."""
-KEEP_EVERY_S: Final = 2.0
-"""Seconds of work that a killed build may lose."""
-
-Rows = list[dict[str, Any]]
 
 
 def build(
@@ -76,68 +70,6 @@ def build(
                 progress.advance(bar, len(rows))
         journal.keep((frames, level))
     _index(journal.rows).to_parquet(folder / "index.parquet")
-
-
-class Journal:
-    """The rows that are done, a line each, written after the data that they tell of.
-
-    Args:
-        path: File of the journal.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.file = open(path, "a+b")  # noqa: SIM115, closed by __exit__
-        self.rows: Rows = []
-        self.waiting: Rows = []
-        self.kept = time.monotonic()
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def recover(self, files: dict[BinaryIO, int], clips: list[Clip]) -> None:
-        """Read the rows of an earlier build whose data is there, and cut off whatever follows them.
-
-        Args:
-            files: Data files and their bytes a frame.
-            clips: Clips of this build, in order.
-        """
-        self.file.seek(0)
-        room = min(os.fstat(file.fileno()).st_size // size for file, size in files.items())
-        frames = end = 0
-        for line, clip in zip(self.file, clips, strict=False):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break  # the machine stopped in the middle of the line
-            if not line.endswith(b"\n") or row.get("recording_id") != clip.recording_id:
-                break
-            if frames + row["frames"] > room:
-                break  # ... or before the data was on the disk
-            frames, end = frames + row["frames"], end + len(line)
-            self.rows.append(row)
-        self.file.truncate(end)
-        for file, size in files.items():
-            file.truncate(frames * size)
-
-    def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:
-        """Note rows whose data has been written; they are kept for certain every few seconds."""
-        self.waiting += rows
-        if time.monotonic() - self.kept > KEEP_EVERY_S:
-            self.keep(files)
-
-    def keep(self, files: tuple[BinaryIO, ...]) -> None:
-        """Write data to the disk, and then the rows that tell of it."""
-        for file in files:
-            file.flush()
-            os.fsync(file.fileno())
-        self.file.write(b"".join(json.dumps(row).encode() + b"\n" for row in self.waiting))
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.rows += self.waiting
-        self.waiting, self.kept = [], time.monotonic()
 
 
 def _index(rows: Rows) -> pd.DataFrame:

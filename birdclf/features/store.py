@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from birdclf.audio.mixing import Mix
 from birdclf.catalog.catalog import Catalog
 from birdclf.errors import UserError
-from birdclf.features.build import JOURNAL, build
+from birdclf.features.build import build
 from birdclf.features.extraction import Analyser, Extraction
+from birdclf.features.journal import JOURNAL
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,10 @@ from birdclf.audio.clip import Clip
 from birdclf.audio.mixing import Mix
 from birdclf.errors import UserError
 from birdclf.features import build as building
-from birdclf.features.build import CLIPS_A_TASK, JOURNAL, Journal, build
+from birdclf.features import journal
+from birdclf.features.build import CLIPS_A_TASK, build
 from birdclf.features.extraction import Extraction
+from birdclf.features.journal import JOURNAL, Journal
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.store import open_store
 
@@ -48,7 +50,7 @@ def ended_early(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Return the files of a build that ended after ``KEPT`` recordings, all of them in its journal."""
     folder = tmp_path_factory.mktemp("early") / "building"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(building, "KEEP_EVERY_S", -1.0)
+        patch.setattr(journal, "KEEP_EVERY_S", -1.0)
         build_in(folder, deadly=f"r{KEPT:03d}")
     return contents(folder)
 
@@ -175,7 +177,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_start_goes_on(tmp_path, monk
         real(source, target, length)
 
     with monkeypatch.context() as patch:
-        patch.setattr(building, "KEEP_EVERY_S", -1.0)
+        patch.setattr(journal, "KEEP_EVERY_S", -1.0)
         patch.setattr(shutil, "copyfileobj", copy)
         with pytest.raises(UserError) as full:
             open_store(made, Sums(), stores, workers)

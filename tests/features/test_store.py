@@ -16,7 +16,7 @@ from birdclf.audit.meter import Measurement
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.folder import folder_catalog
 from birdclf.errors import UserError
-from birdclf.features import build, store
+from birdclf.features import journal, store
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.store import open_store
 
@@ -148,14 +148,14 @@ def test_bad_files_among_good_ones_are_kept_apart(tmp_path, tone):
 
 
 def test_a_build_that_ends_early_goes_on_where_it_stood(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "KEEP_EVERY_S", -1.0)
+    monkeypatch.setattr(journal, "KEEP_EVERY_S", -1.0)
     log = tmp_path / "log"
     broken = noise_catalog(4, deadly="r002")  # deadly is not in the fingerprint: the same store
     with pytest.raises(KeyboardInterrupt):
         open_store(broken, Sums(), tmp_path / "stores", workers=0)
     (building,) = leftovers(tmp_path / "stores")
-    journal = (tmp_path / "stores" / building / build.JOURNAL).read_text().splitlines()
-    assert [json.loads(line)["recording_id"] for line in journal] == ["r000", "r001"]
+    lines = (tmp_path / "stores" / building / journal.JOURNAL).read_text().splitlines()
+    assert [json.loads(line)["recording_id"] for line in lines] == ["r000", "r001"]
     opened = open_store(noise_catalog(4, log=str(log)), Sums(), tmp_path / "stores", workers=0)
     assert building == f".{opened.folder.name}.building"
     assert log.read_text().split() == ["r002", "r003"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 from birdclf import __version__
 from birdclf.errors import UserError
+from birdclf.report.command import add_arguments as add_report_arguments
 
 COMPOSED = {
     "train": "train a classifier; settings as KEY=VALUE, see birdclf train --help",
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.command is None:
         parser.print_help()
         sys.exit(2)
-    _guarded(lambda: arguments.run(arguments))
+    _guarded(lambda: arguments.run_command(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("--num-species", type=int, default=None, help="how many species (all 90)")
     synthesize.add_argument("--sample-rate", type=int, default=32_000, metavar="HZ", help="rate of the files (32000)")
     synthesize.add_argument("--format", choices=("flac", "wav", "ogg"), default="flac", help="kind of file (flac)")
-    synthesize.set_defaults(run=_synthesize)
+    synthesize.set_defaults(run_command=_synthesize)
     fetch = commands.add_parser("fetch", help="fetch recordings from a public archive")
     archives = fetch.add_subparsers(dest="archive", metavar="ARCHIVE", required=True)
     xeno_canto = archives.add_parser(
@@ -68,8 +69,42 @@ def _parser() -> argparse.ArgumentParser:
     xeno_canto.add_argument("query", help="terms with tags, such as 'gen:turdus q:A' or 'sp:\"larus fuscus\" q:A'")
     xeno_canto.add_argument("--out", required=True, metavar="DIR", help="folder to fill; it may hold earlier ones")
     xeno_canto.add_argument("--limit", type=int, default=None, metavar="N", help="recordings to have at most (all)")
-    xeno_canto.set_defaults(run=_fetch_xeno_canto)
+    xeno_canto.set_defaults(run_command=_fetch_xeno_canto)
+    _add_evaluate(commands)
+    report = commands.add_parser(
+        "report",
+        help="compare runs and sweeps",
+        description="Write report.md, report.html and comparison.csv on run folders and sweeps: what is better than "
+        "what, how surely, for which species, and what the mistakes sound like.",
+    )
+    add_report_arguments(report)
+    report.set_defaults(run_command=_report)
     return parser
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="judge a run's checkpoint again",
+        description="Predict with a run's checkpoint. With nothing changed the figures have to be those of its "
+        "metrics.json, else the exit status is 1; with another checkpoint, window or source they are written to a "
+        "folder of their own.",
+    )
+    evaluate.add_argument("run", metavar="RUN", help="run folder")
+    evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
+    evaluate.add_argument(
+        "--window", choices=("first", "center", "loudest", "all"), help="window of a recording (as in the run)"
+    )
+    evaluate.add_argument(
+        "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="where the run's recordings are now (data.root=DIR), or another source with the same species, all of it "
+        "test (data=folder data.root=DIR)",
+    )  # fmt: skip
+    evaluate.add_argument("--out", metavar="DIR", help="new folder for the figures (RUN/evaluations/NAME)")
+    evaluate.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="package whose network a checkpoint may name"
+    )
+    evaluate.set_defaults(run_command=_evaluate)
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
@@ -102,6 +137,24 @@ def _fetch_xeno_canto(arguments: argparse.Namespace) -> None:
         print(f"  {out / 'skipped.csv'} says why")
     print(f"Licences are in {out / 'recordings.csv'}; train with")
     print(f"  birdclf train data=xeno_canto data.root={out}")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from birdclf.inference.evaluate import evaluate
+
+    sys.path.append(os.getcwd())  # a user's own source or network, as in training
+    out = Path(arguments.out).expanduser() if arguments.out else None
+    run = Path(arguments.run).expanduser()
+    if not evaluate(run, arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust):
+        sys.exit(1)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from birdclf.report.command import run
+
+    run(arguments)
 
 
 def _composed(command: str, words: list[str]) -> None:
@@ -170,13 +223,15 @@ def _short_job_names(settings: list[str]) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    from birdclf.config import JOB_NAMING
+
     try:
         parsed = OverridesParser.create().parse_overrides(settings)
     except HydraException:
         return []  # Hydra will say what is wrong with them
     shared = {str(o.key_or_group) for o in parsed if not o.is_sweep_override()} | {"sweep"}
     names = sorted(name for name in shared if not name.startswith("hydra"))
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(names)}]"]
+    return [f"{JOB_NAMING}=[{','.join(names)}]"]
 
 
 def _train(cfg: "DictConfig") -> float:

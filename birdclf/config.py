@@ -11,6 +11,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 FALLS = ("nll",)  # metrics that are better when they are lower
+UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria")  # keys that change no result; callbacks in part
+JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
 
 @dataclass
@@ -59,6 +61,8 @@ class TrainConfig:
     loss: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = MISSING
+    evaluation: Any = MISSING
+    criteria: Any = MISSING
     trainer: Any = MISSING
     callbacks: Any = MISSING
     logger: Any = MISSING
@@ -102,8 +106,8 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """Return the hash of what decides a run's results: all but the place where it is kept."""
-    deciding = {key: value for key, value in config.items() if key not in ("run_dir", "store", "logger", "callbacks")}
+    """Return the hash of what decides a run's results: all but the place where it is kept and how it is judged."""
+    deciding = {key: value for key, value in config.items() if key not in UNDECISIVE}
     callbacks = {
         name: {k: v for k, v in (callback or {}).items() if k not in ("dirpath", "run_dir")}
         for name, callback in (config.get("callbacks") or {}).items()

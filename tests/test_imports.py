@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "losses": set(),
     "evaluation": set(),
     "training": {"catalog", "features", "data", "losses", "evaluation", "config"},
-    "report": {"evaluation", "config"},
+    "inference": {"audio", "catalog", "audit", "features", "data", "losses", "evaluation", "training", "config"},
+    "report": {"audio", "catalog", "features", "evaluation", "inference", "config"},
 }
 
 

@@ -4,6 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from birdclf.evaluation.calibration import Reliability
+
 
 def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
     """Return the confusion matrix ``(K, K)`` as shares of each true class."""
@@ -35,4 +37,32 @@ def per_class_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], s
     axes.set_xlabel("train recordings of the species")
     axes.set_ylabel("F1 on the test split")
     axes.grid(alpha=0.3)
+    return figure
+
+
+def reliability_figure(reliability: Reliability, temperature: float = 1.0) -> Figure:
+    """Return accuracy against confidence in bins, with the clips of each (Guo et al., 2017, figure 1).
+
+    Args:
+        reliability: Confidence, accuracy and clips, ``(bins,)`` each.
+        temperature: What the logits were divided by, for the title.
+    """
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    bins = len(reliability.count)
+    centre = (np.arange(bins) + 0.5) / bins
+    seen = reliability.count > 0
+    above.bar(centre[seen], reliability.accuracy[seen], width=0.94 / bins, label="accuracy")
+    above.plot(reliability.confidence[seen], reliability.accuracy[seen], "ko", markersize=4, label="at mean confidence")
+    above.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+    gap = np.abs(reliability.confidence - reliability.accuracy)
+    error = float((reliability.count * gap).sum() / max(reliability.count.sum(), 1))
+    above.set_title(f"temperature {temperature:.3g}, calibration error {error:.3f}", fontsize=10)
+    above.set_ylabel("share that is right")
+    above.set_ylim(0, 1)
+    above.legend(fontsize=8, loc="upper left")
+    below.bar(centre, reliability.count, width=0.94 / bins, color="grey")
+    below.set_xlim(0, 1)
+    below.set_xlabel("probability of the predicted species")
+    below.set_ylabel("recordings")
     return figure

@@ -3,16 +3,13 @@
 All come from two sufficient statistics: the confusion matrix and, where probabilities matter, the logits.
 """
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
+from birdclf.evaluation.settings import Evaluation
+
 Matrix = NDArray[np.int64]
 Vector = NDArray[np.float64]
-
-MANY: Final = 100  # train recordings; a class with more is many-shot
-FEW: Final = 20  # a class with fewer is few-shot
 
 
 def confusion_matrix(target: NDArray[np.int64], prediction: NDArray[np.int64], classes: int) -> Matrix:
@@ -28,8 +25,9 @@ def precision_recall_f1(confusion: Matrix) -> tuple[Vector, Vector, Vector]:
 
 
 def ratio(above: NDArray[np.generic], below: NDArray[np.generic]) -> Vector:
-    """Return ``above / below``, 0 where ``below`` is 0."""
-    out: Vector = np.divide(above, below, out=np.zeros(np.shape(below)), where=np.asarray(below) != 0)
+    """Return ``above / below``, 0 where ``below`` is 0; the two are broadcast."""
+    zeros = np.zeros(np.broadcast_shapes(np.shape(above), np.shape(below)))
+    out: Vector = np.divide(above, below, out=zeros, where=np.asarray(below) != 0)
     return out
 
 
@@ -51,25 +49,24 @@ def summarise(confusion: Matrix) -> dict[str, float]:
     }
 
 
-def buckets(train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """Return which classes are many-, medium- and few-shot, ``(K,)`` each, by their train recordings."""
-    return {
-        "many": train_counts > MANY,
-        "medium": (train_counts >= FEW) & (train_counts <= MANY),
-        "few": train_counts < FEW,
-    }
+def bucket_table(
+    confusion: Matrix, train_counts: NDArray[np.int64], settings: Evaluation | None = None
+) -> dict[str, dict[str, float | int | None]]:
+    """Return mean precision, recall and F1 over the evaluable classes of each bucket, with their number and clips.
 
-
-def bucket_table(confusion: Matrix, train_counts: NDArray[np.int64]) -> dict[str, dict[str, float | int | None]]:
-    """Return mean recall and F1 over the evaluable classes of each bucket, with the number of classes and clips."""
-    _, recall, f1 = precision_recall_f1(confusion)
+    Args:
+        confusion: ``(K, K)`` counts, true class by row.
+        train_counts: ``(K,)`` train recordings of each class.
+        settings: Limits of the buckets; the usual ones if not given.
+    """
+    precision, recall, f1 = precision_recall_f1(confusion)
     support = confusion.sum(axis=1)
     table: dict[str, dict[str, float | int | None]] = {}
-    for name, members in buckets(train_counts).items():
+    for name, members in (settings or Evaluation()).buckets(train_counts).items():
         seen = members & (support > 0)
+        means = {"precision": precision, "recall": recall, "f1": f1}
         table[name] = {
-            "recall": float(recall[seen].mean()) if seen.any() else None,
-            "f1": float(f1[seen].mean()) if seen.any() else None,
+            **{figure: float(value[seen].mean()) if seen.any() else None for figure, value in means.items()},
             "classes": int(seen.sum()),
             "clips": int(support[seen].sum()),
         }
@@ -92,3 +89,48 @@ def top_k_accuracy(log_p: Vector, target: NDArray[np.int64], k: int = 5) -> floa
     """Return the share of clips whose class is among the k most probable; ties count against the class."""
     own = log_p[np.arange(len(target)), target][:, None]
     return float(((log_p >= own).sum(axis=1) <= min(k, log_p.shape[1])).mean())
+
+
+def macro_average_precision(p: NDArray[np.floating], target: NDArray[np.int64]) -> float:
+    """Return the mean over classes with a clip of each class's average precision against the rest (cmAP).
+
+    Average precision is ``sum_n (R_n - R_{n-1}) P_n`` over the ranking of all clips, without interpolation
+    (Buckley and Voorhees, 2000).
+
+    Args:
+        p: ``(N, K)`` probabilities, or any score that ranks clips of one class.
+        target: ``(N,)`` true classes, 1 clip or more.
+    """
+    from sklearn.metrics import average_precision_score  # a second to import, and training never needs it
+
+    present = np.unique(target)
+    truth = target[:, None] == present
+    return float(np.mean([average_precision_score(truth[:, j], p[:, k]) for j, k in enumerate(present)]))
+
+
+def confidence_bins(
+    p: NDArray[np.floating], target: NDArray[np.int64], bins: int
+) -> tuple[Vector, NDArray[np.bool_], NDArray[np.int64]]:
+    """Return of each clip the probability of its predicted class, whether that is right, and the bin it falls in.
+
+    Args:
+        p: ``(N, K)`` probabilities.
+        target: ``(N,)`` true classes.
+        bins: Bins of equal width over (0, 1], each with its upper edge.
+    """
+    top = p.max(axis=1).astype(np.float64)
+    # The last bin also takes a probability that was rounded up past 1.
+    member = np.clip(np.ceil(top * bins).astype(np.int64) - 1, 0, bins - 1)
+    return top, p.argmax(axis=1) == target, member
+
+
+def expected_calibration_error(p: NDArray[np.floating], target: NDArray[np.int64], bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by clips (Guo et al., 2017, equation 3).
+
+    Args:
+        p: ``(N, K)`` probabilities.
+        target: ``(N,)`` true classes, 1 clip or more.
+        bins: Bins of equal width.
+    """
+    top, right, member = confidence_bins(p, target, bins)
+    return float(np.abs(np.bincount(member, weights=top - right)).sum() / len(target))

@@ -4,27 +4,28 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-import lightning.pytorch as pl
-import torch
+import numpy as np
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from birdclf.data.dataset import Batch
 from birdclf.errors import UserError
+from birdclf.evaluation.settings import Evaluation
 from birdclf.features.mfcc import MFCCStack
 from birdclf.training.metrics import EpochMetrics
+from birdclf.training.predictor import Predictor
 
 CHECKPOINT_FORMAT = 1
-WINDOWS_AT_ONCE = 256  # bounds the memory of an evaluation over all windows of long recordings
 
 Stage = Literal["train", "val"]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 
-class SpeciesClassifier(pl.LightningModule):
+class SpeciesClassifier(Predictor):
     """Turns stored features into logits and learns from them.
 
     Args:
@@ -37,6 +38,8 @@ class SpeciesClassifier(pl.LightningModule):
         monitor: Metric that a schedule on a plateau watches.
         channels_last: Keep the network's tensors in channels-last memory format.
         config: Resolved configuration as plain values, for the checkpoint.
+        train_counts: ``(K,)`` train recordings of each class, for the curves of the buckets.
+        evaluation: Limits of the buckets; the usual ones if not given.
     """
 
     def __init__(
@@ -50,30 +53,16 @@ class SpeciesClassifier(pl.LightningModule):
         monitor: str,
         channels_last: bool = True,
         config: dict[str, Any] | None = None,
+        train_counts: NDArray[np.int64] | None = None,
+        evaluation: Evaluation | None = None,
     ) -> None:
-        super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.loss, self.features = loss, features
+        super().__init__(network, features, channels_last)
+        self.loss = loss
         self.classes, self.monitor, self.config = classes, monitor, config or {}
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        metrics = EpochMetrics(len(classes))
-        self.train_metrics, self.val_metrics = metrics.with_prefix("train/"), metrics.with_prefix("val/")
+        self.train_metrics = EpochMetrics(len(classes), "train/")
+        self.val_metrics = EpochMetrics(len(classes), "val/", train_counts, evaluation)
         self.rates: list[float] = []
-
-    def forward(self, bands: Tensor) -> Tensor:
-        """Map stored bands ``(W, F, T)`` to logits ``(W, K)``."""
-        features = self.features(bands).contiguous(memory_format=self.memory_format)
-        logits: Tensor = self.network(features)
-        return logits
-
-    def recording_logits(self, batch: Batch) -> Tensor:
-        """Return one row of logits a recording ``(B, K)``, the mean over its windows."""
-        if len(batch.bands) == len(batch.target):
-            return self.forward(batch.bands)
-        logits = torch.cat([self.forward(part) for part in torch.split(batch.bands, WINDOWS_AT_ONCE)])
-        sums = logits.new_zeros(len(batch.target), logits.shape[1]).index_add_(0, batch.owner, logits)
-        return sums / torch.bincount(batch.owner, minlength=len(batch.target))[:, None]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -82,11 +71,6 @@ class SpeciesClassifier(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the epoch's validation metrics."""
         self._step(batch, "val")
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``(recording, target, logits)`` of a batch on the CPU."""
-        logits = self.recording_logits(batch)
-        return batch.recording.cpu(), batch.target.cpu(), logits.float().cpu()
 
     def _step(self, batch: Batch, stage: Stage) -> Tensor:
         logits = self.recording_logits(batch)

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 import torchmetrics
+from numpy.typing import NDArray
 from torch import Tensor
 
-from birdclf.evaluation.metrics import summarise
+from birdclf.evaluation.metrics import bucket_table, summarise
+from birdclf.evaluation.settings import Evaluation
 from birdclf.losses.targets import log_probabilities
 
 
@@ -16,6 +19,9 @@ class EpochMetrics(torchmetrics.Metric):
     Args:
         num_classes: K.
         prefix: Put before the names of the figures, such as ``val/``.
+        train_counts: ``(K,)`` train recordings of each class; with them there are figures such as ``few_recall``, of
+            the buckets that have a clip.
+        evaluation: Limits of the buckets; the usual ones if not given.
     """
 
     full_state_update = False
@@ -24,9 +30,17 @@ class EpochMetrics(torchmetrics.Metric):
     loss: Tensor
     clips: Tensor
 
-    def __init__(self, num_classes: int, prefix: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        prefix: str = "",
+        train_counts: NDArray[np.int64] | None = None,
+        evaluation: Evaluation | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_classes, self.prefix = num_classes, prefix
+        self.train_counts, self.evaluation = train_counts, evaluation
         self.add_state("confusion", torch.zeros(num_classes * num_classes, dtype=torch.int64), dist_reduce_fx="sum")
         for name in ("nll", "loss"):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
@@ -45,8 +59,8 @@ class EpochMetrics(torchmetrics.Metric):
         confusion = self.confusion.reshape(self.num_classes, self.num_classes).cpu().numpy()
         clips = int(self.clips)
         figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips, **summarise(confusion)}
+        if self.train_counts is not None:
+            for bucket, row in bucket_table(confusion, self.train_counts, self.evaluation).items():
+                measured = {f"{bucket}_{name}": row[name] for name in ("recall", "f1")}
+                figures |= {name: float(value) for name, value in measured.items() if value is not None}
         return {self.prefix + name: value for name, value in figures.items()}
-
-    def with_prefix(self, prefix: str) -> "EpochMetrics":
-        """Return an empty copy whose figures carry another prefix."""
-        return EpochMetrics(self.num_classes, prefix)

@@ -1,49 +1,32 @@
-"""What a run leaves behind once its best weights are known."""
+"""What a run writes when it begins, and what it leaves behind once its best weights are known."""
 
 import json
 import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
-import torch
+from omegaconf import OmegaConf
 
 from birdclf.data.module import RecordingDataModule
-from birdclf.evaluation.figures import confusion_figure, per_class_figure
-from birdclf.evaluation.metrics import precision_recall_f1
-from birdclf.evaluation.predictions import Predictions, per_class_table, write_predictions
-from birdclf.training.classifier import SpeciesClassifier
+from birdclf.evaluation.calibration import fit_temperature
+from birdclf.evaluation.predictions import Predictions
+from birdclf.evaluation.settings import Evaluation
+from birdclf.training.checkpoint import keep_temperature
+from birdclf.training.provenance import write_provenance
+from birdclf.training.results import figures_of, write_tables
 from birdclf.training.tensorboard import RunLogger
 
 
-def load_weights(classifier: SpeciesClassifier, checkpoint: Path) -> int:
-    """Load a checkpoint's weights and return its epoch, from 1; nothing in the file is executed."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    classifier.load_state_dict(content["state_dict"])
-    return int(content["epoch"]) + 1
+def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataModule) -> None:
+    """Write what is known before training.
 
-
-def predict(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule) -> dict[str, Predictions]:
-    """Return predictions for the validation and the test split."""
-    loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
-    batches = trainer.predict(classifier, dataloaders=list(loaders.values()))
-    assert batches is not None
-    named = data.source.table
-    cluster = named.group.where(named.group != "", named.recording_id).to_numpy(dtype=object)
-    out = {}
-    for stage, parts in zip(loaders, batches, strict=True):
-        recording, target, logits = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        ids = named.recording_id.to_numpy(dtype=object)[recording]
-        out[stage] = Predictions(ids, target, logits, cluster[recording])
-    return out
-
-
-def write_split(folder: Path, data: RecordingDataModule) -> None:
-    """Write ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and the verdict."""
-    columns = ["recording_id", "species", "split"]
-    data.table[columns].to_csv(folder / "split.csv", index=False)
+    That is ``config.yaml``, ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in
+    each recording, and the verdict.
+    """
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    write_provenance(folder, data.source, data.table, config["seed"])
+    data.table[["recording_id", "species", "split"]].to_csv(folder / "split.csv", index=False)
     data.leaks().to_csv(folder / "leaks.csv", index=False)
     data.audit.to_csv(folder / "audit.csv", index=False)
 
@@ -52,27 +35,23 @@ def write_results(
     folder: Path,
     data: RecordingDataModule,
     predictions: dict[str, Predictions],
+    settings: Evaluation,
     facts: dict[str, Any],
+    checkpoint: Path,
     logger: RunLogger,
 ) -> dict[str, Any]:
-    """Write metrics, predictions, tables and figures of a run, and return the metrics."""
-    train_counts = data.support("train")
-    metrics: dict[str, Any] = {stage: p.figures(train_counts) for stage, p in predictions.items()} | facts
+    """Fit the temperature on validation, keep it in the checkpoint, write and log metrics, tables and pictures.
+
+    Returns:
+        The metrics.
+    """
+    temperature = fit_temperature(predictions["val"].logits, predictions["val"].target)
+    keep_temperature(checkpoint, temperature)
+    metrics = figures_of(predictions, data.support("train"), settings, temperature)
+    metrics |= {"temperature": temperature, **facts}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    write_predictions(folder / "predictions.parquet", [p.table(s, data.classes) for s, p in predictions.items()])
-    test = predictions["test"]
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
-    per_class_table(test, data.classes, supports).to_csv(folder / "per_class.csv", index=False)
-    names = list(data.classes)
-    pd.DataFrame(test.confusion, index=pd.Index(names, name="species"), columns=names).to_csv(
-        folder / "confusion_matrix.csv"
-    )
-    pictures = {
-        "confusion_matrix": confusion_figure(test.confusion, data.classes),
-        "per_class_f1": per_class_figure(precision_recall_f1(test.confusion)[2], train_counts, supports["test"]),
-    }
-    for name, picture in pictures.items():
-        picture.savefig(folder / f"{name}.png", dpi=110)
+    pictures = write_tables(folder, predictions, data.classes, supports, settings, temperature)
     final = {
         f"{stage}_{name}": _value(metrics[stage][name])
         for stage in ("val", "test")

@@ -6,24 +6,34 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+SHOWN = (
+    *("accuracy", "top5_accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "macro_average_precision"),
+    *("nll", "ece", "ece_calibrated"),
+)
+
 
 def print_results(metrics: dict[str, Any], folder: Path) -> None:
     """Print validation and test figures, and where the run folder is."""
-    table = Table(title=f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}")
+    title = f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}"
+    print_table(title, {stage: metrics[stage] for stage in ("val", "test")})
+    Console().print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+
+
+def print_table(title: str, figures: dict[str, Any]) -> None:
+    """Print the figures of each split side by side."""
+    table = Table(title=title)
     table.add_column("")
-    for stage in ("val", "test"):
-        table.add_column(f"{stage} ({metrics[stage]['clips']} clips)", justify="right")
-    for name in ("accuracy", "top5_accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "nll"):
-        table.add_row(name, *(_cell(metrics[stage][name]) for stage in ("val", "test")))
+    for stage, own in figures.items():
+        table.add_column(f"{stage} ({own['clips']} clips)", justify="right")
+    for name in SHOWN:
+        table.add_row(name, *(_cell(own[name]) for own in figures.values()))
     for bucket in ("many", "medium", "few"):
         cells = []
-        for stage in ("val", "test"):
-            row = metrics[stage]["buckets"][bucket]
-            cells.append("-" if row["recall"] is None else f"{row['recall']:.3f} ({row['classes']} species)")
+        for own in figures.values():
+            row = own["buckets"][bucket]
+            cells.append("-" if row["recall"] is None else f"{_cell(row['recall'])} ({row['classes']} species)")
         table.add_row(f"recall, {bucket}-shot", *cells)
-    console = Console()
-    console.print(table)
-    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+    Console().print(table)
 
 
 def _cell(figure: float | dict[str, float]) -> str:

@@ -1,11 +1,27 @@
-"""TensorBoard: curves, hyperparameters with final metrics, figures."""
+"""TensorBoard: curves, hyperparameters with final metrics, figures, embeddings."""
 
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
+from birdclf.training.projector import ClipEmbeddings
+
 FINAL = ("test_accuracy", "test_macro_f1", "test_balanced_accuracy", "val_accuracy", "val_macro_f1")
+BUCKETS = ("many", "medium", "few")
+
+# The page of CUSTOM SCALARS. Its tags are patterns: the end sets val/macro_f1 apart from val/macro_f1_evaluable.
+LAYOUT = {
+    "training": {
+        "negative log-likelihood": ["Multiline", ["train/nll$", "val/nll$"]],
+        "accuracy": ["Multiline", ["train/accuracy$", "val/accuracy$"]],
+        "macro F1": ["Multiline", ["train/macro_f1$", "val/macro_f1$"]],
+        "validation recall by train recordings": ["Multiline", [f"val/{b}_recall$" for b in BUCKETS]],
+        "validation F1 by train recordings": ["Multiline", [f"val/{b}_f1$" for b in BUCKETS]],
+        "learning rate": ["Multiline", ["lr$"]],
+    }
+}
 
 
 class RunLogger(TensorBoardLogger):
@@ -13,14 +29,20 @@ class RunLogger(TensorBoardLogger):
 
     Args:
         save_dir: The run folder.
+        embeddings: Whether a run projects its validation clips when it ends.
     """
 
-    def __init__(self, save_dir: str) -> None:
+    def __init__(self, save_dir: str, embeddings: bool = True) -> None:
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
+        self.embeddings = embeddings
 
     def begin(self, config: dict[str, Any]) -> None:
-        """Log the hyperparameters with metrics at 0: the HPARAMS tab shows a metric only if it was there first."""
+        """Log the hyperparameters with metrics at 0: the HPARAMS tab shows a metric only if it was there first.
+
+        The layout puts the curves that are read together on one page.
+        """
         self.log_hyperparams(flat(config), {f"final/{name}": 0.0 for name in FINAL})
+        self.experiment.add_custom_scalars(LAYOUT)
 
     def finalize(self, status: str) -> None:
         """Write what is waiting, and stay open: the trainer calls this after fit, before the final figures."""
@@ -35,6 +57,13 @@ class RunLogger(TensorBoardLogger):
         self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
         for name, picture in pictures.items():
             self.experiment.add_figure(name, picture, global_step=epoch)
+        self.experiment.flush()
+
+    def project(self, clips: ClipEmbeddings, epoch: int) -> None:
+        """Log embeddings to the projector, with species as labels and spectrograms as sprites."""
+        # They are written as text: four decimals are half the bytes, and more than an eye can tell apart.
+        vectors = np.round(clips.vectors.astype(np.float64), 4)
+        self.experiment.add_embedding(vectors, clips.species, clips.spectrograms, epoch, tag="validation")
         self.experiment.flush()
 
 

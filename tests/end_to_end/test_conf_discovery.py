@@ -28,6 +28,8 @@ from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
+from birdclf.evaluation.criteria import Criteria
+from birdclf.evaluation.settings import Evaluation
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -131,6 +133,19 @@ def build_window(node: DictConfig, tmp_path: Path) -> None:
     assert window.train and window.eval
 
 
+def build_evaluation(node: DictConfig, tmp_path: Path) -> None:
+    settings = instantiate(node)
+    assert isinstance(settings, Evaluation)
+    assert all(getattr(settings, name) == value for name, value in node.items() if name != "_target_")
+
+
+def build_criteria(node: DictConfig, tmp_path: Path) -> None:
+    criteria = instantiate(node, _convert_="all")
+    assert isinstance(criteria, Criteria)
+    assert [c.name for c in criteria.goals] == [entry["name"] for entry in node.goals]
+    assert len(criteria.goals) and len(criteria.stretch) == len(node.stretch)
+
+
 def build_trainer(node: DictConfig, tmp_path: Path) -> None:
     trainer = instantiate(node, callbacks=[], logger=False, default_root_dir=tmp_path, _convert_="all")
     assert isinstance(trainer, Trainer) and trainer.max_epochs >= 1
@@ -158,6 +173,8 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "scheduler": build_scheduler,
     "split": build_split,
     "window": build_window,
+    "evaluation": build_evaluation,
+    "criteria": build_criteria,
     "trainer": build_trainer,
     "callbacks": build_callbacks,
     "logger": build_logger,

@@ -1,6 +1,6 @@
 """Help and settings come at once: nothing heavy is imported for them."""
 
-import time
+import resource
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,15 @@ QUICK = [
 def test_an_answer_comes_within_the_limit(words: list[str], python: Command, tmp_path: Path):
     best = float("inf")
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = python("-m", "birdclf", *words, cwd=tmp_path)
-        best = min(best, time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Processor time, not the clock's: other tests run beside this one.
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.status == 0, done.err
         if best < LIMIT_S:
             break
-    assert best < LIMIT_S, f"best of 3: {best:.2f} s"
+    assert 0 < best < LIMIT_S, f"best of 3: {best:.2f} s"
     assert not list(tmp_path.iterdir())
 
 

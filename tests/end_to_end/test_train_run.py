@@ -66,6 +66,7 @@ FILES = (
     "train.log",
     "split.csv",
     "audit.csv",
+    "provenance.json",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
     "history.json",
@@ -74,6 +75,8 @@ FILES = (
     "per_class.csv",
     "confusion_matrix.csv",
     "confusion_matrix.png",
+    "reliability.png",
+    "reliability_calibrated.png",
     "done.json",
 )
 
@@ -134,7 +137,7 @@ def predictions(finished: Path) -> pd.DataFrame:
 def test_predictions_have_a_probability_a_class(predictions: pd.DataFrame, finished: Path):
     classes = sorted(SPECIES)
     columns = [f"p:{name}" for name in classes]
-    assert list(predictions.columns) == ["recording_id", "split", "target", "prediction", *columns]
+    assert list(predictions.columns) == ["recording_id", "split", "target", "prediction", "cluster", *columns]
     p = predictions[columns].to_numpy(dtype=np.float64)
     assert ((p >= 0) & (p <= 1)).all()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
@@ -159,7 +162,7 @@ def test_metrics_follow_from_the_predictions(stage: str, predictions: pd.DataFra
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
     macro = f1_score(rows.target, rows.prediction, labels=classes, average="macro", zero_division=0)
     assert metrics["macro_f1"]["value"] == pytest.approx(macro)
-    assert metrics["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(rows.target, rows.prediction))
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(rows.target, rows.prediction))
     p = p / p.sum(axis=1, keepdims=True)
     assert metrics["nll"] == pytest.approx(log_loss(rows.target, p, labels=classes), rel=1e-4)
     assert metrics["clips"] == len(rows)
@@ -242,13 +245,105 @@ def test_tensorboard_holds_hyperparameters_with_final_metrics(events: EventAccum
     assert not re.search(r"[{}\[]", " ".join(hparams)), "hyperparameters are flat"
 
 
-def test_tensorboard_holds_both_figures(events: EventAccumulator):
+def test_tensorboard_holds_the_figures(events: EventAccumulator):
     images = events.Tags()["images"]
-    assert len(images) == 2, images
-    assert any("confusion" in tag for tag in images) and any("f1" in tag for tag in images)
+    assert set(images) >= {"confusion_matrix", "per_class_f1", "reliability", "reliability_calibrated"}
     for tag in images:
         picture = events.Images(tag)[-1]
         assert picture.width > 200 and picture.height > 200
+
+
+def test_tensorboard_holds_the_curves_of_the_buckets(events: EventAccumulator, finished: Path):
+    history = json.loads((finished / "history.json").read_text())
+    for tag in ("val/few_recall", "val/few_f1"):
+        assert [s.value for s in events.Scalars(tag)] == pytest.approx([row[tag] for row in history], rel=1e-5)
+    few = metrics_of(finished)["val"]["buckets"]["few"]
+    assert history[metrics_of(finished)["best_epoch"] - 1]["val/few_recall"] == pytest.approx(few["recall"])
+    assert "val/many_recall" not in events.Tags()["scalars"], "no species has that many train recordings"
+
+
+def test_tensorboard_lays_out_its_curves_on_one_page(events: EventAccumulator):
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    (event,) = events.Tensors("custom_scalars__config__")
+    page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in page.category for chart in category.chart}
+    scalars = events.Tags()["scalars"]
+    shown = {tag for pattern in sum(charts.values(), []) for tag in scalars if re.match(pattern, tag)}
+    curves = {f"{stage}/{name}" for stage in ("train", "val") for name in ("nll", "accuracy", "macro_f1")}
+    assert shown == {*curves, "val/few_recall", "val/few_f1", "lr"}
+
+
+def test_tensorboard_projects_the_validation_clips(finished: Path):
+    (folder,) = (path.parent for path in (finished / "tensorboard").rglob("tensors.tsv"))
+    vectors = np.loadtxt(folder / "tensors.tsv", delimiter="\t", ndmin=2)
+    species = (folder / "metadata.tsv").read_text().splitlines()
+    split = pd.read_csv(finished / "split.csv")
+    assert sorted(species) == sorted(split.species[split.split == "val"])
+    weights = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    last = [w for name, w in weights.items() if name.startswith("network.") and w.ndim == 2][-1]
+    assert vectors.shape == (5, last.shape[1]) and np.isfinite(vectors).all() and vectors.std() > 0
+    assert (folder / "sprite.png").read_bytes().startswith(b"\x89PNG")
+    config = (finished / "tensorboard" / "projector_config.pbtxt").read_text()
+    assert "sprite.png" in config and "single_image_dim: 32" in config
+
+
+def test_embeddings_can_be_switched_off(run: Run):
+    folder = run("logger.embeddings=false")
+    assert not list(folder.rglob("tensors.tsv"))
+
+
+def test_the_temperature_is_fitted_on_validation_and_kept_in_the_checkpoint(finished: Path, predictions: pd.DataFrame):
+    metrics = metrics_of(finished)
+    temperature = metrics["temperature"]
+    best = torch.load(finished / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    assert best["birdclf"]["temperature"] == temperature > 0
+    columns = [f"p:{name}" for name in sorted(SPECIES)]
+    for stage in ("val", "test"):
+        rows = predictions[predictions.split == stage]
+        log_p = np.log(rows[columns].to_numpy(dtype=np.float64))
+        own = [columns.index(f"p:{name}") for name in rows.target]
+
+        def nll(t: float, log_p: np.ndarray = log_p, own: list[int] = own) -> float:
+            scaled = log_p / t
+            return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(own)), own]).mean())
+
+        assert metrics[stage]["nll_calibrated"] == pytest.approx(nll(temperature), rel=1e-4)
+        assert metrics[stage]["nll"] == pytest.approx(nll(1.0), rel=1e-4), "the probabilities are the uncalibrated ones"
+        assert 0 <= metrics[stage]["ece_calibrated"] <= 1 and 0 <= metrics[stage]["ece"] <= 1
+    assert metrics["val"]["nll_calibrated"] <= metrics["val"]["nll"] + 1e-9
+
+
+def test_provenance_says_how_to_repeat_the_run(finished: Path, recordings: Path):
+    from birdclf.training.provenance import split_hash
+
+    provenance = json.loads((finished / "provenance.json").read_text())
+    assert provenance["command"][:2] == ["birdclf", "train"]
+    assert {"monitor=val/accuracy", "trainer.max_epochs=2"} <= set(provenance["command"])
+    assert not [word for word in provenance["command"] if "exclude_keys" in word]
+    assert set(provenance["overrides"]) <= set(provenance["command"])
+    assert "data=folder" in provenance["overrides"]
+    assert provenance["versions"]["torch"] == torch.__version__ and "hydra-core" in provenance["versions"]
+    assert provenance["catalog"]["recordings"] == 31 and provenance["catalog"]["species"] == 4
+    assert provenance["seed"] == 1 and provenance["machine"]["cpus"] >= 1
+    split = pd.read_csv(finished / "split.csv")
+    assert provenance["split_hash"] == split_hash(split.sample(frac=1, random_state=0))
+    other = split.assign(split=split.split.where(split.index != 0, "left out"))
+    assert provenance["split_hash"] != split_hash(other)
+
+
+def test_wrong_criteria_are_refused_before_anything_is_read(birdclf: Command, recordings: Path, tmp_path: Path):
+    done = birdclf(*on_folder(recordings, tmp_path / "run", "criteria.goals=[{metric: accuracy}]"), cwd=tmp_path)
+    assert "criteria.goals[0]" in done.mistake
+    assert not (tmp_path / "run" / "split.csv").exists()
+
+
+def test_criteria_do_not_change_a_run_and_evaluation_settings_do():
+    from birdclf.config import config_hash
+
+    config = {"seed": 1, "criteria": {"goals": []}, "evaluation": {"few": 20}}
+    assert config_hash(config) == config_hash({**config, "criteria": {"goals": [1]}})
+    assert config_hash(config) != config_hash({**config, "evaluation": {"few": 10}})
 
 
 def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(run: Run):

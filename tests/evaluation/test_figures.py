@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from birdclf.evaluation.figures import confusion_figure, per_class_figure
+from birdclf.evaluation.calibration import Reliability
+from birdclf.evaluation.figures import confusion_figure, per_class_figure, reliability_figure
 
 
 def test_confusion_is_shown_as_shares_of_the_true_class(tmp_path):
@@ -34,4 +35,14 @@ def test_f1_against_train_recordings(tmp_path, support):
     assert axes.get_xscale() == "log"
     low, high = axes.get_ylim()
     assert low < 0 and high > 1  # nothing is drawn outside
+    figure.savefig(tmp_path / "a.png")
+
+
+def test_reliability_shows_full_bins_only(tmp_path):
+    found = Reliability(np.array([0.0, 0.3, 0.9]), np.array([0.0, 0.5, 0.6]), np.array([0, 10, 30]))
+    figure = reliability_figure(found, temperature=1.5)
+    above, below = figure.axes
+    assert [bar.get_height() for bar in above.patches] == [0.5, 0.6]
+    assert [bar.get_height() for bar in below.patches] == [0, 10, 30]
+    assert above.get_title() == "temperature 1.5, calibration error 0.275"  # (10 * 0.2 + 30 * 0.3) / 40
     figure.savefig(tmp_path / "a.png")

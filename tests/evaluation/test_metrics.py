@@ -2,12 +2,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 from sklearn import metrics as sk
+from torchmetrics.functional.classification import multiclass_average_precision, multiclass_calibration_error
 
 from birdclf.evaluation import metrics
+from birdclf.evaluation.settings import Evaluation
 
 CLASSES = 6
 SEEDS = st.integers(0, 10**6)
@@ -63,29 +66,24 @@ def test_a_class_without_clips_lowers_macro_f1_and_not_the_evaluable_one():
     assert figures["macro_f1_evaluable"] == figures["balanced_accuracy"] == figures["accuracy"] == 1
 
 
-def test_buckets_at_their_borders():
-    train = np.array([0, 19, 20, 100, 101, 1000])
-    found = {name: np.flatnonzero(members).tolist() for name, members in metrics.buckets(train).items()}
-    assert found == {"many": [4, 5], "medium": [2, 3], "few": [0, 1]}
-
-
-@given(st.lists(st.integers(0, 300), min_size=1, max_size=40))
-def test_every_class_is_in_one_bucket(train):
-    assert (sum(members.astype(int) for members in metrics.buckets(np.array(train)).values()) == 1).all()
-
-
 def test_bucket_table_by_hand():
     # class 0 (many): 8 of 10; class 1 (many): no clip; class 2 (medium): 1 of 2, 2 false; class 3 (few): 0 of 1
     confusion = np.array([[8, 0, 2, 0], [0, 0, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]])
     table = metrics.bucket_table(confusion, np.array([500, 200, 50, 5]))
-    assert table["many"] == {"recall": 0.8, "f1": pytest.approx(16 / 20), "classes": 1, "clips": 10}
-    assert table["medium"] == {"recall": 0.5, "f1": pytest.approx(2 / 5), "classes": 1, "clips": 2}
-    assert table["few"] == {"recall": 0.0, "f1": 0.0, "classes": 1, "clips": 1}
+    one = {"classes": 1}
+    assert table["many"] == one | {"precision": 0.8, "recall": 0.8, "f1": pytest.approx(16 / 20), "clips": 10}
+    assert table["medium"] == one | {"precision": pytest.approx(1 / 3), "recall": 0.5, "f1": 0.4, "clips": 2}
+    assert table["few"] == one | {"precision": 0.0, "recall": 0.0, "f1": 0.0, "clips": 1}
 
 
 def test_an_empty_bucket_has_no_figure():
     table = metrics.bucket_table(np.diag([3, 3]), np.array([50, 60]))
-    assert table["many"] == {"recall": None, "f1": None, "classes": 0, "clips": 0}
+    assert table["many"] == {"precision": None, "recall": None, "f1": None, "classes": 0, "clips": 0}
+
+
+def test_buckets_follow_the_settings():
+    table = metrics.bucket_table(np.diag([3, 3]), np.array([50, 60]), Evaluation(many=55, few=10))
+    assert table["many"]["classes"] == table["medium"]["classes"] == 1
 
 
 @given(SEEDS, st.floats(0.1, 1e4))
@@ -124,3 +122,49 @@ def test_top_5_of_three_classes_is_everything():
 
 def test_ratio_is_0_where_it_is_not_defined():
     assert metrics.ratio(np.array([1, 2, 0]), np.array([2, 0, 0])).tolist() == [0.5, 0, 0]
+
+
+def probabilities(seed: int, n: int) -> np.ndarray:
+    z = 2 * np.random.default_rng(seed).standard_normal((n, CLASSES))
+    return np.exp(metrics.log_softmax(z))
+
+
+@given(SEEDS, st.integers(1, 20))
+def test_calibration_error_is_torchmetrics(seed, bins):
+    target, _ = labels(seed)
+    p = probabilities(seed, len(target))
+    theirs = multiclass_calibration_error(torch.tensor(p), torch.tensor(target), CLASSES, n_bins=bins)
+    assert metrics.expected_calibration_error(p, target, bins) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_certain_and_wrong_is_the_largest_calibration_error():
+    p = np.eye(3)[[0, 0, 0, 0]]
+    assert metrics.expected_calibration_error(p, np.array([1, 1, 2, 2])) == 1
+    assert metrics.expected_calibration_error(p, np.array([0, 0, 0, 0])) == 0
+
+
+@given(SEEDS)
+def test_macro_average_precision_is_torchmetrics(seed):
+    target, _ = labels(seed)
+    p = probabilities(seed, len(target))
+    theirs = multiclass_average_precision(torch.tensor(p), torch.tensor(target), CLASSES, average=None)
+    present = np.unique(target)
+    assert metrics.macro_average_precision(p, target) == pytest.approx(float(theirs[present].mean()), abs=1e-5)
+
+
+def test_average_precision_by_hand():
+    """The one clip of class 0 is ranked second of three: 1/2; those of class 1 first and second: 1."""
+    p = np.array([[0.5, 0.3], [0.6, 0.9], [0.1, 0.8]])
+    assert metrics.macro_average_precision(p, np.array([0, 1, 1])) == pytest.approx(0.75)
+
+
+@given(SEEDS)
+def test_the_order_of_clips_changes_nothing(seed):
+    target, _ = labels(seed)
+    p, order = probabilities(seed, len(target)), np.random.default_rng(seed).permutation(len(target))
+    for figure in (metrics.macro_average_precision, metrics.expected_calibration_error):
+        assert figure(p, target) == pytest.approx(figure(p[order], target[order]))
+
+
+def test_ratio_broadcasts():
+    assert metrics.ratio(np.ones((2, 3)), np.array([1, 2, 0])).tolist() == [[1, 0.5, 0]] * 2

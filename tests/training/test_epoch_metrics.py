@@ -4,6 +4,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from torch.nn import functional
 
+from birdclf.evaluation.settings import Evaluation
 from birdclf.training.metrics import EpochMetrics
 
 CLASSES = 6
@@ -61,13 +62,21 @@ def test_an_epoch_begins_empty():
     assert out["accuracy"] == 1 and out["loss"] == 0.25
 
 
-def test_a_copy_with_another_prefix_is_empty_and_apart():
-    metrics = EpochMetrics(CLASSES, "train/")
-    metrics.update(*next(batches()))
-    copy = metrics.with_prefix("val/")
-    assert int(copy.clips) == 0 and int(metrics.clips) == 7
-    copy.update(torch.eye(CLASSES), torch.arange(CLASSES), torch.tensor(0.25))
-    assert copy.compute()["val/accuracy"] == 1
+def test_buckets_that_have_a_clip_have_a_recall_and_an_f1():
+    metrics = EpochMetrics(4, "val/", np.array([200, 50, 5, 3]), Evaluation())
+    target, prediction = torch.tensor([0, 0, 2, 3]), torch.tensor([0, 2, 2, 2])
+    metrics.update(functional.one_hot(prediction, 4).float(), target, torch.tensor(1.0))
+    out = metrics.compute()
+    assert out["val/many_recall"] == 0.5 and out["val/many_f1"] == pytest.approx(2 / 3)
+    assert out["val/few_recall"] == 0.5 and out["val/few_f1"] == pytest.approx((0.5 + 0) / 2)
+    assert "val/medium_recall" not in out and "val/medium_f1" not in out
+    assert not [name for name in figures() if "recall" in name], "there are no buckets without train counts"
+
+
+def test_the_limits_of_the_buckets_are_those_of_the_settings():
+    metrics = EpochMetrics(2, train_counts=np.array([7, 3]), evaluation=Evaluation(many=5, few=4))
+    metrics.update(torch.eye(2), torch.arange(2), torch.tensor(1.0))
+    assert {name for name in metrics.compute() if name.endswith("recall")} == {"many_recall", "few_recall"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

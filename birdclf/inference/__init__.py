@@ -1,0 +1,1 @@
+"""A trained checkpoint and recordings in, figures out."""

@@ -1,0 +1,128 @@
+"""A checkpoint as something that predicts: the file alone is enough."""
+
+import pickle
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.features.mfcc import MFCCStack
+from birdclf.inference.trust import build
+from birdclf.training.classifier import CHECKPOINT_FORMAT
+from birdclf.training.predictor import Predictor
+
+NEEDED = {"format": int, "classes": list, "features": dict, "config": dict}
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a checkpoint holds.
+
+    Attributes:
+        predictor: Network and fitted features with their weights, in evaluation mode, on the CPU.
+        classes: Names of the K classes, in the order of the logits.
+        temperature: What logits are divided by before the softmax; None where none was fitted.
+        epoch: Epochs trained.
+        config: The run's resolved configuration, as plain values.
+    """
+
+    predictor: Predictor
+    classes: tuple[str, ...]
+    temperature: float | None
+    epoch: int
+    config: dict[str, Any]
+
+
+def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
+    """Return the classifier of a run folder, from ``checkpoints/<which>.ckpt`` alone.
+
+    Nothing in the file is executed; :mod:`birdclf.inference.trust` says which classes it may name.
+
+    Args:
+        folder: The run folder.
+        which: ``best`` or ``last``.
+        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+
+    Raises:
+        UserError: If there is no such checkpoint, or it cannot be used.
+    """
+    file = folder / "checkpoints" / f"{which}.ckpt"
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist. Give a run folder whose training got as far as a checkpoint, such as "
+            f"outputs/run/2026-01-31_12-00-00."
+        )
+    content = _opened(file)
+    own = _own(content, file)
+    classes = tuple(str(name) for name in own["classes"])
+    config = own["config"]
+    target = (config.get("features") or {}).get("_target_")
+    features = build({"_target_": target, **own["features"]}, MFCCStack, "features", trusted)
+    network: nn.Module = build(
+        config.get("model"), nn.Module, "model", trusted, num_classes=len(classes), in_channels=features.shape[0]
+    )
+    predictor = Predictor(network, features, channels_last=bool(config.get("channels_last", True)))
+    weights = {
+        name: value for name, value in content["state_dict"].items() if name.startswith(("network.", "features."))
+    }
+    _check_classes(weights, len(classes), network, file)
+    try:
+        predictor.load_state_dict(weights)
+    except RuntimeError as error:
+        problem = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(
+            f"{file}: the weights are not those of its own configuration: {problem} Was model or features changed in "
+            f"the file? Train again, or use another checkpoint."
+        ) from error
+    temperature = own.get("temperature")
+    return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config)
+
+
+def _opened(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{file} holds more than weights and plain values: opening it could run code, so it is refused, and "
+            f"nothing of it was executed. Do not use this file unless you know who made it."
+        ) from error
+    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{file} cannot be read as a checkpoint; it may be cut short: {reason}. Copy it again, or use the other "
+            f"one (--checkpoint best or last)."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no checkpoint of birdclf: it holds a {type(content).__name__}.")
+    return content
+
+
+def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return what birdclf adds to a checkpoint, once it is known to be whole."""
+    missing = [name for name in ("birdclf", "state_dict", "epoch") if name not in content]
+    if missing:
+        raise UserError(f"{file} is no checkpoint of birdclf: it lacks {', '.join(missing)}.")
+    own: dict[str, Any] = content["birdclf"]
+    if isinstance(own, dict) and isinstance(own.get("format"), int) and own["format"] > CHECKPOINT_FORMAT:
+        raise UserError(
+            f"{file} has format {own['format']}; this birdclf knows formats up to {CHECKPOINT_FORMAT}. Update birdclf."
+        )
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(own, dict) or not isinstance(own.get(name), kind)]
+    if wrong:
+        raise UserError(f"{file} is damaged: birdclf.{', birdclf.'.join(wrong)} is missing or of another type.")
+    return own
+
+
+def _check_classes(weights: dict[str, Tensor], classes: int, network: nn.Module, file: Path) -> None:
+    """Refuse a class list of another length than the logits, which would otherwise show as a matter of shapes."""
+    for name, value in reversed(list(network.state_dict(prefix="network.").items())):
+        if name in weights and value.shape[:1] == (classes,) != weights[name].shape[:1]:
+            raise UserError(
+                f"{file}: the class list has {classes} names, but the network has {weights[name].shape[0]} outputs. "
+                f"Was it changed in the file? Use the checkpoint as it was written."
+            )

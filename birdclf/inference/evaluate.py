@@ -1,0 +1,126 @@
+"""The ``evaluate`` command: a run's checkpoint, judged again."""
+
+import json
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from birdclf.allocator import keep_freed_memory
+from birdclf.config import folder_name
+from birdclf.errors import UserError
+from birdclf.evaluation.calibration import fit_temperature
+from birdclf.inference.checkpoint import LoadedRun, load_run
+from birdclf.inference.differences import differences
+from birdclf.inference.recordings import Recordings, open_recordings
+from birdclf.inference.settings import check_preprocessing, read_settings
+from birdclf.training.results import figures_of, predict, write_tables
+from birdclf.training.summary import print_table
+
+
+def evaluate(
+    run: Path,
+    checkpoint: str = "best",
+    window: str | None = None,
+    source: Sequence[str] = (),
+    out: Path | None = None,
+    trusted: Collection[str] = (),
+) -> bool:
+    """Predict with a run's checkpoint, and compare with ``metrics.json`` or write an evaluation of its own.
+
+    With nothing changed, or nothing but where the recordings lie, the figures have to be those of ``metrics.json``.
+
+    Args:
+        run: The run folder.
+        checkpoint: ``best`` or ``last``.
+        window: Which window of a recording is used; None for the run's own choice.
+        source: Settings of another source, such as ``data.root=DIR``.
+        out: New folder of the evaluation; None for ``RUN/evaluations/NAME`` where something is changed.
+        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+
+    Returns:
+        Whether the figures are equal; True where there is nothing to compare with.
+
+    Raises:
+        UserError: If something is missing, does not fit together, or the folder exists.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
+    cfg = read_settings(run, source)
+    loaded = load_run(run, checkpoint, trusted)
+    check_preprocessing(cfg, loaded, run)
+    policy = window or cfg.window.eval
+    changes = [
+        word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != cfg.window.eval)) if changed
+    ]
+    recordings = open_recordings(cfg, run, loaded, policy, another=bool(source))
+    if not recordings.own:
+        changes.append(folder_name(" ".join(source)))
+    folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
+    if folder is not None and folder.exists():
+        raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
+    metrics = _measure(cfg, run, loaded, recordings, policy, checkpoint, folder)
+    if folder is None:
+        return _compare(run, metrics)
+    print(f"evaluation folder: {folder}")
+    return True
+
+
+def _measure(
+    cfg: DictConfig,
+    run: Path,
+    loaded: LoadedRun,
+    recordings: Recordings,
+    window: str,
+    checkpoint: str,
+    folder: Path | None,
+) -> dict[str, Any]:
+    """Predict, print the table, and write all of it where a folder is given; return the metrics."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    keep_freed_memory()
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=run, _convert_="all")
+    settings = instantiate(cfg.evaluation)
+    predictions = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
+    temperature = loaded.temperature
+    if temperature is None:  # a run fits it for its best checkpoint alone
+        fitted = predictions.get("val")
+        temperature = fit_temperature(fitted.logits, fitted.target) if fitted else 1.0
+    figures = figures_of(predictions, recordings.supports["train"], settings, temperature)
+    print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
+    if recordings.heard:
+        print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
+    metrics = figures | {"temperature": temperature, "best_epoch": loaded.epoch}
+    if folder is not None:
+        folder.mkdir(parents=True)
+        facts = {
+            "run": run.name,
+            "checkpoint": checkpoint,
+            "window": window,
+            "catalog": {"name": recordings.source.name, "content_hash": recordings.source.content_hash},
+            "trained_on": recordings.heard,
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
+        write_tables(folder, predictions, loaded.classes, recordings.supports, settings, temperature)
+    return metrics
+
+
+def _compare(run: Path, metrics: dict[str, Any]) -> bool:
+    file = run / "metrics.json"
+    try:
+        written = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{file} does not exist: the run did not finish, so there is nothing to compare with. --out DIR writes the "
+            f"figures there."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}. --out DIR writes the figures anew.") from error
+    found = list(differences(written, json.loads(json.dumps(metrics)))) if isinstance(written, dict) else ["no figures"]
+    for line in found:
+        print(line)
+    print(f"{len(found)} figures differ from {file}" if found else "equal to metrics.json")
+    return not found

@@ -1,0 +1,143 @@
+"""The recordings that an evaluation predicts: the run's own splits, or all of another source as test."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from birdclf.catalog.catalog import Catalog
+from birdclf.data.dataset import Batch, WindowDataset, as_fetched
+from birdclf.data.split import STAGES, FileSplit
+from birdclf.errors import UserError
+from birdclf.features.store import FeatureStore, open_store
+from birdclf.inference.checkpoint import LoadedRun
+
+NAMED = 5  # of a list of names in a message
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What is to be predicted.
+
+    Attributes:
+        source: The catalog, to whose rows the batches point.
+        loaders: Batches of each split by its name: val and test, or test alone.
+        supports: ``(K,)`` recordings of each class: the run's own for train, those of this evaluation for the others.
+        own: Whether they are the run's own, in its own splits.
+        heard: Recordings of another source that sound the same as one that the run was trained on.
+    """
+
+    source: Catalog
+    loaders: Mapping[str, DataLoader[Batch]]
+    supports: Mapping[str, NDArray[np.int64]]
+    own: bool
+    heard: int
+
+
+def open_recordings(cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, another: bool) -> Recordings:
+    """Return the recordings of an evaluation; their features are computed where the store lacks them.
+
+    A source that holds every recording of the run's ``split.csv`` is the run's own, wherever it lies now.
+
+    Args:
+        cfg: Settings of the run, with the source to use.
+        run: The run folder.
+        loaded: The checkpoint.
+        window: Which window of a recording is used: ``first``, ``center``, ``loudest`` or ``all``.
+        another: Whether the source may be another than the run's own.
+
+    Raises:
+        UserError: If the source has moved, has other species, or lacks recordings.
+    """
+    catalog = _catalog(cfg, run, another)
+    split = FileSplit(str(run / "split.csv")).assign(catalog, cfg.seed)
+    absent = split.index.difference(pd.Index(catalog.table.recording_id))
+    if len(absent) and not another:
+        raise UserError(
+            f"{catalog.name} lacks {len(absent)} of the {len(split)} recordings of {run / 'split.csv'}, first "
+            f"{absent[0]!r}. {_moved(cfg)}"
+        )
+    if strange := sorted(set(catalog.classes) - set(loaded.classes)) if len(absent) else []:
+        more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
+        raise UserError(
+            f"{catalog.name} has species that the run does not know: {', '.join(strange[:NAMED])}{more}. Leave them "
+            f"out, such as with --source data.exclude=[…], or name them as the run does."
+        )
+    store = open_store(
+        catalog, loaded.predictor.features, Path(cfg.store.dir), cfg.store.workers, instantiate(cfg.audio)
+    )
+    own, heard = not len(absent), 0
+    species = pd.read_csv(run / "split.csv", dtype=str).set_index("recording_id").species
+    if own:
+        stages = catalog.table.recording_id.map(split.to_dict())
+        _check_decodable(catalog, store, stages.notna().to_numpy())
+    else:
+        usable = instantiate(cfg.audit).judge(store.index, catalog.table).verdict != "reject"
+        if not usable.any():
+            raise UserError(
+                f"{catalog.name}: none of its {len(catalog)} recordings can be used. birdclf prepare says why."
+            )
+        stages = pd.Series("test", index=catalog.table.index).where(usable)
+        heard = _heard(run, split, store.index[usable])
+    index = {name: k for k, name in enumerate(loaded.classes)}
+    if unknown := sorted(set(species) - set(index)):
+        raise UserError(
+            f"{run / 'split.csv'} has species that the checkpoint does not know: {', '.join(unknown[:NAMED])}."
+        )
+
+    def count(names: "pd.Series[str]") -> NDArray[np.int64]:
+        return np.bincount(names.map(index).to_numpy(dtype=np.int64), minlength=len(index)).astype(np.int64)
+
+    loaders, supports = {}, {"train": count(species[split.index[split == "train"]])}
+    for stage in STAGES[1:] if own else ("test",):
+        rows = catalog.table[stages == stage]
+        row, target = (np.asarray(column, dtype=np.int64) for column in (rows.index, rows.species.map(index)))
+        dataset = WindowDataset(store, row, target, window, loaded.predictor.features.frames, cfg.seed)
+        loaders[stage] = DataLoader(
+            dataset, batch_size=cfg.loader.batch_size, num_workers=cfg.loader.num_workers, collate_fn=as_fetched
+        )
+        supports[stage] = count(rows.species)
+    return Recordings(catalog, loaders, supports, own, heard)
+
+
+def _catalog(cfg: DictConfig, run: Path, another: bool) -> Catalog:
+    if not (run / "split.csv").is_file():
+        raise UserError(f"{run / 'split.csv'} does not exist, so that nobody knows what was test. Restore it.")
+    try:
+        catalog = instantiate(cfg.data)
+    except InstantiationException as error:
+        if another or not isinstance(error.__cause__, UserError):
+            raise
+        raise UserError(f"{error.__cause__} {_moved(cfg)}") from error
+    assert isinstance(catalog, Catalog)
+    return catalog
+
+
+def _moved(cfg: DictConfig) -> str:
+    key = next((name for name in ("root", "path") if name in cfg.data), None)
+    if key is None:
+        return "Give the settings of its source, such as with --source data.scale=1.0"
+    return f"If the recordings have moved, say where they are: --source data.{key}=…"
+
+
+def _check_decodable(catalog: Catalog, store: FeatureStore, used: NDArray[np.bool_]) -> None:
+    gone = catalog.table.recording_id[used & (store.index.frames == 0).to_numpy()]
+    if len(gone):
+        raise UserError(
+            f"{catalog.name}: {len(gone)} recordings of the run cannot be decoded any more, first {gone.iloc[0]!r}. "
+            f"Restore the files."
+        )
+
+
+def _heard(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
+    """Return how many recordings have the very sound of a recording that the run was trained on."""
+    audit = pd.read_csv(run / "audit.csv", dtype=str, usecols=["recording_id", "audio_hash"])
+    train = audit.audio_hash[audit.recording_id.map(split.to_dict()) == "train"].dropna()
+    return int(index.audio_hash.isin(set(train)).sum())

@@ -1,0 +1,72 @@
+"""The settings that an evaluation goes by: the run's own, on its own source or on another."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from birdclf.config import conf_dir
+from birdclf.errors import UserError
+from birdclf.inference.checkpoint import LoadedRun
+
+
+def read_settings(run: Path, source: Sequence[str] = ()) -> DictConfig:
+    """Return the settings of a run folder's ``config.yaml``, with another source where one is given.
+
+    Unlike a checkpoint this file is trusted, as the settings of ``birdclf train`` are: it names code that is run.
+
+    Args:
+        run: The run folder.
+        source: Words such as ``data.root=DIR``, or ``data=folder data.root=DIR`` for a source of another kind.
+
+    Raises:
+        UserError: If there is no such file, it cannot be read, or a word is no setting of the source.
+    """
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"{file} does not exist; {run} is no run folder. Give a folder that birdclf train has written.")
+    try:
+        cfg = OmegaConf.load(file)
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}. Restore it.") from error
+    if not isinstance(cfg, DictConfig):
+        raise UserError(f"{file} holds no settings. Restore it.")
+    for word in source:
+        key, equals, _ = word.partition("=")
+        if not equals or not (key == "data" or key.startswith("data.")):
+            raise UserError(f"--source {word}: it takes data=KIND and data.KEY=VALUE, such as data.root=DIR.")
+    kinds = [word for word in source if word.startswith("data=")]
+    if kinds:
+        cfg.data = _option(kinds[-1])
+    return DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist([w for w in source if w not in kinds])))
+
+
+def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path) -> None:
+    """Refuse settings under which the store would hold other features than the network was trained on.
+
+    Raises:
+        UserError: If features or audio differ between ``config.yaml`` and checkpoint.
+    """
+    trained = {f"features.{name}": value for name, value in loaded.predictor.features.settings.items()}
+    trained |= {f"audio.{name}": value for name, value in (loaded.config.get("audio") or {}).items()}
+    given = {f"features.{name}": value for name, value in instantiate(cfg.features).settings.items()}
+    given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
+    for name in sorted(trained.keys() | given.keys()):
+        if trained.get(name) != given.get(name):
+            raise UserError(
+                f"{name} is {given.get(name)!r} in {run / 'config.yaml'} and {trained.get(name)!r} in the checkpoint: "
+                f"the network was trained on other features than these. Set it back to {trained.get(name)!r}."
+            )
+
+
+def _option(word: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node = compose("train", overrides=[word]).data
+    assert isinstance(node, DictConfig)
+    return node

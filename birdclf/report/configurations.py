@@ -1,0 +1,122 @@
+"""Runs of one configuration, which differ by their seed alone."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from birdclf.config import config_hash, direction
+from birdclf.report.runs import LeftOut, Run
+
+UNSAID = ("seed", "sweep", "hydra", "run_dir", "store", "logger", "callbacks", "name", "reference", "criteria")
+"""Settings that do not tell configurations apart for a reader."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration and its runs.
+
+    Attributes:
+        label: What sets it apart from the others, in few words.
+        runs: By seed, ascending.
+    """
+
+    label: str
+    runs: Mapping[int, Run]
+
+    @property
+    def first(self) -> Run:
+        """The run of the lowest seed, which stands for the configuration where one must."""
+        return next(iter(self.runs.values()))
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return a metric such as ``test/accuracy`` by seed, without the runs that lack it."""
+        found = {seed: run.figure(metric) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean of a metric over the seeds, None where no run has it."""
+        values = list(self.values(metric).values())
+        return float(np.mean(values)) if values else None
+
+
+def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], list[LeftOut]]:
+    """Return the configurations in the order of their first run, and the runs that repeat another exactly."""
+    groups: dict[str, dict[int, Run]] = {}
+    left_out = []
+    for run in runs:
+        seeds = groups.setdefault(config_hash({**run.config, "seed": None}), {})
+        if run.seed in seeds:
+            same = seeds[run.seed].folder
+            left_out.append(LeftOut(run.folder, f"It has the configuration and the seed of {same}, which is shown."))
+        else:
+            seeds[run.seed] = run
+    by_seed = [dict(sorted(group.items())) for group in groups.values()]
+    names = _labels([next(iter(group.values())) for group in by_seed])
+    return [Configuration(name, group) for name, group in zip(names, by_seed, strict=True)], left_out
+
+
+def best_first(found: Sequence[Configuration]) -> tuple[list[Configuration], str]:
+    """Return the configurations by their mean validation score, the best first, and the metric that ranks them.
+
+    That is the metric which chose their checkpoints, or validation accuracy where they were chosen by several.
+    Test figures never rank: they then remain fair for the one that is picked.
+    """
+    monitors = {run.metrics["monitor"] for configuration in found for run in configuration.runs.values()}
+    monitor = next(iter(monitors)) if len(monitors) == 1 else "val/accuracy"
+    sign = 1 if direction(monitor) == "max" else -1
+
+    def score(configuration: Configuration) -> float:
+        if len(monitors) == 1:
+            return sign * float(np.mean([run.metrics["score"] for run in configuration.runs.values()]))
+        return float(np.mean([run.metrics["val"]["accuracy"]["value"] for run in configuration.runs.values()]))
+
+    return sorted(found, key=score, reverse=True), monitor
+
+
+def settings_of(run: Run) -> dict[str, str]:
+    """Return what was set on the command line and can tell runs apart, by key, the most telling first."""
+    pairs = dict(word.lstrip("+~").partition("=")[::2] for word in run.overrides)
+    keys = sorted(pairs, key=_importance)
+    return {key: pairs[key] for key in keys if key.split(".")[0] not in UNSAID}
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Return a label a run: the settings that vary, or the experiment's name, told apart by the configuration."""
+    settings = [settings_of(run) for run in runs]
+    keys = sorted({key for each in settings for key in each}, key=_importance)
+    varied = [key for key in keys if len({each.get(key) for each in settings}) > 1]
+    labels = []
+    for run, each in zip(runs, settings, strict=True):
+        words = [each[key] if "." not in key else f"{key}={each[key]}" for key in varied if key in each]
+        labels.append(" ".join(words) or run.name)
+    return _told_apart(labels, runs)
+
+
+def _told_apart(labels: list[str], runs: Sequence[Run]) -> list[str]:
+    counts = Counter(labels)
+    flat = [dict(_flat(run.config)) for run in runs]
+    out: list[str] = []
+    for label, mine in zip(labels, flat, strict=True):
+        if counts[label] > 1:
+            rivals = [other for name, other in zip(labels, flat, strict=True) if name == label]
+            keys = [key for key in mine if any(other.get(key) != mine[key] for other in rivals)][:3]
+            label = " ".join([label, *(f"{key}={mine[key]}" for key in keys)])
+        out.append(label if label not in out else f"{label} ({len(out) + 1})")
+    return out
+
+
+def _flat(node: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if name or key not in UNSAID:
+                yield from _flat(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, str(node)
+
+
+def _importance(key: str) -> tuple[int, str]:
+    first = ("experiment", "model", "loss")
+    return (first.index(key) if key in first else len(first), key)

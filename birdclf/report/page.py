@@ -1,0 +1,34 @@
+"""A report as one HTML file that loads nothing else."""
+
+import base64
+from collections.abc import Sequence
+
+import jinja2
+
+from birdclf.report.document import Card, Section
+from birdclf.report.wording import share
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """Return the sections as a page that needs no network, follows light and dark mode, and reads without a script."""
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("birdclf", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters |= {"share": share, "data": _data, "kind": _kind}
+    return pages.get_template("page.html").render(title=title, sections=sections)
+
+
+def _kind(block: object) -> str:
+    """Return the name of a block's type, by which the template chooses how to show it."""
+    return type(block).__name__
+
+
+def _data(card: Card, part: str) -> str:
+    """Return a card's ``picture`` or ``sound`` as a data URL."""
+    content, mime = (card.spectrogram, "image/png") if part == "picture" else (card.audio, card.mime)
+    assert content is not None, "the template asks for what is there"
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"

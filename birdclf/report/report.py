@@ -1,0 +1,128 @@
+"""The report on runs and sweeps: what is real, for which species, and how to repeat it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from birdclf.errors import UserError
+from birdclf.evaluation.settings import Evaluation
+from birdclf.report.comparison_section import comparison_section
+from birdclf.report.comparison_table import comparison_rows, table_section
+from birdclf.report.configurations import Configuration, best_first, configurations
+from birdclf.report.criteria_section import criteria_section
+from birdclf.report.document import Bullets, Section
+from birdclf.report.factors_section import factors_section
+from birdclf.report.gallery import gallery_section
+from birdclf.report.markdown import markdown
+from birdclf.report.page import page
+from birdclf.report.paired_tests import compare
+from birdclf.report.published_section import published_section
+from birdclf.report.repeat_section import repeat_section
+from birdclf.report.runs import LeftOut, find_runs, read_runs
+from birdclf.report.species_section import species_section
+from birdclf.report.summary_section import summary_section
+from birdclf.report.training_section import training_section
+from birdclf.report.wording import counted
+
+FILES: Final = ("report.md", "report.html", "comparison.csv")
+GALLERY_BYTES: Final = 6_000_000  # 8 MB in base64, which leaves room for the figures of 40 runs under 15 MB
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        folder: Where its files are.
+        sections: Its parts.
+        configurations: What it compares, the best on validation data first.
+        left_out: Folders that it does without, and why.
+    """
+
+    folder: Path
+    sections: tuple[Section, ...]
+    configurations: tuple[Configuration, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def report(
+    paths: Sequence[Path],
+    out: Path,
+    reference: str | None = None,
+    with_gallery: bool = True,
+) -> Report:
+    """Write ``report.md``, ``report.html`` and ``comparison.csv``.
+
+    Args:
+        paths: Run folders, or folders that hold some, such as a sweep's.
+        out: Folder to write; a report in it is never overwritten.
+        reference: Label or experiment name of the configuration that the tests are about; None takes the best.
+        with_gallery: Whether to embed sounds and spectrograms of mistakes.
+
+    Raises:
+        UserError: If ``out`` holds a report, no run can be used, or the reference is none of them.
+    """
+    held = [name for name in FILES if (out / name).exists()]
+    if held:
+        raise UserError(f"{out} holds {held[0]} already; nothing is overwritten. Choose another folder with --out.")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out must be a folder.")
+    runs, unusable = read_runs(find_runs(paths))
+    if not runs:
+        said = "\n".join(f"  {folder}: {reason}" for folder, reason in unusable)
+        raise UserError(f"None of the {counted(len(unusable), 'run folder')} can be reported on:\n{said}")
+    found, repeated = configurations(runs)
+    left_out = [*unusable, *repeated]
+    ranked, monitor = best_first(found)
+    sections = _sections(ranked, monitor, _chosen(ranked, reference), left_out, with_gallery)
+    title = f"Report on {ranked[0].label}" if len(ranked) == 1 else f"Report on {len(ranked)} configurations"
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "comparison.csv", comparison_rows(ranked).to_csv(index=False))
+    _write(out / "report.md", markdown(title, sections))
+    _write(out / "report.html", page(title, sections))
+    return Report(out, sections, tuple(ranked), tuple(left_out))
+
+
+def _sections(
+    ranked: list[Configuration], monitor: str, reference: Configuration, left_out: list[LeftOut], with_gallery: bool
+) -> tuple[Section, ...]:
+    node = reference.first.config.get("evaluation") or {}  # runs of older versions have none
+    settings = Evaluation(**{key: value for key, value in node.items() if key != "_target_"})
+    comparisons = compare(reference, [c for c in ranked if c is not reference], settings)
+    criteria, verdicts = criteria_section(reference, comparisons, settings)
+    sections = [
+        summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
+        table_section(ranked, monitor, settings),
+        comparison_section(reference, comparisons),
+        factors_section(ranked),
+        criteria,
+        published_section(ranked),
+        training_section(ranked, settings),
+        species_section(reference, settings),
+    ]
+    if with_gallery:
+        sections.append(gallery_section(reference.label, reference.first, GALLERY_BYTES))
+    sections.append(repeat_section(ranked))
+    if left_out:
+        items = tuple(f"{folder}: {reason}" for folder, reason in left_out)
+        sections.append(Section("left-out", "Left out", (Bullets(items),)))
+    return tuple(sections)
+
+
+def _chosen(ranked: list[Configuration], reference: str | None) -> Configuration:
+    if reference is None:
+        return ranked[0]
+    for configuration in ranked:
+        if reference in (configuration.label, configuration.first.name):
+            return configuration
+    known = ", ".join(configuration.label for configuration in ranked)
+    raise UserError(f"--reference {reference} is none of the configurations; they are: {known}.")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole: to a name beside it, which is then renamed."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)

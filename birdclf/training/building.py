@@ -1,0 +1,111 @@
+"""What a configuration is built into, and the settings that are refused before any sound is read."""
+
+import dataclasses
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from birdclf.config import FALLS, TrainConfig, plain
+from birdclf.data.module import RecordingDataModule
+from birdclf.errors import UserError
+from birdclf.training.classifier import SpeciesClassifier
+
+MONITORED = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
+
+
+def build_data(cfg: DictConfig) -> RecordingDataModule:
+    """Return the data module of a configuration, not yet prepared."""
+    return RecordingDataModule(
+        catalog=instantiate(cfg.data),
+        features=instantiate(cfg.features),
+        split=instantiate(cfg.split),
+        window=instantiate(cfg.window),
+        audio=instantiate(cfg.audio),
+        audit=instantiate(cfg.audit),
+        batch_size=cfg.loader.batch_size,
+        num_workers=cfg.loader.num_workers,
+        store_dir=cfg.store.dir,
+        store_workers=cfg.store.workers,
+        seed=cfg.seed,
+    )
+
+
+def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClassifier:
+    """Return the classifier of a configuration for prepared data."""
+    network = instantiate(cfg.model, num_classes=len(data.classes), in_channels=data.features.shape[0])
+    loss = instantiate(cfg.loss, class_counts=data.class_counts)
+    return SpeciesClassifier(
+        network=network,
+        loss=loss,
+        features=data.features,
+        classes=data.classes,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        monitor=cfg.monitor,
+        channels_last=cfg.channels_last,
+        config=plain(cfg),
+        train_counts=data.support("train"),
+        evaluation=instantiate(cfg.evaluation),
+    )
+
+
+def build_callbacks(cfg: DictConfig) -> tuple[list[pl.Callback], ModelCheckpoint]:
+    """Return the callbacks of a configuration, and the one among them that keeps the best weights.
+
+    Raises:
+        UserError: If there is none such, or more than one.
+    """
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    found = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    if len(found) != 1:
+        raise UserError(
+            f"callbacks has {len(found)} ModelCheckpoint callbacks; exactly 1 is needed, to decide the best weights."
+        )
+    return callbacks, found[0]
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Build what can be built for two classes, so that a wrong setting is refused before any sound is read.
+
+    Raises:
+        UserError: If a setting cannot be used.
+    """
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    unknown = [str(key) for key in cfg if key not in known]
+    if unknown:
+        raise UserError(f"There is no setting {unknown[0]!r}. The top level has {', '.join(known)}.")
+    _check_monitor(cfg.monitor)
+    shape = instantiate(cfg.features).shape
+    network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, *shape))
+    except RuntimeError as error:
+        raise UserError(
+            f"model: {type(network).__name__} cannot take features of shape {tuple(shape)} (channels, "
+            f"coefficients, frames): {error}. Choose another model or larger features.*."
+        ) from error
+    instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    try:
+        optimizer = instantiate(cfg.optimizer)(network.parameters())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The optimizer refuses its settings (optimizer.*): {error}") from error
+    try:
+        instantiate(cfg.scheduler)(optimizer)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The schedule refuses its settings (scheduler.*): {error}") from error
+    for group in (cfg.split, cfg.window, cfg.audio, cfg.audit, cfg.evaluation):
+        instantiate(group)
+    instantiate(cfg.criteria, _convert_="all")
+    instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
+
+
+def _check_monitor(monitor: str) -> None:
+    allowed = [f"val/{name}" for name in MONITORED]
+    if monitor not in allowed:
+        why = " A weighted or focal loss is no measure across losses; val/nll is." if monitor == "val/loss" else ""
+        raise UserError(f"monitor is {monitor!r}; it must be one of {', '.join(allowed)}.{why}")

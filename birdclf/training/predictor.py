@@ -1,0 +1,50 @@
+"""A network on stored features that says what a recording is: all of a classifier but its learning."""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from birdclf.data.dataset import Batch
+from birdclf.features.mfcc import MFCCStack
+
+WINDOWS_AT_ONCE = 256  # bounds the memory of an evaluation over all windows of long recordings
+
+
+class Predictor(pl.LightningModule):
+    """Turns stored features into logits.
+
+    Args:
+        network: ``(B, C, F, T)`` features to ``(B, K)`` logits.
+        features: Fitted feature module, stored bands to ``(B, C, F, T)``.
+        channels_last: Keep the network's tensors in channels-last memory format.
+    """
+
+    def __init__(self, network: nn.Module, features: MFCCStack, channels_last: bool = True) -> None:
+        super().__init__()
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.features = features
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Map stored bands ``(W, F, T)`` to logits ``(W, K)``."""
+        features = self.features(bands).contiguous(memory_format=self.memory_format)
+        logits: Tensor = self.network(features)
+        return logits
+
+    def recording_logits(self, batch: Batch) -> Tensor:
+        """Return one row of logits a recording ``(B, K)``, the mean over its windows."""
+        if len(batch.bands) == len(batch.target):
+            return self.forward(batch.bands)
+        logits = torch.cat([self.forward(part) for part in torch.split(batch.bands, WINDOWS_AT_ONCE)])
+        return mean_by_owner(logits, batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``(recording, target, logits)`` of a batch on the CPU."""
+        logits = self.recording_logits(batch)
+        return batch.recording.cpu(), batch.target.cpu(), logits.float().cpu()
+
+
+def mean_by_owner(values: Tensor, batch: Batch) -> Tensor:
+    """Return the mean over each recording's windows, ``(W, D)`` to ``(B, D)``."""
+    sums = values.new_zeros(len(batch.target), values.shape[1]).index_add_(0, batch.owner, values)
+    return sums / torch.bincount(batch.owner, minlength=len(batch.target))[:, None]

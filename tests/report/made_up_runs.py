@@ -1,0 +1,126 @@
+"""Run folders without a training: as many recordings, species and seeds as a test of the report wants."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from birdclf.evaluation.predictions import Predictions
+from birdclf.evaluation.settings import Evaluation
+from birdclf.report.configurations import Configuration, configurations
+from birdclf.report.runs import LeftOut, find_runs, read_runs
+
+MODELS = {"audio_cnn": 343_801, "audio_cnn_v2": 4_222_041}
+
+
+def species_names(classes: int) -> list[str]:
+    return [f"species {k:02d}" for k in range(classes)]
+
+
+def write_run(
+    folder: Path,
+    skill: float = 0.6,
+    seed: int = 1,
+    classes: int = 8,
+    clips: int = 160,
+    epochs: int = 6,
+    model: str = "audio_cnn",
+    loss: str = "cross_entropy",
+    data_seed: int | None = None,
+    **config: Any,
+) -> Path:
+    """Write a run that is right in a share ``skill`` of its clips, more often for frequent species.
+
+    Args:
+        folder: Where to write it.
+        skill: Share of right answers, about.
+        seed: Seed of the run, which also decides its split.
+        classes: K.
+        clips: Test clips, and validation clips.
+        epochs: Rows of the history.
+        model: Name in the overrides and in the configuration.
+        loss: The same.
+        data_seed: Seed of recordings and split, that of the run if None.
+        **config: Further top-level keys of the configuration.
+    """
+    names, data = species_names(classes), np.random.default_rng(seed if data_seed is None else data_seed)
+    rng = np.random.default_rng([seed, round(1000 * skill), *f"{model} {loss}".encode()])
+    train = np.maximum(2, (300 * np.arange(1, classes + 1) ** -1.6).astype(int))
+    frequency = train / train.sum()
+    tables, metrics, rows = (
+        [],
+        {},
+        [(f"train{k}_{i}", names[k], "train") for k in range(classes) for i in range(train[k])],
+    )
+    for split in ("val", "test"):
+        target = data.choice(classes, size=clips, p=frequency)
+        ids = np.array(
+            [f"{split}{i:05d}_{seed if data_seed is None else data_seed}" for i in range(clips)], dtype=object
+        )
+        logits = rng.normal(0, 1, (clips, classes)).astype(np.float32)
+        right = rng.random(clips) < skill
+        answer = np.where(right, target, rng.integers(0, classes, clips))
+        logits[np.arange(clips), answer] = logits.max(axis=1) + rng.uniform(0.1, 6, clips)
+        predictions = Predictions(ids, target, logits, ids)
+        metrics[split] = predictions.figures(train, Evaluation(draws=100))
+        tables.append(predictions.table(split, tuple(names)))
+        rows += [(name, names[k], split) for name, k in zip(ids, target, strict=True)]
+    folder.mkdir(parents=True)
+    pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet")
+    pd.DataFrame(rows, columns=["recording_id", "species", "split"]).to_csv(folder / "split.csv", index=False)
+    accuracy = metrics["val"]["accuracy"]["value"]
+    facts = {"monitor": "val/accuracy", "score": accuracy, "best_epoch": epochs, "epochs": epochs}
+    facts |= {"parameters": MODELS[model], "classes": classes, "reference": config.get("reference")}
+    (folder / "metrics.json").write_text(json.dumps(metrics | facts))
+    (folder / "history.json").write_text(json.dumps(_history(epochs, accuracy)))
+    (folder / "done.json").write_text(json.dumps({"seconds": 600.0, "score": accuracy, "monitor": "val/accuracy"}))
+    whole = {"name": "made_up", "seed": seed, "monitor": "val/accuracy", "model": {"_target_": model}}
+    whole |= {"loss": {"_target_": loss}, "data": {"_target_": "elsewhere.source"}, "callbacks": {}} | config
+    (folder / "config.yaml").write_text(yaml.safe_dump(whole))
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text(
+        yaml.safe_dump([f"model={model}", f"loss={loss}", f"seed={seed}"])
+    )
+    provenance = {
+        "versions": {"torch": "2.11.0"},
+        "machine": {"cpu": "made up"},
+        "seed": seed,
+        "split_hash": f"s{seed}",
+    }
+    provenance["catalog"] = {"name": "made up", "content_hash": "c0ffee", "recordings": len(rows), "species": classes}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    return folder
+
+
+def configured(folder: Path) -> tuple[list[Configuration], list[LeftOut]]:
+    """Return the configurations below a folder, in the order of their jobs, and what repeats another."""
+    return configurations(read_runs(find_runs([folder]))[0])
+
+
+def write_sweep(folder: Path, seeds: tuple[int, ...] = (1, 2), **more: Any) -> Path:
+    """Write a sweep of two networks and two losses, of which the larger network is better and the loss does nothing."""
+    job = 0
+    for model, skill in (("audio_cnn", 0.4), ("audio_cnn_v2", 0.75)):
+        for loss in ("cross_entropy", "focal"):
+            for seed in seeds:
+                write_run(folder / f"{job}_job", skill, seed, model=model, loss=loss, **more)
+                job += 1
+    return folder
+
+
+def _history(epochs: int, accuracy: float) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": epoch,
+            "train/nll": 3.0 / epoch,
+            "train/accuracy": min(1.0, accuracy * epoch / epochs + 0.1),
+            "val/nll": 2.5 / epoch + 0.05 * epoch**2,
+            "val/accuracy": accuracy * epoch / epochs,
+            "lr": 1e-3 * 0.5 ** (epoch // 3),
+            "windows_per_s": 130.0,
+        }
+        for epoch in range(1, epochs + 1)
+    ]

@@ -1,0 +1,41 @@
+from made_up_runs import configured, write_run, write_sweep
+
+from birdclf.report.configurations import best_first
+
+
+def test_runs_that_differ_by_seed_alone_are_one_configuration(tmp_path):
+    found, left_out = configured(write_sweep(tmp_path, seeds=(2, 1)))
+    assert [c.label for c in found] == [
+        "audio_cnn cross_entropy",
+        "audio_cnn focal",
+        "audio_cnn_v2 cross_entropy",
+        "audio_cnn_v2 focal",
+    ]
+    assert [list(c.runs) for c in found] == [[1, 2]] * 4
+    assert not left_out
+
+
+def test_the_best_on_validation_data_is_first_whatever_its_name(tmp_path):
+    ranked, monitor = best_first(configured(write_sweep(tmp_path, seeds=(1,)))[0])
+    assert monitor == "val/accuracy"
+    scores = [c.first.metrics["score"] for c in ranked]
+    assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1]
+
+
+def test_a_repeated_run_is_left_out(tmp_path):
+    write_run(tmp_path / "0_a")
+    write_run(tmp_path / "1_b")
+    found, left_out = configured(tmp_path)
+    assert len(found) == 1 and left_out[0].folder.name == "1_b"
+    assert "0_a" in left_out[0].reason
+
+
+def test_equal_overrides_are_told_apart_by_the_configuration(tmp_path):
+    write_run(tmp_path / "0_a", window={"eval": "center"})
+    write_run(tmp_path / "1_b", window={"eval": "all"})
+    assert [c.label for c in configured(tmp_path)[0]] == ["made_up window.eval=center", "made_up window.eval=all"]
+
+
+def test_one_configuration_has_the_name_of_its_experiment(tmp_path):
+    write_run(tmp_path / "0_a", name="phase0")
+    assert configured(tmp_path)[0][0].label == "phase0"

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from made_up_runs import configured, write_run
+from scipy import stats
+
+from birdclf.evaluation.settings import Evaluation
+from birdclf.report.estimates import estimate, spread
+
+SETTINGS = Evaluation(draws=200)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seeds")
+    for seed in (1, 2, 3, 4):
+        write_run(folder / f"{seed}_run", seed=seed)
+    return configured(folder)[0][0]
+
+
+def test_several_seeds_have_students_interval(seeds):
+    values = list(seeds.values("test/accuracy").values())
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    found = estimate(seeds, "test/accuracy", SETTINGS)
+    assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
+    assert "±" in found.cell().text and found.basis == "of the mean over 4 seeds"
+
+
+def test_the_spread_of_seeds_has_the_interval_of_a_variance(seeds):
+    values = list(seeds.values("test/accuracy").values())
+    found = spread(seeds, "test/accuracy", SETTINGS)
+    ratio = 3 * np.var(values, ddof=1) / np.array([found.high, found.low]) ** 2
+    assert stats.chi2.cdf(ratio, 3) == pytest.approx([0.025, 0.975])
+
+
+def test_one_seed_has_the_interval_of_its_run(tmp_path):
+    one = configured(write_run(tmp_path / "run"))[0][0]
+    stored = one.first.metrics["test"]["macro_f1"]
+    found = estimate(one, "test/macro_f1", SETTINGS)
+    assert (found.low, found.high) == (stored["low"], stored["high"]) and found.seeds == 1
+    few = estimate(one, "test/few_f1", SETTINGS)
+    assert few.low <= few.value <= few.high
+    assert np.isnan(estimate(one, "val/nll", SETTINGS).low)
+    assert spread(one, "test/accuracy", SETTINGS) is None and estimate(one, "test/beauty", SETTINGS) is None

@@ -1,0 +1,186 @@
+"""The whole report, from run folders to three files."""
+
+import json
+
+import pandas as pd
+import pytest
+from made_up_runs import write_run, write_sweep
+from test_report_page import Seen
+
+from birdclf.errors import UserError
+from birdclf.report.document import Bullets, Table
+from birdclf.report.report import report
+
+CRITERIA = {
+    "goals": [
+        {"name": "accurate", "metric": "test/accuracy", "above": 0.05},
+        {"name": "impossible", "metric": "macro_f1", "above": 0.9999},
+        {"name": "better", "metric": "accuracy", "beats": "audio_cnn cross_entropy"},
+        {"name": "stable", "metric": "accuracy", "spread_below": 0.5},
+        {"name": "unknown", "metric": "test/beauty", "above": 1},
+    ],
+    "stretch": [{"metric": "test/few_f1", "above": 0.001}],
+}
+REFERENCE = {"test": {"accuracy": 0.395}, "epochs": 23}
+QUICK = {"evaluation": {"draws": 200}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    write_sweep(folder / "sweep", seeds=(1, 2, 3), criteria=CRITERIA, reference=REFERENCE, **QUICK)
+    return report([folder / "sweep"], folder / "out")
+
+
+def section(made, anchor):
+    return next(part for part in made.sections if part.anchor == anchor)
+
+
+def table(made, anchor, nth=0):
+    return [block for block in section(made, anchor).blocks if isinstance(block, Table)][nth]
+
+
+def summary(made):
+    (bullets,) = section(made, "summary").blocks
+    assert isinstance(bullets, Bullets)
+    return " ".join(bullets.items)
+
+
+def test_every_part_is_there_in_three_files(made):
+    anchors = [
+        "summary",
+        "table",
+        "tests",
+        "effects",
+        "criteria",
+        "published",
+        "training",
+        "species",
+        "gallery",
+        "repeat",
+    ]
+    assert [part.anchor for part in made.sections] == anchors
+    page, text = ((made.folder / name).read_text() for name in ("report.html", "report.md"))
+    seen = Seen(page)
+    assert not seen.open
+    assert {a["href"][1:] for a in seen.named("a")} == set(anchors)
+    assert all(f"## {part.title}" in text for part in made.sections)
+    ids = [a["id"] for _, a in seen.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert len(seen.named("svg")) == 12 + 2
+
+
+def test_the_csv_has_a_row_a_configuration_the_best_first(made):
+    rows = pd.read_csv(made.folder / "comparison.csv")
+    assert len(rows) == 4 and rows.configuration[0].startswith("audio_cnn_v2")
+    assert rows.val_score.is_monotonic_decreasing
+    assert rows.parameters_per_class[0] == pytest.approx(4_222_041 / 8)
+    assert (rows.minutes == 10).all() and (rows.windows_per_s == 130).all() and (rows.seeds == "1 2 3").all()
+
+
+def test_the_summary_says_who_is_beaten_and_what_is_open(made):
+    said = summary(made)
+    assert "12 runs of 4 configurations. audio_cnn_v2" in said
+    assert "beats audio_cnn" in said and "undecided against audio_cnn_v2" in said
+    assert "one seed" not in said and "3 seeds" in said
+
+
+def test_effects_tell_network_and_loss_apart(made):
+    p = {row[0]: row[3].value for row in table(made, "effects").rows}
+    assert p["model"] < 0.001 < 0.01 < p["loss"]
+    assert "model x loss" in p
+
+
+def test_criteria_have_verdicts(made):
+    verdict = {row[1]: row[3] for row in table(made, "criteria").rows}
+    assert (verdict["accurate"], verdict["impossible"], verdict["unknown"]) == ("met", "not met", "undecided")
+    assert (verdict["better"], verdict["stable"]) == ("met", "met")
+    assert "Goals met: accurate" in summary(made)
+
+
+def test_published_figures_are_other_data(made):
+    rows = table(made, "published").rows
+    assert {row[-1] for row in rows} == {"other data"}
+    assert ("test/accuracy", 0.395) in [(row[1], row[2].value) for row in rows]
+
+
+def test_training_names_the_best_epochs_and_the_gap(made):
+    row = table(made, "training").rows[0]
+    history = {epoch: 2.5 / epoch + 0.05 * epoch**2 for epoch in range(1, 7)}
+    assert row[3].value == min(history, key=history.get) and row[5].value == 6
+    assert row[7].value == pytest.approx(0.1, abs=1e-6)
+
+
+def test_species_have_intervals(made):
+    rows = table(made, "species").rows
+    assert len(rows) == 8 and rows[0][1].value == 300
+    assert "[" in rows[0][3].text
+
+
+def test_repeating_needs_only_what_is_written(made):
+    (code,) = [block.text for block in section(made, "repeat").blocks if hasattr(block, "text")]
+    assert "birdclf train loss=cross_entropy model=audio_cnn_v2 seed=1" in code.splitlines()
+    assert table(made, "repeat").rows[0][3] == "c0ffee"
+
+
+def test_a_reference_can_be_named(tmp_path):
+    write_sweep(tmp_path / "in", seeds=(1,), **QUICK)
+    made = report([tmp_path / "in"], tmp_path / "out", "audio_cnn focal", with_gallery=False)
+    assert "The reference audio_cnn focal was named" in summary(made) and "is beaten by audio_cnn_v2" in summary(made)
+    with pytest.raises(UserError, match="--reference nobody.*audio_cnn focal"):
+        report([tmp_path / "in"], tmp_path / "other", "nobody")
+
+
+def test_one_run_is_a_report_that_compares_nothing(tmp_path):
+    write_run(tmp_path / "in" / "0_run", **QUICK)
+    said = summary(report([tmp_path / "in"], tmp_path / "out"))
+    assert "One configuration, made_up, with 1 run" in said and "It was run with one seed" in said
+    assert "beats" not in said and "undecided" not in said
+
+
+def test_two_equal_runs_are_undecided(tmp_path):
+    for job, loss in enumerate(("a", "b")):
+        write_run(tmp_path / "in" / f"{job}_run", loss=loss, **QUICK)
+    said = summary(report([tmp_path / "in"], tmp_path / "out", with_gallery=False))
+    assert "Accuracy: undecided against" in said and "beats" not in said
+
+
+def test_what_cannot_be_used_is_left_out_and_the_rest_made(tmp_path):
+    for job in range(3):
+        write_run(tmp_path / "in" / f"{job}_run", seed=job + 1, **QUICK)
+    (tmp_path / "in" / "1_run" / "done.json").unlink()
+    (tmp_path / "in" / "2_run" / "metrics.json").write_text("{")
+    made = report([tmp_path / "in"], tmp_path / "out", with_gallery=False)
+    assert "2 folders are left out" in summary(made)
+    assert [folder.name for folder, _ in made.left_out] == ["1_run", "2_run"]
+    assert "left-out" in (made.folder / "report.html").read_text()
+
+
+def test_nothing_usable_is_a_mistake_with_every_reason(tmp_path):
+    (write_run(tmp_path / "in" / "0_run") / "done.json").unlink()
+    with pytest.raises(UserError, match="None of the 1 run folder can be.*\n.*0_run: .*stopped"):
+        report([tmp_path / "in"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_is_never_overwritten(tmp_path):
+    write_run(tmp_path / "in" / "0_run", **QUICK)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.md").write_text("mine")
+    with pytest.raises(UserError, match="report.md already; nothing is overwritten"):
+        report([tmp_path / "in"], tmp_path / "out")
+    assert (tmp_path / "out" / "report.md").read_text() == "mine"
+
+
+def test_criteria_of_another_shape_are_a_sentence(tmp_path):
+    write_run(tmp_path / "in" / "0_run", criteria={"goals": [{"metric": "accuracy"}]}, **QUICK)
+    made = report([tmp_path / "in"], tmp_path / "out", with_gallery=False)
+    assert "criteria.goals[0] has no condition" in section(made, "criteria").blocks[0]
+
+
+def test_an_incomplete_factorial_is_refused(tmp_path):
+    write_sweep(tmp_path / "in", seeds=(1,), **QUICK)
+    metrics = tmp_path / "in" / "0_job" / "metrics.json"
+    metrics.write_text(json.dumps({}))
+    made = report([tmp_path / "in"], tmp_path / "out", with_gallery=False)
+    assert "1 of 4 combinations are missing" in section(made, "effects").blocks[0]

@@ -8,6 +8,7 @@ from typing import Final
 
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
+from birdclf.report.calibration_section import calibration_section
 from birdclf.report.comparison_section import comparison_section
 from birdclf.report.comparison_table import comparison_rows, table_section
 from birdclf.report.configurations import Configuration, best_first, configurations
@@ -100,6 +101,7 @@ def _sections(
         criteria,
         published_section(ranked),
         training_section(ranked, settings),
+        calibration_section(ranked, settings),
         species_section(reference, settings),
     ]
     if with_gallery:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from report.made_up_runs import write_sweep
+from tiny_runs import Command, on_folder
 
 from birdclf.catalog.synthetic import synthetic_catalog
 from birdclf.report.report import report
@@ -76,3 +77,21 @@ def _seen_by_a_browser(page: Path) -> str:
     found = re.search(r"SAID (.*); END", out)
     assert found, "the script did not come to its end"
     return found[1].replace("&gt;", ">")
+
+
+def test_the_command_reports_on_a_real_run_and_says_which_moments_spoke(
+    birdclf: Command, recordings: Path, tmp_path: Path
+):
+    done = birdclf(*on_folder(recordings, "run"), cwd=tmp_path)
+    assert done.status == 0, done.err
+    done = birdclf("report", "run", "--out", "told", cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert "report on 1 configuration(s): told/report.html" in done.out
+    assert sorted(path.name for path in (tmp_path / "told").iterdir()) == ["comparison.csv", "report.html", "report.md"]
+    text = (tmp_path / "told" / "report.html").read_text()
+    assert "(Grad-CAM)" in text and "data:audio/wav" in text and "Reliability of" in text
+    assert "accuracy above 0.40" in (tmp_path / "told" / "report.md").read_text()
+    again = birdclf("report", "run", "--out", "told", cwd=tmp_path)
+    assert again.status == 1 and "nothing is overwritten" in again.err
+    lost = birdclf("report", "nowhere", "--out", "other", cwd=tmp_path)
+    assert lost.status == 1 and "nowhere is not a folder" in lost.err and "Traceback" not in lost.err

@@ -56,3 +56,8 @@ def test_what_is_refused(node, said):
 
 def test_none_is_no_criteria():
     assert Criteria.of(None).goals == Criteria.of({"goals": None}).stretch == ()
+
+
+def test_a_composed_configuration_names_its_class():
+    node = {"_target_": "birdclf.evaluation.criteria.Criteria", "goals": [{"metric": "accuracy", "above": 0.4}]}
+    assert [goal.name for goal in Criteria.of(node).goals] == ["accuracy above 0.4"]

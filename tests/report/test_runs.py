@@ -68,3 +68,9 @@ def test_a_run_of_before_provenance_is_read(run):
     (run / "provenance.json").unlink()
     assert read_run(run).provenance == {}
     assert json.loads((run / "done.json").read_text())["seconds"] == read_run(run).seconds
+
+
+def test_what_evaluate_wrote_into_a_run_is_no_run(tmp_path):
+    run = write_run(tmp_path / "run")
+    write_run(run / "evaluations" / "all")
+    assert find_runs([tmp_path]) == [run]

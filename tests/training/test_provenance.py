@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from hydra.core.hydra_config import HydraConfig
 
 from birdclf.catalog.synthetic import synthetic_catalog
 from birdclf.training.provenance import split_hash, write_provenance
@@ -9,6 +10,7 @@ from birdclf.training.provenance import split_hash, write_provenance
 
 def test_nobody_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # a command that ran before in this process leaves its own
     catalog = synthetic_catalog(scale=0.01, num_species=3)
     object.__setattr__(catalog, "name", "folder /home/somebody/birds")
     split = pd.DataFrame({"recording_id": catalog.table.recording_id, "split": "train"})

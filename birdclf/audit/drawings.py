@@ -1,8 +1,6 @@
 """The figures of the audit's page, as SVG that follows the page's colours."""
 
-import io
-import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,17 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from birdclf.svg import STYLE, inside_of_svg
+
 MOST_RATES = 12
 
-# Drawn in these colours, which nothing else has, and then given the page's own, which follow light and dark mode.
-INK, KEPT, REJECTED = "#010203", "#010204", "#010205"
-PAGE_COLOURS = {INK: "currentColor", KEPT: "var(--kept)", REJECTED: "var(--rejected)"}
-STYLE: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK) | {
-    "svg.fonttype": "none",  # text stays text: smaller, and in the page's font
-    "font.sans-serif": ["DejaVu Sans"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+KEPT, REJECTED = "#010204", "#010205"
+PAGE_COLOURS = {KEPT: "var(--kept)", REJECTED: "var(--rejected)"}
 
 
 class Drawing(NamedTuple):
@@ -164,16 +157,7 @@ def _count_ticks(axis: Axis) -> None:
 
 def _drawn(title: str, caption: str, figure: Figure) -> Drawing:
     """Return a figure as a part of the page: without a head, a style or names that other figures have too."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title}):
-        unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=unsaid)
-    text = re.sub(r"<style.*?</style>|(?<=<g) id=\"[^\"]*\"", "", file.getvalue(), flags=re.DOTALL)
-    for drawn, shown in PAGE_COLOURS.items():
-        text = text.replace(drawn, shown)
-    element = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', text, flags=re.DOTALL)
-    assert element is not None, "Matplotlib writes one svg element with a view box"
-    return Drawing(title, caption, element[1], element[2].strip())
+    return Drawing(title, caption, *inside_of_svg(figure, title, PAGE_COLOURS))
 
 
 def plain(value: float) -> str:

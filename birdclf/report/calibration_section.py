@@ -9,9 +9,10 @@ from birdclf.evaluation.metrics import log_softmax
 from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Block, Cell, Figure, Section, Table
-from birdclf.report.drawings import FIRST, INK, SECOND, canvas, drawn
+from birdclf.report.drawings import FIRST, SECOND, canvas, drawn
 from birdclf.report.runs import Run
 from birdclf.report.wording import number
+from birdclf.svg import INK
 
 FIGURES = ("ece", "ece_calibrated", "nll", "nll_calibrated")
 

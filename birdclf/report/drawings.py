@@ -1,25 +1,16 @@
 """Figures of the report as SVG that follows the page's colours, light or dark."""
 
-import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from birdclf.report.document import Figure
+from birdclf.svg import STYLE, inside_of_svg
 
-# Drawn in these colours, which nothing else has, and then given the page's own.
-INK, FIRST, SECOND = "#010203", "#010204", "#010205"
-PAGE_COLOURS = {INK: "currentColor", FIRST: "var(--first)", SECOND: "var(--second)"}
-STYLE: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK) | {
-    "svg.fonttype": "none",  # text stays text: smaller, and in the page's font
-    "font.sans-serif": ["DejaVu Sans"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+FIRST, SECOND = "#010204", "#010205"
+PAGE_COLOURS = {FIRST: "var(--first)", SECOND: "var(--second)"}
 
 
 @contextmanager
@@ -43,13 +34,4 @@ def drawn(title: str, caption: str, picture: Canvas, unique: str) -> Figure:
         picture: What to draw.
         unique: A name that no other figure of the page has.
     """
-    file = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": unique}):
-        unsaid = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        picture.savefig(file, format="svg", transparent=True, metadata=unsaid)
-    text = re.sub(r"<style.*?</style>|(?<=<g) id=\"[^\"]*\"", "", file.getvalue(), flags=re.DOTALL)
-    for drawn_in, shown in PAGE_COLOURS.items():
-        text = text.replace(drawn_in, shown)
-    element = re.search(r'viewBox="([^"]*)"[^>]*>(.*)</svg>', text, flags=re.DOTALL)
-    assert element is not None, "Matplotlib writes one svg element with a view box"
-    return Figure(title, caption, element[1], element[2].strip())
+    return Figure(title, caption, *inside_of_svg(picture, unique, PAGE_COLOURS))

@@ -13,8 +13,9 @@ from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.confusions import confused_pairs, matrix_figure, most_confused_with
 from birdclf.report.document import Cell, Figure, Number, Section, Table
-from birdclf.report.drawings import FIRST, INK, canvas, drawn
+from birdclf.report.drawings import FIRST, canvas, drawn
 from birdclf.report.wording import number
+from birdclf.svg import INK
 
 MOST_PAIRS: Final = 20
 

@@ -12,9 +12,10 @@ from birdclf.evaluation.intervals import Interval, wilson
 from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Block, Cell, Figure, Folded, Section, Table
-from birdclf.report.drawings import FIRST, INK, SECOND, canvas, drawn
+from birdclf.report.drawings import FIRST, SECOND, canvas, drawn
 from birdclf.report.runs import Run
 from birdclf.report.wording import number
+from birdclf.svg import INK
 
 MOST_FIGURES: Final = 60  # of a few dozen kB each; the table names every run
 

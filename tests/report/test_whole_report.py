@@ -55,6 +55,7 @@ def test_every_part_is_there_in_three_files(made):
         "criteria",
         "published",
         "training",
+        "calibration",
         "species",
         "gallery",
         "repeat",

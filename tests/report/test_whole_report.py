@@ -68,7 +68,7 @@ def test_every_part_is_there_in_three_files(made):
     assert all(f"## {part.title}" in text for part in made.sections)
     ids = [a["id"] for _, a in seen.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    assert len(seen.named("svg")) == 12 + 2
+    assert len(seen.named("svg")) == 12 + 1 + 2
 
 
 def test_the_csv_has_a_row_a_configuration_the_best_first(made):

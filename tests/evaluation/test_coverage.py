@@ -51,12 +51,22 @@ def test_intervals_hold_the_truth(truth):
     assert all(share >= 130 / 150 for share in coverage(truth, 150).values())
 
 
+@pytest.fixture(scope="module")
+def held(truth) -> dict[str, float]:
+    return coverage(truth, 1_000)
+
+
 @pytest.mark.slow
-def test_intervals_hold_the_truth_93_to_97_times_in_100(truth):
-    found = coverage(truth, 1_000)
-    # Many-shot F1 errs wide: the jackknife lets the number of clips of a class vary, which a stratified split fixes.
-    assert 0.93 <= found.pop("many_f1") <= 0.98
-    assert all(0.93 <= share <= 0.97 for share in found.values()), found
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "many_f1"])
+def test_intervals_hold_the_truth_93_to_97_times_in_100(held, name):
+    assert 0.93 <= held[name] <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="errs wide: 96.7 to 98.1 % over 4 seeds, where 93 to 97 % is asked for")
+def test_many_shot_intervals_hold_the_truth_93_to_97_times_in_100(held):
+    """The jackknife lets the number of clips of a class vary, which a stratified split fixes."""
+    assert 0.93 <= held["many_f1"] <= 0.97
 
 
 def test_equal_runs_are_seldom_called_different():

@@ -11,25 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from birdclf.evaluation.metrics import Vector, ratio
+from birdclf.evaluation.metrics import Vector, confusion_matrix, ratio
 
 Ratio = Literal["f1", "recall", "precision"]
+STRATUM: Final = 10  # clusters of a class that is a post-stratum of its own; with fewer the weights would vary too much
 BLOCK: Final = 4_000_000  # numbers in one block of draws: 32 MB
 
 
 @dataclass(frozen=True)
-class ClusterCounts:
-    """Sufficient statistics of a classification, by cluster.
+class Counts:
+    """Sufficient statistics of a classification.
 
     Attributes:
-        hits: ``(C, K)`` clips of each class that were recognised.
-        support: ``(C, K)`` clips of each true class.
-        predicted: ``(C, K)`` clips that were called each class.
+        hits: ``(..., K)`` clips of each class that were recognised.
+        support: ``(..., K)`` clips of each true class.
+        predicted: ``(..., K)`` clips that were called each class.
     """
 
     hits: Vector
     support: Vector
     predicted: Vector
+
+    def ratio(self, kind: Ratio) -> Vector:
+        """Return F1, recall or precision of each entry, 0 where it is not defined."""
+        if kind == "f1":
+            return ratio(2 * self.hits, self.support + self.predicted)
+        return ratio(self.hits, self.support if kind == "recall" else self.predicted)
+
+
+@dataclass(frozen=True)
+class ClusterCounts(Counts):
+    """Counts of each cluster, ``(C, K)``.
+
+    Attributes:
+        without: ``(C, K)`` counts of all other clusters, their clips weighted up to as many of each post-stratum as
+            there are with it. A true class is one; classes in fewer than ``STRATUM`` clusters are one together.
+    """
+
+    without: Counts
 
     @classmethod
     def of(
@@ -52,40 +71,50 @@ class ClusterCounts:
         hit = target == prediction
         hits = np.zeros((len(names), classes))
         np.add.at(hits, (member[hit], target[hit]), 1)
-        return cls(hits, count(target), count(prediction))
+        support, predicted = count(target), count(prediction)
+        weight = _restored(support)
+        called = weight @ confusion_matrix(target, prediction, classes)
+        np.subtract.at(called, (member, prediction), weight[member, target])
+        without = Counts(weight * (hits.sum(axis=0) - hits), weight * (support.sum(axis=0) - support), called)
+        return cls(hits, support, predicted, without)
 
     @property
-    def total(self) -> "ClusterCounts":
+    def total(self) -> Counts:
         """The sums over clusters, ``(K,)`` each."""
-        return ClusterCounts(self.hits.sum(axis=0), self.support.sum(axis=0), self.predicted.sum(axis=0))
-
-    def ratio(self, kind: Ratio) -> Vector:
-        """Return F1, recall or precision of each entry, 0 where it is not defined."""
-        return ratio(*self._parts(kind))
+        return Counts(self.hits.sum(axis=0), self.support.sum(axis=0), self.predicted.sum(axis=0))
 
     def influence(self, kind: Ratio) -> Vector:
-        """Return ``(C, K)``: what each class's ratio loses when a cluster is left out (Efron and Stein, 1981).
+        """Return ``(C, K)``: what each class's ratio loses when a cluster is left out.
 
-        The sum of its squares over clusters is the jackknife's variance, which errs upward on average. A class whose
-        clips are all of one cluster loses its whole value, or nothing where it had none: that is a second moment, not
-        a variance. Such classes are centred on their common mean, as strata with one unit are collapsed
+        The sum of its squares over clusters is the jackknife's variance. The clips that are left are post-stratified by
+        true class anew (Yung and Rao, 1996), since a stratified split fixes how many there are. Of a stratum with h
+        clusters ``(h - 1) / h`` of the sum counts (Jones, 1974). Rare classes go without that factor: the jackknife
+        then errs upward on average (Efron and Stein, 1981), as intervals from few clusters need.
+
+        A class whose clips are all of one cluster loses its whole value, or nothing where it had none: that is a second
+        moment, not a variance. Such classes are centred on their common mean, as strata with one unit are collapsed
         (Cochran, 1977, section 5A.12).
         """
-        above, below = self._parts(kind)
-        total = self.total
-        loss = total.ratio(kind) - ratio(above.sum(axis=0) - above, below.sum(axis=0) - below)
         own = self.support > 0
-        single = own.sum(axis=0) == 1
-        alone = own & single
+        held = own.sum(axis=0)
+        loss = self.total.ratio(kind) - self.without.ratio(kind)
+        loss *= np.where(own & (held >= STRATUM), np.sqrt(1 - 1 / np.maximum(held, 1)), 1)
+        alone = own & (held == 1)
         holders = int(alone.any(axis=1).sum())
         if holders > 1:
             loss[alone] = (loss[alone] - loss[alone].mean()) * np.sqrt(holders / (holders - 1))
         return loss
 
-    def _parts(self, kind: Ratio) -> tuple[Vector, Vector]:
-        if kind == "f1":
-            return 2 * self.hits, self.support + self.predicted
-        return self.hits, self.support if kind == "recall" else self.predicted
+
+def _restored(support: Vector) -> Vector:
+    """Return ``(C, K)``: what a clip of another cluster counts, so that its post-stratum is as large as with this one.
+
+    It is 0 where no clip is left.
+    """
+    rare = (support > 0).sum(axis=0) < STRATUM
+    stratum = np.where(rare, support[:, rare].sum(axis=1, keepdims=True), support)
+    total = stratum.sum(axis=0)
+    return ratio(total, total - stratum)
 
 
 def blocks(draws: int, clusters: int) -> Iterator[int]:

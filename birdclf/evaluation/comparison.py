@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from birdclf.evaluation.clusters import ClusterCounts, Ratio, blocks, critical_values, standard_error
+from birdclf.evaluation.clusters import ClusterCounts, Counts, Ratio, blocks, critical_values, standard_error
 from birdclf.evaluation.metrics import Vector
 from birdclf.evaluation.settings import Evaluation
 from birdclf.randomness import stream
@@ -197,6 +197,6 @@ def _swapped(a: ClusterCounts, b: ClusterCounts, kind: Ratio, draws: int, rng: n
         swap = rng.integers(0, 2, (size, len(a.hits))).astype(np.float64)
         hits, predicted = swap @ (b.hits - a.hits), swap @ (b.predicted - a.predicted)
         support = a.total.support
-        first = ClusterCounts(a.total.hits + hits, support, a.total.predicted + predicted)
-        second = ClusterCounts(b.total.hits - hits, support, b.total.predicted - predicted)
+        first = Counts(a.total.hits + hits, support, a.total.predicted + predicted)
+        second = Counts(b.total.hits - hits, support, b.total.predicted - predicted)
         yield first.ratio(kind) - second.ratio(kind)

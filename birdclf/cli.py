@@ -168,42 +168,12 @@ def _composed(command: str, words: list[str]) -> None:
     sys.path.append(os.getcwd())  # a user's own package beside their data: loss._target_=their_package.TheirLoss
     options, settings = _sorted_words(words)
     sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
+    from birdclf.sweep.task import Task
+
     task = Task({"train": _train, "prepare": _prepare}[command])
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
-    for job, error in task.failed:
-        message = _explained(error)
-        if message is None:
-            raise error
-        sys.stderr.write(f"birdclf: {job}{message}\n")
-    if task.failed:
-        sys.exit(1)
-
-
-class Task:
-    """A command as Hydra calls it, once a job; errors wait in ``failed``, so that a sweep goes on to its table.
-
-    Attributes:
-        failed: Folder of the job (empty for a single run) and the error.
-    """
-
-    def __init__(self, run: "Callable[[DictConfig], float | None]") -> None:
-        self.run, self.process = run, os.getpid()
-        self.failed: list[tuple[str, Exception]] = []
-        self.__name__ = run.__name__
-
-    def __call__(self, cfg: "DictConfig") -> float | None:
-        """Run one job."""
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-
-        try:
-            return self.run(cfg)
-        except Exception as error:
-            if os.getpid() != self.process:  # in a launcher's worker only Hydra brings it back
-                raise
-            sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-            self.failed.append((f"{HydraConfig.get().runtime.output_dir}: " if sweep else "", error))
-            return None
+    if task.error is not None:
+        raise task.error
 
 
 TAKE_A_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
@@ -229,18 +199,19 @@ def _short_job_names(settings: list[str]) -> list[str]:
         parsed = OverridesParser.create().parse_overrides(settings)
     except HydraException:
         return []  # Hydra will say what is wrong with them
-    shared = {str(o.key_or_group) for o in parsed if not o.is_sweep_override()} | {"sweep"}
+    shared = {str(o.key_or_group) for o in parsed if not o.is_sweep_override()}
+    shared |= {"sweep", "resume", "fail_fast"}
     names = sorted(name for name in shared if not name.startswith("hydra"))
     return [f"{JOB_NAMING}=[{','.join(names)}]"]
 
 
-def _train(cfg: "DictConfig") -> float:
+def _train(cfg: "DictConfig", resume: bool) -> float:
     from birdclf.training.train import train
 
-    return train(cfg)
+    return train(cfg, resume)
 
 
-def _prepare(cfg: "DictConfig") -> None:
+def _prepare(cfg: "DictConfig", resume: bool) -> None:
     from birdclf.features.prepare import prepare
 
     prepare(cfg)
@@ -269,16 +240,11 @@ def _fail(message: str) -> NoReturn:
 
 def _explained(error: BaseException) -> str | None:
     """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return str(cause)
-        cause = cause.__cause__
-    if "hydra" not in sys.modules:
-        return None
-    from birdclf.mistakes import explain_composition
+    if isinstance(error, UserError):
+        return str(error)
+    from birdclf.mistakes import explain  # imports Hydra
 
-    return explain_composition(error)
+    return explain(error)
 
 
 if __name__ == "__main__":

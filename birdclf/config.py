@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 FALLS = ("nll",)  # metrics that are better when they are lower
-UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria")  # keys that change no result; callbacks in part
+# Keys that change no result, callbacks in part.
+UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast")
+UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
 
@@ -68,6 +71,8 @@ class TrainConfig:
     logger: Any = MISSING
     loader: Loader = field(default_factory=Loader)
     store: Store = field(default_factory=Store)
+    resume: bool | None = None
+    fail_fast: bool = False
     reference: Any = None
     run_dir: str = MISSING
 
@@ -105,14 +110,21 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def config_hash(config: dict[str, Any]) -> str:
-    """Return the hash of what decides a run's results: all but the place where it is kept and how it is judged."""
-    deciding = {key: value for key, value in config.items() if key not in UNDECISIVE}
-    callbacks = {
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides a run's results: all but where it is kept, how it is watched and how it is judged."""
+    kept = {str(key): value for key, value in config.items() if key not in UNDECISIVE}
+    kept["callbacks"] = {
         name: {k: v for k, v in (callback or {}).items() if k not in ("dirpath", "run_dir")}
         for name, callback in (config.get("callbacks") or {}).items()
+        if name not in UNDECISIVE_CALLBACKS
     }
-    text = json.dumps([deciding, callbacks], sort_keys=True, default=str)
+    kept["loader"] = {k: v for k, v in (config.get("loader") or {}).items() if k != "num_workers"}
+    return kept
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return the hash of what decides a run's results."""
+    text = json.dumps(deciding(config), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

@@ -12,6 +12,18 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from birdclf.errors import UserError
+
+
+def explain(error: BaseException) -> str | None:
+    """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
+    return explain_composition(error)
+
 
 def explain_composition(error: BaseException) -> str | None:
     """Return one message for an error of composing or instantiating, or None for any other error."""

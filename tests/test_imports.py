@@ -22,9 +22,10 @@ MAY_IMPORT = {
     "models": set(),
     "losses": set(),
     "evaluation": set(),
-    "training": {"catalog", "features", "data", "losses", "evaluation", "config"},
+    "training": {"catalog", "features", "data", "losses", "evaluation", "config", "run_folder"},
     "inference": {"audio", "catalog", "audit", "features", "data", "losses", "evaluation", "training", "config"},
     "report": {"audio", "catalog", "features", "evaluation", "inference", "config"},
+    "sweep": {"config", "mistakes", "run_folder"},
 }
 
 

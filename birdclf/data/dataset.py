@@ -108,18 +108,24 @@ class DrawSampler(Sampler[int]):
     """
 
     def __init__(self, n: int, seed: int) -> None:
-        self.n, self.key, self.epoch = n, key_of(seed, "order"), 0
+        self.n, self.key, self.epoch, self.begin = n, key_of(seed, "order"), 0, 0
 
     def __len__(self) -> int:
+        """Return the length of a whole epoch, wherever the next pass begins."""
         return self.n
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next pass takes (the trainer calls this)."""
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.begin = epoch, 0
+
+    def start_at(self, epoch: int, draws: int) -> None:
+        """Let the next pass leave out the first draws of an epoch."""
+        self.epoch, self.begin = epoch, draws
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.Generator(np.random.PCG64([self.key, self.epoch])).permutation(self.n)
-        return iter((order + self.epoch * self.n).tolist())
+        return iter((order + self.epoch * self.n)[self.begin :].tolist())
 
 
 def as_fetched(batch: Any) -> Any:

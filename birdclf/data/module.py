@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,6 +18,7 @@ from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
+from birdclf.data.loader import ResumableLoader
 from birdclf.data.split import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
@@ -178,34 +180,37 @@ class RecordingDataModule(pl.LightningDataModule):
         lines.append(describe(self.leaks()))
         return "\n".join(lines)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> ResumableLoader:
         """Return shuffled batches of the train split, another window of a recording in each epoch."""
         dataset = self._dataset("train", self.window.train)
-        return self._loader(dataset, DrawSampler(len(dataset), self.seed))
+        return ResumableLoader(dataset, DrawSampler(len(dataset), self.seed), **self._fetching())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation split, in the order of the table."""
-        return self._loader(self._dataset("val", self.window.eval), None)
+        return self._in_order("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test split, in the order of the table."""
-        return self._loader(self._dataset("test", self.window.eval), None)
+        return self._in_order("test")
 
     def _dataset(self, stage: str, policy: str) -> WindowDataset:
         rows = self.table[self.table.split == stage]
         row, target = rows.row.to_numpy(dtype=np.int64), rows.target.to_numpy(dtype=np.int64)
         return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed, apart=stage == "train")
 
-    def _loader(self, dataset: WindowDataset, sampler: DrawSampler | None) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
+    def _in_order(self, stage: str) -> DataLoader[Batch]:
+        return DataLoader(self._dataset(stage, self.window.eval), **self._fetching())
+
+    def _fetching(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": as_fetched,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+            # Each pass draws a seed for the workers; from torch's own stream it would shift what dropout draws.
+            "generator": torch.Generator(),
+        }
 
     def _train_windows(self) -> Iterator[Tensor]:
         rows = self.table.row[self.table.split == "train"].to_numpy(dtype=np.int64)

@@ -53,8 +53,8 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClass
     )
 
 
-def build_callbacks(cfg: DictConfig) -> tuple[list[pl.Callback], ModelCheckpoint]:
-    """Return the callbacks of a configuration, and the one among them that keeps the best weights.
+def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
+    """Return the callbacks of a configuration, of which exactly one keeps the best weights.
 
     Raises:
         UserError: If there is none such, or more than one.
@@ -65,7 +65,7 @@ def build_callbacks(cfg: DictConfig) -> tuple[list[pl.Callback], ModelCheckpoint
         raise UserError(
             f"callbacks has {len(found)} ModelCheckpoint callbacks; exactly 1 is needed, to decide the best weights."
         )
-    return callbacks, found[0]
+    return callbacks
 
 
 def check_settings(cfg: DictConfig) -> None:

@@ -81,8 +81,8 @@ class SpeciesClassifier(Predictor):
         self._metrics(stage).update(logits.detach(), batch.target, loss.detach())
         return loss
 
-    def on_train_epoch_start(self) -> None:
-        """Note the rates that this epoch runs at."""
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Note the rates that this epoch runs at: before its end the schedule has set those of the next."""
         self.rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
 
     def on_train_epoch_end(self) -> None:
@@ -98,13 +98,13 @@ class SpeciesClassifier(Predictor):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as the trainer says, and log the norm of the gradient before it is clipped."""
+        """Clip as the trainer says, and note the norm of the gradient before it is clipped."""
         by_norm = gradient_clip_val and gradient_clip_algorithm in (None, "norm")
         limit = float(gradient_clip_val) if by_norm and gradient_clip_val else math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
         if gradient_clip_val and not by_norm:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        self.log("train/grad_norm", norm, on_step=False, on_epoch=True, batch_size=1)
+        self.train_metrics.add_step(norm)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""

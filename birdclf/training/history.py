@@ -26,6 +26,15 @@ class History(Callback):
         self.open = False
         self.began = self.trained = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows, and how long the epoch at hand has taken."""
+        return {"rows": self.rows, "open": self.open, "spent": time.perf_counter() - self.began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the rows of a run that was stopped."""
+        self.rows, self.open = list(state_dict["rows"]), state_dict["open"]
+        self.began = time.perf_counter() - state_dict["spent"]
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch before, whose training figures are complete only now."""
         self._write(trainer)

@@ -1,4 +1,4 @@
-"""Metrics of an epoch, kept on the device and reduced over processes."""
+"""Metrics of an epoch, kept on the device, reduced over processes, and part of a snapshot."""
 
 from typing import Any
 
@@ -25,6 +25,8 @@ class EpochMetrics(torchmetrics.Metric):
     """
 
     full_state_update = False
+    norm: Tensor
+    steps: Tensor
     confusion: Tensor
     nll: Tensor
     loss: Tensor
@@ -42,9 +44,10 @@ class EpochMetrics(torchmetrics.Metric):
         self.num_classes, self.prefix = num_classes, prefix
         self.train_counts, self.evaluation = train_counts, evaluation
         self.add_state("confusion", torch.zeros(num_classes * num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-        for name in ("nll", "loss"):
+        for name in ("nll", "loss", "norm"):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("clips", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("clips", "steps"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
         """Add a batch: logits ``(B, K)``, target ``(B,)``, the batch's mean loss (a scalar)."""
@@ -54,11 +57,29 @@ class EpochMetrics(torchmetrics.Metric):
         self.loss += loss.float() * len(target)
         self.clips += len(target)
 
+    def add_step(self, norm: Tensor) -> None:
+        """Add an optimizer's step by the norm of its gradient, a scalar."""
+        # A step that mixed precision skips has an infinite gradient; a run that diverges is seen by its loss.
+        self.norm += torch.where(norm.isfinite(), norm.detach(), 0.0)
+        self.steps += 1
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Return what was added so far."""
+        return {name: getattr(self, name).clone() for name in self._defaults}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a snapshot."""
+        for name in self._defaults:
+            setattr(self, name, state[name].to(getattr(self, name)))
+        self._update_count = int(self.clips > 0)  # else the metric warns that nothing was ever added
+
     def compute(self) -> dict[str, float]:
-        """Return the epoch's figures by their prefixed names."""
+        """Return the epoch's figures by their prefixed names; ``grad_norm`` is the mean over optimizer steps."""
         confusion = self.confusion.reshape(self.num_classes, self.num_classes).cpu().numpy()
         clips = int(self.clips)
         figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips, **summarise(confusion)}
+        if int(self.steps):
+            figures["grad_norm"] = float(self.norm) / int(self.steps)
         if self.train_counts is not None:
             for bucket, row in bucket_table(confusion, self.train_counts, self.evaluation).items():
                 measured = {f"{bucket}_{name}": row[name] for name in ("recall", "f1")}

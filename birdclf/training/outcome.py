@@ -1,7 +1,6 @@
 """What a run writes when it begins, and what it leaves behind once its best weights are known."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,13 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from birdclf.data.module import RecordingDataModule
+from birdclf.errors import UserError
 from birdclf.evaluation.calibration import fit_temperature
 from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
+from birdclf.run_folder import CONFIG, DONE, write_whole
 from birdclf.training.checkpoint import keep_temperature
-from birdclf.training.provenance import write_provenance
+from birdclf.training.provenance import split_hash, write_provenance
 from birdclf.training.results import figures_of, write_tables
 from birdclf.training.tensorboard import RunLogger
 
@@ -21,14 +22,32 @@ from birdclf.training.tensorboard import RunLogger
 def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataModule) -> None:
     """Write what is known before training.
 
-    That is ``config.yaml``, ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in
-    each recording, and the verdict.
+    That is ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and
+    the verdict. ``config.yaml`` comes last: where it is, the run has begun.
     """
-    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     write_provenance(folder, data.source, data.table, config["seed"])
     data.table[["recording_id", "species", "split"]].to_csv(folder / "split.csv", index=False)
     data.leaks().to_csv(folder / "leaks.csv", index=False)
     data.audit.to_csv(folder / "audit.csv", index=False)
+    write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
+
+
+def check_data(folder: Path, data: RecordingDataModule) -> None:
+    """Refuse to go on with a run whose source gives other recordings now.
+
+    Raises:
+        UserError: If a recording was added, removed or changed, or falls into another split.
+    """
+    try:
+        began_with = json.loads((folder / "provenance.json").read_text())
+        same = (began_with["catalog"]["content_hash"], began_with["split_hash"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'provenance.json'} cannot be read, so that the run cannot go on.") from error
+    if same != (data.source.content_hash, split_hash(data.table)):
+        raise UserError(
+            f"{folder} began with other recordings than {data.source.name} gives now; going on would mix the two. "
+            f"Bring them back, or choose another folder."
+        )
 
 
 def write_results(
@@ -61,12 +80,10 @@ def write_results(
     return metrics
 
 
-def mark_done(folder: Path, config_hash: str, score: float, monitor: str, began: float) -> None:
+def mark_done(folder: Path, config_hash: str, score: float, monitor: str, seconds: float) -> None:
     """Write the marker of a finished run, whole, after everything else."""
-    content = {"config_hash": config_hash, "monitor": monitor, "score": score, "seconds": time.time() - began}
-    temporary = folder / "done.json.tmp"
-    temporary.write_text(json.dumps(content, indent=1))
-    temporary.rename(folder / "done.json")
+    content = {"config_hash": config_hash, "monitor": monitor, "score": score, "seconds": seconds}
+    write_whole(folder / DONE, json.dumps(content, indent=1))
 
 
 def _value(figure: float | dict[str, float]) -> float:

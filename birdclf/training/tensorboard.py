@@ -30,10 +30,11 @@ class RunLogger(TensorBoardLogger):
     Args:
         save_dir: The run folder.
         embeddings: Whether a run projects its validation clips when it ends.
+        purge_step: First epoch, from 1, that an earlier process logged and this one logs again; None for a new run.
     """
 
-    def __init__(self, save_dir: str, embeddings: bool = True) -> None:
-        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
+    def __init__(self, save_dir: str, embeddings: bool = True, purge_step: int | None = None) -> None:
+        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
         self.embeddings = embeddings
 
     def begin(self, config: dict[str, Any]) -> None:

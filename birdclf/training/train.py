@@ -1,19 +1,29 @@
 """One training run, from a configuration to a finished run folder."""
 
 import logging
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from birdclf.allocator import keep_freed_memory
 from birdclf.config import config_hash, plain
+from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.run_folder import begun, check_same, held
 from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.checkpoint import load_weights
-from birdclf.training.outcome import mark_done, write_beginning, write_results
+from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.outcome import check_data, mark_done, write_beginning, write_results
+from birdclf.training.progress import Progress, ending, latest
 from birdclf.training.projector import clip_embeddings
 from birdclf.training.results import predict
 from birdclf.training.summary import print_results
@@ -22,29 +32,37 @@ log = logging.getLogger(__name__)
 
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
+    *("resume", "fail_fast"),
 )
 
 
-def train(cfg: DictConfig) -> float:
+def train(cfg: DictConfig, resume: bool = False) -> float:
     """Train once and leave a complete run folder.
 
     Args:
         cfg: Composed ``conf/train.yaml``.
+        resume: Whether to go on with the unfinished run that the folder may hold.
 
     Returns:
         Best value of the monitored metric.
 
     Raises:
-        UserError: If a setting or the data cannot be used, or the run folder holds a run already.
+        UserError: If a setting or the data cannot be used, the run folder holds a run already and ``resume`` is not
+            set, it holds one of other settings, or it cannot be written to.
+        BusyError: If another process trains in the run folder.
     """
-    began = time.time()
-    config = plain(cfg)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
     check_settings(cfg)
     folder = Path(cfg.run_dir)
-    if (folder / "split.csv").exists():
-        raise UserError(f"{folder} holds a run already; nothing is overwritten. Choose another hydra.run.dir.")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        return _train(cfg, folder, resume)
+
+
+def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
+    began, config = time.monotonic(), plain(cfg)
+    progress = _progress(folder, config, resume)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
     keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
@@ -52,39 +70,81 @@ def train(cfg: DictConfig) -> float:
     data.prepare()
     log.info(data.summary())
     classifier = build_classifier(cfg, data)
-    logger = instantiate(cfg.logger)
+    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1} if progress else {}))
     try:
-        callbacks, checkpoint = build_callbacks(cfg)
+        callbacks = build_callbacks(cfg)
         trainer: pl.Trainer = instantiate(
             cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=folder, _convert_="all"
         )
-        write_beginning(folder, config, data)
-        logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)
-
-        trainer.fit(classifier, datamodule=data)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        assert checkpoint.best_model_score is not None
-        score, best = float(checkpoint.best_model_score), Path(checkpoint.best_model_path)
-        facts = {
-            "monitor": cfg.monitor,
-            "score": score,
-            "best_epoch": load_weights(classifier, best),
-            "epochs": trainer.current_epoch,
-            "parameters": parameters,
-            "classes": len(data.classes),
-            "reference": config["reference"],
-        }
-        loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
-        predictions = predict(trainer, classifier, loaders, data.source.table)
-        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
-        if logger.embeddings and (clips := clip_embeddings(classifier, data)) is not None:
-            logger.project(clips, epoch=trainer.current_epoch)
+        with writing_to(folder):
+            if progress is None:
+                write_beginning(folder, config, data)
+                logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
+            else:
+                check_data(folder, data)
+                log.info("going on after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
+            ended = progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress)
+            best = folder / "checkpoints" / ended["best"]
+            facts = {
+                "monitor": cfg.monitor,
+                "score": ended["score"],
+                "best_epoch": load_weights(classifier, best),
+                "epochs": ended["epochs"],
+                "parameters": parameters,
+                "classes": len(data.classes),
+                "reference": config["reference"],
+            }
+            loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
+            predictions = predict(trainer, classifier, loaders, data.source.table)
+            metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
+            if logger.embeddings and (clips := clip_embeddings(classifier, data)) is not None:
+                logger.project(clips, epoch=ended["epochs"])
+            seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
+            mark_done(folder, config_hash(config), ended["score"], cfg.monitor, seconds)
     finally:
         logger.close()
-    mark_done(folder, config_hash(config), score, cfg.monitor, began)
     print_results(metrics, folder)
-    return score
+    return float(ended["score"])
+
+
+def _progress(folder: Path, config: dict[str, Any], resume: bool) -> Progress | None:
+    """Return how far the run in a folder got, or None for one that is to begin; refuse one that must not go on."""
+    earlier = begun(folder)
+    if earlier is None:
+        return None
+    check_same(folder, config, earlier)
+    if not resume:
+        raise UserError(
+            f"{folder} holds a run already; nothing is overwritten. Choose another hydra.run.dir, or go on with it by "
+            f"resume=true."
+        )
+    return latest(folder / "checkpoints")
+
+
+def _fit(
+    trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule, progress: Progress | None
+) -> dict[str, Any]:
+    """Train to the end and return how it ended."""
+    try:
+        trainer.fit(classifier, datamodule=data, ckpt_path=progress.path if progress else None, weights_only=True)
+    except SystemExit as leaving:  # Lightning's word for a signal
+        log.info("stopped; resume=true, or the same sweep launched again, goes on from the last snapshot")
+        if isinstance(leaving, SIGTERMException):
+            sys.exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt from None
+    return ending(trainer)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Put in words that a folder cannot be written to: a full disk, a lost network folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to: {error.strerror or error}. Free some space or bring the folder back; the "
+            f"same command with hydra.run.dir={folder} resume=true goes on from the last snapshot."
+        ) from error

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 
 from birdclf.errors import UserError
+from birdclf.training.checkpoint import WholeCheckpoints
 
 
 def fast_precision(accelerator: str = "auto") -> str:
@@ -53,6 +54,8 @@ def build_trainer(
     # Batches come from one slice of a memory map: a worker process would cost more than it saves.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")
+    # A run that goes on finds its own checkpoints there.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # A test split is predicted by a module that was not trained in this call; that is meant.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
     settings.setdefault("enable_progress_bar", any(isinstance(callback, ProgressBar) for callback in callbacks))
@@ -64,6 +67,7 @@ def build_trainer(
             precision=chosen,  # type: ignore[arg-type]
             accelerator=accelerator,
             max_epochs=max_epochs,
+            plugins=WholeCheckpoints(),
             **settings,
         )
     except (TypeError, ValueError, RuntimeError) as error:

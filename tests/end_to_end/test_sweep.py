@@ -1,6 +1,7 @@
 """A multirun: a folder a job, a table of its jobs, and nothing overwritten."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -105,7 +106,9 @@ def test_a_job_that_fails_is_named(birdclf: Command, recordings: Path, tmp_path:
     words = on_sweep(recordings, "loss=focal", "loss.gamma=1,-1", "hydra.sweep.dir=gammas")
     done = birdclf(*words, cwd=tmp_path)
     assert done.status == 1
-    assert "loss.gamma is -1" in done.mistake
+    first, job, _, again = done.err.splitlines()
+    assert first == "birdclf: 1 job failed:" and "1_loss.gamma--1: loss.gamma is -1" in job
+    assert shlex.split(again) == ["birdclf", *words]
     assert (tmp_path / "gammas" / jobs_of(tmp_path / "gammas")[0].name / "done.json").is_file()
 
 

@@ -1,28 +1,58 @@
 """The table that a multirun ends with: its jobs, best first."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from birdclf.config import JOB_NAMING
+from birdclf.run_folder import DONE, FAILED, failure, is_finished, write_whole
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FINISHED, OPEN = "finished", "not finished"
+NO_SETTING = ("sweep=", "resume=", "fail_fast=")
 
 
 class SweepTable(Callback):
     """Prints a multirun's jobs, best first, and writes ``sweep.csv`` and ``sweep.md`` to the sweep folder."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Collect the jobs once all have ended."""
+        """Collect the jobs once all have ended; leave with status 1 if one of them failed."""
         folder = Path(config.hydra.sweep.dir)
         table = sweep_table(folder)
         if table.empty:
             return
-        table.to_csv(folder / "sweep.csv", index=False)
-        (folder / "sweep.md").write_text(_markdown(table))
+        write_whole(folder / "sweep.csv", table.to_csv(index=False))
+        write_whole(folder / "sweep.md", _markdown(table))
         _print(table, folder)
+        if said := failures(folder, sys.argv):
+            # Hydra turns exceptions of a callback into warnings; leaving the process is the way to end with a status.
+            sys.exit(said)
+
+
+def failures(folder: Path, argv: list[str]) -> str:
+    """Return why jobs of a sweep failed and the command that runs just those; empty if none did.
+
+    Args:
+        folder: Sweep folder.
+        argv: The words that the sweep was launched with.
+    """
+    failed = {job.parent.name: failure(job.parent) for job in sorted(folder.glob(f"*/{FAILED}"))}
+    if not failed:
+        return ""
+    own = [word for word in argv[1:] if not word.startswith((JOB_NAMING, "hydra.sweep.dir="))]
+    again = [*argv[0].split(), *own, f"hydra.sweep.dir={folder}"]
+    lines = [f"birdclf: {len(failed)} {'job' if len(failed) == 1 else 'jobs'} failed:"]
+    lines += [f"  {name}: {why}" for name, why in failed.items()]
+    lines += ["Finished jobs are kept; this runs the others:", f"  {shlex.join(again)}"]
+    return "\n".join(lines)
 
 
 def sweep_table(folder: Path) -> "pd.DataFrame":
@@ -40,14 +70,16 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
         job = hydra.parent.parent
         overrides = OmegaConf.to_container(OmegaConf.load(hydra))
         assert isinstance(overrides, list)
-        chosen = " ".join(str(o) for o in overrides if not str(o).startswith("sweep="))
-        row: dict[str, Any] = {"job": job.name.split("_")[0], "overrides": chosen, "status": "not finished"}
-        if (job / "done.json").is_file():
-            done = json.loads((job / "done.json").read_text())
+        chosen = " ".join(str(o) for o in overrides if not str(o).startswith(NO_SETTING))
+        row: dict[str, Any] = {"job": job.name.split("_")[0], "overrides": chosen, "status": OPEN}
+        if (job / FAILED).is_file():
+            row["status"] = "failed"
+        if is_finished(job):
+            done = json.loads((job / DONE).read_text())
             metrics = json.loads((job / "metrics.json").read_text())
             accuracy = metrics["test"]["accuracy"]
             row |= {
-                "status": "finished",
+                "status": FINISHED,
                 done["monitor"]: done["score"],
                 "val accuracy": metrics["val"]["accuracy"]["value"],
                 "test accuracy": accuracy["value"],
@@ -61,6 +93,9 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
                 "_order": done["score"] if direction(done["monitor"]) == "max" else -done["score"],
             }
         rows.append(row)
+    finished = {row["overrides"] for row in rows if row["status"] == FINISHED}
+    # A sweep launched again with more values numbers its jobs anew: a finished one leaves an empty folder behind.
+    rows = [row for row in rows if row["status"] == FINISHED or row["overrides"] not in finished]
     table = pd.DataFrame(rows)
     if "_order" in table:
         table = table.sort_values("_order", ascending=False, na_position="last", kind="stable").drop(columns="_order")
@@ -84,7 +119,7 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
     head = ["job", monitor or "status", "test accuracy", "macro F1", "epochs"]
     rows = []
     for config, (_, row) in zip(varied, table.iterrows(), strict=True):
-        if row["status"] != "finished":
+        if row["status"] != FINISHED:
             rows.append([f"{row['job']} {config}", row["status"], *[""] * (len(head) - 2)])
             continue
         rows.append(

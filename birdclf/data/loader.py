@@ -1,0 +1,40 @@
+"""A loader of training batches that can say where in an epoch it stands, and begin there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from birdclf.data.dataset import Batch, DrawSampler, WindowDataset
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """Batches of the train split in the order of a sampler, from any batch of an epoch.
+
+    Lightning stores :meth:`state_dict` in a checkpoint and hands it back before the first batch is asked for.
+
+    Args:
+        dataset: Recordings of the split, fetched by index list.
+        sampler: Order of an epoch.
+        batch_size: Recordings a batch.
+        settings: Any other argument of ``DataLoader``.
+    """
+
+    def __init__(self, dataset: WindowDataset, sampler: DrawSampler, batch_size: int, **settings: Any) -> None:
+        super().__init__(dataset, batch_size=batch_size, sampler=sampler, **settings)
+        self.order, self.size, self.given = sampler, batch_size, 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the batches of the epoch that the sampler is set to."""
+        self.given = self.order.begin // self.size
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches were given out."""
+        return {"epoch": self.order.epoch, "batches": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next pass after the batches of a state."""
+        self.order.start_at(state["epoch"], state["batches"] * self.size)

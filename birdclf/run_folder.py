@@ -1,0 +1,142 @@
+"""What state a run folder is in: begun, failed or finished, and by which configuration. Needs no torch."""
+
+import json
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from birdclf.config import config_hash, deciding
+from birdclf.errors import UserError
+
+CONFIG: Final = "config.yaml"
+"""Written whole once everything else that a run begins with is there."""
+DONE: Final = "done.json"
+FAILED: Final = "failed.json"
+LOCK: Final = "run.lock"
+ABSENT: Final = "not there"
+
+
+class BusyError(UserError):
+    """Another process trains in this folder just now."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder; the system lets go of it when this process dies.
+
+    Raises:
+        BusyError: If another process trains in it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"{folder} is being trained by another process; nothing is done here.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration of the run that a folder holds, or None if it holds none.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Restore it.") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no settings. Restore it.")
+    return {str(key): value for key, value in config.items()}
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a folder holds a finished run."""
+    return (folder / DONE).is_file()
+
+
+def finished_score(folder: Path, config: Mapping[str, Any]) -> float | None:
+    """Return the score of the finished run of this configuration that a folder holds, or None if it holds none."""
+    done = _read(folder / DONE)
+    if done is None or done.get("config_hash") != config_hash(config):
+        return None
+    return float(done["score"])
+
+
+def finished_twin(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return another folder of the same sweep that holds the finished run of this configuration, or None.
+
+    A sweep that is launched again with more values numbers its jobs anew.
+    """
+    twins = (path.parent for path in sorted(folder.parent.glob(f"*/{DONE}")) if path.parent != folder)
+    return next((twin for twin in twins if finished_score(twin, config) is not None), None)
+
+
+def check_same(folder: Path, config: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run by other settings than those it began with.
+
+    Raises:
+        UserError: If a setting that decides the result differs; it names the first one.
+    """
+    if config_hash(earlier) == config_hash(config):
+        return
+    was, now = _flat(deciding(earlier)), _flat(deciding(config))
+    key = next(name for name in sorted(was.keys() | now.keys()) if was.get(name, ABSENT) != now.get(name, ABSENT))
+    raise UserError(
+        f"{folder} holds a run of other settings: {key} was {was.get(key, ABSENT)} and is {now.get(key, ABSENT)} now. "
+        f"Nothing is overwritten: choose another folder, or set it back."
+    )
+
+
+def note_failure(folder: Path, message: str, error: BaseException) -> None:
+    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it."""
+    trace = "".join(traceback.format_exception(error))
+    write_whole(folder / FAILED, json.dumps({"message": message, "traceback": trace}, indent=1))
+
+
+def failure(folder: Path) -> str | None:
+    """Return why the run in a folder failed, or None if it did not."""
+    found = _read(folder / FAILED)
+    return None if found is None else str(found.get("message", "it does not say why"))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping) or not node:
+        return {prefix.rstrip("."): node}
+    return {name: value for key, below in node.items() for name, value in _flat(below, f"{prefix}{key}.").items()}

@@ -1,0 +1,75 @@
+"""A job as Hydra calls it: skipped when it is done, noted when it fails."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from birdclf import run_folder
+from birdclf.config import plain
+from birdclf.mistakes import explain
+from birdclf.run_folder import BusyError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+
+class Task:
+    """A command as Hydra calls it, once a job, maybe in a process or on a machine of its own.
+
+    Attributes:
+        error: What went wrong in a single run. It waits here because Hydra would print a stack trace of it.
+    """
+
+    def __init__(self, run: "Callable[[DictConfig, bool], float | None]") -> None:
+        self.run = run
+        self.error: Exception | None = None
+        self.__name__ = run.__name__
+
+    def __call__(self, cfg: "DictConfig") -> float | None:
+        """Run one job; return its score, or None if it has none."""
+        hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
+        if hydra.mode == RunMode.MULTIRUN:
+            return self._job(cfg, folder)
+        try:
+            resume = "resume" in cfg and cfg.resume is True
+            score = _finished(cfg, folder) if resume else None
+            return self.run(cfg, resume) if score is None else score
+        except Exception as error:
+            self.error = error
+            return None
+
+    def _job(self, cfg: "DictConfig", folder: Path) -> float | None:
+        """Run a job of a sweep. Its failure stays in its folder, where the table finds it wherever the job ran."""
+        if "fail_fast" in cfg and cfg.fail_fast and any(folder.parent.glob(f"*/{run_folder.FAILED}")):
+            return None
+        began = time.monotonic()
+        try:
+            resume = "resume" in cfg and cfg.resume is not False
+            score = _finished(cfg, folder, run_folder.finished_twin(folder, plain(cfg))) if resume else None
+            return self.run(cfg, resume) if score is None else score
+        except BusyError as error:
+            print(error)  # into this process's terminal: the log belongs to the other one
+            return None
+        except Exception as error:
+            message = explain(error) or f"{type(error).__name__}: {error}"
+            log.error("failed after %.0f s: %s", time.monotonic() - began, message)
+            run_folder.note_failure(folder, message, error)
+            return None
+
+
+def _finished(cfg: "DictConfig", *folders: Path | None) -> float | None:
+    """Return the score of a finished run of this configuration in one of some folders; it takes no import of torch."""
+    for folder in folders:
+        score = run_folder.finished_score(folder, plain(cfg)) if folder else None
+        if score is not None:
+            print(f"{folder} is finished: {cfg.monitor} {score:.4f}")
+            return score
+    return None

@@ -1,0 +1,73 @@
+"""How far a run got, read from its snapshots."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from birdclf.errors import UserError
+from birdclf.training.checkpoint import BEFORE, LAST
+
+log = logging.getLogger(__name__)
+
+STATE_KEY: Final = "Snapshot"
+"""Where a checkpoint keeps what Lightning does not."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a snapshot got.
+
+    Attributes:
+        path: The file.
+        epoch: Epochs that are over.
+        seconds: Seconds that training took.
+        ending: How training ended, see :func:`ending`; None if it did not.
+    """
+
+    path: Path
+    epoch: int
+    seconds: float
+    ending: dict[str, Any] | None
+
+
+def latest(folder: Path) -> Progress | None:
+    """Return how far the newest readable snapshot got in a folder of checkpoints, or None if there is none at all.
+
+    Nothing in the files is executed.
+
+    Raises:
+        UserError: If there are snapshots and none can be read.
+    """
+    damaged = []
+    for path in (folder / LAST, folder / BEFORE):
+        try:
+            content = torch.load(path, map_location="meta", weights_only=True)
+            state = content["callbacks"][STATE_KEY]
+            found = Progress(path, int(content["epoch"]), float(state["seconds"]), state["ended"])
+        except FileNotFoundError:
+            continue
+        except Exception:  # a damaged file shows in many ways
+            damaged.append(path)
+            continue
+        if damaged:
+            log.warning("%s cannot be read; going on from %s", damaged[0], path.name)
+        return found
+    if damaged:
+        raise UserError(
+            f"{damaged[0]} cannot be read, so that the run cannot go on. Restore it, or move it away to start the run "
+            f"from its beginning."
+        )
+    return None
+
+
+def ending(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return how training ended: the ``score`` and file name of the ``best`` weights, and the number of ``epochs``."""
+    best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+    assert best.best_model_score is not None
+    name = Path(best.best_model_path).name
+    return {"score": float(best.best_model_score), "best": name, "epochs": trainer.current_epoch}

@@ -1,0 +1,141 @@
+"""Snapshots of a run in training, from which it goes on to the very same end after whatever stopped it."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from birdclf.errors import UserError
+from birdclf.training.checkpoint import LAST
+from birdclf.training.interrupts import Interrupts
+from birdclf.training.metrics import EpochMetrics
+from birdclf.training.progress import STATE_KEY, ending
+
+
+class Snapshot(Callback):
+    """Writes ``last.ckpt`` every few minutes, when a signal ends the run, and when training is over.
+
+    It holds all that the next step depends on: weights, optimizer, schedule, callbacks, the place in the epoch, the
+    epoch's metrics so far and the random state. The one before is kept as ``before_last.ckpt``.
+
+    Args:
+        dirpath: Folder of the checkpoints.
+        every_s: Seconds of training that a killed run may lose; 0 writes after every step.
+
+    Raises:
+        UserError: If ``every_s`` is negative.
+    """
+
+    def __init__(self, dirpath: str, every_s: float = 60.0) -> None:
+        if not every_s >= 0:
+            raise UserError(f"callbacks.snapshot.every_s is {every_s}; it must be 0 seconds or more.")
+        self.path, self.every_s = Path(dirpath) / LAST, every_s
+        self.kept = self.began = time.monotonic()
+        self.ended: dict[str, Any] | None = None
+        self.interrupts = Interrupts()
+        self.waiting: dict[str, Any] | None = None
+        self.module: pl.LightningModule | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Where a checkpoint keeps the state of this callback."""
+        return STATE_KEY
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over Ctrl-C, so that the step at hand is finished and kept."""
+        self.module, self.kept = pl_module, time.monotonic()
+        self.began = self.kept - (self.waiting["seconds"] if self.waiting else 0.0)
+        self.interrupts.take()
+        if self.waiting is not None:
+            for name, metrics in _metrics(pl_module).items():
+                metrics.restore(self.waiting["metrics"][name])
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore the random state just before it is drawn from again."""
+        if self.waiting is not None:
+            # Else the trainer leaves a schedule on a plateau out at the end of this epoch.
+            trainer.fit_loop.restarting = False
+            _set_random_state(self.waiting["random"])
+            self.waiting = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write a snapshot if it is time, or if a signal has come."""
+        stopping = self.interrupts.seen or trainer.received_sigterm
+        # After its last step an epoch is not over: validation, schedule and callbacks are still to come.
+        within = batch_idx + 1 < trainer.num_training_batches
+        if within and (stopping or time.monotonic() - self.kept >= self.every_s):
+            self._write(trainer)
+        self._leave(trainer)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Leave validation if a signal has come; it is repeated from the snapshot before."""
+        self._leave(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the last weights, with word that training is over."""
+        self.interrupts.give_back()
+        self.ended = ending(trainer)
+        self._write(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give Ctrl-C back."""
+        self.interrupts.give_back()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what Lightning does not keep of a run."""
+        if self.module is None:
+            return {}
+        metrics = {name: metrics.snapshot() for name, metrics in _metrics(self.module).items()}
+        seconds = time.monotonic() - self.began
+        return {"random": _random_state(), "metrics": metrics, "ended": self.ended, "seconds": seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a snapshot held; it is put back when training starts."""
+        self.waiting = state_dict or None
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self.kept = time.monotonic()
+
+    def _leave(self, trainer: pl.Trainer) -> None:
+        if self.interrupts.seen:
+            raise KeyboardInterrupt
+        if trainer.received_sigterm:
+            raise SIGTERMException
+
+
+def _metrics(module: pl.LightningModule) -> dict[str, EpochMetrics]:
+    return {name: child for name, child in module.named_children() if isinstance(child, EpochMetrics)}
+
+
+def _random_state() -> dict[str, Any]:
+    """Return the state of every global generator, as values that open with ``weights_only=True``."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    torch.cuda.set_rng_state_all(state["cuda"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))

@@ -1,0 +1,169 @@
+"""A run that is stopped wherever it stands goes on to the very end that an undisturbed one has."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+from stopping import Killed, stop_in
+from tiny_runs import Command, on_folder
+
+from birdclf.training import train as training
+from birdclf.training.history import History
+from birdclf.training.snapshot import Snapshot
+
+LONG = ("trainer.max_epochs=4", "loader.batch_size=4", "model.dropout=0.5", "callbacks.snapshot.every_s=0")
+PLATEAU = ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01")
+TIMES = ("seconds", "windows_per_s")
+
+
+def history_of(run: Path) -> list[dict[str, float]]:
+    rows = json.loads((run / "history.json").read_text())
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def weights_of(run: Path, name: str) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def assert_same_end(run: Path, undisturbed: Path) -> None:
+    assert (run / "metrics.json").read_bytes() == (undisturbed / "metrics.json").read_bytes()
+    assert history_of(run) == history_of(undisturbed)
+    pd.testing.assert_frame_equal(*(pd.read_parquet(r / "predictions.parquet") for r in (run, undisturbed)))
+    for name in ("best.ckpt", "last.ckpt"):
+        ours, theirs = weights_of(run, name), weights_of(undisturbed, name)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    done, expected = (json.loads((r / "done.json").read_text()) for r in (run, undisturbed))
+    assert (done["score"], done["config_hash"]) == (expected["score"], expected["config_hash"])
+
+
+def words(recordings: Path, run: Path, *more: str) -> list[str]:
+    return on_folder(recordings, run, *LONG, *more)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert birdclf(*words(recordings, run), cwd=run.parent).status == 0
+    return run
+
+
+@pytest.mark.parametrize(
+    "owner, hook, call",
+    [
+        (Snapshot, "on_train_batch_end", 1),
+        (Snapshot, "on_train_batch_end", 8),
+        (Snapshot, "on_train_batch_end", 12),
+        (Snapshot, "on_validation_batch_end", 2),
+        (Snapshot, "on_train_batch_start", 13),
+        (History, "on_train_epoch_start", 3),
+        (Snapshot, "on_train_end", 1),
+    ],
+)
+def test_it_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undisturbed, owner, hook, call):
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(patch, owner, hook, call)
+        with pytest.raises(Killed):
+            birdclf(*words(recordings, run), cwd=tmp_path)
+    assert not (run / "done.json").exists()
+    done = birdclf(*words(recordings, run, "resume=true"), cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert_same_end(run, undisturbed)
+
+
+def test_a_schedule_on_a_plateau_and_early_stopping_go_on(birdclf, recordings, tmp_path):
+    more = (*PLATEAU, "callbacks.early_stopping.patience=2", "trainer.max_epochs=6")
+    assert birdclf(*words(recordings, tmp_path / "whole", *more), cwd=tmp_path).status == 0
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(patch, Snapshot, "on_train_batch_end", 14)
+        with pytest.raises(Killed):
+            birdclf(*words(recordings, tmp_path / "run", *more), cwd=tmp_path)
+    assert birdclf(*words(recordings, tmp_path / "run", *more, "resume=true"), cwd=tmp_path).status == 0
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    rates = [row["lr"] for row in history_of(tmp_path / "run")]
+    assert len(set(rates)) > 1, "the schedule did nothing here, so the test shows nothing"
+
+
+def test_stopped_while_it_writes_its_results(birdclf, recordings, tmp_path, undisturbed, monkeypatch):
+    def killed(*arguments, **named):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_results", killed)
+        with pytest.raises(Killed):
+            birdclf(*words(recordings, tmp_path / "run"), cwd=tmp_path)
+    monkeypatch.setattr(training, "_fit", killed)  # what was trained is not trained again
+    assert birdclf(*words(recordings, tmp_path / "run", "resume=true"), cwd=tmp_path).status == 0
+    assert_same_end(tmp_path / "run", undisturbed)
+
+
+@pytest.fixture
+def stopped(birdclf, recordings, tmp_path) -> Path:
+    """A run that ended in its third epoch, under outputs/run."""
+    run = tmp_path / "outputs" / "run" / "earlier"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(patch, Snapshot, "on_train_batch_end", 14)
+        with pytest.raises(Killed):
+            birdclf(*words(recordings, run), cwd=tmp_path)
+    return run
+
+
+def without_folder(words: list[str]) -> list[str]:
+    return [word for word in words if not word.startswith("hydra.run.dir")]
+
+
+def test_the_folder_is_found_by_its_settings(birdclf, recordings, tmp_path, stopped, undisturbed):
+    other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "seed=2")), cwd=tmp_path)
+    assert other.status == 0 and "no unfinished run of these settings" in other.out
+    done = birdclf(*without_folder(words(recordings, stopped, "resume=true")), cwd=tmp_path)
+    assert done.status == 0 and "going on in outputs/run/earlier" in done.out
+    assert_same_end(stopped, undisturbed)
+
+
+def test_it_is_never_gone_on_with_unasked_or_by_other_settings(birdclf, recordings, tmp_path, stopped):
+    before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*") if path.is_file()}
+    assert "holds results already" in birdclf(*words(recordings, stopped), cwd=tmp_path).mistake
+    said = birdclf(*words(recordings, stopped, "resume=true", "optimizer.lr=0.5"), cwd=tmp_path).mistake
+    assert "optimizer.lr was 0.001 and is 0.5 now" in said
+    after = {path: path.stat().st_mtime_ns for path in stopped.rglob("*") if path.is_file()}
+    ours = {path for path in before if path.parent.name != ".hydra" and path.suffix != ".log"}
+    assert all(before[path] == after[path] for path in ours)
+
+
+def test_other_recordings_are_refused(birdclf, own_recordings, tmp_path):
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(patch, Snapshot, "on_train_batch_end", 2)
+        with pytest.raises(Killed):
+            birdclf(*words(own_recordings, run), cwd=tmp_path)
+    next(own_recordings.rglob("*.wav")).unlink()
+    said = birdclf(*words(own_recordings, run, "resume=true"), cwd=tmp_path).mistake
+    assert "began with other recordings" in said
+
+
+def test_a_damaged_snapshot_falls_back_to_the_one_before(birdclf, recordings, tmp_path, stopped, undisturbed):
+    last = stopped / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    done = birdclf(*words(recordings, stopped, "resume=true"), cwd=tmp_path)
+    assert done.status == 0 and "going on from before_last.ckpt" in done.out
+    assert_same_end(stopped, undisturbed)
+
+
+def test_with_both_snapshots_damaged_it_says_so(birdclf, recordings, tmp_path, stopped):
+    for path in (stopped / "checkpoints").glob("*last.ckpt"):
+        path.write_bytes(b"no checkpoint")
+    said = birdclf(*words(recordings, stopped, "resume=true"), cwd=tmp_path).mistake
+    assert "last.ckpt cannot be read" in said
+
+
+def test_a_finished_run_is_only_said_to_be(birdclf, recordings, tmp_path, undisturbed):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    config = OmegaConf.load(run / "config.yaml")
+    assert config.resume is None
+    done = birdclf(*words(recordings, run, "resume=true"), cwd=tmp_path)
+    assert done.status == 0 and "is finished: val/macro_f1" in done.out
+    assert_same_end(run, undisturbed)

@@ -1,0 +1,141 @@
+"""A sweep that is launched again: finished jobs are skipped, stopped ones go on, failed ones are run anew."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+from stopping import Killed, stop_in
+from tiny_runs import TINY, Command, Outcome
+
+from birdclf.sweep.table import sweep_table
+from birdclf.training.snapshot import Snapshot
+
+EARLY = ("trainer.max_epochs=2", "loader.batch_size=4", "callbacks.snapshot.every_s=0", "name=again")
+SWEEP = "hydra.sweep.dir=sweep"
+
+
+def on_sweep(recordings: Path, *more: str) -> list[str]:
+    return ["train", "-m", "data=folder", f"data.root={recordings}", *TINY, *EARLY, *more]
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/done.json")}
+
+
+def statuses(folder: Path) -> list[str]:
+    return pd.read_csv(folder / "sweep.csv").status.tolist()
+
+
+@pytest.fixture(scope="module")
+def finished(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working folder of a finished sweep over two seeds. Tests copy it."""
+    cwd = tmp_path_factory.mktemp("finished")
+    assert birdclf(*on_sweep(recordings, "seed=1,2", SWEEP), cwd=cwd).status == 0
+    return cwd
+
+
+@pytest.fixture
+def again(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "work")
+
+
+def test_finished_jobs_are_skipped_in_under_a_second_each(birdclf, recordings, again):
+    before = stamps(again / "sweep")
+    began = time.monotonic()
+    done = birdclf(*on_sweep(recordings, "seed=1,2", SWEEP), cwd=again)
+    assert time.monotonic() - began < 2 * len(before)  # composing and the table in it
+    assert done.status == 0 and done.out.count("is finished: val/macro_f1") == 2 and "going on in sweep" in done.out
+    assert stamps(again / "sweep") == before and statuses(again / "sweep") == ["finished"] * 2
+
+
+def test_a_stopped_sweep_is_found_by_its_command(birdclf, recordings, tmp_path):
+    words = on_sweep(recordings, "seed=1,2,3")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in(patch, Snapshot, "on_train_batch_end", 15)
+        with pytest.raises(Killed):
+            birdclf(*words, cwd=tmp_path)
+    (folder,) = (tmp_path / "outputs" / "sweep").iterdir()
+    before = stamps(folder)
+    assert len(before) == 1
+    other = birdclf(*on_sweep(recordings, "seed=4,5"), cwd=tmp_path)
+    assert other.status == 0 and "going on" not in other.out
+    done = birdclf(*words, cwd=tmp_path)
+    assert done.status == 0 and f"going on in outputs/sweep/{folder.name}" in done.out
+    assert statuses(folder) == ["finished"] * 3 and before.items() <= stamps(folder).items()
+    log = (folder / "1_seed-2" / "train.log").read_text()
+    assert "going on after epoch" in log and log.count("epoch 2:") == 1
+    anew = birdclf(*words, "resume=false", cwd=tmp_path)
+    assert anew.status == 0 and len(list((tmp_path / "outputs" / "sweep").iterdir())) == 3
+
+
+def test_more_values_are_added_when_asked_for(birdclf, recordings, again):
+    grown = on_sweep(recordings, "seed=3,1,2", SWEEP)
+    refused = birdclf(*grown, cwd=again)
+    assert refused.status == 1 and "add to what is there with resume=true" in refused.mistake
+    before = stamps(again / "sweep")
+    done = birdclf(*grown, "resume=true", cwd=again)
+    assert done.status == 0 and done.out.count("is finished") == 2
+    assert before.items() <= stamps(again / "sweep").items()
+    table = sweep_table(again / "sweep")
+    assert table.status.tolist() == ["finished"] * 3 and len(set(table.overrides)) == 3
+
+
+def test_a_job_of_other_settings_is_told_apart(birdclf, recordings, again):
+    before = stamps(again / "sweep")
+    words = on_sweep(recordings, "seed=1,2", SWEEP, "resume=true", "optimizer.lr=0.5")
+    done = birdclf(*words, cwd=again)
+    assert done.status == 1 and done.err.count("optimizer.lr was 0.001 and is 0.5 now") == 2
+    assert stamps(again / "sweep") == before
+
+
+def fail_for(patch: pytest.MonkeyPatch, *seeds: int) -> None:
+    from birdclf.training import train as training
+
+    usual = training.build_data
+
+    def build(cfg):
+        if cfg.seed in seeds:
+            raise RuntimeError(f"seed {cfg.seed} has bad luck")
+        return usual(cfg)
+
+    patch.setattr(training, "build_data", build)
+
+
+def run_with_bad_luck(birdclf: Command, words: list[str], cwd: Path, *seeds: int) -> Outcome:
+    with pytest.MonkeyPatch.context() as patch:
+        fail_for(patch, *seeds)
+        return birdclf(*words, cwd=cwd)
+
+
+def test_failed_jobs_are_listed_and_run_again(birdclf, recordings, tmp_path):
+    words = on_sweep(recordings, "seed=1,2,3", SWEEP)
+    done = run_with_bad_luck(birdclf, words, tmp_path, 1, 3)
+    assert done.status == 1
+    lines = done.err.splitlines()
+    assert lines[0] == "birdclf: 2 jobs failed:" and lines[1:3] == [
+        f"  {job}: RuntimeError: seed {seed} has bad luck" for job, seed in (("0_seed-1", 1), ("2_seed-3", 3))
+    ]
+    assert sorted(statuses(tmp_path / "sweep")) == ["failed", "failed", "finished"]
+    assert "Traceback" in (tmp_path / "sweep" / "0_seed-1" / "failed.json").read_text()
+    before = stamps(tmp_path / "sweep")
+    again = birdclf(*words, cwd=tmp_path)
+    assert again.status == 0 and statuses(tmp_path / "sweep") == ["finished"] * 3
+    assert before.items() <= stamps(tmp_path / "sweep").items()
+
+
+def test_fail_fast_stops_at_the_first(birdclf, recordings, tmp_path):
+    words = on_sweep(recordings, "seed=1,2,3", SWEEP, "fail_fast=true")
+    done = run_with_bad_luck(birdclf, words, tmp_path, 1)
+    assert done.status == 1 and "1 job failed" in done.err and not stamps(tmp_path / "sweep")
+    assert sorted(statuses(tmp_path / "sweep")) == ["failed", "not finished", "not finished"]
+
+
+def test_a_job_that_another_process_trains_is_left_to_it(birdclf, recordings, again):
+    (again / "sweep" / "1_seed-2" / "done.json").unlink()
+    with FileLock(again / "sweep" / "1_seed-2" / "run.lock"):
+        done = birdclf(*on_sweep(recordings, "seed=1,2", SWEEP), cwd=again)
+    assert done.status == 0 and "is being trained by another process" in done.out
+    assert statuses(again / "sweep") == ["finished", "not finished"]

@@ -14,7 +14,7 @@ from birdclf.errors import UserError
 from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.outcome import mark_done, write_beginning, write_results
-from birdclf.training.projector import clip_embeddings
+from birdclf.training.projector import ClipEmbedder
 from birdclf.training.results import predict
 from birdclf.training.summary import print_results
 
@@ -79,9 +79,12 @@ def train(cfg: DictConfig) -> float:
             "reference": config["reference"],
         }
         loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
+        embedder = ClipEmbedder(data)
+        if logger.embeddings:
+            trainer.callbacks.append(embedder)  # type: ignore[attr-defined]
         predictions = predict(trainer, classifier, loaders, data.source.table)
         metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
-        if logger.embeddings and (clips := clip_embeddings(classifier, data)) is not None:
+        if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=trainer.current_epoch)
     finally:
         logger.close()

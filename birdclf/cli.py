@@ -10,13 +10,25 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 from birdclf import __version__
+from birdclf.catalog import synthesize_command
+from birdclf.catalog.fetch import command as fetch_command
 from birdclf.errors import UserError
-from birdclf.report.command import add_arguments as add_report_arguments
+from birdclf.inference import evaluate_command
+from birdclf.report import command as report_command
 
 COMPOSED = {
     "train": "train a classifier; settings as KEY=VALUE, see birdclf train --help",
     "prepare": "compute the features of a source into the store; settings as KEY=VALUE",
 }
+"""Commands that take Hydra overrides, and what each does."""
+
+PLAIN = {
+    "synthesize": synthesize_command,
+    "fetch": fetch_command,
+    "evaluate": evaluate_command,
+    "report": report_command,
+}
+"""Commands with ordinary arguments, each a module that says what they are and runs it."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,116 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, summary in COMPOSED.items():
         commands.add_parser(name, help=summary, add_help=False)
-    synthesize = commands.add_parser(
-        "synthesize",
-        help="write the procedural aviary as sound files",
-        description="Write the procedural aviary as a folder a species, with a manifest.",
-    )
-    synthesize.add_argument("out", help="folder to write, which must be new or empty")
-    synthesize.add_argument("--scale", type=float, default=0.02, help="share of the published counts (0.02)")
-    synthesize.add_argument("--num-species", type=int, default=None, help="how many species (all 90)")
-    synthesize.add_argument("--sample-rate", type=int, default=32_000, metavar="HZ", help="rate of the files (32000)")
-    synthesize.add_argument("--format", choices=("flac", "wav", "ogg"), default="flac", help="kind of file (flac)")
-    synthesize.set_defaults(run_command=_synthesize)
-    fetch = commands.add_parser("fetch", help="fetch recordings from a public archive")
-    archives = fetch.add_subparsers(dest="archive", metavar="ARCHIVE", required=True)
-    xeno_canto = archives.add_parser(
-        "xeno-canto",
-        help="xeno-canto.org",
-        description="Fill a folder with the recordings that a Xeno-canto query finds. Run again, it goes on where it "
-        "was stopped.",
-        epilog="The environment variable XENO_CANTO_KEY holds your key (https://xeno-canto.org/account); "
-        "BIRDCLF_XENO_CANTO_URL names another server, for mirrors and tests.",
-    )
-    xeno_canto.add_argument("query", help="terms with tags, such as 'gen:turdus q:A' or 'sp:\"larus fuscus\" q:A'")
-    xeno_canto.add_argument("--out", required=True, metavar="DIR", help="folder to fill; it may hold earlier ones")
-    xeno_canto.add_argument("--limit", type=int, default=None, metavar="N", help="recordings to have at most (all)")
-    xeno_canto.set_defaults(run_command=_fetch_xeno_canto)
-    _add_evaluate(commands)
-    report = commands.add_parser(
-        "report",
-        help="compare runs and sweeps",
-        description="Write report.md, report.html and comparison.csv on run folders and sweeps: what is better than "
-        "what, how surely, for which species, and what the mistakes sound like.",
-    )
-    add_report_arguments(report)
-    report.set_defaults(run_command=_report)
+    for name, module in PLAIN.items():
+        command = commands.add_parser(name, help=module.SUMMARY, description=module.DESCRIPTION)
+        module.add_arguments(command)
+        command.set_defaults(run_command=module.run)
     return parser
-
-
-def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="judge a run's checkpoint again",
-        description="Predict with a run's checkpoint. With nothing changed the figures have to be those of its "
-        "metrics.json, else the exit status is 1; with another checkpoint, window or source they are written to a "
-        "folder of their own.",
-    )
-    evaluate.add_argument("run", metavar="RUN", help="run folder")
-    evaluate.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
-    evaluate.add_argument(
-        "--window", choices=("first", "center", "loudest", "all"), help="window of a recording (as in the run)"
-    )
-    evaluate.add_argument(
-        "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="where the run's recordings are now (data.root=DIR), or another source with the same species, all of it "
-        "test (data=folder data.root=DIR)",
-    )  # fmt: skip
-    evaluate.add_argument("--out", metavar="DIR", help="new folder for the figures (RUN/evaluations/NAME)")
-    evaluate.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="package whose network a checkpoint may name"
-    )
-    evaluate.set_defaults(run_command=_evaluate)
-
-
-def _synthesize(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from birdclf.catalog.export import export_audio
-    from birdclf.catalog.synthetic import synthetic_catalog
-
-    try:
-        catalog = synthetic_catalog(scale=arguments.scale, num_species=arguments.num_species)
-    except UserError as error:  # worded for the configuration
-        raise UserError(str(error).replace("data.num_species", "--num-species").replace("data.", "--")) from error
-    manifest = export_audio(catalog, Path(arguments.out), sample_rate_hz=arguments.sample_rate, format=arguments.format)
-    print(f"{len(catalog)} recordings of {len(catalog.classes)} species; train on them with")
-    print(f"  birdclf train data=manifest data.path={manifest}")
-
-
-def _fetch_xeno_canto(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from birdclf.catalog.fetch.access import key_from_environment
-    from birdclf.catalog.fetch.client import XenoCantoClient
-    from birdclf.catalog.fetch.download import fetch_xeno_canto
-
-    out = Path(arguments.out).expanduser()
-    with XenoCantoClient(key_from_environment()) as client:
-        done = fetch_xeno_canto(client, arguments.query, out, arguments.limit)
-    print(f"{done.found} recordings found: {done.new} fetched, {done.already} there already, {done.skipped} skipped")
-    if done.skipped:
-        print(f"  {out / 'skipped.csv'} says why")
-    print(f"Licences are in {out / 'recordings.csv'}; train with")
-    print(f"  birdclf train data=xeno_canto data.root={out}")
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    from birdclf.inference.evaluate import evaluate
-
-    sys.path.append(os.getcwd())  # a user's own source or network, as in training
-    out = Path(arguments.out).expanduser() if arguments.out else None
-    run = Path(arguments.run).expanduser()
-    if not evaluate(run, arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust):
-        sys.exit(1)
-
-
-def _report(arguments: argparse.Namespace) -> None:
-    from birdclf.report.command import run
-
-    run(arguments)
 
 
 def _composed(command: str, words: list[str]) -> None:

@@ -80,6 +80,11 @@ def test_nobody_imports_the_command_line():
     assert users == ["__main__.py"]
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_one_idea_a_file(path):
+    assert len(path.read_text().splitlines()) <= 250, "split it"
+
+
 def test_no_drawer_of_utils():
     parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(PACKAGE).parts}
     assert not parts & {"utils", "util", "helpers", "misc", "common"}

@@ -18,7 +18,9 @@ NEEDED: Final = ("path", "species")
 NUMBERS: Final = ("start_s", "end_s", "duration_s", "sample_rate_hz")
 
 
-def manifest_catalog(path: str, allow_outside: bool = False, **selection: Unpack[Selection]) -> Catalog:
+def manifest_catalog(
+    path: str, allow_outside: bool = False, allow_absent: bool = False, **selection: Unpack[Selection]
+) -> Catalog:
     """Return the catalog of a table with ``path`` and ``species``, one row a recording.
 
     Further columns: ``recording_id`` (else made from path and stretch), ``group``, ``start_s`` and ``end_s``
@@ -28,11 +30,12 @@ def manifest_catalog(path: str, allow_outside: bool = False, **selection: Unpack
     Args:
         path: The table, ending in ``.csv`` or ``.parquet``.
         allow_outside: Whether files may lie outside the table's own folder, links being followed.
+        allow_absent: Whether some of the files, not all, may be gone, each to be found out when it is read.
         **selection: Which of the recordings, see :func:`birdclf.catalog.select.select`.
 
     Raises:
         UserError: If the table or a column is missing, two columns share a name, a cell cannot be read, or a row
-            names a file that does not exist or that lies outside the table's folder without leave.
+            names a file that does not exist, or that lies outside the table's folder, without leave.
     """
     file = Path(path).expanduser()
     table = _read(file)
@@ -49,7 +52,7 @@ def manifest_catalog(path: str, allow_outside: bool = False, **selection: Unpack
         if empty.any():
             raise UserError(f"{path}: row {int(empty.argmax()) + 1} has no {column}. Fill it in or drop the row.")
     names = table.path.astype(str).tolist()
-    resolved, stamps = _located(file, names, allow_outside)
+    resolved, stamps = _located(file, names, allow_outside, allow_absent)
     numbers = {column: _numbers(table, column, file) for column in NUMBERS}
     start_s, end_s = numbers["start_s"], numbers["end_s"]
     backwards = ~((start_s >= 0) & (end_s > start_s)).to_numpy()
@@ -90,13 +93,13 @@ def _read(file: Path) -> pd.DataFrame:
         raise UserError(f"data.path={file} cannot be read as a table: {error}") from error
 
 
-def _located(file: Path, names: list[str], allow_outside: bool) -> tuple[list[str], list[str]]:
+def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bool) -> tuple[list[str], list[str]]:
     """Return the files that a manifest names, without links, and their stamps."""
     folder = os.fspath(file.parent)
     files = [os.path.join(folder, name) for name in names]
     stamps = [stamp_of(target) for target in files]
     absent = [name for name, stamp in zip(names, stamps, strict=True) if stamp == ABSENT]
-    if absent:
+    if absent and not (allow_absent and len(absent) < len(names)):
         raise UserError(
             f"{file}: {len(absent)} of {len(names)} rows name a file that does not exist, first {absent[0]!r}. "
             f"Paths are relative to {folder}."

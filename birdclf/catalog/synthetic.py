@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib.resources import files
 from typing import Unpack
 
 import numpy as np
@@ -14,18 +12,12 @@ from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName, durations
 from birdclf.audio.aviary.reader import AviaryReader
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.select import Selection, select
+from birdclf.catalog.study import study_counts
 from birdclf.errors import UserError
 from birdclf.randomness import key_of, stream, uniform
 
 NUM_RECORDISTS = 400
 MAX_SCALE = 10.0
-
-
-@lru_cache(maxsize=1)
-def _full_counts() -> tuple[tuple[str, int], ...]:
-    with (files("birdclf.catalog") / "species_counts.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file)
-    return tuple((str(s), int(n)) for s, n in zip(table["species"], table["recordings"], strict=True))
 
 
 def _check(name: str, value: object, low: float, high: float, whole: bool, open_low: bool = False) -> None:
@@ -71,7 +63,7 @@ def synthetic_catalog(
     Raises:
         UserError: If a value is out of its range.
     """
-    full = _full_counts()
+    full = study_counts()
     _check("scale", scale, 0, MAX_SCALE, whole=False, open_low=True)
     _check("min_per_species", min_per_species, 1, 10_000, whole=True)
     if num_species is not None:

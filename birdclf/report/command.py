@@ -3,6 +3,12 @@
 import argparse
 from pathlib import Path
 
+SUMMARY = "compare runs and sweeps"
+DESCRIPTION = (
+    "Write report.md, report.html and comparison.csv on run folders and sweeps: what is better than what, how surely, "
+    "for which species, and what the mistakes sound like."
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, Final
 
 import numpy as np
@@ -85,7 +86,7 @@ def _bare(run: Run, pick: Pick) -> Card:
 
 def _source(run: Run) -> Catalog | str:
     """Return the catalogue of a run's recordings, or a sentence that says why there is none."""
-    from hydra.utils import instantiate
+    from hydra.utils import get_method, instantiate
 
     node = run.config.get("data")
     target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
@@ -93,7 +94,9 @@ def _source(run: Run) -> Catalog | str:
     if not target.startswith("birdclf.catalog.") or _names_others(node):
         return f"The source {target or 'of the run'} is not one of birdclf's own, so it was not opened."
     try:
-        catalog = instantiate(node)
+        # One recording that has moved is told on its card; the others still play.
+        lenient = "allow_absent" in signature(get_method(target)).parameters
+        catalog = instantiate(node, allow_absent=True) if lenient else instantiate(node)
     except Exception as error:  # Hydra wraps what a source raises
         mistake = error if isinstance(error, UserError) else error.__cause__
         if isinstance(mistake, UserError):

@@ -30,6 +30,7 @@ class Run:
         history: One row an epoch.
         test: Predictions for the test split.
         classes: The K species.
+        counts: ``(K,)`` recordings of each, in all splits.
         train_counts: ``(K,)`` train recordings of each.
         seconds: Wall time of the run.
         provenance: Command, versions, machine, catalogue and split hash; empty in runs older than that file.
@@ -42,6 +43,7 @@ class Run:
     history: pd.DataFrame
     test: Predictions
     classes: tuple[str, ...]
+    counts: NDArray[np.int64]
     train_counts: NDArray[np.int64]
     seconds: float
     provenance: dict[str, Any]
@@ -123,7 +125,10 @@ def read_run(folder: Path) -> Run:
     try:
         test, classes = read_predictions(predictions, "test")
         split = pd.read_csv(folder / "split.csv", dtype=str, keep_default_na=False)
-        counts = split.species[split.split == "train"].value_counts().reindex(list(classes), fill_value=0)
+        counts, train_counts = (
+            np.asarray(species.value_counts().reindex(list(classes), fill_value=0), dtype=np.int64)
+            for species in (split.species, split.species[split.split == "train"])
+        )
         run = Run(
             folder,
             config,
@@ -132,7 +137,8 @@ def read_run(folder: Path) -> Run:
             pd.DataFrame(history),
             test,
             classes,
-            np.asarray(counts, dtype=np.int64),
+            counts,
+            train_counts,
             float(done["seconds"]),
             provenance,
         )

@@ -1,14 +1,16 @@
 """Embeddings of validation clips, for TensorBoard's projector."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.data.dataset import Batch, WindowDataset
+from birdclf.data.dataset import Batch
 from birdclf.data.module import RecordingDataModule
 from birdclf.training.predictor import Predictor, mean_by_owner
 
@@ -23,48 +25,75 @@ class ClipEmbeddings(NamedTuple):
 
     Attributes:
         vectors: ``(N, D)`` float32, input of the network's last linear layer, the mean over a clip's windows.
-        species: ``N`` names.
+        labels: ``N`` rows: ``species``, ``recording`` and ``train recordings`` of the species, to find and colour by.
         spectrograms: ``(N, 3, 32, 32)`` in [0, 1], low frequencies at the bottom, as smooth as the MFCC are.
     """
 
     vectors: NDArray[np.float32]
-    species: list[str]
+    labels: pd.DataFrame
     spectrograms: Tensor
 
 
-@torch.no_grad()
-def clip_embeddings(predictor: Predictor, data: RecordingDataModule) -> ClipEmbeddings | None:
-    """Return embeddings of at most 2,000 validation clips, at even steps, or None for a network without ``nn.Linear``.
+class ClipEmbedder(pl.Callback):
+    """Keeps what the last linear layer sees while a trainer predicts validation, of at most 2,000 clips at even steps.
 
     Args:
-        predictor: With trained weights; left in evaluation mode.
-        data: Prepared data.
+        data: Prepared data, whose validation is the first of the loaders that are predicted.
     """
-    linear = [module for module in predictor.network.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        return None
-    dataset = data.val_dataloader().dataset
-    assert isinstance(dataset, WindowDataset)
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(CLIPS, len(dataset))).round().astype(int)).tolist()
-    seen: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().flatten(1)))
-    predictor.eval()
-    vectors, pictures, target = [], [], []
-    try:
-        for i in range(0, len(chosen), data.batch_size):
-            batch = Batch(
-                *(part.to(predictor.device) for part in dataset.__getitems__(chosen[i : i + data.batch_size]))
+
+    def __init__(self, data: RecordingDataModule) -> None:
+        self.data = data
+        clips = int(data.support("val").sum())
+        self.chosen = np.unique(np.linspace(0, clips - 1, min(CLIPS, clips)).round().astype(int))
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen: list[Tensor] = []
+        self._passed = 0
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to the last linear layer; a network without one has no embeddings."""
+        assert isinstance(pl_module, Predictor)
+        linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
+        if linear:
+            self._hook = linear[-1].register_forward_pre_hook(
+                lambda module, inputs: self._seen.append(inputs[0].detach().flatten(1))
             )
-            seen.clear()
-            predictor.recording_logits(batch)
-            vectors.append(mean_by_owner(torch.cat(seen).float(), batch).cpu())
-            first = torch.searchsorted(batch.owner, torch.arange(len(batch.target), device=batch.owner.device))
-            pictures.append(_spectrograms(batch.bands[first].float(), predictor.features.dct).cpu())
-            target.append(batch.target.cpu())
-    finally:
-        hook.remove()
-    species = [data.classes[k] for k in torch.cat(target).tolist()]
-    return ClipEmbeddings(torch.cat(vectors).numpy(), species, torch.cat(pictures))
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what is wanted of a batch of the first loader: vectors, rows of the catalog and spectrograms."""
+        seen, self._seen = self._seen, []
+        if dataloader_idx or not seen:
+            return
+        assert isinstance(pl_module, Predictor)
+        begin, self._passed = self._passed, self._passed + len(batch.target)
+        wanted = torch.from_numpy(self.chosen[(self.chosen >= begin) & (self.chosen < self._passed)] - begin)
+        wanted = wanted.to(batch.owner.device)
+        vectors = mean_by_owner(torch.cat(seen).float(), batch)[wanted]
+        pictures = _spectrograms(batch.bands[torch.searchsorted(batch.owner, wanted)].float(), pl_module.features.dct)
+        self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), pictures.cpu()))
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop listening."""
+        if hasattr(self, "_hook"):
+            self._hook.remove()
+
+    def embeddings(self) -> ClipEmbeddings | None:
+        """Return what was kept, or None if nothing was predicted or the network has no ``nn.Linear``."""
+        if not self.kept:
+            return None
+        vectors, row, pictures = (torch.cat(column) for column in zip(*self.kept, strict=True))
+        labels = self.data.source.table.loc[row.numpy(), ["species", "recording_id"]]
+        train = dict(zip(self.data.classes, self.data.support("train").tolist(), strict=True))
+        labels = labels.rename(columns={"recording_id": "recording"})
+        labels["train recordings"] = labels.species.map(train)
+        return ClipEmbeddings(vectors.numpy(), labels, pictures)
 
 
 def _spectrograms(bands: Tensor, dct: Tensor) -> Tensor:

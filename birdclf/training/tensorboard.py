@@ -61,10 +61,17 @@ class RunLogger(TensorBoardLogger):
         self.experiment.flush()
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
-        """Log embeddings to the projector, with species as labels and spectrograms as sprites."""
+        """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""
         # They are written as text: four decimals are half the bytes, and more than an eye can tell apart.
         vectors = np.round(clips.vectors.astype(np.float64), 4)
-        self.experiment.add_embedding(vectors, clips.species, clips.spectrograms, epoch, tag="validation")
+        self.experiment.add_embedding(
+            vectors,
+            metadata=clips.labels.to_numpy().tolist(),
+            metadata_header=list(clips.labels.columns),
+            label_img=clips.spectrograms,
+            global_step=epoch,
+            tag="validation",
+        )
         self.experiment.flush()
 
 

@@ -24,7 +24,7 @@ from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.outcome import check_data, mark_done, write_beginning, write_results
 from birdclf.training.progress import Progress, ending, latest
-from birdclf.training.projector import clip_embeddings
+from birdclf.training.projector import ClipEmbedder
 from birdclf.training.results import predict
 from birdclf.training.summary import print_results
 
@@ -98,9 +98,12 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
                 "reference": config["reference"],
             }
             loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
+            embedder = ClipEmbedder(data)
+            if logger.embeddings:
+                trainer.callbacks.append(embedder)  # type: ignore[attr-defined]
             predictions = predict(trainer, classifier, loaders, data.source.table)
             metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
-            if logger.embeddings and (clips := clip_embeddings(classifier, data)) is not None:
+            if (clips := embedder.embeddings()) is not None:
                 logger.project(clips, epoch=ended["epochs"])
             seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
             mark_done(folder, config_hash(config), ended["score"], cfg.monitor, seconds)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_audit import audit_of
 
 from birdclf.audit.page import NUMBERS, write_page
 
@@ -63,33 +64,6 @@ class Page(HTMLParser):
                 blocks[-1].append(row[0])
         names = [row[0] for row in self.rows["problems"][1:]]
         return blocks[names.index(problem)]
-
-
-def audit_of(rows: int, **columns: object) -> pd.DataFrame:
-    """Return an audit of good recordings, with some columns replaced."""
-    return pd.DataFrame(
-        {
-            "recording_id": [f"r{i:05d}" for i in range(rows)],
-            "species": "wren",
-            "path": "",
-            "verdict": "ok",
-            "problems": "",
-            "reason": "",
-            "duration_s": 10.0,
-            "header_duration_s": 10.0,
-            "native_rate_hz": 44_100,
-            "channels": 1,
-            "peak": 0.5,
-            "rms": 0.1,
-            "dc": 0.0,
-            "clipped_share": 0.0,
-            "silent_share": 0.0,
-            "top_hz": 12_000.0,
-            "mix_loss_db": 0.0,
-            "audio_hash": [f"h{i}" for i in range(rows)],
-        }
-        | columns
-    )
 
 
 def page_of(audit: pd.DataFrame, folder: Path, name: str = "birds") -> Page:

@@ -252,6 +252,15 @@ def test_a_link_that_loops_counts_as_absent(write, tmp_path):
         manifest_catalog(write(path=["audio/a.wav", "loop.wav", "audio/c.wav"]))
 
 
+def test_some_files_may_be_gone_with_leave_but_not_all(write):
+    gone = ["audio/a.wav", "gone.wav", "audio/c.wav"]
+    with pytest.raises(UserError, match=r"1 of 3 rows name a file that does not exist, first 'gone\.wav'"):
+        manifest_catalog(write(path=gone))
+    assert list(manifest_catalog(write(path=gone), allow_absent=True).table.stamp == "absent") == [False, False, True]
+    with pytest.raises(UserError, match="3 of 3 rows"):
+        manifest_catalog(write(path=["x.wav", "y.wav", "z.wav"]), allow_absent=True)
+
+
 def test_a_file_without_permission_stays_in_the_catalog(write, tmp_path, forbid):
     path = write()
     before = manifest_catalog(path).content_hash

@@ -1,12 +1,17 @@
 """What the end-to-end tests share: a folder of tiny recordings and ways to run the command line."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 import torch
 from tiny_runs import SPECIES, Command, run_apart, run_here, write_recordings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +36,21 @@ def quick_and_wide() -> Iterator[None]:
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """A headless browser; a test without one is skipped. It is closed soon, for its loop stops others of asyncio."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome", playwright.chromium.executable_path)
+        found = next((path for name in names if (path := shutil.which(name))), None)
+        if found is None:
+            pytest.skip("no chromium or chrome on the PATH: install it, or run: playwright install chromium")
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

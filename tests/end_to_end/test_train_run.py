@@ -277,9 +277,12 @@ def test_tensorboard_lays_out_its_curves_on_one_page(events: EventAccumulator):
 def test_tensorboard_projects_the_validation_clips(finished: Path):
     (folder,) = (path.parent for path in (finished / "tensorboard").rglob("tensors.tsv"))
     vectors = np.loadtxt(folder / "tensors.tsv", delimiter="\t", ndmin=2)
-    species = (folder / "metadata.tsv").read_text().splitlines()
-    split = pd.read_csv(finished / "split.csv")
-    assert sorted(species) == sorted(split.species[split.split == "val"])
+    labels = pd.read_csv(folder / "metadata.tsv", sep="\t").set_index("recording")
+    split = pd.read_csv(finished / "split.csv").set_index("recording_id")
+    assert labels.columns.tolist() == ["species", "train recordings"]
+    assert labels.species.to_dict() == split.species[split.split == "val"].to_dict()
+    train = split.species[split.split == "train"].value_counts()
+    assert (labels["train recordings"] == labels.species.map(train)).all()
     weights = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     last = [w for name, w in weights.items() if name.startswith("network.") and w.ndim == 2][-1]
     assert vectors.shape == (5, last.shape[1]) and np.isfinite(vectors).all() and vectors.std() > 0

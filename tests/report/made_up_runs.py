@@ -8,12 +8,26 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from birdclf.catalog.synthetic import synthetic_catalog
 from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration, configurations
 from birdclf.report.runs import LeftOut, find_runs, read_runs
 
+AVIARY_SCALE = 0.02
+AVIARY = {"_target_": "birdclf.catalog.synthetic.synthetic_catalog", "scale": AVIARY_SCALE}
 MODELS = {"audio_cnn": 343_801, "audio_cnn_v2": 4_222_041}
+CRITERIA = {
+    "goals": [
+        {"name": "accurate", "metric": "test/accuracy", "above": 0.05},
+        {"name": "impossible", "metric": "macro_f1", "above": 0.9999},
+        {"name": "better", "metric": "accuracy", "beats": "audio_cnn cross_entropy"},
+        {"name": "stable", "metric": "accuracy", "spread_below": 0.5},
+        {"name": "unknown", "metric": "test/beauty", "above": 1},
+    ],
+    "stretch": [{"metric": "test/few_f1", "above": 0.001}],
+}
+REFERENCE = {"test": {"accuracy": 0.395}, "epochs": 23}
 
 
 def species_names(classes: int) -> list[str]:
@@ -109,6 +123,16 @@ def write_sweep(folder: Path, seeds: tuple[int, ...] = (1, 2), **more: Any) -> P
                 write_run(folder / f"{job}_job", skill, seed, model=model, loss=loss, **more)
                 job += 1
     return folder
+
+
+def name_recordings_of_the_aviary(sweep: Path) -> None:
+    """Give the clips of made-up runs the names of recordings that the aviary can sing."""
+    ids = synthetic_catalog(scale=AVIARY_SCALE).table.recording_id
+    for path in sweep.glob("*/predictions.parquet"):
+        table = pd.read_parquet(path)
+        named = [i % len(ids) for i in range(len(table))]
+        table = table.assign(recording_id=ids.to_numpy()[named]).drop_duplicates(["split", "recording_id"])
+        table.to_parquet(path)
 
 
 def _history(epochs: int, accuracy: float) -> list[dict[str, float]]:

@@ -61,6 +61,21 @@ def test_a_recording_that_the_source_lost_is_a_card_with_a_sentence(run, tmp_pat
     assert "no longer holds" in first.note and all(card.audio for card in others)
 
 
+def test_a_recording_that_has_moved_is_a_card_with_a_sentence_and_the_others_play(run, tmp_path):
+    gone = str(run.test.recording_id[picks(run)[0].row])
+    (tmp_path / "wav" / f"{gone}.wav").rename(tmp_path / "elsewhere.wav")
+    first, *others = gallery(run, PLENTY)
+    assert first.recording_id == gone and first.audio is None and first.spectrogram is None
+    assert first.note == "The recording cannot be decoded (no such file); it may have moved since."
+    assert all(card.audio and not card.note for card in others)
+
+
+def test_all_recordings_can_have_moved(run, tmp_path):
+    (tmp_path / "wav").rename(tmp_path / "elsewhere")
+    cards = gallery(run, PLENTY)
+    assert all("cannot be found" in card.note and "60 of 60 rows" in card.note for card in cards)
+
+
 def test_the_whole_source_can_be_gone(run, tmp_path):
     (tmp_path / "all.csv").unlink()
     cards = gallery(run, PLENTY)

@@ -17,6 +17,7 @@ def test_a_run_is_read_whole(run):
     assert found.seed == 1 and found.name == "made_up"
     assert found.train_counts[0] == 300 and len(found.classes) == 8
     assert found.test.confusion.sum() == 160
+    assert found.counts.sum() == found.train_counts.sum() + 2 * 160 and (found.counts >= found.train_counts).all()
     assert found.figure("test/accuracy") == found.metrics["test"]["accuracy"]["value"]
     assert found.figure("few_f1") == found.metrics["test"]["buckets"]["few"]["f1"]
     assert found.figure("val/unheard_of") is None

@@ -4,24 +4,13 @@ import json
 
 import pandas as pd
 import pytest
-from made_up_runs import write_run, write_sweep
+from made_up_runs import CRITERIA, REFERENCE, write_run, write_sweep
 from test_report_page import Seen
 
 from birdclf.errors import UserError
 from birdclf.report.document import Bullets, Table
 from birdclf.report.report import report
 
-CRITERIA = {
-    "goals": [
-        {"name": "accurate", "metric": "test/accuracy", "above": 0.05},
-        {"name": "impossible", "metric": "macro_f1", "above": 0.9999},
-        {"name": "better", "metric": "accuracy", "beats": "audio_cnn cross_entropy"},
-        {"name": "stable", "metric": "accuracy", "spread_below": 0.5},
-        {"name": "unknown", "metric": "test/beauty", "above": 1},
-    ],
-    "stretch": [{"metric": "test/few_f1", "above": 0.001}],
-}
-REFERENCE = {"test": {"accuracy": 0.395}, "epochs": 23}
 QUICK = {"evaluation": {"draws": 200}}
 
 

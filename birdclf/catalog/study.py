@@ -1,0 +1,26 @@
+"""What the study had: its species, and the recordings of each."""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.resources import files
+
+import pandas as pd
+
+
+@lru_cache(maxsize=1)
+def study_counts() -> tuple[tuple[str, int], ...]:
+    """Return the 90 species and the recordings of each, most first; the study left out the last, which has one."""
+    with (files("birdclf.catalog") / "species_counts.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file)
+    return tuple((str(s), int(n)) for s, n in zip(table["species"], table["recordings"], strict=True))
+
+
+def has_the_studys_counts(counts: Iterable[tuple[str, int]]) -> bool:
+    """Return whether species and the recordings of each are the study's, all 89; hyphens and capitals do not count."""
+    kept = [(_plain(species), n) for species, n in study_counts() if n > 1]
+    return sorted((_plain(species), n) for species, n in counts) == sorted(kept)
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.split(r"[\s-]+", name.strip().lower()))

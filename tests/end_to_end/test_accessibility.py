@@ -1,0 +1,76 @@
+"""The pages pass axe, in light and dark mode, on a desk and on a phone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audit.made_up_audit import audit_of
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+from report.made_up_runs import AVIARY, CRITERIA, REFERENCE, name_recordings_of_the_aviary, write_sweep
+
+from birdclf.audit.page import write_page
+from birdclf.report.report import report
+
+SCHEMES = ("light", "dark")
+WIDTHS = {"desk": 1200, "phone": 420}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A report and an audit with something in every section."""
+    folder = tmp_path_factory.mktemp("pages")
+    more = {"data": AVIARY, "criteria": CRITERIA, "reference": REFERENCE, "evaluation": {"draws": 100}}
+    write_sweep(folder / "in", seeds=(1,), clips=60, **more)
+    name_recordings_of_the_aviary(folder / "in")
+    (folder / "in" / "3_job" / "done.json").unlink()  # left out, which has a section of its own
+    told = report([folder / "in"], folder / "out").folder
+    rng, n = np.random.default_rng(0), 90
+    audit = audit_of(
+        n,
+        species=rng.choice(["wren", "robin", "crane"], n),
+        problems=rng.choice(["", "clipped", "quiet narrow_band", "too_short"], n),
+        verdict=rng.choice(["ok", "warn", "reject"], n),
+        reason="a sentence that is as long as a reason of several parts; it stands in every row of the table",
+        duration_s=rng.lognormal(2, 1, n),
+        native_rate_hz=rng.choice([16_000, 44_100], n),
+        audio_hash=[f"h{i // 3}" if i < 30 else "" for i in range(n)],
+    )
+    audit.loc[30:45, ["audio_hash", "species"]] = ["same", "wren"]
+    write_page(audit, "birds", folder / "audit.html")
+    return {"report": told / "report.html", "audit": folder / "audit.html"}
+
+
+def opened(browser: Browser, file: Path, scheme: str, width: int) -> Page:
+    """Return a page with everything unfolded."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(file.as_uri())
+    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    return page
+
+
+def violations(page: Page) -> list[str]:
+    """Return the rules of axe that a page breaks, after printing where and how."""
+    found = Axe().run(page)
+    print(found.generate_report())
+    return [violation["id"] for violation in found.response["violations"]]
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", ["report", "audit"])
+def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, scheme: str, width: int):
+    page = opened(browser, pages[name], scheme, width)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "scrolls sideways"
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_what_is_planted(browser: Browser, pages: dict[str, Path], tmp_path: Path, scheme: str):
+    spoilt = tmp_path / "spoilt.html"
+    unnamed, faint = '<img src="data:image/png;base64,">', '<p style="color: light-dark(#111, #222)">Hard to read.</p>'
+    spoilt.write_text(pages["audit"].read_text().replace("<section", unnamed + faint + "<section", 1))
+    page = opened(browser, spoilt, scheme, WIDTHS["desk"])
+    assert violations(page) == (["image-alt"] if scheme == "light" else ["color-contrast", "image-alt"])
+    page.close()

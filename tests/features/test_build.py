@@ -19,6 +19,7 @@ from birdclf.features.build import CLIPS_A_TASK, build
 from birdclf.features.extraction import Extraction
 from birdclf.features.journal import JOURNAL, Journal
 from birdclf.features.mfcc import MFCCStack
+from birdclf.features.plan import index_of
 from birdclf.features.store import open_store
 
 DATA = ("frames.f16", "level.f16")
@@ -35,7 +36,8 @@ def build_in(folder: Path, n: int = N, workers: int | None = 0, **reader) -> dic
     scratch = folder.with_name("scratch")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    build(made.clips(), Extraction(made.reader, Mix(), Sums()), folder, scratch, "", workers)
+    rows = build(made.clips(), Extraction(made.reader, Mix(), Sums()), folder, scratch, "", workers)
+    index_of(rows).to_parquet(folder / "index.parquet")
     return {name: data for name, data in contents(folder).items() if name != JOURNAL}
 
 

@@ -28,3 +28,18 @@ def held(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does; yield whether it is held."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except OSError:  # held, or not ours to open
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -4,6 +4,7 @@ A store is a folder named by the hash of its catalog and of every setting of its
 folder and renamed whole under a file lock: nobody ever reads half a store, and a killed build goes on where it stood.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,9 @@ from birdclf.features.build import build, scratch_folder
 from birdclf.features.extraction import Analyser, Extraction
 from birdclf.features.lock import held
 from birdclf.features.plan import StorePlan
+from birdclf.features.shard import clear_shards, remark
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,10 @@ def opened(plan: StorePlan) -> FeatureStore:
 
 
 def _build(plan: StorePlan, workers: int | None) -> None:
+    if text := remark(plan.folder):
+        log.info("%s", text)
     with scratch_folder(plan.folder.with_name(f".{plan.folder.name}.tasks.")) as scratch:
         title = f"decoding {plan.catalog.name}"
         rows = build(plan.catalog.clips(), plan.extraction, plan.building, scratch, title, workers)
     plan.finish(rows)
+    clear_shards(plan.folder)

@@ -115,11 +115,18 @@ def scratch_folder(prefix: Path) -> Iterator[Path]:
 def _processes(clips: list[Clip], workers: int | None) -> int:
     """Return the number of worker processes; 0 where this process does the work."""
     if workers is None:
-        workers = min(os.cpu_count() or 1, len(clips))
+        workers = min(_cores(), len(clips))
         if len(clips) < WORTH_A_PROCESS:
             size = sum(os.path.getsize(path) for path in {clip.path for clip in clips} if os.path.isfile(path))
             workers = workers if size > WORTH_A_PROCESS_BYTES else 0
     return workers if workers > 1 else 0
+
+
+def _cores() -> int:
+    """Return the cores that this process may use: on a cluster often fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _tasks(clips: list[Clip], processes: int) -> list[list[Clip]]:

@@ -17,7 +17,7 @@ RECORDINGS_A_PIECE: Final = 256
 def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_bands: int, title: str) -> Rows:
     """Write the ``frames.f16`` and ``level.f16`` of finished shards to a folder, one after the other.
 
-    The shards stay as they are, so that the disk holds up to twice the store. The journal is that of a build: a merge
+    The shards stay as they are, so that the disk holds about twice the store. The journal is that of a build: a merge
     that is killed goes on where it stood, as would one process that builds the store alone, and the other way round.
 
     Args:

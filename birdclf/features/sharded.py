@@ -26,7 +26,7 @@ def build_shard(
     """Build one shard of a catalog's feature store, and the store itself if this shard was the last one.
 
     The store has the bytes that :func:`birdclf.features.store.open_store` would have written. While it is put together
-    the disk holds up to twice its size; the shards go once it is in its place.
+    the disk holds about twice its size; the shards go once it is in its place.
 
     Args:
         catalog: Recordings of the whole store.

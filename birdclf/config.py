@@ -27,6 +27,14 @@ class Store:
 
 
 @dataclass
+class SharedStore(Store):
+    """The same, built by several workers, of which this is one."""
+
+    shards: int = 1
+    shard: int | None = None
+
+
+@dataclass
 class Loader:
     """How batches are made."""
 
@@ -42,7 +50,7 @@ class PrepareConfig:
     audio: Any = MISSING
     audit: Any = MISSING
     features: Any = MISSING
-    store: Store = field(default_factory=Store)
+    store: SharedStore = field(default_factory=SharedStore)
     run_dir: str = MISSING
 
 
@@ -87,6 +95,11 @@ def folder_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.,+-]+", "-", text).strip("-.,")[:120]
 
 
+def shard_suffix(number: int | None) -> str:
+    """Return the end of a worker's run folder, for workers of several machines start in the same second."""
+    return "" if number is None else f"_shard-{number}"
+
+
 def conf_dir() -> Path:
     """Return the folder of the YAML files: inside an installed wheel, or at the top of a checkout."""
     package = Path(__file__).resolve().parent
@@ -101,6 +114,7 @@ def register() -> None:
     store.store(name="prepare_schema", node=PrepareConfig)
     OmegaConf.register_new_resolver("direction", direction, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("shard_suffix", shard_suffix, replace=True)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -8,19 +8,17 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final
 
-import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from birdclf.audio.clip import Clip
-from birdclf.audit.meter import Measurement
 from birdclf.features.extraction import Extraction, begin_worker
 from birdclf.features.journal import JOURNAL, Journal, Rows
 
@@ -31,12 +29,14 @@ WORTH_A_PROCESS_BYTES: Final = 100 * 2**20
 """Size of the files of few clips that are long."""
 
 
+Files = tuple[BinaryIO, BinaryIO]
+"""Frames and level, open for appending."""
+
+
 def build(
     clips: list[Clip], extraction: Extraction, folder: Path, scratch: Path, title: str, workers: int | None
-) -> None:
-    """Write ``frames.f16``, ``level.f16`` and ``index.parquet`` of some clips to a folder, or finish doing so.
-
-    The journal stays: whoever puts the finished folder in its place removes it last.
+) -> Rows:
+    """Decode clips and write their ``frames.f16`` and ``level.f16`` to a folder, or finish doing so.
 
     Args:
         clips: All clips, in the order of the store.
@@ -46,49 +46,87 @@ def build(
         title: What the progress bar says.
         workers: Processes; None for one a core, 0 for this process.
 
+    Returns:
+        A row a clip: ``recording_id``, ``frames`` and the measurement.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+
+    def decoded(done: int, files: Files) -> Iterator[Rows]:
+        left = clips[done:]
+        tasks = _tasks(left, processes := _processes(left, workers))
+        for rows, parts in _extracted(tasks, extraction, scratch, processes):
+            for file, part in zip(files, parts, strict=True):
+                with open(part, "rb") as source:
+                    shutil.copyfileobj(source, file, 2**20)
+                part.unlink()
+            yield rows
+
+    return fill(clips, folder, extraction.analyser.n_bands, title, decoded)
+
+
+def fill(
+    clips: list[Clip], folder: Path, n_bands: int, title: str, append: Callable[[int, Files], Iterator[Rows]]
+) -> Rows:
+    """Write ``frames.f16``, ``level.f16`` and the journal of some clips to a folder, or finish doing so.
+
+    The journal stays: whoever puts the finished folder in its place removes it last.
+
+    Args:
+        clips: All clips, in the order of the store.
+        folder: Folder to write to; it may hold the beginning of the same build.
+        n_bands: Values a frame.
+        title: What the progress bar says.
+        append: Appends to the files what follows a number of clips that are done, piece by piece, and yields the rows
+            of each piece.
+
+    Returns:
+        A row a clip.
+
     Raises:
         OSError: If a file cannot be written.
     """
     folder.mkdir(exist_ok=True)
-    n_bands = extraction.analyser.n_bands
     with (
         Journal(folder / JOURNAL) as journal,
         open(folder / "frames.f16", "ab") as frames,
         open(folder / "level.f16", "ab") as level,
     ):
         journal.recover({frames: 2 * n_bands, level: 2}, clips)
-        left = clips[len(journal.rows) :]
-        tasks = _tasks(left, processes := _processes(left, workers))
         with _progress() as progress:
             bar = progress.add_task(title, total=len(clips), completed=len(journal.rows))
-            for rows, parts in _extracted(tasks, extraction, scratch, processes):
-                for file, part in zip((frames, level), parts, strict=True):
-                    with open(part, "rb") as source:
-                        shutil.copyfileobj(source, file, 2**20)
-                    part.unlink()
+            for rows in append(len(journal.rows), (frames, level)):
                 journal.add(rows, (frames, level))
                 progress.advance(bar, len(rows))
         journal.keep((frames, level))
-    _index(journal.rows).to_parquet(folder / "index.parquet")
+    return journal.rows
 
 
-def _index(rows: Rows) -> pd.DataFrame:
-    frames = [row["frames"] for row in rows]
-    index = pd.DataFrame(rows, columns=["recording_id", "frames", *(field.name for field in fields(Measurement))])
-    types = {field.name: field.type for field in fields(Measurement)}
-    index = index.astype({"recording_id": str, "frames": "int64", **types})
-    index.insert(1, "offset", index.frames.cumsum() - frames)
-    return index
+@contextmanager
+def scratch_folder(prefix: Path) -> Iterator[Path]:
+    """Make an empty folder whose path begins so, and remove it and those that killed builds left under such a name."""
+    for stale in prefix.parent.glob(f"{prefix.name}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix.name, dir=prefix.parent, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
 
 
 def _processes(clips: list[Clip], workers: int | None) -> int:
     """Return the number of worker processes; 0 where this process does the work."""
     if workers is None:
-        workers = min(os.cpu_count() or 1, len(clips))
+        workers = min(_cores(), len(clips))
         if len(clips) < WORTH_A_PROCESS:
             size = sum(os.path.getsize(path) for path in {clip.path for clip in clips} if os.path.isfile(path))
             workers = workers if size > WORTH_A_PROCESS_BYTES else 0
     return workers if workers > 1 else 0
+
+
+def _cores() -> int:
+    """Return the cores that this process may use: on a cluster often fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _tasks(clips: list[Clip], processes: int) -> list[list[Clip]]:

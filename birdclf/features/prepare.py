@@ -10,24 +10,37 @@ from birdclf.audit.page import write_page
 from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.errors import UserError
+from birdclf.features.shard import Shard
+from birdclf.features.sharded import build_shard
 from birdclf.features.store import FeatureStore, open_store
 
 log = logging.getLogger(__name__)
 
 
-def prepare(cfg: DictConfig) -> FeatureStore:
+def prepare(cfg: DictConfig) -> FeatureStore | None:
     """Build the store of a composed ``conf/prepare.yaml``; write ``audit.csv`` and ``audit.html`` to the run folder.
 
+    Returns:
+        The store; None from a worker of several (``store.shards``) that has not put it together, and then no audit.
+
     Raises:
-        UserError: If the source cannot be read, the store cannot be written, or the run folder holds an audit already.
+        UserError: If the source cannot be read, the store cannot be written, the run folder holds an audit already, or
+            there is no such shard.
     """
+    shard = Shard.chosen(cfg.store.shard, cfg.store.shards)
     folder = Path(cfg.run_dir)
     if (folder / "audit.csv").exists():
         raise UserError(f"{folder} holds an audit already; nothing is overwritten. Choose another hydra.run.dir.")
     rules: Rules = instantiate(cfg.audit)
     mix, features = instantiate(cfg.audio), instantiate(cfg.features)
     catalog: Catalog = instantiate(cfg.data)
-    store = open_store(catalog, features, Path(cfg.store.dir), cfg.store.workers, mix)
+    root, workers = Path(cfg.store.dir), cfg.store.workers
+    if shard is None:
+        store = open_store(catalog, features, root, workers, mix)
+    elif (merged := build_shard(catalog, features, root, shard, workers, mix)) is not None:
+        store = merged
+    else:
+        return None
     audit = rules.judge(store.index, catalog.table)
     folder.mkdir(parents=True, exist_ok=True)
     audit.to_csv(folder / "audit.csv", index=False)

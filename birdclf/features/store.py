@@ -4,32 +4,24 @@ A store is a folder named by the hash of its catalog and of every setting of its
 folder and renamed whole under a file lock: nobody ever reads half a store, and a killed build goes on where it stood.
 """
 
-import json
 import logging
-import shutil
-from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from birdclf.audio.mixing import Mix
 from birdclf.catalog.catalog import Catalog
-from birdclf.errors import UserError
-from birdclf.features.build import build
+from birdclf.features.build import build, scratch_folder
 from birdclf.features.extraction import Analyser, Extraction
-from birdclf.features.journal import JOURNAL
+from birdclf.features.lock import held
+from birdclf.features.plan import StorePlan
+from birdclf.features.shard import clear_shards, remark
 
 log = logging.getLogger(__name__)
-
-VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -73,49 +65,26 @@ def open_store(
     Raises:
         UserError: If the store cannot be written, or a worker process is killed.
     """
-    extraction = Extraction(catalog.reader, mix or Mix(), analyser)
-    setting = f"{VERSION}|{catalog.content_hash}|{extraction.fingerprint()}"
-    folder = root / blake2b(setting.encode(), digest_size=12).hexdigest()
-    try:
+    plan = StorePlan(catalog, Extraction(catalog.reader, mix or Mix(), analyser), root)
+    with plan.failures_explained():
         root.mkdir(parents=True, exist_ok=True)
-        if not (folder / "meta.json").is_file():
-            lock = FileLock(root / f"{folder.name}.lock")
-            try:
-                lock.acquire(timeout=0).lock.release()
-            except Timeout:
-                log.info("another process is building %s; waiting for it", folder)
-            with lock:
-                if not (folder / "meta.json").is_file():  # somebody else may just have built it
-                    _build(catalog, extraction, folder, workers)
-    except BrokenExecutor as error:
-        raise UserError(
-            f"A process that decodes {catalog.name} was killed, perhaps for want of memory. Start again with fewer of "
-            f"them, such as store.workers=1; what is done is kept."
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"The feature store {folder} cannot be written: {error.strerror or error}. Free some space or choose "
-            f"another folder with store.dir=…; what is done is kept, and the next start goes on from there."
-        ) from error
-    return FeatureStore(folder, pd.read_parquet(folder / "index.parquet"), analyser.n_bands)
+        if not plan.finished:
+            with held(plan.lock, str(plan.folder)):
+                if not plan.finished:  # somebody else may just have built it
+                    _build(plan, workers)
+    return opened(plan)
 
 
-def _build(catalog: Catalog, extraction: Extraction, folder: Path, workers: int | None) -> None:
-    temporary = folder.with_name(f".{folder.name}.building")
-    for stale in folder.parent.glob(f".{folder.name}.tasks.*"):  # of a build that was killed: the lock is ours
-        shutil.rmtree(stale, ignore_errors=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.tasks.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-        build(catalog.clips(), extraction, temporary, Path(scratch), f"decoding {catalog.name}", workers)
-    meta = {
-        "version": VERSION,
-        "catalog": catalog.name,
-        "catalog_hash": catalog.content_hash,
-        "reader": extraction.reader.fingerprint(),
-        "mix": extraction.mix.fingerprint(),
-        "features": extraction.analyser.fingerprint(),
-        "recordings": len(catalog),
-        "n_bands": extraction.analyser.n_bands,
-    }
-    (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
-    (temporary / JOURNAL).unlink()
-    temporary.rename(folder)
+def opened(plan: StorePlan) -> FeatureStore:
+    """Open a store that is finished."""
+    return FeatureStore(plan.folder, pd.read_parquet(plan.folder / "index.parquet"), plan.extraction.analyser.n_bands)
+
+
+def _build(plan: StorePlan, workers: int | None) -> None:
+    if text := remark(plan.folder):
+        log.info("%s", text)
+    with scratch_folder(plan.folder.with_name(f".{plan.folder.name}.tasks.")) as scratch:
+        title = f"decoding {plan.catalog.name}"
+        rows = build(plan.catalog.clips(), plan.extraction, plan.building, scratch, title, workers)
+    plan.finish(rows)
+    clear_shards(plan.folder)

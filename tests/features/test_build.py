@@ -1,6 +1,7 @@
 import errno
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from birdclf.features.build import CLIPS_A_TASK, build
 from birdclf.features.extraction import Extraction
 from birdclf.features.journal import JOURNAL, Journal
 from birdclf.features.mfcc import MFCCStack
+from birdclf.features.plan import index_of
 from birdclf.features.store import open_store
 
 DATA = ("frames.f16", "level.f16")
@@ -35,7 +37,8 @@ def build_in(folder: Path, n: int = N, workers: int | None = 0, **reader) -> dic
     scratch = folder.with_name("scratch")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    build(made.clips(), Extraction(made.reader, Mix(), Sums()), folder, scratch, "", workers)
+    rows = build(made.clips(), Extraction(made.reader, Mix(), Sums()), folder, scratch, "", workers)
+    index_of(rows).to_parquet(folder / "index.parquet")
     return {name: data for name, data in contents(folder).items() if name != JOURNAL}
 
 
@@ -221,7 +224,7 @@ def test_every_process_gets_some_tasks_of_a_bounded_size(clips, processes, sizes
 
 
 def test_few_short_recordings_need_no_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(building.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(building, "_cores", lambda: 4)
     sparse = tmp_path / "long.wav"
     with open(sparse, "wb") as file:
         file.truncate(building.WORTH_A_PROCESS_BYTES + 1)
@@ -236,6 +239,17 @@ def test_few_short_recordings_need_no_process(tmp_path, monkeypatch):
     assert building._processes([*few, *stretches], None) == 4  # few, but long
     assert building._processes([*few[:2], stretches[0]], None) == 3  # no more than recordings
     assert building._processes(stretches[:1], None) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are given to processes on Linux")
+def test_a_process_takes_the_cores_that_it_was_given():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert building._processes([Clip(str(i)) for i in range(building.WORTH_A_PROCESS)], None) == 0
+    finally:
+        os.sched_setaffinity(0, before)
+    assert building._cores() == len(before)
 
 
 def test_stretches_of_one_file_count_its_size_once(tmp_path):

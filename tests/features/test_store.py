@@ -16,7 +16,7 @@ from birdclf.audit.meter import Measurement
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.folder import folder_catalog
 from birdclf.errors import UserError
-from birdclf.features import journal, store
+from birdclf.features import journal, lock
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.store import open_store
 
@@ -67,10 +67,10 @@ def test_a_finished_store_is_opened_without_writing(tmp_path, monkeypatch):
     """As from a medium that can only be read, which root would not notice."""
     made = noise_catalog(2)
     first = open_store(made, Sums(), tmp_path / "stores", workers=0)
-    for lock in (tmp_path / "stores").glob("*.lock"):
-        lock.unlink()
+    for file in (tmp_path / "stores").glob("*.lock"):
+        file.unlink()
     before = [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("*"))]
-    monkeypatch.setattr(store, "FileLock", None)
+    monkeypatch.setattr(lock, "FileLock", None)
     assert open_store(made, Sums(), tmp_path / "stores", workers=0).folder == first.folder
     assert [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("*"))] == before
 

@@ -27,11 +27,10 @@ class SweepTable(Callback):
         """Collect the jobs once all have ended; leave with status 1 if one of them failed."""
         folder = Path(config.hydra.sweep.dir)
         table = sweep_table(folder)
-        if table.empty:
-            return
-        write_whole(folder / "sweep.csv", table.to_csv(index=False))
-        write_whole(folder / "sweep.md", _markdown(table))
-        _print(table, folder)
+        if "resume" in config and not table.empty:  # a sweep of trainings; others have no scores to compare
+            write_whole(folder / "sweep.csv", table.to_csv(index=False))
+            write_whole(folder / "sweep.md", _markdown(table))
+            _print(table, folder)
         if said := failures(folder, sys.argv):
             # Hydra turns exceptions of a callback into warnings; leaving the process is the way to end with a status.
             sys.exit(said)

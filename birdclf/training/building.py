@@ -57,7 +57,7 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     """Return the callbacks of a configuration, of which exactly one keeps the best weights.
 
     Raises:
-        UserError: If there is none such, or more than one.
+        UserError: If there is none such, or more than one, or it would write the snapshot's file.
     """
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
     found = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
@@ -65,6 +65,8 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         raise UserError(
             f"callbacks has {len(found)} ModelCheckpoint callbacks; exactly 1 is needed, to decide the best weights."
         )
+    if found[0].save_last:
+        raise UserError("callbacks.checkpoint.save_last is set, but last.ckpt is callbacks.snapshot's. Leave it out.")
     return callbacks
 
 

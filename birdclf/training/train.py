@@ -18,7 +18,7 @@ from birdclf.allocator import keep_freed_memory
 from birdclf.config import config_hash, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.run_folder import begun, check_same, held
+from birdclf.run_folder import CONFIG, begun, check_same, held
 from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
@@ -70,7 +70,8 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     data.prepare()
     log.info(data.summary())
     classifier = build_classifier(cfg, data)
-    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1} if progress else {}))
+    stopped = (folder / CONFIG).is_file()
+    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if stopped else {}))
     try:
         callbacks = build_callbacks(cfg)
         trainer: pl.Trainer = instantiate(

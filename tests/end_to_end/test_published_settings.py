@@ -52,7 +52,7 @@ def check_common(cfg: DictConfig) -> None:
     assert cfg.monitor == "val/accuracy"
     stop, keep = cfg.callbacks.early_stopping, cfg.callbacks.checkpoint
     assert (stop.patience, stop.monitor, stop.mode) == (7, "val/accuracy", "max")
-    assert (keep.monitor, keep.mode, keep.save_top_k, keep.save_last) == ("val/accuracy", "max", 1, True)
+    assert (keep.monitor, keep.mode, keep.save_top_k) == ("val/accuracy", "max", 1)
     assert (cfg.split.train, cfg.split.val, cfg.split.test) == (0.70, 0.15, 0.15)
     assert cfg.split.min_recordings == 2
     assert cfg.model.dropout == 0.5 and cfg.model.width == 1.0

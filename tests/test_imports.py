@@ -12,7 +12,7 @@ import birdclf
 
 PACKAGE = Path(birdclf.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FREE = {"errors", "randomness", "allocator", "svg"}  # what anyone may use
+FREE = {"errors", "randomness", "allocator", "svg", "pages"}  # what anyone may use
 MAY_IMPORT = {
     "audio": set(),
     "catalog": {"audio"},

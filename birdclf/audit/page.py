@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from birdclf.audit.drawings import drawings, plain
+from birdclf.pages import page_template
 
 VERDICTS = ("ok", "warn", "reject")
 TEXTS = ["recording_id", "species", "verdict", "problems", "reason", "audio_hash"]
@@ -67,15 +67,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     table = _prepared(audit)
     species = _per_species(table)
     groups = _groups_of_equal_audio(table)
-    pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("birdclf", "audit"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"share": _share, "plain": plain}
-    text = pages.get_template("page.html").render(
+    text = page_template("audit", share=_share, plain=plain).render(
         name=_text(name),
         headline=_headline(table, species),
         conflicting=_shown(table, groups[groups.labels > 1], MOST_CONFLICTS),

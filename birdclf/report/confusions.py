@@ -84,7 +84,7 @@ def matrix_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Fig
     right = np.trace(confusion) / max(confusion.sum(), 1)
     caption = (
         f"A row a true species, a column a named one, in the order of clusters: what is confused lies side by side. "
-        f"Darker is a larger share of the row; {right:.1%} of the clips lie on the diagonal."
+        f"The stronger a colour, the larger its share of the row; {right:.1%} of the clips lie on the diagonal."
     )
     inside = f'<g font-size="{CELL * 0.8:g}" fill="currentColor">{"".join(parts)}</g>'
     return Figure("Confusion matrix", caption, f"0 0 {LABELS + side + 2} {LABELS + side + 2}", inside)

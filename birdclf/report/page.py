@@ -3,23 +3,15 @@
 import base64
 from collections.abc import Sequence
 
-import jinja2
-
+from birdclf.pages import page_template
 from birdclf.report.document import Card, Section
 from birdclf.report.wording import share
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """Return the sections as a page that needs no network, follows light and dark mode, and reads without a script."""
-    pages = jinja2.Environment(
-        loader=jinja2.PackageLoader("birdclf", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"share": share, "data": _data, "kind": _kind}
-    return pages.get_template("page.html").render(title=title, sections=sections)
+    """Return the sections as a page."""
+    template = page_template("report", share=share, data=_data, kind=_kind)
+    return template.render(title=title, sections=sections)
 
 
 def _kind(block: object) -> str:

@@ -315,8 +315,8 @@ def test_a_large_collection_is_written_fast_and_small(tmp_path):
         native_rate_hz=rng.integers(8000, 96_000, rows),
         audio_hash=rng.integers(0, 4000, rows).astype(str),
     )
-    began = time.perf_counter()
+    began = time.process_time()  # not the clock's: other tests run beside this one
     page = page_of(audit, tmp_path)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert (tmp_path / "page.html").stat().st_size < 1_500_000
     assert len(page.rows["species"]) > 900

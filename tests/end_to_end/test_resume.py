@@ -54,12 +54,12 @@ def undisturbed(birdclf: Command, recordings: Path, tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize(
     "owner, hook, call",
     [
-        (Snapshot, "on_train_batch_end", 1),
+        pytest.param(Snapshot, "on_train_batch_end", 1, marks=pytest.mark.slow),
         (Snapshot, "on_train_batch_end", 8),
-        (Snapshot, "on_train_batch_end", 12),
+        pytest.param(Snapshot, "on_train_batch_end", 12, marks=pytest.mark.slow),
         (Snapshot, "on_validation_batch_end", 2),
-        (Snapshot, "on_train_batch_start", 13),
-        (History, "on_train_epoch_start", 3),
+        pytest.param(Snapshot, "on_train_batch_start", 13, marks=pytest.mark.slow),
+        pytest.param(History, "on_train_epoch_start", 3, marks=pytest.mark.slow),
         (Snapshot, "on_train_end", 1),
     ],
 )

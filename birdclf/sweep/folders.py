@@ -46,7 +46,7 @@ class Folders(Callback):
                 folder = _launched_before(folder.parent, words) or folder
             if _holds_results(folder) and resume is not True and _launched(folder) != words:
                 _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
-            if _holds_results(folder):
+            if _launched(folder) is not None:  # maybe stopped before its first job began
                 _choose(config, "sweep", folder)
                 print(f"going on in {folder}; resume=false starts anew")
         folder.mkdir(parents=True, exist_ok=True)

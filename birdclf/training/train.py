@@ -1,6 +1,7 @@
 """One training run, from a configuration to a finished run folder."""
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -148,6 +149,9 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # A full disk names no file; a file elsewhere, such as one that is read, is another matter.
+        if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(folder):
+            raise
         raise UserError(
             f"{folder} cannot be written to: {error.strerror or error}. Free some space or bring the folder back; the "
             f"same command with hydra.run.dir={folder} resume=true goes on from the last snapshot."

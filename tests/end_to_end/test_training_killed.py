@@ -74,6 +74,9 @@ def test_a_sweep_killed_twice_runs_no_job_twice(birdclf: Command, recordings: Pa
         finished = stamps(tmp_path / "sweep")
     assert birdclf(*settings, cwd=tmp_path).status == 0
     assert finished.items() <= stamps(tmp_path / "sweep").items()
+    began = time.monotonic()
+    assert birdclf(*settings, cwd=tmp_path).out.count("is finished") == 12
+    assert time.monotonic() - began < 12, "a finished job is skipped in under a second, all that a launch takes in it"
     table = pd.read_csv(tmp_path / "sweep" / "sweep.csv")
     assert table.status.tolist() == ["finished"] * 12 and len(set(table.job)) == 12
 

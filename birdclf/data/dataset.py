@@ -99,20 +99,35 @@ def cut(frames: NDArray[np.float16], start: NDArray[np.int64], length: int) -> T
     return torch.from_numpy(windows).transpose(1, 2)
 
 
+class Part(NamedTuple):
+    """Which of several processes that train together this one is, and how many there are."""
+
+    rank: int = 0
+    processes: int = 1
+
+
 class DrawSampler(Sampler[int]):
     """Shuffles the recordings of an epoch and names them by draw.
+
+    Several processes share each batch: the n-th draw of a batch goes to process n modulo their number. An epoch whose
+    last batch is too short for all of them is made longer by its first draws, as few as it takes.
 
     Args:
         n: Recordings.
         seed: Seed of the order.
+        batch_size: Recordings a batch of all processes together, a multiple of their number.
+        part: The process whose draws these are.
     """
 
-    def __init__(self, n: int, seed: int) -> None:
+    def __init__(self, n: int, seed: int, batch_size: int = 1, part: Part = Part()) -> None:  # noqa: B008, immutable
         self.n, self.key, self.epoch, self.begin = n, key_of(seed, "order"), 0, 0
+        self.batch_size, self.part = batch_size, part
+        last = n % batch_size
+        self.again = part.processes - last if 0 < last < part.processes else 0
 
     def __len__(self) -> int:
         """Return the length of a whole epoch, wherever the next pass begins."""
-        return self.n
+        return len(range(self.part.rank, self.n + self.again, self.part.processes))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next pass takes (the trainer calls this)."""
@@ -120,12 +135,13 @@ class DrawSampler(Sampler[int]):
             self.epoch, self.begin = epoch, 0
 
     def start_at(self, epoch: int, draws: int) -> None:
-        """Let the next pass leave out the first draws of an epoch."""
+        """Let the next pass leave out the first draws of an epoch, a multiple of the batch size."""
         self.epoch, self.begin = epoch, draws
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.Generator(np.random.PCG64([self.key, self.epoch])).permutation(self.n)
-        return iter((order + self.epoch * self.n)[self.begin :].tolist())
+        draws = np.concatenate([order, order[: self.again]]) + self.epoch * self.n
+        return iter(draws[self.begin :][self.part.rank :: self.part.processes].tolist())
 
 
 def as_fetched(batch: Any) -> Any:

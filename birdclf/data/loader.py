@@ -15,14 +15,15 @@ class ResumableLoader(DataLoader[Batch]):
 
     Args:
         dataset: Recordings of the split, fetched by index list.
-        sampler: Order of an epoch.
-        batch_size: Recordings a batch.
+        sampler: Order of an epoch; it knows the size of a batch, and this process's part of each.
         settings: Any other argument of ``DataLoader``.
     """
 
-    def __init__(self, dataset: WindowDataset, sampler: DrawSampler, batch_size: int, **settings: Any) -> None:
-        super().__init__(dataset, batch_size=batch_size, sampler=sampler, **settings)
-        self.order, self.size, self.given = sampler, batch_size, 0
+    def __init__(self, dataset: WindowDataset, sampler: DrawSampler, **settings: Any) -> None:
+        super().__init__(
+            dataset, **settings | {"batch_size": sampler.batch_size // sampler.part.processes}, sampler=sampler
+        )
+        self.order, self.size, self.given = sampler, sampler.batch_size, 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Yield the batches of the epoch that the sampler is set to."""

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
-from birdclf.data.dataset import Batch, DrawSampler, WindowDataset, as_fetched, cut
+from birdclf.data.dataset import Batch, DrawSampler, Part, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
 from birdclf.data.loader import ResumableLoader
 from birdclf.data.split import STAGES, Split
@@ -43,6 +43,9 @@ class RecordingDataModule(pl.LightningDataModule):
         store_dir: Folder of the feature stores.
         store_workers: Processes that build the store; None for one a core.
         seed: Seed of split, order and windows.
+
+    Attributes:
+        part: Which of several processes that train together this one is; their loaders share out each split.
 
     Raises:
         UserError: If ``batch_size`` or ``num_workers`` is out of range.
@@ -71,6 +74,7 @@ class RecordingDataModule(pl.LightningDataModule):
         self.mix, self.rules = audio or Mix(), audit or Rules()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.store_dir, self.store_workers = Path(store_dir), store_workers
+        self.part = Part()
         self.store: FeatureStore
         self.audit: pd.DataFrame
         self.table: pd.DataFrame
@@ -183,7 +187,8 @@ class RecordingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return shuffled batches of the train split, another window of a recording in each epoch."""
         dataset = self._dataset("train", self.window.train)
-        return ResumableLoader(dataset, DrawSampler(len(dataset), self.seed), **self._fetching())
+        order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part)
+        return ResumableLoader(dataset, order, **self._fetching())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation split, in the order of the table."""
@@ -193,13 +198,17 @@ class RecordingDataModule(pl.LightningDataModule):
         """Return the test split, in the order of the table."""
         return self._in_order("test")
 
-    def _dataset(self, stage: str, policy: str) -> WindowDataset:
-        rows = self.table[self.table.split == stage]
+    def _dataset(self, stage: str, policy: str, part: "pd.Index[int] | None" = None) -> WindowDataset:
+        rows = self.table[self.table.split == stage] if part is None else self.table.loc[part]
         row, target = rows.row.to_numpy(dtype=np.int64), rows.target.to_numpy(dtype=np.int64)
         return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed, apart=stage == "train")
 
     def _in_order(self, stage: str) -> DataLoader[Batch]:
-        return DataLoader(self._dataset(stage, self.window.eval), **self._fetching())
+        """Return a split in the order of the table, or this process's part of it."""
+        whole = self.table.index[self.table.split == stage]
+        part = whole[self.part.rank :: self.part.processes]
+        dataset = self._dataset(stage, self.window.eval, part)
+        return DataLoader(dataset, **self._fetching() | {"batch_size": self.batch_size // self.part.processes})
 
     def _fetching(self) -> dict[str, Any]:
         return {

@@ -82,7 +82,9 @@ def _measure(
     """Predict, print the table, and write all of it where a folder is given; return the metrics."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_freed_memory()
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=run, _convert_="all")
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer, alone=True, callbacks=[], logger=False, default_root_dir=run, _convert_="all"
+    )
     settings = instantiate(cfg.evaluation)
     predictions = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
     temperature = loaded.temperature

@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.models.synced_norm import sync_batch_norms
 from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.trainer import process_count
 
 MONITORED = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
 
@@ -37,6 +39,9 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
 def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClassifier:
     """Return the classifier of a configuration for prepared data."""
     network = instantiate(cfg.model, num_classes=len(data.classes), in_channels=data.features.shape[0])
+    if process_count(cfg.trainer.devices) > 1:
+        gpu = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
+        network = sync_batch_norms(network, torch.device("cuda" if gpu else "cpu"))
     loss = instantiate(cfg.loss, class_counts=data.class_counts)
     return SpeciesClassifier(
         network=network,
@@ -103,6 +108,12 @@ def check_settings(cfg: DictConfig) -> None:
     for group in (cfg.split, cfg.window, cfg.audio, cfg.audit, cfg.evaluation):
         instantiate(group)
     instantiate(cfg.criteria, _convert_="all")
+    count = process_count(cfg.trainer.devices)
+    if cfg.loader.batch_size % count:
+        raise UserError(
+            f"loader.batch_size is {cfg.loader.batch_size}; the {count} processes of trainer.devices share each batch: "
+            f"it must be a multiple of {count}."
+        )
     instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
 
 

@@ -15,6 +15,7 @@ from birdclf.data.dataset import Batch
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
 from birdclf.features.mfcc import MFCCStack
+from birdclf.training.gather import batch_of_all, processes
 from birdclf.training.metrics import EpochMetrics
 from birdclf.training.predictor import Predictor
 
@@ -74,12 +75,14 @@ class SpeciesClassifier(Predictor):
 
     def _step(self, batch: Batch, stage: Stage) -> Tensor:
         logits = self.recording_logits(batch)
-        loss: Tensor = self.loss(logits, batch.target)
+        together = processes() if stage == "train" else 1
+        judged = batch_of_all(logits, batch.target) if together > 1 else (logits, batch.target)
+        loss: Tensor = self.loss(*judged)
         # Reading the value waits for a GPU, so it is not done in every step; a loss that is NaN stays NaN.
         if stage == "train" and self.global_step % 20 == 0 and not math.isfinite(loss.item()):
             raise self._diverged(loss.item())
         self._metrics(stage).update(logits.detach(), batch.target, loss.detach())
-        return loss
+        return loss * together if together > 1 else loss  # gradients are averaged, where their sum is wanted
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Note the rates that this epoch runs at: before its end the schedule has set those of the next."""

@@ -59,6 +59,8 @@ class History(Callback):
         loader = trainer.train_dataloader
         windows = len(loader.dataset) if loader is not None else 0
         row |= figures | {"seconds": seconds, "windows_per_s": windows / self.trained if self.trained else None}
+        if not trainer.is_global_zero:
+            return
         temporary = self.path.with_suffix(".json.tmp")
         temporary.write_text(json.dumps(self.rows, indent=1))
         os.replace(temporary, self.path)

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from birdclf.errors import UserError
 from birdclf.training.checkpoint import LAST
+from birdclf.training.gather import value_of_each
 from birdclf.training.interrupts import Interrupts
 from birdclf.training.metrics import EpochMetrics
 from birdclf.training.progress import STATE_KEY, ending
@@ -53,8 +54,9 @@ class Snapshot(Callback):
         self.began = self.kept - (self.waiting["seconds"] if self.waiting else 0.0)
         self.interrupts.take()
         if self.waiting is not None:
+            own = self.waiting["processes"][trainer.global_rank]
             for name, metrics in _metrics(pl_module).items():
-                metrics.restore(self.waiting["metrics"][name])
+                metrics.restore(own["metrics"][name])
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -63,26 +65,29 @@ class Snapshot(Callback):
         if self.waiting is not None:
             # Else the trainer leaves a schedule on a plateau out at the end of this epoch.
             trainer.fit_loop.restarting = False
-            _set_random_state(self.waiting["random"])
+            _set_random_state(self.waiting["processes"][trainer.global_rank]["random"])
             self.waiting = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write a snapshot if it is time, or if a signal has come."""
-        stopping = self.interrupts.seen or trainer.received_sigterm
+        # Processes that train together write together, and leave together if one of them got the signal.
+        stopping = self._any(trainer, self.interrupts.seen or trainer.received_sigterm)
+        due = stopping or self._any(trainer, time.monotonic() - self.kept >= self.every_s)
         # After its last step an epoch is not over: validation, schedule and callbacks are still to come.
-        within = batch_idx + 1 < trainer.num_training_batches
-        if within and (stopping or time.monotonic() - self.kept >= self.every_s):
+        if due and batch_idx + 1 < trainer.num_training_batches:
             self._write(trainer)
-        self._leave(trainer)
+        if stopping:
+            self._leave(trainer)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Leave validation if a signal has come; it is repeated from the snapshot before."""
-        self._leave(trainer)
+        if trainer.world_size == 1 and (self.interrupts.seen or trainer.received_sigterm):
+            self._leave(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the last weights, with word that training is over."""
@@ -99,8 +104,8 @@ class Snapshot(Callback):
         if self.module is None:
             return {}
         metrics = {name: metrics.snapshot() for name, metrics in _metrics(self.module).items()}
-        seconds = time.monotonic() - self.began
-        return {"random": _random_state(), "metrics": metrics, "ended": self.ended, "seconds": seconds}
+        each = value_of_each({"random": _random_state(), "metrics": metrics})
+        return {"processes": each, "ended": self.ended, "seconds": time.monotonic() - self.began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what a snapshot held; it is put back when training starts."""
@@ -110,11 +115,13 @@ class Snapshot(Callback):
         trainer.save_checkpoint(self.path)
         self.kept = time.monotonic()
 
+    def _any(self, trainer: pl.Trainer, decision: bool) -> bool:
+        if trainer.world_size == 1:
+            return decision
+        return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
+
     def _leave(self, trainer: pl.Trainer) -> None:
-        if self.interrupts.seen:
-            raise KeyboardInterrupt
-        if trainer.received_sigterm:
-            raise SIGTERMException
+        raise SIGTERMException if trainer.received_sigterm and not self.interrupts.seen else KeyboardInterrupt
 
 
 def _metrics(module: pl.LightningModule) -> dict[str, EpochMetrics]:

@@ -12,22 +12,26 @@ from typing import Any
 
 import lightning.pytorch as pl
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from birdclf.allocator import keep_freed_memory
 from birdclf.config import config_hash, plain
+from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.run_folder import CONFIG, begun, check_same, held
 from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.companions import companions, fit
 from birdclf.training.outcome import check_data, mark_done, write_beginning, write_results
 from birdclf.training.progress import Progress, ending, latest
 from birdclf.training.projector import ClipEmbedder
 from birdclf.training.results import predict
 from birdclf.training.summary import print_results
+from birdclf.training.trainer import process_count
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +92,9 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             else:
                 check_data(folder, data)
                 log.info("going on after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
-            ended = progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress)
+            ended = (
+                progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress, config)
+            )
             best = folder / "checkpoints" / ended["best"]
             facts = {
                 "monitor": cfg.monitor,
@@ -101,9 +107,11 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             }
             loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
             embedder = ClipEmbedder(data)
-            if logger.embeddings:
-                trainer.callbacks.append(embedder)  # type: ignore[attr-defined]
-            predictions = predict(trainer, classifier, loaders, data.source.table)
+            judge = instantiate(
+                cfg.trainer, alone=True, callbacks=[*_bars(callbacks), *([embedder] if logger.embeddings else [])],
+                logger=False, default_root_dir=folder, _convert_="all",
+            )  # fmt: skip
+            predictions = predict(judge, classifier, loaders, data.source.table)
             metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
             if (clips := embedder.embeddings()) is not None:
                 logger.project(clips, epoch=ended["epochs"])
@@ -130,17 +138,31 @@ def _progress(folder: Path, config: dict[str, Any], resume: bool) -> Progress | 
 
 
 def _fit(
-    trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule, progress: Progress | None
+    trainer: pl.Trainer,
+    classifier: SpeciesClassifier,
+    data: RecordingDataModule,
+    progress: Progress | None,
+    config: dict[str, Any],
 ) -> dict[str, Any]:
     """Train to the end and return how it ended."""
+    checkpoint = progress.path if progress else None
+    count = process_count(config["trainer"]["devices"])
+    data.part = Part(0, count)
     try:
-        trainer.fit(classifier, datamodule=data, ckpt_path=progress.path if progress else None, weights_only=True)
+        with companions(count, config, checkpoint):
+            fit(trainer, classifier, data, checkpoint)
     except SystemExit as leaving:  # Lightning's word for a signal
         log.info("stopped; resume=true, or the same sweep launched again, goes on from the last snapshot")
         if isinstance(leaving, SIGTERMException):
             sys.exit(128 + signal.SIGTERM)
         raise KeyboardInterrupt from None
+    finally:
+        data.part = Part()
     return ending(trainer)
+
+
+def _bars(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    return [callback for callback in callbacks if isinstance(callback, ProgressBar)]
 
 
 @contextmanager

@@ -1,16 +1,20 @@
 """The Lightning trainer, with the precision that the device is fast in."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 
 from birdclf.errors import UserError
 from birdclf.training.checkpoint import WholeCheckpoints
+from birdclf.training.compile import Compile
 
 
 def fast_precision(accelerator: str = "auto") -> str:
@@ -25,6 +29,23 @@ def fast_precision(accelerator: str = "auto") -> str:
     return "bf16-mixed" if amx else "32-true"
 
 
+def process_count(devices: int | list[int]) -> int:
+    """Return how many processes train together on these devices.
+
+    Raises:
+        UserError: If it is no number or list.
+    """
+    if isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1:
+        return devices
+    if isinstance(devices, Sequence) and not isinstance(devices, str) and devices:
+        return len(devices)
+    raise UserError(f"trainer.devices is {devices!r}; it must be a number from 1, or a list of GPUs such as [0,1].")
+
+
+def _first(devices: int | list[int]) -> int | list[int]:
+    return 1 if isinstance(devices, int) else devices[:1]
+
+
 def build_trainer(
     callbacks: list[Callback],
     logger: Logger | bool,
@@ -32,6 +53,10 @@ def build_trainer(
     precision: str = "auto",
     accelerator: str = "auto",
     max_epochs: int = 50,
+    devices: int | list[int] = 1,
+    strategy: str = "auto",
+    compile: str | None = None,
+    alone: bool = False,
     **settings: Any,
 ) -> pl.Trainer:
     """Return a trainer.
@@ -43,11 +68,24 @@ def build_trainer(
         precision: ``auto`` (see :func:`fast_precision`) or one of Lightning's names.
         accelerator: Lightning's name of the device.
         max_epochs: Epochs at most, 1 or more.
+        devices: How many devices, each with a process of its own, or the numbers of the GPUs to use.
+        strategy: ``auto`` for one device, ``ddp`` for several on one machine.
+        compile: Backend by which ``torch.compile`` compiles the network, such as ``inductor``; None does not.
+        alone: Use one device whatever the settings say, to predict.
         settings: Any other argument of ``lightning.pytorch.Trainer``.
 
     Raises:
-        UserError: If Lightning refuses a setting.
+        UserError: If a setting is out of range, or Lightning refuses it.
     """
+    count = process_count(devices)
+    if strategy not in ("auto", "ddp"):
+        raise UserError(f"trainer.strategy is {strategy!r}; it must be auto (one device) or ddp (several).")
+    if count > 1 and strategy == "auto":
+        raise UserError(
+            f"trainer.devices is {devices}: several devices train together by trainer=ddp. Or use devices=1."
+        )
+    if settings.get("num_nodes", 1) != 1:
+        raise UserError("trainer.num_nodes must be 1: one run trains on one machine; a sweep uses many.")
     if max_epochs < 1:
         raise UserError(f"trainer.max_epochs is {max_epochs}; it must be 1 or more.")
     chosen = fast_precision(accelerator) if precision == "auto" else precision
@@ -58,7 +96,23 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # A test split is predicted by a module that was not trained in this call; that is meant.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    # An epoch's figures are reduced over the processes before they are logged.
+    warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True.*")
     settings.setdefault("enable_progress_bar", any(isinstance(callback, ProgressBar) for callback in callbacks))
+    if compile is not None:
+        callbacks = [*callbacks, Compile(compile)]
+    # Lightning would take a job of a cluster's queue for one of several of its own processes.
+    environment = LightningEnvironment()
+    plugins: list[Any] = [WholeCheckpoints()]
+    if count > 1 and not alone:
+        # Every part of a split is another length, and the synced norms keep the statistics alike without a broadcast.
+        parallel: Any = DDPStrategy(
+            cluster_environment=environment, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+        settings |= {"strategy": parallel, "devices": devices, "use_distributed_sampler": False}
+    else:
+        settings |= {"devices": _first(devices)}
+        plugins.append(environment)
     try:
         return pl.Trainer(
             callbacks=callbacks,
@@ -67,7 +121,7 @@ def build_trainer(
             precision=chosen,  # type: ignore[arg-type]
             accelerator=accelerator,
             max_epochs=max_epochs,
-            plugins=WholeCheckpoints(),
+            plugins=plugins,
             **settings,
         )
     except (TypeError, ValueError, RuntimeError) as error:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.data.dataset import DrawSampler, WindowDataset, as_fetched
+from birdclf.data.dataset import DrawSampler, Part, WindowDataset, as_fetched
 from birdclf.data.loader import ResumableLoader
 
 FRAMES = 20
@@ -18,8 +18,8 @@ def make(store):
 
     def loader(workers: int = 0) -> ResumableLoader:
         dataset = WindowDataset(store, rows, rows % 3, "random", FRAMES, seed=1)
-        sampler = DrawSampler(len(rows), seed=1)
-        return ResumableLoader(dataset, sampler, batch_size=4, num_workers=workers, collate_fn=as_fetched)
+        sampler = DrawSampler(len(rows), seed=1, batch_size=4)
+        return ResumableLoader(dataset, sampler, num_workers=workers, collate_fn=as_fetched)
 
     return loader
 
@@ -53,3 +53,25 @@ def test_a_beginning_and_its_rest_are_an_epoch(n, epoch, begin):
     rest.start_at(epoch, begin)
     assert list(whole)[begin:] == list(rest) and len(rest) == n
     assert sorted(draw % n for draw in whole) == list(range(n))
+
+
+@given(
+    n=st.integers(1, 60), share=st.integers(1, 5), processes=st.integers(1, 4), epoch=st.integers(0, 2),
+    done=st.integers(0, 3),
+)  # fmt: skip
+def test_processes_share_each_batch_and_none_is_left_without(n: int, share: int, processes: int, epoch: int, done: int):
+    size = share * processes
+    whole = DrawSampler(n, seed=3, batch_size=size)
+    whole.start_at(epoch, done * size)
+    draws = list(whole)
+    parts = []
+    for rank in range(processes):
+        part = DrawSampler(n, seed=3, batch_size=size, part=Part(rank, processes))
+        assert len(part) == len(range(rank, n + part.again, processes))
+        part.start_at(epoch, done * size)
+        parts.append(list(part))
+    assert len({-(-len(part) // share) for part in parts}) == 1  # as many batches for each
+    for batch in range(-(-len(draws) // size)):
+        met = [draw for part in parts for draw in part[batch * share : (batch + 1) * share]]
+        expected = draws[batch * size : (batch + 1) * size]
+        assert set(expected) <= set(met) and len(met) == max(len(expected), processes)

@@ -1,0 +1,58 @@
+"""What the trainer is made of on the devices that there are, and on those that tests can only pretend."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from birdclf.errors import UserError
+from birdclf.training.compile import Compile
+from birdclf.training.trainer import build_trainer, process_count
+
+
+def trainer(tmp_path: Path, **settings):
+    return build_trainer([], False, tmp_path, accelerator="cpu", enable_progress_bar=False, **settings)
+
+
+@pytest.mark.parametrize(("devices", "count"), [(1, 1), (4, 4), ([3], 1), ([0, 2], 2)])
+def test_a_process_a_device(devices, count):
+    assert process_count(devices) == count
+
+
+@pytest.mark.parametrize("devices", [0, -1, "auto", [], True, None])
+def test_what_is_no_number_of_devices_is_refused(devices):
+    with pytest.raises(UserError, match=r"trainer\.devices"):
+        process_count(devices)
+
+
+def test_several_devices_train_by_ddp_and_predict_on_one(tmp_path):
+    together = trainer(tmp_path, devices=2, strategy="ddp")
+    assert isinstance(together.strategy, DDPStrategy) and together.world_size == 2
+    assert not together.strategy._ddp_kwargs["broadcast_buffers"]  # parts of different length would wait for each other
+    alone = trainer(tmp_path, devices=2, strategy="ddp", alone=True)
+    assert alone.world_size == 1 and not isinstance(alone.strategy, DDPStrategy)
+
+
+def test_a_compiled_network_computes_and_is_saved_as_before(tmp_path):
+    compiled = trainer(tmp_path, compile="eager")
+    (callback,) = (c for c in compiled.callbacks if isinstance(c, Compile))
+
+    class Module(nn.Module):
+        network = nn.Linear(3, 2)
+
+    module = Module()
+    names, x = list(module.network.state_dict()), torch.randn(4, 3)
+    expected = module.network(x)
+    callback.setup(compiled, module, "predict")
+    assert module.network._compiled_call_impl is None
+    callback.setup(compiled, module, "fit")
+    assert module.network._compiled_call_impl is not None
+    assert list(module.network.state_dict()) == names
+    torch.testing.assert_close(module.network(x), expected)
+
+
+def test_an_unknown_backend_is_refused_by_name():
+    with pytest.raises(UserError, match="'nonsense'.*inductor"):
+        Compile("nonsense")

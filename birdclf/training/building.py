@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.models.synced_norm import sync_batch_norms
 from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
 
 MONITORED = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)

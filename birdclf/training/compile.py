@@ -30,3 +30,7 @@ class Compile(Callback):
             network = pl_module.network
             assert isinstance(network, nn.Module)
             network.compile(backend=self.backend)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the network its own code back: a run's figures are made by the same arithmetic as an evaluation's."""
+        pl_module.network._compiled_call_impl = None  # type: ignore[union-attr]  # torch has no way back of its own

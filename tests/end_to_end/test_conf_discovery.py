@@ -15,6 +15,7 @@ from fake_xeno_canto import write_fetched
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from layouts import BUILDERS
 from lightning.pytorch import Trainer
@@ -147,7 +148,14 @@ def build_criteria(node: DictConfig, tmp_path: Path) -> None:
 
 
 def build_trainer(node: DictConfig, tmp_path: Path) -> None:
-    trainer = instantiate(node, callbacks=[], logger=False, default_root_dir=tmp_path, _convert_="all")
+    given = {"callbacks": [], "logger": False, "default_root_dir": tmp_path, "_convert_": "all"}
+    if node.accelerator == "gpu" and not torch.cuda.is_available():
+        with pytest.raises(InstantiationException) as refused:
+            instantiate(node, **given)
+        assert "The trainer refuses its settings" in str(refused.value)
+        given["accelerator"] = "cpu"  # the rest of the file is exercised as well
+        given["precision"] = "bf16-mixed"
+    trainer = instantiate(node, **given)
     assert isinstance(trainer, Trainer) and trainer.max_epochs >= 1
 
 

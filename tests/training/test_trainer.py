@@ -51,6 +51,8 @@ def test_a_compiled_network_computes_and_is_saved_as_before(tmp_path):
     assert module.network._compiled_call_impl is not None
     assert list(module.network.state_dict()) == names
     torch.testing.assert_close(module.network(x), expected)
+    callback.teardown(compiled, module, "fit")
+    assert module.network._compiled_call_impl is None
 
 
 def test_an_unknown_backend_is_refused_by_name():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from birdclf.models.audio_cnn import AudioCNN
-from birdclf.models.synced_norm import SyncedBatchNorm, sync_batch_norms
+from birdclf.training.synced_norm import SyncedBatchNorm, sync_batch_norms
 
 
 def test_a_network_keeps_its_names_and_in_one_process_its_outputs():
@@ -30,7 +30,7 @@ def test_its_own_arithmetic_is_batch_norms(norm: nn.BatchNorm2d, monkeypatch: py
     synced = SyncedBatchNorm.of(copy.deepcopy(norm))
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    monkeypatch.setattr("birdclf.models.synced_norm._sum_of_all", lambda values: 2 * values)
+    monkeypatch.setattr("birdclf.training.synced_norm._sum_of_all", lambda values: 2 * values)
     half = 3 + 2 * torch.randn(4, 3, 5, 6)
     for _ in range(2):
         whole = norm(torch.cat([half, half]))

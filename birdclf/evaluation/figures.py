@@ -1,10 +1,24 @@
 """Figures of one run, drawn without a display."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from birdclf.evaluation.calibration import Reliability
+
+
+def drawn(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
+    """Return a figure's picture ``(height, width, 4)``, from 0 to 255, for every place that shows it.
+
+    Drawing is what takes time; a file and TensorBoard each would draw it anew.
+    """
+    figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
 
 
 def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:

@@ -8,13 +8,13 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from birdclf.data.dataset import Batch
 from birdclf.evaluation.calibration import reliability
-from birdclf.evaluation.figures import confusion_figure, per_class_figure, reliability_figure
+from birdclf.evaluation.figures import confusion_figure, drawn, per_class_figure, reliability_figure
 from birdclf.evaluation.metrics import (
     expected_calibration_error,
     log_softmax,
@@ -26,6 +26,7 @@ from birdclf.evaluation.settings import Evaluation
 from birdclf.training.predictor import Predictor
 
 Counts = NDArray[np.int64]
+Picture = NDArray[np.uint8]
 
 
 def predict(
@@ -79,7 +80,7 @@ def write_tables(
     supports: Mapping[str, Counts],
     settings: Evaluation,
     temperature: float,
-) -> dict[str, Figure]:
+) -> dict[str, Picture]:
     """Write predictions, uncalibrated, and the tables and pictures of the test split; return the pictures by name.
 
     Args:
@@ -98,14 +99,15 @@ def write_tables(
     confusion.to_csv(folder / "confusion_matrix.csv")
     before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
     f1 = precision_recall_f1(test.confusion)[2]
-    pictures = {
+    figures = {
         "confusion_matrix": confusion_figure(test.confusion, classes),
         "per_class_f1": per_class_figure(f1, supports["train"], supports["test"]),
         "reliability": reliability_figure(before),
         "reliability_calibrated": reliability_figure(after, temperature),
     }
+    pictures = {name: drawn(figure) for name, figure in figures.items()}
     for name, picture in pictures.items():
-        picture.savefig(folder / f"{name}.png", dpi=110)
+        imsave(folder / f"{name}.png", picture)
     return pictures
 
 

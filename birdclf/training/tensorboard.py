@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from birdclf.training.projector import ClipEmbeddings
 
@@ -53,11 +53,11 @@ class RunLogger(TensorBoardLogger):
         """Close the event file."""
         self.experiment.close()
 
-    def end(self, figures: dict[str, float], pictures: dict[str, Figure], epoch: int) -> None:
+    def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
         """Log the final metrics under the hyperparameters' tags, and the figures."""
         self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
         for name, picture in pictures.items():
-            self.experiment.add_figure(name, picture, global_step=epoch)
+            self.experiment.add_image(name, picture[..., :3], global_step=epoch, dataformats="HWC")
         self.experiment.flush()
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:

@@ -1,0 +1,54 @@
+"""Predicting as ``birdclf evaluate`` does it, without end: the windows of validation and test of phase2b.
+
+    python benchmarks/predicting.py STORE LINES
+
+The weights are those of the start; their values do not matter to the speed. LINES gets a line a batch: its end.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
+
+from birdclf.allocator import keep_freed_memory
+from birdclf.config import conf_dir
+from birdclf.training.building import build_classifier, build_data
+
+
+class PredictClock(Callback):
+    """Writes the moment at which each whole batch ends."""
+
+    def __init__(self, path: str, whole: int) -> None:
+        self.file, self.whole = open(path, "w", buffering=1), whole  # noqa: SIM115, open as long as the process
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: tuple, batch: object, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        """Write the time."""
+        if len(outputs[0]) == self.whole:
+            self.file.write(f"{time.perf_counter()}\n")
+
+
+def main() -> None:
+    store, lines = sys.argv[1:]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=["experiment=phase2b", f"store.dir={store}", "run_dir=."])
+    keep_freed_memory()
+    data = build_data(cfg)
+    data.prepare()
+    classifier = build_classifier(cfg, data)
+    clock = PredictClock(lines, cfg.loader.batch_size)
+    trainer = instantiate(
+        cfg.trainer, alone=True, callbacks=[clock], logger=False, default_root_dir=Path(lines).parent, _convert_="all"
+    )
+    while True:
+        trainer.predict(classifier, [data.val_dataloader(), data.test_dataloader()])
+
+
+if __name__ == "__main__":
+    main()

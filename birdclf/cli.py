@@ -74,6 +74,11 @@ def _composed(command: str, words: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.path.append(os.getcwd())  # a user's own package beside their data: loss._target_=their_package.TheirLoss
     options, settings = _sorted_words(words)
+    if rerun := [word for word in options if word.startswith("--e")]:  # Hydra takes any beginning of the name
+        raise UserError(
+            f"{rerun[0]} opens a pickle, which runs whatever is in it, and is refused. Give the run's command instead: "
+            f"its provenance.json has it."
+        )
     sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
     from birdclf.sweep.task import Task
 

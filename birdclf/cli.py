@@ -14,6 +14,7 @@ from birdclf.catalog import synthesize_command
 from birdclf.catalog.fetch import command as fetch_command
 from birdclf.errors import UserError
 from birdclf.inference import evaluate_command
+from birdclf.quoting import shown
 from birdclf.report import command as report_command
 
 COMPOSED = {
@@ -146,6 +147,7 @@ def _guarded(run: Callable[[], Any]) -> None:
 
 
 def _fail(message: str) -> NoReturn:
+    message = shown(message, keep="\n")
     sys.stderr.write(f"birdclf: {message}\n")
     sys.exit(1)
 

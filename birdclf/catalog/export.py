@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from rich.markup import escape
 from rich.progress import track
 
 from birdclf.audio.clip import AudioError
 from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 from birdclf.randomness import key_of
 
 FORMATS = ("flac", "wav", "ogg")
@@ -57,7 +59,7 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     refused: list[tuple[str, str]] = []
     table = catalog.table
     rows = list(zip(catalog.clips(), table["species"], table["group"], strict=True))
-    for clip, species, group in track(rows, description=f"Writing {catalog.name}"):
+    for clip, species, group in track(rows, description=escape(shown(f"Writing {catalog.name}"))):
         try:
             sound = read_waveform(catalog.reader, clip, sample_rate_hz)
         except AudioError as error:

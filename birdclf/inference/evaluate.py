@@ -17,6 +17,7 @@ from birdclf.inference.checkpoint import LoadedRun, load_run
 from birdclf.inference.differences import differences
 from birdclf.inference.recordings import Recordings, open_recordings
 from birdclf.inference.settings import built, check_preprocessing, read_settings
+from birdclf.quoting import shown
 from birdclf.training.results import figures_of, predict, write_tables
 from birdclf.training.summary import print_table
 
@@ -69,7 +70,7 @@ def evaluate(
     metrics = _measure(trainer, settings, run, loaded, recordings, policy, checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
-    print(f"evaluation folder: {folder}")
+    print(f"evaluation folder: {shown(folder)}")
     return True
 
 
@@ -121,6 +122,6 @@ def _compare(run: Path, metrics: dict[str, Any]) -> bool:
         raise UserError(f"{file} cannot be read: {error}. --out DIR writes the figures anew.") from error
     found = list(differences(written, json.loads(json.dumps(metrics)))) if isinstance(written, dict) else ["no figures"]
     for line in found:
-        print(line)
-    print(f"{len(found)} figures differ from {file}" if found else "equal to metrics.json")
+        print(shown(line))
+    print(f"{len(found)} figures differ from {shown(file)}" if found else "equal to metrics.json")
     return not found

@@ -17,6 +17,7 @@ from birdclf.catalog.fetch.ledger import Ledger
 from birdclf.catalog.fetch.query import checked_query
 from birdclf.catalog.fetch.verify import decoded_length
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 
 # Our name of a column, and the interface's name of the field.
 FIELDS = {
@@ -105,7 +106,7 @@ class _Run:
         try:
             with Progress(*columns) as progress:
                 bar = progress.add_task("Fetching", total=limit)
-                self.client.say = progress.console.print
+                self.client.say = lambda text: progress.console.print(shown(text), markup=False)
                 for row, found in self.client.recordings(query, limit):
                     progress.update(bar, total=found if limit is None else min(limit, found))
                     self.one(row)

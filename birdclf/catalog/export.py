@@ -1,7 +1,6 @@
 """Write a catalog's sound to audio files, one folder a species, with a manifest beside them."""
 
 import csv
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from rich.progress import track
 from birdclf.audio.clip import AudioError
 from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.naming import safe_name
 from birdclf.errors import UserError
 from birdclf.quoting import shown
 from birdclf.randomness import key_of
@@ -22,7 +22,7 @@ SAMPLE_RATES_HZ = (8_000, 192_000)
 
 def _file_name(text: str) -> str:
     """Return a name that is safe on every file system; a changed one gets a hash, so that no two collide."""
-    safe = re.sub(r"[^\w.\- ]", "_", text).strip(" .")[:120]
+    safe = safe_name(text)
     return safe if safe == text else f"{safe}_{key_of(text):016x}"
 
 

@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train phases test test-all lint bench tensorboard clean
+.PHONY: help setup train phases test test-all lint audit bench tensorboard clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: $(STAMP)  ## look for known vulnerabilities in what is installed; fails too where the data base cannot be reached
+	$(BIN)/python checks/vulnerabilities.py
+
 bench: $(STAMP)  ## print speed ratios, measured against a plain PyTorch loop in one run
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -44,4 +47,4 @@ tensorboard: $(STAMP)  ## show the curves of all runs below outputs/
 
 clean:  ## delete caches and build products; results in outputs/ and the environment stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find birdclf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find birdclf tests benchmarks checks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ from birdclf.catalog import synthesize_command
 from birdclf.catalog.fetch import command as fetch_command
 from birdclf.errors import UserError
 from birdclf.inference import evaluate_command
+from birdclf.quoting import shown
 from birdclf.report import command as report_command
 
 COMPOSED = {
@@ -74,6 +75,11 @@ def _composed(command: str, words: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.path.append(os.getcwd())  # a user's own package beside their data: loss._target_=their_package.TheirLoss
     options, settings = _sorted_words(words)
+    if rerun := [word for word in options if word.startswith("--e")]:  # Hydra takes any beginning of the name
+        raise UserError(
+            f"{rerun[0]} opens a pickle, which runs whatever is in it, and is refused. Give the run's command instead: "
+            f"its provenance.json has it."
+        )
     sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
     from birdclf.sweep.task import Task
 
@@ -141,6 +147,7 @@ def _guarded(run: Callable[[], Any]) -> None:
 
 
 def _fail(message: str) -> NoReturn:
+    message = shown(message, keep="\n")
     sys.stderr.write(f"birdclf: {message}\n")
     sys.exit(1)
 

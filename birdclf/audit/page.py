@@ -9,6 +9,7 @@ import pandas as pd
 
 from birdclf.audit.drawings import drawings, plain
 from birdclf.pages import page_template
+from birdclf.quoting import shown
 
 VERDICTS = ("ok", "warn", "reject")
 TEXTS = ["recording_id", "species", "verdict", "problems", "reason", "audio_hash"]
@@ -68,7 +69,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     species = _per_species(table)
     groups = _groups_of_equal_audio(table)
     text = page_template("audit", share=_share, plain=plain).render(
-        name=_text(name),
+        name=shown(name),
         headline=_headline(table, species),
         conflicting=_shown(table, groups[groups.labels > 1], MOST_CONFLICTS),
         repeated=_shown(table, groups[groups.labels == 1], MOST_REPEATS),
@@ -85,7 +86,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
 def _prepared(audit: pd.DataFrame) -> pd.DataFrame:
     """Return what the page reads, in the order of ids, with the columns that are derived from others."""
     texts = audit[TEXTS].astype(object)
-    table = texts.where(texts.notna(), "").map(_text)  # an empty text comes back from a CSV file as NaN
+    table = texts.where(texts.notna(), "").map(shown)  # an empty text comes back from a CSV file as NaN
     table[NUMBERS] = audit[NUMBERS].astype(float)
     unknown = set(table.verdict) - set(VERDICTS)
     if unknown:
@@ -97,12 +98,6 @@ def _prepared(audit: pd.DataFrame) -> pd.DataFrame:
     table["dc_size"] = table.dc.abs()
     table["copies"] = table.groupby("audio_hash").recording_id.transform("size").where(table.audio_hash != "")
     return table
-
-
-def _text(value: object) -> str:
-    r"""Return a text as a page can show it: control characters and a name's undecodable bytes as escapes (``\n``)."""
-    text = str(value).translate({code: repr(chr(code))[1:-1] for code in (*range(32), 127)})
-    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 def _share(share: float) -> str:

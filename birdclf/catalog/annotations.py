@@ -16,6 +16,7 @@ from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.tables import decimal, must_be_there, read_text
 from birdclf.catalog.tree import real_paths, stamp_of, walk
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
     if not clips:
         raise UserError(f"data.root={base} holds no annotation: {hint}. Passed over: {'; '.join(passed) or 'nothing'}.")
     for what in passed:
-        log.warning("%s: passed over %s", name, what)
+        log.warning("%s: passed over %s", shown(name), shown(what))
     table = pd.DataFrame(clips)
     files = sorted(set(table.file))
     must_be_there(files, base)

@@ -10,6 +10,7 @@ from birdclf.catalog.annotations import Annotation, Shelf, clips_catalog, folder
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.select import Selection, select
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,9 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         else:
             found[file] = list(_labels(file, recording))
     if alone:
-        log.warning("%d .txt files have no recording of their name and are passed over, first %s", len(alone), alone[0])
+        log.warning(
+            "%d .txt files have no recording of their name and are passed over, first %s", len(alone), shown(alone[0])
+        )
     hint = "expected <name>.txt beside <name>.wav, with lines of start<TAB>end<TAB>label"
     return select(clips_catalog(base, found, f"Audacity {base.name}", hint), **selection)
 

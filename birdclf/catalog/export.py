@@ -1,17 +1,19 @@
 """Write a catalog's sound to audio files, one folder a species, with a manifest beside them."""
 
 import csv
-import re
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from rich.markup import escape
 from rich.progress import track
 
 from birdclf.audio.clip import AudioError
 from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.naming import safe_name
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 from birdclf.randomness import key_of
 
 FORMATS = ("flac", "wav", "ogg")
@@ -20,7 +22,7 @@ SAMPLE_RATES_HZ = (8_000, 192_000)
 
 def _file_name(text: str) -> str:
     """Return a name that is safe on every file system; a changed one gets a hash, so that no two collide."""
-    safe = re.sub(r"[^\w.\- ]", "_", text).strip(" .")[:120]
+    safe = safe_name(text)
     return safe if safe == text else f"{safe}_{key_of(text):016x}"
 
 
@@ -57,7 +59,7 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     refused: list[tuple[str, str]] = []
     table = catalog.table
     rows = list(zip(catalog.clips(), table["species"], table["group"], strict=True))
-    for clip, species, group in track(rows, description=f"Writing {catalog.name}"):
+    for clip, species, group in track(rows, description=escape(shown(f"Writing {catalog.name}"))):
         try:
             sound = read_waveform(catalog.reader, clip, sample_rate_hz)
         except AudioError as error:

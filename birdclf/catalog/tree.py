@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def walk(base: Path) -> Iterator[tuple[str, list[str]]]:
             raise _refused(error) from error
         log.warning(
             "%s cannot be read (%s) and is passed over. Check its permissions, such as with: chmod -R u+rX",
-            error.filename,
+            shown(error.filename),
             error.strerror,
         )
 
@@ -64,7 +65,7 @@ def _listed(folder: str, names: list[str]) -> list[str]:
         if name.startswith("."):
             continue
         if any("\udc80" <= letter <= "\udcff" for letter in name):  # how Python spells bytes that are not UTF-8
-            log.warning("%s holds a name that is not UTF-8, %a, which is passed over. Rename it.", folder, name)
+            log.warning("%s holds a name that is not UTF-8, %a, which is passed over. Rename it.", shown(folder), name)
             continue
         kept.append(name)
     return kept

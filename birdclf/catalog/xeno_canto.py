@@ -44,7 +44,7 @@ def xeno_canto_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     base = Path(root).expanduser()
     table = _read(base, root)
     files = [base / name for name in table["file"]]
-    outside = [name for name in table["file"] if Path(name).is_absolute() or ".." in Path(name).parts]
+    outside = [name for name in table["file"] if Path(name).is_absolute() or {"..", "\0"} & {*Path(name).parts, *name}]
     if outside:
         raise UserError(
             f"{base / 'recordings.csv'} names a file outside its folder, {outside[0]!r}. Fetch the recordings anew, or "

@@ -58,13 +58,15 @@ class WindowDataset(Dataset[Batch]):
         apart: bool = False,
     ) -> None:
         self.store, self.rows, self.target, self.frames = store, rows, target, frames
+        self.apart = apart
         self.random = RandomWindows(store, rows, frames, seed) if policy == "random" else None
         if self.random is None:
             self.start, owner = window_starts(policy, store, rows, frames)
             if apart:
-                self.rows, self.target, owner = rows[owner], target[owner], np.arange(len(owner))
-            self.windows = np.bincount(owner, minlength=len(self.rows))
-            self.first = np.cumsum(self.windows) - self.windows
+                self.rows, self.target = rows[owner], target[owner]
+            else:
+                self.windows = np.bincount(owner, minlength=len(self.rows))
+                self.first = np.cumsum(self.windows) - self.windows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,9 +79,9 @@ class WindowDataset(Dataset[Batch]):
         """Return the batch of these draws (training) or positions (evaluation)."""
         draws = np.asarray(indices, dtype=np.int64)
         position = draws % len(self.rows)
-        if self.random is not None:
+        if self.random is not None or self.apart:
             owner = np.arange(len(draws))
-            start = self.random.starts(draws)
+            start = self.start[position] if self.random is None else self.random.starts(draws)
         else:
             counts = self.windows[position]
             owner = np.repeat(np.arange(len(draws)), counts)
@@ -140,7 +142,8 @@ class DrawSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.Generator(np.random.PCG64([self.key, self.epoch])).permutation(self.n)
-        draws = np.concatenate([order, order[: self.again]]) + self.epoch * self.n
+        draws = np.concatenate([order, order[: self.again]]) if self.again else order
+        draws += self.epoch * self.n
         return map(int, draws[self.begin :][self.part.rank :: self.part.processes])  # a list would be 40 bytes a draw
 
 

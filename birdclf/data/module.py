@@ -24,6 +24,7 @@ from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.store import FeatureStore, open_store
+from birdclf.quoting import shown
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class RecordingDataModule(pl.LightningDataModule):
             first = self.rejected.iloc[0]
             log.warning(
                 "%d of %d recordings are set aside, first: %s %s. audit.csv in the run folder lists them.",
-                len(self.rejected), len(self.source), first.recording_id, first.reason,
+                len(self.rejected), len(self.source), shown(first.recording_id), shown(first.reason),
             )  # fmt: skip
         stages = self.split.assign(self.source.subset(pd.Series(usable)), self.seed)
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))

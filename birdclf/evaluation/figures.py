@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from birdclf.evaluation.calibration import Reliability
+from birdclf.quoting import shown
 
 
 def drawn(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
@@ -29,8 +30,9 @@ def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> 
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
     ticks = range(len(classes))
-    axes.set_xticks(ticks, labels=classes, rotation=90, fontsize=6)
-    axes.set_yticks(ticks, labels=classes, fontsize=6)
+    names = [shown(name) for name in classes]
+    axes.set_xticks(ticks, labels=names, rotation=90, fontsize=6, parse_math=False)
+    axes.set_yticks(ticks, labels=names, fontsize=6, parse_math=False)
     axes.set_xlabel("predicted species")
     axes.set_ylabel("true species")
     figure.colorbar(image, label="share of the true species' recordings", shrink=0.7)

@@ -174,7 +174,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _progress() -> Progress:
     return Progress(
-        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
         *(TextColumn("left"), TimeRemainingColumn()),
         transient=True,
     )

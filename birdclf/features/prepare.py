@@ -13,6 +13,7 @@ from birdclf.errors import UserError
 from birdclf.features.shard import Shard
 from birdclf.features.sharded import build_shard
 from birdclf.features.store import FeatureStore, open_store
+from birdclf.quoting import shown
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,11 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     write_page(audit, catalog.name, folder / "audit.html")
     hours = audit.duration_s.sum() / 3600
     verdicts = audit.verdict.value_counts()
-    log.info("%s: %d recordings, %.1f hours of sound", catalog.name, len(catalog), hours)
+    log.info("%s: %d recordings, %.1f hours of sound", shown(catalog.name), len(catalog), hours)
     for verdict, what in (("reject", "set aside"), ("warn", "used with a warning")):
         if count := int(verdicts.get(verdict, 0)):
             first = audit[audit.verdict == verdict].iloc[0]
-            log.info("%s: %d, the first %s %s", what, count, first.recording_id, first.reason)
-    log.info("audit: %s", folder / "audit.html")
+            log.info("%s: %d, the first %s %s", what, count, shown(first.recording_id), shown(first.reason))
+    log.info("audit: %s", shown(folder / "audit.html"))
     log.info("store: %s", store.folder)
     return store

@@ -1,18 +1,16 @@
 """A checkpoint as something that predicts: the file alone is enough."""
 
-import pickle
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import torch
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
 from birdclf.inference.trust import build
+from birdclf.training.checkpoint import opened
 from birdclf.training.classifier import CHECKPOINT_FORMAT
 from birdclf.training.predictor import Predictor
 
@@ -57,7 +55,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
             f"{file} does not exist. Give a run folder whose training got as far as a checkpoint, such as "
             f"outputs/run/2026-01-31_12-00-00."
         )
-    content = _opened(file)
+    content = opened(file)
     own = _own(content, file)
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]
@@ -81,25 +79,6 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
         ) from error
     temperature = own.get("temperature")
     return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config)
-
-
-def _opened(file: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{file} holds more than weights and plain values: opening it could run code, so it is refused, and "
-            f"nothing of it was executed. Do not use this file unless you know who made it."
-        ) from error
-    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(
-            f"{file} cannot be read as a checkpoint; it may be cut short: {reason}. Copy it again, or use the other "
-            f"one (--checkpoint best or last)."
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is no checkpoint of birdclf: it holds a {type(content).__name__}.")
-    return content
 
 
 def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 
 from birdclf.allocator import keep_freed_memory
 from birdclf.config import folder_name
 from birdclf.errors import UserError
 from birdclf.evaluation.calibration import fit_temperature
+from birdclf.evaluation.settings import Evaluation
 from birdclf.inference.checkpoint import LoadedRun, load_run
 from birdclf.inference.differences import differences
 from birdclf.inference.recordings import Recordings, open_recordings
-from birdclf.inference.settings import check_preprocessing, read_settings
+from birdclf.inference.settings import built, check_preprocessing, read_settings
+from birdclf.quoting import shown
 from birdclf.training.results import figures_of, predict, write_tables
 from birdclf.training.summary import print_table
 
@@ -40,7 +40,7 @@ def evaluate(
         window: Which window of a recording is used; None for the run's own choice.
         source: Settings of another source, such as ``data.root=DIR``.
         out: New folder of the evaluation; None for ``RUN/evaluations/NAME`` where something is changed.
-        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
 
     Returns:
         Whether the figures are equal; True where there is nothing to compare with.
@@ -50,28 +50,35 @@ def evaluate(
     """
     if not run.is_dir():
         raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
-    cfg = read_settings(run, source)
+    cfg = read_settings(run, source, trusted)
     loaded = load_run(run, checkpoint, trusted)
-    check_preprocessing(cfg, loaded, run)
+    check_preprocessing(cfg, loaded, run, trusted)
     policy = window or cfg.window.eval
     changes = [
         word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != cfg.window.eval)) if changed
     ]
-    recordings = open_recordings(cfg, run, loaded, policy, another=bool(source))
+    recordings = open_recordings(cfg, run, loaded, policy, bool(source), trusted)
     if not recordings.own:
         changes.append(folder_name(" ".join(source)))
     folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
     if folder is not None and folder.exists():
         raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
-    metrics = _measure(cfg, run, loaded, recordings, policy, checkpoint, folder)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    keep_freed_memory()
+    trainer = built(
+        cfg, "trainer", pl.Trainer, run, trusted, alone=True, callbacks=[], logger=False, default_root_dir=run
+    )
+    settings = built(cfg, "evaluation", Evaluation, run, trusted)
+    metrics = _measure(trainer, settings, run, loaded, recordings, policy, checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
-    print(f"evaluation folder: {folder}")
+    print(f"evaluation folder: {shown(folder)}")
     return True
 
 
 def _measure(
-    cfg: DictConfig,
+    trainer: pl.Trainer,
+    settings: Evaluation,
     run: Path,
     loaded: LoadedRun,
     recordings: Recordings,
@@ -80,12 +87,6 @@ def _measure(
     folder: Path | None,
 ) -> dict[str, Any]:
     """Predict, print the table, and write all of it where a folder is given; return the metrics."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    keep_freed_memory()
-    trainer: pl.Trainer = instantiate(
-        cfg.trainer, alone=True, callbacks=[], logger=False, default_root_dir=run, _convert_="all"
-    )
-    settings = instantiate(cfg.evaluation)
     predictions = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
     temperature = loaded.temperature
     if temperature is None:  # a run fits it for its best checkpoint alone
@@ -123,6 +124,6 @@ def _compare(run: Path, metrics: dict[str, Any]) -> bool:
         raise UserError(f"{file} cannot be read: {error}. --out DIR writes the figures anew.") from error
     found = list(differences(written, json.loads(json.dumps(metrics)))) if isinstance(written, dict) else ["no figures"]
     for line in found:
-        print(line)
-    print(f"{len(found)} figures differ from {file}" if found else "equal to metrics.json")
+        print(shown(line))
+    print(f"{len(found)} figures differ from {shown(file)}" if found else "equal to metrics.json")
     return not found

@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the figures (RUN/evaluations/NAME)")
     parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="package whose network a checkpoint may name"
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="package of code that the run folder may name; the current folder is searched as well",
     )
 
 
@@ -38,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from birdclf.inference.evaluate import evaluate
 
-    sys.path.append(os.getcwd())  # a user's own source or network, as in training
+    if arguments.trust:
+        sys.path.append(os.getcwd())  # a user's own source or network, as in training
     out = arguments.out.expanduser() if arguments.out else None
     folder = arguments.run.expanduser()
     if not evaluate(folder, arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust):

@@ -1,23 +1,24 @@
 """The recordings that an evaluation predicts: the run's own splits, or all of another source as test."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
+from birdclf.audio.mixing import Mix
+from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.data.dataset import Batch, WindowDataset, as_fetched
 from birdclf.data.split import STAGES, FileSplit
 from birdclf.errors import UserError
 from birdclf.features.store import FeatureStore, open_store
 from birdclf.inference.checkpoint import LoadedRun
+from birdclf.inference.settings import built
 
 NAMED = 5  # of a list of names in a message
 
@@ -41,7 +42,9 @@ class Recordings:
     heard: int
 
 
-def open_recordings(cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, another: bool) -> Recordings:
+def open_recordings(
+    cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, another: bool, trusted: Collection[str] = ()
+) -> Recordings:
     """Return the recordings of an evaluation; their features are computed where the store lacks them.
 
     A source that holds every recording of the run's ``split.csv`` is the run's own, wherever it lies now.
@@ -52,11 +55,13 @@ def open_recordings(cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, 
         loaded: The checkpoint.
         window: Which window of a recording is used: ``first``, ``center``, ``loudest`` or ``all``.
         another: Whether the source may be another than the run's own.
+        trusted: Top-level packages whose sources may be built.
 
     Raises:
         UserError: If the source has moved, has other species, or lacks recordings.
     """
-    catalog = _catalog(cfg, run, another)
+    catalog = _catalog(cfg, run, another, trusted)
+    mix, rules = built(cfg, "audio", Mix, run, trusted), built(cfg, "audit", Rules, run, trusted)
     split = FileSplit(str(run / "split.csv")).assign(catalog, cfg.seed)
     absent = split.index.difference(pd.Index(catalog.table.recording_id))
     if len(absent) and not another:
@@ -70,16 +75,14 @@ def open_recordings(cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, 
             f"{catalog.name} has species that the run does not know: {', '.join(strange[:NAMED])}{more}. Leave them "
             f"out, such as with --source data.exclude=[…], or name them as the run does."
         )
-    store = open_store(
-        catalog, loaded.predictor.features, Path(cfg.store.dir), cfg.store.workers, instantiate(cfg.audio)
-    )
+    store = open_store(catalog, loaded.predictor.features, Path(cfg.store.dir), cfg.store.workers, mix)
     own, heard = not len(absent), 0
     species = pd.read_csv(run / "split.csv", dtype=str).set_index("recording_id").species
     if own:
         stages = catalog.table.recording_id.map(split.to_dict())
         _check_decodable(catalog, store, stages.notna().to_numpy())
     else:
-        usable = instantiate(cfg.audit).judge(store.index, catalog.table).verdict != "reject"
+        usable = rules.judge(store.index, catalog.table).verdict != "reject"
         if not usable.any():
             raise UserError(
                 f"{catalog.name}: none of its {len(catalog)} recordings can be used. birdclf prepare says why."
@@ -107,17 +110,16 @@ def open_recordings(cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, 
     return Recordings(catalog, loaders, supports, own, heard)
 
 
-def _catalog(cfg: DictConfig, run: Path, another: bool) -> Catalog:
+def _catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[str]) -> Catalog:
     if not (run / "split.csv").is_file():
         raise UserError(f"{run / 'split.csv'} does not exist, so that nobody knows what was test. Restore it.")
     try:
-        catalog = instantiate(cfg.data)
-    except InstantiationException as error:
-        if another or not isinstance(error.__cause__, UserError):
+        return built(cfg, "data", Catalog, run, trusted)
+    except UserError as error:
+        if not isinstance(error.__cause__, UserError):
             raise
-        raise UserError(f"{error.__cause__} {_moved(cfg)}") from error
-    assert isinstance(catalog, Catalog)
-    return catalog
+        said = str(error.__cause__)  # the source says it better
+        raise UserError(said if another else f"{said} {_moved(cfg)}") from error
 
 
 def _moved(cfg: DictConfig) -> str:

@@ -1,31 +1,37 @@
 """The settings that an evaluation goes by: the run's own, on its own source or on another."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
+from birdclf.features.mfcc import MFCCStack
 from birdclf.inference.checkpoint import LoadedRun
+from birdclf.inference.trust import build, check_names
+
+Kind = TypeVar("Kind")
 
 
-def read_settings(run: Path, source: Sequence[str] = ()) -> DictConfig:
+def read_settings(run: Path, source: Sequence[str] = (), trusted: Collection[str] = ()) -> DictConfig:
     """Return the settings of a run folder's ``config.yaml``, with another source where one is given.
 
-    Unlike a checkpoint this file is trusted, as the settings of ``birdclf train`` are: it names code that is run.
+    Like a checkpoint the file may come from anybody: :mod:`birdclf.inference.trust` says which code it may name.
 
     Args:
         run: The run folder.
         source: Words such as ``data.root=DIR``, or ``data=folder data.root=DIR`` for a source of another kind.
+        trusted: Top-level packages that the user trusts.
 
     Raises:
-        UserError: If there is no such file, it cannot be read, or a word is no setting of the source.
+        UserError: If there is no such file, it cannot be read or names code that is not trusted, or a word is no
+            setting of the source.
     """
     file = run / "config.yaml"
     if not file.is_file():
@@ -36,6 +42,7 @@ def read_settings(run: Path, source: Sequence[str] = ()) -> DictConfig:
         raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}. Restore it.") from error
     if not isinstance(cfg, DictConfig):
         raise UserError(f"{file} holds no settings. Restore it.")
+    check_names(OmegaConf.to_container(cfg), str(file), trusted)
     for word in source:
         key, equals, _ = word.partition("=")
         if not equals or not (key == "data" or key.startswith("data.")):
@@ -46,7 +53,19 @@ def read_settings(run: Path, source: Sequence[str] = ()) -> DictConfig:
     return DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist([w for w in source if w not in kinds])))
 
 
-def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path) -> None:
+def built(
+    cfg: DictConfig, group: str, kind: type[Kind], run: Path, trusted: Collection[str] = (), **known: Any
+) -> Kind:
+    """Build a group of a run's settings, which has to be of one kind.
+
+    Raises:
+        UserError: If it is of another kind, is not trusted, or refuses its settings.
+    """
+    node = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True) if group in cfg else None
+    return build(node, kind, group, trusted, str(run / "config.yaml"), **known)
+
+
+def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path, trusted: Collection[str] = ()) -> None:
     """Refuse settings under which the store would hold other features than the network was trained on.
 
     Raises:
@@ -54,7 +73,8 @@ def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path) -> None:
     """
     trained = {f"features.{name}": value for name, value in loaded.predictor.features.settings.items()}
     trained |= {f"audio.{name}": value for name, value in (loaded.config.get("audio") or {}).items()}
-    given = {f"features.{name}": value for name, value in instantiate(cfg.features).settings.items()}
+    features = built(cfg, "features", MFCCStack, run, trusted)
+    given = {f"features.{name}": value for name, value in features.settings.items()}
     given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
     for name in sorted(trained.keys() | given.keys()):
         if trained.get(name) != given.get(name):

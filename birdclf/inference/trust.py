@@ -1,80 +1,156 @@
-"""Which code a checkpoint may name.
+"""Which code a file may name that somebody handed over.
 
-A checkpoint may come from anybody. Its weights are read with ``weights_only=True``, which runs nothing, but its
-configuration names the classes of network and features. They are built only where all of this holds, and refused before
-anything is imported otherwise:
+A checkpoint and the ``config.yaml`` of a run folder may come from anybody. Neither runs anything when it is read, but
+both name what is to be built. That is done only where all of this holds, and refused otherwise:
 
-- the module lies in the package ``birdclf``, or in one that the user named with ``--trust``;
-- the name is a class that is defined there, not something that the module merely imports (``birdclf.cli.os.system``);
-- it is an ``nn.Module`` of the kind that is wanted;
-- its arguments are plain values: none of them is a ``_target_`` of its own.
+- the module lies in the package ``birdclf``, or in one that the user named with ``--trust``; others are not imported;
+- the name is defined there, not something that the module merely imports (``birdclf.cli.os.system``);
+- it is a class of the kind that is wanted, or a function that says it returns one;
+- its arguments are plain values: none of them is a ``_target_`` of its own, and none is filled in from elsewhere.
 """
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from importlib import import_module
+from inspect import isfunction
 from typing import Any, TypeVar
-
-from hydra.utils import instantiate
-from torch import nn
 
 from birdclf.errors import UserError
 
-Kind = TypeVar("Kind", bound=nn.Module)
+Kind = TypeVar("Kind")
+
+NAMED = ("birdclf", "torch", "lightning")
+"""Packages that a ``config.yaml`` may name. What is built of them is held to more."""
 
 
-def build(node: Any, kind: type[Kind], where: str, trusted: Collection[str] = (), **known: Any) -> Kind:
-    """Build a module that a checkpoint's configuration describes.
+def build(
+    node: Any, kind: type[Kind], where: str, trusted: Collection[str] = (), of: str = "the checkpoint", **known: Any
+) -> Kind:
+    """Build what a configuration that somebody handed over describes.
 
     Args:
         node: ``_target_`` and its arguments, as plain values.
         kind: What it has to be.
         where: Name of the node, for messages.
         trusted: Top-level packages that the user trusts beside ``birdclf``.
+        of: The file that holds the node, for messages.
         known: Arguments that only the caller knows.
 
     Raises:
-        UserError: If the class is not trusted, not there or of another kind, or refuses its arguments.
+        UserError: If the name is not trusted, not there or of another kind, or refuses its arguments.
     """
-    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
-        raise UserError(f"{where}._target_ is missing: the checkpoint does not say which class to build.")
-    target = str(node["_target_"])
-    arguments = {name: value for name, value in node.items() if name not in ("_target_", "_partial_", "_recursive_")}
-    if any(str(name).startswith("_") for name in arguments) or _targets(list(arguments.values())):
-        raise UserError(
-            f"{where} of the checkpoint builds something inside its arguments; only plain values are allowed there. "
-            f"Do not use this file unless you know who made it."
-        )
-    _check(target, kind, where, trusted)
+    make = named(node, kind, where, trusted, of)
     try:
-        built = instantiate({"_target_": target, **arguments}, **known, _recursive_=False, _convert_="all")
+        built = make(**known)
     except Exception as error:  # whatever a constructor raises, the settings are at fault
-        cause = error.__cause__ or error
-        raise UserError(f"{where} of the checkpoint cannot be built: {target} refuses its settings: {cause}") from error
-    assert isinstance(built, kind)
+        target = node["_target_"]
+        raise UserError(f"{where} of {of} cannot be built: {target} refuses its settings: {error}") from error
+    if not isinstance(built, kind):
+        raise UserError(f"{where}._target_ of {of} is {node['_target_']}, which gives no {kind.__name__}.")
     return built
 
 
-def _check(target: str, kind: type[nn.Module], where: str, trusted: Collection[str]) -> None:
-    module, _, name = target.rpartition(".")
-    package = module.split(".")[0]
-    if package not in ("birdclf", *trusted):
+def named(
+    node: Any, kind: type[Kind], where: str, trusted: Collection[str] = (), of: str = "the checkpoint"
+) -> Callable[..., Kind]:
+    """Return what :func:`build` would call, with the arguments that the node gives.
+
+    Raises:
+        UserError: If it must not be called.
+    """
+    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+        raise UserError(f"{where}._target_ is missing: {of} does not say what to build.")
+    target = str(node["_target_"])
+    arguments = {name: value for name, value in node.items() if name not in ("_target_", "_partial_", "_recursive_")}
+    if any(str(name).startswith("_") for name in arguments) or _builds(list(arguments.values())):
         raise UserError(
-            f"{where}._target_ of the checkpoint is {target}, code outside birdclf, which is not run. If you know who "
-            f"wrote it: --trust {package or target}"
+            f"{where} of {of} builds something inside its arguments; only plain values are allowed there. "
+            f"Do not use this file unless you know who made it."
         )
+    return partial(_found(target, kind, f"{where}._target_ of {of} is {target}", trusted), **arguments)
+
+
+def check_names(config: Any, of: str, trusted: Collection[str] = ()) -> None:
+    """Refuse a configuration that names code of other packages anywhere, or a value that is kept elsewhere.
+
+    Args:
+        config: Plain values, unresolved.
+        of: The file that holds them, for messages.
+        trusted: Top-level packages that the user trusts beside ``birdclf``, ``torch`` and ``lightning``.
+
+    Raises:
+        UserError: If it does.
+    """
+    for where, value in _leaves(config):
+        if where.rpartition(".")[2] == "_target_":
+            package = str(value).split(".")[0]
+            if not isinstance(value, str) or package not in (*NAMED, *_packages(trusted)):
+                raise UserError(
+                    f"{where} of {of} is {value}, code outside {', '.join(NAMED[:-1])} and {NAMED[-1]}, which is not "
+                    f"run. {_way(package)}"
+                )
+        elif isinstance(value, str) and "${" in value:
+            raise UserError(
+                f"{where} of {of} is {value!r}, which asks for a value from elsewhere; a run writes plain values only. "
+                f"Write the value itself there, or restore the file."
+            )
+
+
+def _found(target: str, kind: type[Kind], said: str, trusted: Collection[str]) -> Callable[..., Kind]:
+    """Return the class or function of a name that may be called."""
+    module, _, name = target.rpartition(".")
+    package, trusted = target.split(".")[0], _packages(trusted)
+    if package not in ("birdclf", *trusted):
+        raise UserError(f"{said}, code outside birdclf, which is not run. {_way(package)}")
+    # The modules with such names are programs, which run when they are imported.
+    found: Any = None if "__" in target or not module else _imported(module, name, said)
+    home = str(getattr(found, "__module__", ""))
+    own = home == module if package == "birdclf" else home.split(".")[0] in ("birdclf", *trusted)
+    right = isinstance(found, type) and issubclass(found, kind)
+    if isfunction(found):
+        right = package in trusted or found.__annotations__.get("return") is kind
+    if not own or not right:
+        raise UserError(f"{said}, which is no {kind.__name__}; nothing is run.")
+    called: Callable[..., Kind] = found
+    return called
+
+
+def _packages(trusted: Collection[str]) -> list[str]:
+    """Return what of the packages can be trusted: Python's own can do anything to anyone."""
+    return [package for package in trusted if package not in sys.stdlib_module_names]
+
+
+def _way(package: str) -> str:
+    if package in sys.stdlib_module_names or not package.isidentifier():
+        return "Do not use this file unless you know who made it."
+    return f"If you know who wrote it: --trust {package}"
+
+
+def _imported(module: str, name: str, said: str) -> Any:
     try:
-        found = getattr(import_module(module), name, None)
+        return getattr(import_module(module), name, None)
     except ImportError as error:
         raise UserError(
-            f"{where}._target_ of the checkpoint is {target}, which cannot be imported: {error}. Install the package "
-            f"that the run was trained with, or start in its folder."
+            f"{said}, which cannot be imported: {error}. Install the package that the run was trained with, or start "
+            f"in its folder."
         ) from error
-    own = isinstance(found, type) and found.__module__.split(".")[0] in ("birdclf", *trusted)
-    if not own or not issubclass(found, kind):  # type: ignore[arg-type]
-        raise UserError(f"{where}._target_ of the checkpoint is {target}, which is no {kind.__name__}; nothing is run.")
 
 
-def _targets(value: Any) -> bool:
+def _builds(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return any(str(name).startswith("_") for name in value) or _targets(list(value.values()))
-    return isinstance(value, list | tuple) and any(_targets(item) for item in value)
+        return any(str(name).startswith("_") for name in value) or _builds(list(value.values()))
+    return isinstance(value, list | tuple) and any(_builds(item) for item in value)
+
+
+def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key, and every value that holds no others or is a ``_target_``, each with its dotted name."""
+    if name.rpartition(".")[2] == "_target_" or not isinstance(node, Mapping | list | tuple):
+        yield name, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield f"the key {key!r}", key
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+    else:
+        for i, value in enumerate(node):
+            yield from _leaves(value, f"{name}[{i}]")

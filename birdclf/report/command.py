@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from birdclf.quoting import shown
+
 SUMMARY = "compare runs and sweeps"
 DESCRIPTION = (
     "Write report.md, report.html and comparison.csv on run folders and sweeps: what is better than what, how surely, "
@@ -28,5 +30,5 @@ def run(arguments: argparse.Namespace) -> None:
 
     done = report(arguments.paths, arguments.out, arguments.reference, not arguments.no_gallery)
     for folder, reason in done.left_out:
-        print(f"left out: {folder}: {reason}")
-    print(f"report on {len(done.configurations)} configuration(s): {done.folder / 'report.html'}")
+        print(shown(f"left out: {folder}: {reason}"))
+    print(f"report on {len(done.configurations)} configuration(s): {shown(done.folder / 'report.html')}")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
+from birdclf.quoting import shown
 from birdclf.report.document import Figure
 
 CELL: Final = 10  # units of the drawing a cell
@@ -61,21 +62,21 @@ def clustered_order(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def matrix_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
     """Return the confusion matrix ``(K, K)`` with a square a cell that is not empty, darker for a larger share."""
-    order = clustered_order(confusion)
-    shown = confusion[np.ix_(order, order)]
-    share = shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+    order, names = clustered_order(confusion), [shown(name) for name in classes]
+    cells = confusion[np.ix_(order, order)]
+    share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     side = len(order) * CELL
     parts = [
         f'<rect x="{LABELS}" y="{LABELS}" width="{side}" height="{side}" fill="none" stroke="currentColor" '
         'stroke-opacity=".4"/>'
     ]
     for place, k in enumerate(order):
-        at, name = LABELS + place * CELL + CELL * 0.8, escape(classes[k])
+        at, name = LABELS + place * CELL + CELL * 0.8, escape(names[k])
         parts.append(f'<text x="{LABELS - 4}" y="{at:g}" text-anchor="end">{name}</text>')
         parts.append(f'<text transform="translate({at:g} {LABELS - 4}) rotate(-90)">{name}</text>')
-    for row, column in np.argwhere(shown):
+    for row, column in np.argwhere(cells):
         fill = "first" if row == column else "second"
-        said = f"{classes[order[row]]} named {classes[order[column]]}: {shown[row, column]} of {shown[row].sum()}"
+        said = f"{names[order[row]]} named {names[order[column]]}: {cells[row, column]} of {cells[row].sum()}"
         depth = f"{max(0.15, share[row, column]):.2f}"
         parts.append(
             f'<rect x="{LABELS + column * CELL}" y="{LABELS + row * CELL}" width="{CELL}" height="{CELL}" '

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
 from birdclf.errors import UserError
 from birdclf.evaluation.metrics import log_softmax
+from birdclf.inference.trust import named
 from birdclf.report.document import Card, Cards, Section
 from birdclf.report.moments import Moments, moments_of
 from birdclf.report.runs import Run
@@ -60,12 +61,14 @@ def gallery(run: Run, most_bytes: int, moments: Moments | None = None) -> list[C
 def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     """Return the section of a run's cards."""
     moments = moments_of(run)
-    cards = gallery(run, most_bytes, moments)
+    cards = gallery(run, most_bytes, None if isinstance(moments, str) else moments)
     said = (
         f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "
         f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, scaled to full level."
     )
-    if moments:
+    if isinstance(moments, str):
+        said += f" Which moments spoke for a species is not shown: {moments}"
+    else:
         said += " The strip below a picture is bright where the sound spoke for the predicted species (Grad-CAM)."
     rows = [Cards(f"{kind.capitalize()}s", tuple(c for c in cards if c.kind == kind)) for kind in (MISTAKE, HIT)]
     return Section("gallery", "Look and listen", (said, *(row for row in rows if row.cards)))
@@ -86,31 +89,19 @@ def _bare(run: Run, pick: Pick) -> Card:
 
 def _source(run: Run) -> Catalog | str:
     """Return the catalogue of a run's recordings, or a sentence that says why there is none."""
-    from hydra.utils import get_method, instantiate
-
     node = run.config.get("data")
     target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-    # A run folder may come from anyone; only the package's own sources are called by name.
-    if not target.startswith("birdclf.catalog.") or _names_others(node):
+    try:
+        make = named(node, Catalog, "data", of="the run")  # its folder may come from anyone
+    except UserError:
         return f"The source {target or 'of the run'} is not one of birdclf's own, so it was not opened."
     try:
         # One recording that has moved is told on its card; the others still play.
-        lenient = "allow_absent" in signature(get_method(target)).parameters
-        catalog = instantiate(node, allow_absent=True) if lenient else instantiate(node)
-    except Exception as error:  # Hydra wraps what a source raises
-        mistake = error if isinstance(error, UserError) else error.__cause__
-        if isinstance(mistake, UserError):
-            return f"The recordings cannot be found: {mistake}"
-        return f"The source cannot be opened any more: {type(mistake or error).__name__}."
-    return catalog if isinstance(catalog, Catalog) else f"{target} gives no catalogue."
-
-
-def _names_others(node: Any, top: bool = True) -> bool:
-    """Return whether a node names something to call below its top."""
-    if isinstance(node, Mapping):
-        below = (not top and "_target_" in node) or any(_names_others(value, False) for value in node.values())
-        return below
-    return isinstance(node, list) and any(_names_others(value, False) for value in node)
+        return make(allow_absent=True) if "allow_absent" in signature(make).parameters else make()
+    except UserError as error:
+        return f"The recordings cannot be found: {error}"
+    except Exception as error:  # settings of another version
+        return f"The source cannot be opened any more: {type(error).__name__}."
 
 
 def _with_sound(card: Card, source: Catalog | str, moments: Moments | None, left: int) -> Card:

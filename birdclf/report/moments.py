@@ -48,9 +48,9 @@ class Moments:
         return np.asarray(activation[:heard].numpy(), dtype=np.float32)
 
 
-def moments_of(run: Run) -> Moments | None:
-    """Return what tells the moments of a run, or None where its checkpoint cannot be used."""
+def moments_of(run: Run) -> Moments | str:
+    """Return what tells the moments of a run, or a sentence that says why its checkpoint cannot be used."""
     try:
         return Moments(run)
-    except UserError:
-        return None
+    except UserError as error:
+        return str(error)

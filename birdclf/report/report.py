@@ -126,5 +126,5 @@ def _chosen(ranked: list[Configuration], reference: str | None) -> Configuration
 def _write(path: Path, text: str) -> None:
     """Write a file whole: to a name beside it, which is then renamed."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     os.replace(temporary, path)

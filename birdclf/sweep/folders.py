@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from birdclf.config import config_hash, plain
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 from birdclf.run_folder import CONFIG, FAILED, begun, is_finished, write_whole
 
 RESULTS: Final = (CONFIG, "split.csv", "sweep.csv", "audit.csv")
@@ -34,7 +35,7 @@ class Folders(Callback):
                 print(f"{folder.parent} holds no unfinished run of these settings; a new one begins")
             else:
                 _choose(config, "run", earlier)
-                print(f"going on in {earlier}")
+                print(f"going on in {shown(earlier)}")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find the folder of the same sweep launched before; refuse one that holds another sweep."""
@@ -48,7 +49,7 @@ class Folders(Callback):
                 _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
             if _launched(folder) is not None:  # maybe stopped before its first job began
                 _choose(config, "sweep", folder)
-                print(f"going on in {folder}; resume=false starts anew")
+                print(f"going on in {shown(folder)}; resume=false starts anew")
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob(f"*/{FAILED}"):
             stale.unlink()

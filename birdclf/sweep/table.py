@@ -10,6 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from birdclf.config import JOB_NAMING
+from birdclf.quoting import in_markdown, shown
 from birdclf.run_folder import DONE, FAILED, failure, is_finished, write_whole
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def failures(folder: Path, argv: list[str]) -> str:
     own = [word for word in argv[1:] if not word.startswith((JOB_NAMING, "hydra.sweep.dir="))]
     again = [*argv[0].split(), *own, f"hydra.sweep.dir={folder}"]
     lines = [f"birdclf: {len(failed)} {'job' if len(failed) == 1 else 'jobs'} failed:"]
-    lines += [f"  {name}: {why}" for name, why in failed.items()]
+    lines += [shown(f"  {name}: {why}") for name, why in failed.items()]
     lines += ["Finished jobs are kept; this runs the others:", f"  {shlex.join(again)}"]
     return "\n".join(lines)
 
@@ -135,25 +136,34 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
 
 def _markdown(table: "pd.DataFrame") -> str:
     head, rows, shared = _cells(table)
-    lines = [head, ["---"] * len(head), *rows]
-    text = "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-    return text + (f"\nAll jobs: {shared}\n" if shared else "")
+    lines = [list(map(in_markdown, head)), ["---"] * len(head), *(list(map(in_markdown, row)) for row in rows)]
+    text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return text + (f"\nAll jobs: {in_markdown(shared)}\n" if shared else "")
 
 
 def _print(table: "pd.DataFrame", folder: Path) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    def plain(text: str) -> Text:  # what is not a Text could hold markup
+        return Text(shown(text))
 
     head, rows, shared = _cells(table)
-    sheet = Table(title=f"{len(rows)} jobs, best first", caption=shared or None, box=box.SIMPLE_HEAD, padding=(0, 1))
+    sheet = Table(
+        title=f"{len(rows)} jobs, best first",
+        caption=plain(shared) if shared else None,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
     for name in head:
         if name == "job":
-            sheet.add_column(name, overflow="fold", min_width=20)
+            sheet.add_column(plain(name), overflow="fold", min_width=20)
         else:
-            sheet.add_column(name, justify="right", no_wrap=True)
+            sheet.add_column(plain(name), justify="right", no_wrap=True)
     for cells in rows:
-        sheet.add_row(*cells)
+        sheet.add_row(*map(plain, cells))
     console = Console()
     console.print(sheet)
-    console.print(f"sweep folder: {folder}", soft_wrap=True, highlight=False)
+    console.print(shown(f"sweep folder: {folder}"), soft_wrap=True, highlight=False, markup=False)

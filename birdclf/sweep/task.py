@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from birdclf import run_folder
 from birdclf.config import plain
 from birdclf.mistakes import explain
+from birdclf.quoting import shown
 from birdclf.run_folder import BusyError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Task:
             return None
         except Exception as error:
             message = explain(error) or f"{type(error).__name__}: {error}"
-            log.error("failed after %.0f s: %s", time.monotonic() - began, message)
+            log.error("failed after %.0f s: %s", time.monotonic() - began, shown(message, keep="\n"))
             run_folder.note_failure(folder, message, error)
             return None
 
@@ -70,6 +71,6 @@ def _finished(cfg: "DictConfig", *folders: Path | None) -> float | None:
     for folder in folders:
         score = run_folder.finished_score(folder, plain(cfg)) if folder else None
         if score is not None:
-            print(f"{folder} is finished: {cfg.monitor} {score:.4f}")
+            print(f"{shown(folder)} is finished: {cfg.monitor} {score:.4f}")
             return score
     return None

@@ -2,12 +2,16 @@
 
 import io
 import os
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from birdclf.errors import UserError
 from birdclf.training.predictor import Predictor
 
 LAST: Final = "last.ckpt"
@@ -52,15 +56,51 @@ def write_whole(content: dict[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def opened(file: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, on the CPU; nothing in it is executed.
+
+    Raises:
+        UserError: If it cannot be read, or holds more than weights and plain values.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on how a file is pickled that is about to be refused
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{file} holds more than weights and plain values: opening it could run code, so it is refused, and "
+            f"nothing of it was executed. Do not use this file unless you know who made it."
+        ) from error
+    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{file} cannot be read as a checkpoint; it may be cut short: {reason}. Copy it again, or use another one."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no checkpoint of birdclf: it holds a {type(content).__name__}.")
+    return content
+
+
 def load_weights(classifier: Predictor, checkpoint: Path) -> int:
-    """Load a checkpoint's weights and return its epoch, from 1; nothing in the file is executed."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    classifier.load_state_dict(content["state_dict"])
-    return int(content["epoch"]) + 1
+    """Load a checkpoint's weights and return its epoch, from 1; nothing in the file is executed.
+
+    Raises:
+        UserError: If it cannot be read, or holds the weights of something else.
+    """
+    content = opened(checkpoint)
+    try:
+        classifier.load_state_dict(content["state_dict"])
+        return int(content["epoch"]) + 1
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{checkpoint} does not hold the weights of this run. Restore it, or train anew.") from error
 
 
 def keep_temperature(checkpoint: Path, temperature: float) -> None:
-    """Add a temperature to a checkpoint."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    """Add a temperature to a checkpoint.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    content = opened(checkpoint)
     content["birdclf"]["temperature"] = temperature
     write_whole(content, checkpoint)

@@ -49,6 +49,7 @@ def latest(folder: Path) -> Progress | None:
             content = torch.load(path, map_location="meta", weights_only=True)
             state = content["callbacks"][STATE_KEY]
             found = Progress(path, int(content["epoch"]), float(state["seconds"]), state["ended"])
+            _check_paths(content["callbacks"], state["ended"], folder)
         except FileNotFoundError:
             continue
         except Exception:  # a damaged file shows in many ways
@@ -63,6 +64,18 @@ def latest(folder: Path) -> Progress | None:
             f"from its beginning."
         )
     return None
+
+
+def _check_paths(callbacks: dict[str, Any], ended: dict[str, Any] | None, folder: Path) -> None:
+    """Refuse a snapshot by which training would write to or delete files that are not checkpoints of its folder."""
+    paths = [folder / ended["best"]] if ended else []
+    for state in callbacks.values():
+        # Lightning goes by these where the folder has not moved.
+        if "best_k_models" in state and Path(state["dirpath"]).resolve() == folder.resolve():
+            kept = [state[name] for name in ("best_model_path", "kth_best_model_path", "last_model_path")]
+            paths += [Path(path) for path in (*kept, *state["best_k_models"]) if path]
+    if strange := [path for path in paths if path.parent.resolve() != folder.resolve()]:
+        raise ValueError(f"{strange[0]} is not in {folder}")
 
 
 def ending(trainer: pl.Trainer) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from birdclf.quoting import shown
 
 SHOWN = (
     *("accuracy", "top5_accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "macro_average_precision"),
@@ -16,12 +19,12 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     """Print validation and test figures, and where the run folder is."""
     title = f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}"
     print_table(title, {stage: metrics[stage] for stage in ("val", "test")})
-    Console().print(f"run folder: {folder}", soft_wrap=True, highlight=False)
+    Console().print(shown(f"run folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(title: str, figures: dict[str, Any]) -> None:
     """Print the figures of each split side by side."""
-    table = Table(title=title)
+    table = Table(title=Text(shown(title)))  # a plain text could hold markup
     table.add_column("")
     for stage, own in figures.items():
         table.add_column(f"{stage} ({own['clips']} clips)", justify="right")

@@ -21,6 +21,7 @@ from birdclf.config import config_hash, plain
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 from birdclf.run_folder import CONFIG, begun, check_same, held
 from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.checkpoint import load_weights
@@ -73,7 +74,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
 
     data = build_data(cfg)
     data.prepare()
-    log.info(data.summary())
+    log.info("%s", shown(data.summary(), keep="\n"))
     classifier = build_classifier(cfg, data)
     stopped = (folder / CONFIG).is_file()
     logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if stopped else {}))

@@ -73,7 +73,7 @@ def test_nothing_unpacked_is_refused(tmp_path):
         birdclef_catalog(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["../train_metadata.csv", "/etc/passwd", "aldfly/../../x.ogg"])
+@pytest.mark.parametrize("name", ["../train_metadata.csv", "/etc/passwd", "aldfly/../../x.ogg", "aldfly/a\0.ogg"])
 def test_no_path_climbs_out(tmp_path, name):
     layouts.birdclef(tmp_path, 2022)
     rewrite(tmp_path / "train_metadata.csv", "aldfly/XC3.ogg", name)

@@ -72,6 +72,15 @@ def test_names_stay_inside_the_folder_and_apart(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../up", "NUL", "com1.txt", "鳥" * 200, "a\0b", "..\\..\\x", "."])
+def test_a_name_that_is_none_for_a_file_is_made_one(tmp_path: Path, name: str) -> None:
+    manifest = export_audio(tones([name], [name]), tmp_path / "out")
+    (file,) = (tmp_path / "out").rglob("*.flac")
+    assert file.parent.parent == tmp_path / "out" and [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert pd.read_csv(manifest, dtype=str, keep_default_na=False).path.tolist() == [f"{file.parent.name}/{file.name}"]
+    assert file.stem.partition(".")[0].casefold() not in ("nul", "com1") and len(file.name.encode()) < 255
+
+
 def test_a_bad_recording_is_set_aside_and_listed(tmp_path: Path) -> None:
     manifest = export_audio(tones(["bad1", "good"], ["x", "x"]), tmp_path)
     assert list(pd.read_csv(manifest).recording_id) == ["good"]

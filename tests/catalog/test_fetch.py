@@ -202,6 +202,17 @@ def test_names_from_the_server_stay_inside_the_folder(server: FakeXenoCanto, cli
     assert sorted(path.name for path in out.rglob("XC*")) == ["XC101.mp3", "XC102.mp3"]
 
 
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "con", "Aux.", "鳥" * 200, "a\0b", "\ud800", "..\\..\\x", " . ", "~root"]
+)
+def test_a_name_that_is_none_for_a_folder_stops_nobody(server: FakeXenoCanto, client, tmp_path: Path, name: str):
+    server.recordings = [described(101, gen=name, sp="", en=name), {**described(102), "id": "9" * 300}]
+    assert fetch_xeno_canto(client, QUERY, tmp_path / "out") == Fetched(2, 1, 0, 1)
+    (file,) = tmp_path.rglob("XC*")
+    assert file.parent.parent == tmp_path / "out" and file.name == "XC101.mp3"
+    assert file.parent.name.isprintable() and file.parent.name.casefold() not in ("con", "aux")
+
+
 def test_limit_counts_what_is_there_already(server: FakeXenoCanto, client: XenoCantoClient, tmp_path: Path):
     server.recordings[0]["file"] = ""
     assert fetch_xeno_canto(client, QUERY, tmp_path, limit=2) == Fetched(5, 2, 0, 1)

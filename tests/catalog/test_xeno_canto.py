@@ -82,9 +82,10 @@ def test_a_name_that_looks_like_a_missing_value_stays_a_name(own: Path):
 def test_mistakes_are_explained(own: Path, tmp_path: Path):
     with pytest.raises(UserError, match="birdclf fetch xeno-canto"):
         xeno_canto_catalog(str(tmp_path))
-    rewrite(own, file="../../etc/passwd")
-    with pytest.raises(UserError, match="outside its folder"):
-        xeno_canto_catalog(str(own))
+    for climbs in ("../../etc/passwd", "/etc/passwd", "a/../../b.mp3"):
+        rewrite(own, file=climbs)
+        with pytest.raises(UserError, match="outside its folder"):
+            xeno_canto_catalog(str(own))
     rewrite(own, file="gone.mp3")
     with pytest.raises(UserError, match="Run the birdclf fetch command again"):
         xeno_canto_catalog(str(own))

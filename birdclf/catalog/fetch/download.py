@@ -16,7 +16,9 @@ from birdclf.catalog.fetch.client import GO_ON, FetchError, UnreachableError, Xe
 from birdclf.catalog.fetch.ledger import Ledger
 from birdclf.catalog.fetch.query import checked_query
 from birdclf.catalog.fetch.verify import decoded_length
+from birdclf.catalog.naming import safe_name
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 
 # Our name of a column, and the interface's name of the field.
 FIELDS = {
@@ -105,7 +107,7 @@ class _Run:
         try:
             with Progress(*columns) as progress:
                 bar = progress.add_task("Fetching", total=limit)
-                self.client.say = progress.console.print
+                self.client.say = lambda text: progress.console.print(shown(text), markup=False)
                 for row, found in self.client.recordings(query, limit):
                     progress.update(bar, total=found if limit is None else min(limit, found))
                     self.one(row)
@@ -136,7 +138,7 @@ class _Run:
             self._have(row["id"], "already")
             return
         try:
-            if not re.fullmatch(r"[0-9]+", row["id"]):
+            if not re.fullmatch(r"[0-9]{1,20}", row["id"]):
                 raise FetchError("the archive gives an id that is no number")
             if not row["source"]:
                 raise FetchError("restricted: the archive gives no file, to protect the species or by the recordist")
@@ -162,7 +164,7 @@ class _Run:
 
     def _fetch(self, row: dict[str, str], ending: str) -> None:
         name = f"XC{row['id']}{ending if ending in EXTENSIONS else '.mp3'}"
-        target = self.out / _folder_name(row["scientific_name"]) / name
+        target = self.out / (safe_name(row["scientific_name"]) or "unknown") / name
         if target.is_file():  # killed between renaming and listing
             try:
                 duration_s, rate_hz = decoded_length(target)
@@ -186,7 +188,10 @@ class _Run:
             value = answer.get(field)
             if isinstance(value, list):
                 value = "; ".join(str(part) for part in value)
-            return "" if value is None else self.client.without_key(str(value)).strip()
+            if value is None:
+                return ""
+            whole = str(value).encode("utf-8", errors="backslashreplace").decode("utf-8")  # JSON can hold half a letter
+            return self.client.without_key(whole).strip()
 
         scientific = f"{text('gen')} {text('sp')}".strip()
         row = {"id": text("id"), "species": text("en") or scientific, "scientific_name": scientific}
@@ -197,7 +202,3 @@ class _Run:
 
 def _https(url: str) -> str:
     return f"https:{url}" if url.startswith("//") else url
-
-
-def _folder_name(name: str) -> str:
-    return re.sub(r"[^\w.\- ]", "_", name).strip(" .")[:120] or "unknown"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ class RecordingDataModule(pl.LightningDataModule):
         Raises:
             UserError: If fewer than two species, or no recording for validation or test, are left.
         """
+        self.__dict__.pop("_train", None)
         self.store = open_store(self.source, self.features, self.store_dir, self.store_workers, self.mix)
         self.audit = self.rules.judge(self.store.index, self.source.table)
         usable = (self.audit.verdict != "reject").to_numpy()
@@ -150,7 +152,7 @@ class RecordingDataModule(pl.LightningDataModule):
         """``(K,)`` int64 number of train examples of each class: recordings, or windows if ``window.train=all``."""
         if self.window.train != "all":
             return torch.from_numpy(self.support("train"))
-        target = self._dataset("train", "all").target
+        target = self._train.target
         return torch.from_numpy(np.bincount(target, minlength=len(self.classes)).astype(np.int64))
 
     def support(self, stage: str) -> NDArray[np.int64]:
@@ -187,7 +189,7 @@ class RecordingDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Return shuffled batches of the train split, another window of a recording in each epoch."""
-        dataset = self._dataset("train", self.window.train)
+        dataset = self._train
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part)
         return ResumableLoader(dataset, order, **self._fetching())
 
@@ -203,6 +205,10 @@ class RecordingDataModule(pl.LightningDataModule):
         rows = self.table[self.table.split == stage] if part is None else self.table.loc[part]
         row, target = rows.row.to_numpy(dtype=np.int64), rows.target.to_numpy(dtype=np.int64)
         return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed, apart=stage == "train")
+
+    @cached_property
+    def _train(self) -> WindowDataset:
+        return self._dataset("train", self.window.train)
 
     def _in_order(self, stage: str) -> DataLoader[Batch]:
         """Return a split in the order of the table, or this process's part of it."""

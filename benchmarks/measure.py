@@ -1,6 +1,7 @@
 """What the benchmark measures, each side in a process of its own: memory allocation is set for a whole process."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
+from ceiling import FLOP, training_flop
 from turns import Program, in_turns, running
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BATCH = 32
 WARMUP = 3
+STORE = os.environ.get("BIRDCLF_STORE", str(ROOT / "outputs" / "store"))
 PLAIN_WORKERS = (0, 2)
 
 Figures = dict[str, Any]
@@ -33,6 +36,59 @@ def against_plain_loop(folder: Path) -> Figures:
     rival = max((name for name in sides if name != "birdclf"), key=lambda name: rates[name])
     ratios = [row[rival] / row["birdclf"] for row in rounds]
     return {"windows_per_s": rates, "rival": rival, "ratio": median(ratios), "ratios": ratios, "step_s": rounds}
+
+
+def of_the_ceiling(folder: Path) -> Figures:
+    """Return the share of the machine's own float32 matrix-product rate that a training step of phase2b reaches."""
+    sides = {
+        "birdclf": partial(birdclf_program, folder, "StepClock"),
+        "products": lambda: Program([sys.executable, "ceiling.py"], folder / "ceiling.log"),
+    }
+    rounds = in_turns(sides, WARMUP, rounds=7, steps=3)
+    flop = training_flop(BATCH)
+    shares = [flop / row["birdclf"] / (FLOP / row["products"]) for row in rounds]
+    rate = FLOP / median(row["products"] for row in rounds)
+    return {"share": median(shares), "shares": shares, "products_gflop_per_s": rate / 1e9, "step_gflop": flop / 1e9}
+
+
+def predicting(folder: Path) -> Figures:
+    """Return windows a second of predicting, and of the plain loop that predicts; it may choose its workers."""
+    if not (folder / "plain").exists():
+        write_plain_files(folder / "plain")
+    sides = {"birdclf": lambda: predicting_program(folder)}
+    for workers in PLAIN_WORKERS:
+        sides[f"plain, {workers} workers"] = partial(plain_program, folder, workers, "--predict")
+    rounds = in_turns(sides, WARMUP, rounds=7, steps=8)
+    rates = {name: BATCH / median(row[name] for row in rounds) for name in sides}
+    rival = max((name for name in sides if name != "birdclf"), key=lambda name: rates[name])
+    ratios = [row[rival] / row["birdclf"] for row in rounds]
+    return {"windows_per_s": rates, "rival": rival, "ratio": median(ratios), "ratios": ratios}
+
+
+def a_sweep(folder: Path) -> Figures:
+    """Return the time of a sweep of 8 small jobs over the sum of their training times."""
+    sweep = folder / "sweep"
+    words = ["train", "-m", "model=audio_cnn", "loss=cross_entropy,focal", "seed=1,2,3,4", "trainer.max_epochs=3"]
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "birdclf", *words, f"store.dir={STORE}", f"hydra.sweep.dir={sweep}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{command}: exit status {done.returncode}\n{done.stderr}")
+    epochs = [row["seconds"] for file in sweep.glob("*/history.json") for row in json.loads(file.read_text())]
+    return {"ratio": seconds / sum(epochs), "seconds": seconds, "training_s": sum(epochs), "epochs": len(epochs)}
+
+
+def growth_of_memory(folder: Path) -> Figures:
+    """Return the own memory in MB of a training on 10,000 and on 1,000,000 windows of a made-up store."""
+    peaks = {}
+    for windows in (10_000, 1_000_000):
+        place = folder / f"growth_{windows}"
+        place.mkdir()
+        command = [sys.executable, "growth.py", str(place), str(windows)]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True)
+        peaks[str(windows)] = float(done.stdout.split()[-1])
+    return {"growth_mb": peaks["1000000"] - peaks["10000"], "peak_mb": peaks}
 
 
 def against_bare_steps(folder: Path) -> Figures:
@@ -71,20 +127,27 @@ def seconds_to_answer(folder: Path, *words: str) -> float:
 def birdclf_program(folder: Path, clock: str) -> Program:
     """Train phase2b as a user does, with one of ``clocks.py`` among the callbacks."""
     lines = folder / f"{clock}.txt"
+    lines.unlink(missing_ok=True)
     command = [
         *(sys.executable, "-m", "birdclf", "train", "experiment=phase2b"),
-        f"store.dir={os.environ.get('BIRDCLF_STORE', ROOT / 'outputs' / 'store')}",
-        f"hydra.run.dir={folder / clock}",
+        f"store.dir={STORE}",
+        f"hydra.run.dir={folder / f'{clock}_{time.monotonic_ns()}'}",
         "+callbacks.progress.console_kwargs={force_terminal: true}",  # draws its bar as in front of a user
         f"+callbacks.clock={{_target_: clocks.{clock}, path: {lines}}}",
     ]
     return Program(command, folder / f"{clock}.log", lines)
 
 
-def plain_program(folder: Path, workers: int) -> Program:
+def plain_program(folder: Path, workers: int, *options: str) -> Program:
     """Run ``plain_loop.py``."""
-    command = [sys.executable, "plain_loop.py", str(folder / "plain"), "--workers", str(workers)]
-    return Program(command, folder / f"plain_{workers}.log")
+    command = [sys.executable, "plain_loop.py", str(folder / "plain"), "--workers", str(workers), *options]
+    return Program(command, folder / f"plain_{workers}{''.join(options)}.log")
+
+
+def predicting_program(folder: Path) -> Program:
+    """Run ``predicting.py``."""
+    lines = folder / "predicting.txt"
+    return Program([sys.executable, "predicting.py", STORE, str(lines)], folder / "predicting.log", lines)
 
 
 def write_plain_files(folder: Path) -> None:

@@ -116,16 +116,41 @@ def check_same(folder: Path, config: Mapping[str, Any], earlier: Mapping[str, An
     )
 
 
-def note_failure(folder: Path, message: str, error: BaseException) -> None:
-    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it."""
+def note_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
+    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it.
+
+    Args:
+        folder: The run folder.
+        message: What the user is told.
+        error: What went wrong.
+        launch: Which launch of its sweep the run belongs to.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     trace = "".join(traceback.format_exception(error))
-    write_whole(folder / FAILED, json.dumps({"message": message, "traceback": trace}, indent=1))
+    content = {"message": message, "launch": launch, "traceback": trace}
+    write_whole(folder / FAILED, json.dumps(content, indent=1))
 
 
-def failure(folder: Path) -> str | None:
-    """Return why the run in a folder failed, or None if it did not."""
-    found = _read(folder / FAILED)
-    return None if found is None else str(found.get("message", "it does not say why"))
+def forget_failure(folder: Path) -> None:
+    """Remove the word of an earlier failure; for whoever holds the folder and is about to try again."""
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def failures(folder: Path, launch: int = 0) -> dict[str, str]:
+    """Return why jobs of a sweep folder failed, by their names; one that has finished since is left out.
+
+    Args:
+        folder: Sweep folder.
+        launch: Failures of launches before this one are left out as well.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*/{FAILED}")):
+        failed = _read(path)
+        if failed is not None and not is_finished(path.parent) and failed.get("launch", 0) >= launch:
+            found[path.parent.name] = str(failed.get("message", "it does not say why"))
+    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def write_results(
     keep_temperature(checkpoint, temperature)
     metrics = figures_of(predictions, data.support("train"), settings, temperature)
     metrics |= {"temperature": temperature, **facts}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
     pictures = write_tables(folder, predictions, data.classes, supports, settings, temperature)
     final = {

@@ -129,7 +129,8 @@ def note_failure(folder: Path, message: str, error: BaseException, launch: int =
         OSError: If it cannot be written.
     """
     trace = "".join(traceback.format_exception(error))
-    content = {"message": message, "launch": launch, "traceback": trace}
+    # A run of other settings is refused in a folder that holds a finished one; its failure has nothing to do with that.
+    content = {"message": message, "launch": launch, "finished": is_finished(folder), "traceback": trace}
     write_whole(folder / FAILED, json.dumps(content, indent=1))
 
 
@@ -139,7 +140,7 @@ def forget_failure(folder: Path) -> None:
 
 
 def failures(folder: Path, launch: int = 0) -> dict[str, str]:
-    """Return why jobs of a sweep folder failed, by their names; one that has finished since is left out.
+    """Return why jobs of a sweep folder failed, by their names; one that another process has finished is left out.
 
     Args:
         folder: Sweep folder.
@@ -148,7 +149,9 @@ def failures(folder: Path, launch: int = 0) -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob(f"*/{FAILED}")):
         failed = _read(path)
-        if failed is not None and not is_finished(path.parent) and failed.get("launch", 0) >= launch:
+        if failed is None or failed.get("launch", 0) < launch:
+            continue
+        if failed.get("finished") or not is_finished(path.parent):
             found[path.parent.name] = str(failed.get("message", "it does not say why"))
     return found
 

@@ -101,8 +101,10 @@ def test_a_failure_leaves_word(tmp_path):
     assert run_folder.failures(tmp_path) == run_folder.failures(tmp_path, launch=3) == {job.name: "it failed"}
     assert run_folder.failures(tmp_path, launch=4) == {}, "a later launch is not stopped by it"
     assert "RuntimeError: bad luck" in json.loads((job / run_folder.FAILED).read_text())["traceback"]
-    (job / run_folder.DONE).write_text("{}")
-    assert run_folder.failures(tmp_path) == {}, "somebody else has finished it since"
+    (job / run_folder.DONE).touch()
+    assert run_folder.failures(tmp_path) == {}, "another process has finished it since"
+    run_folder.note_failure(job, "other settings", RuntimeError("no"))
+    assert run_folder.failures(tmp_path) == {job.name: "other settings"}, "it was finished before"
     run_folder.forget_failure(job)
     assert not (job / run_folder.FAILED).exists()
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,11 @@ class Task:
         try:
             resume = "resume" in cfg and cfg.resume is not False
             score = _finished(cfg, folder, run_folder.finished_twin(folder, plain(cfg))) if resume else None
-            return self.run(cfg, resume) if score is None else score
+            if score is None:
+                return self.run(cfg, resume)
+            with suppress(OSError):  # of a sweep that may only be read
+                run_folder.forget_failure(folder)
+            return score
         except BusyError as error:
             print(error)  # into this process's terminal: the log belongs to the other one
             return None

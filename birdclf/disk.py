@@ -67,6 +67,20 @@ def explain_disk(error: BaseException) -> str | None:
     )
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def check_writable(folder: Path) -> None:
     """Make a folder, and find out before anything is done whether it takes what a command begins with.
 

@@ -1,7 +1,6 @@
 """What state a run folder is in: begun, failed or finished, and by which configuration. Needs no torch."""
 
 import json
-import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from birdclf.config import config_hash, deciding
+from birdclf.disk import write_whole
 from birdclf.errors import UserError
 
 CONFIG: Final = "config.yaml"
@@ -26,20 +26,6 @@ ABSENT: Final = "not there"
 
 class BusyError(UserError):
     """Another process trains in this folder just now."""
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What stops a run from writing is a sentence; what it cannot read is not blamed on its folder."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
-from birdclf.disk import LogFile, check_writable, explain_disk, writing_to
+from birdclf.disk import LogFile, check_writable, explain_disk, write_whole, writing_to
 from birdclf.errors import UserError
 
 FULL = (28, "No space left on device")
@@ -59,3 +60,16 @@ def test_a_line_of_the_log_that_finds_no_room_leaves_no_stack_trace(capsys):
     log.emit(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))  # a mistake of ours is shown
     said = capsys.readouterr().err
     assert said.count("Traceback") == 1 and "No space" not in said
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_whole(path, "before")
+
+    def full(self, text, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "after")
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

@@ -114,16 +114,3 @@ def test_a_folder_is_held_by_one(tmp_path):
         pass
     with FileLock(tmp_path / run_folder.LOCK), pytest.raises(BusyError), run_folder.held(tmp_path):
         raise AssertionError("it was held twice")
-
-
-def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "file.json"
-    run_folder.write_whole(path, "before")
-
-    def full(self, text):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        run_folder.write_whole(path, "after")
-    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

@@ -123,7 +123,8 @@ def _unfinished(parent: Path, config: DictConfig) -> Path | None:
 
 
 def _holds_results(folder: Path) -> bool:
-    return any((folder / name).exists() for name in RESULTS) or any(folder.glob(f"*/{CONFIG}"))
+    jobs = folder.glob(f"[!.]*/{CONFIG}")  # not what Hydra wrote to .hydra before the command itself began
+    return any((folder / name).exists() for name in RESULTS) or any(jobs)
 
 
 def _refuse(folder: Path, key: str, way: str = "") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from birdclf.run_folder import write_whole
+from birdclf.disk import write_whole
 
 SWEEP: Final = "sweep.json"
 """The words of a sweep's command, by which it is known when it is launched again, and the number of the launch."""

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from birdclf import run_folder
 from birdclf.config import JOB_NAMING
-from birdclf.disk import reason
-from birdclf.run_folder import DONE, FAILED, is_finished, write_whole
+from birdclf.disk import reason, write_whole
+from birdclf.run_folder import DONE, FAILED, is_finished
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from birdclf.run_folder import write_whole
+from birdclf.disk import write_whole
 
 log = logging.getLogger(__name__)
 

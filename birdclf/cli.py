@@ -84,9 +84,11 @@ def _composed(command: str, words: list[str]) -> None:
     from birdclf.sweep.task import Task
 
     task = Task({"train": _train, "prepare": _prepare}[command])
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
-    if task.error is not None:
-        raise task.error
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
+    finally:
+        if task.error is not None:  # also where Hydra could not even begin the next job on the same full disk
+            raise task.error
 
 
 TAKE_A_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")

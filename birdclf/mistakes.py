@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from birdclf.disk import explain_disk
 from birdclf.errors import UserError
 
 
@@ -22,7 +23,7 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__
-    return explain_composition(error)
+    return explain_composition(error) or explain_disk(error)
 
 
 def explain_composition(error: BaseException) -> str | None:

@@ -1,7 +1,6 @@
 """What state a run folder is in: begun, failed or finished, and by which configuration. Needs no torch."""
 
 import json
-import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from birdclf.config import config_hash, deciding
+from birdclf.disk import write_whole
 from birdclf.errors import UserError
 
 CONFIG: Final = "config.yaml"
@@ -26,20 +26,6 @@ ABSENT: Final = "not there"
 
 class BusyError(UserError):
     """Another process trains in this folder just now."""
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -116,16 +102,44 @@ def check_same(folder: Path, config: Mapping[str, Any], earlier: Mapping[str, An
     )
 
 
-def note_failure(folder: Path, message: str, error: BaseException) -> None:
-    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it."""
+def note_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
+    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it.
+
+    Args:
+        folder: The run folder.
+        message: What the user is told.
+        error: What went wrong.
+        launch: Which launch of its sweep the run belongs to.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
     trace = "".join(traceback.format_exception(error))
-    write_whole(folder / FAILED, json.dumps({"message": message, "traceback": trace}, indent=1))
+    # A run of other settings is refused in a folder that holds a finished one; its failure has nothing to do with that.
+    content = {"message": message, "launch": launch, "finished": is_finished(folder), "traceback": trace}
+    write_whole(folder / FAILED, json.dumps(content, indent=1))
 
 
-def failure(folder: Path) -> str | None:
-    """Return why the run in a folder failed, or None if it did not."""
-    found = _read(folder / FAILED)
-    return None if found is None else str(found.get("message", "it does not say why"))
+def forget_failure(folder: Path) -> None:
+    """Remove the word of an earlier failure; for whoever holds the folder and is about to try again."""
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def failures(folder: Path, launch: int = 0) -> dict[str, str]:
+    """Return why jobs of a sweep folder failed, by their names; one that another process has finished is left out.
+
+    Args:
+        folder: Sweep folder.
+        launch: Failures of launches before this one are left out as well.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*/{FAILED}")):
+        failed = _read(path)
+        if failed is None or failed.get("launch", 0) < launch:
+            continue
+        if failed.get("finished") or not is_finished(path.parent):
+            found[path.parent.name] = str(failed.get("message", "it does not say why"))
+    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -91,13 +91,22 @@ def test_settings_that_cannot_be_read_are_an_error(tmp_path):
 
 
 def test_a_failure_leaves_word(tmp_path):
-    assert run_folder.failure(tmp_path) is None
+    job = tmp_path / "0_seed-1"
+    job.mkdir()
+    assert run_folder.failures(tmp_path) == {}
     try:
         raise RuntimeError("bad luck")
     except RuntimeError as error:
-        run_folder.note_failure(tmp_path, "it failed", error)
-    assert run_folder.failure(tmp_path) == "it failed"
-    assert "RuntimeError: bad luck" in json.loads((tmp_path / run_folder.FAILED).read_text())["traceback"]
+        run_folder.note_failure(job, "it failed", error, launch=3)
+    assert run_folder.failures(tmp_path) == run_folder.failures(tmp_path, launch=3) == {job.name: "it failed"}
+    assert run_folder.failures(tmp_path, launch=4) == {}, "a later launch is not stopped by it"
+    assert "RuntimeError: bad luck" in json.loads((job / run_folder.FAILED).read_text())["traceback"]
+    (job / run_folder.DONE).touch()
+    assert run_folder.failures(tmp_path) == {}, "another process has finished it since"
+    run_folder.note_failure(job, "other settings", RuntimeError("no"))
+    assert run_folder.failures(tmp_path) == {job.name: "other settings"}, "it was finished before"
+    run_folder.forget_failure(job)
+    assert not (job / run_folder.FAILED).exists()
 
 
 def test_a_folder_is_held_by_one(tmp_path):
@@ -105,16 +114,3 @@ def test_a_folder_is_held_by_one(tmp_path):
         pass
     with FileLock(tmp_path / run_folder.LOCK), pytest.raises(BusyError), run_folder.held(tmp_path):
         raise AssertionError("it was held twice")
-
-
-def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "file.json"
-    run_folder.write_whole(path, "before")
-
-    def full(self, text):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        run_folder.write_whole(path, "after")
-    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]

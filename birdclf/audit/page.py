@@ -1,6 +1,5 @@
 """The page that shows an audit of recordings: one HTML file that loads nothing else."""
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from birdclf.audit.drawings import drawings, plain
+from birdclf.disk import write_whole
 from birdclf.pages import page_template
 from birdclf.quoting import shown
 
@@ -78,9 +78,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
         drawings=drawings(table, species),
         species=list(species.itertuples(index=False)),
     )
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    write_whole(path, text)
 
 
 def _prepared(audit: pd.DataFrame) -> pd.DataFrame:

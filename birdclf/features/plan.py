@@ -14,6 +14,7 @@ import pandas as pd
 
 from birdclf.audit.meter import Measurement
 from birdclf.catalog.catalog import Catalog
+from birdclf.disk import reason
 from birdclf.errors import UserError
 from birdclf.features.extraction import Extraction
 from birdclf.features.journal import JOURNAL, Rows
@@ -93,7 +94,7 @@ class StorePlan:
             ) from error
         except OSError as error:
             raise UserError(
-                f"The feature store {self.folder} cannot be written: {error.strerror or error}. Free some space or "
+                f"The feature store {self.folder} cannot be written: {reason(error)}. Free some space or "
                 f"choose another folder with store.dir=…; what is done is kept, and the next start goes on from there."
             ) from error
 

@@ -1,8 +1,8 @@
 """Which folder a command writes to: a new one, or that of a run or sweep which was stopped."""
 
-import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,13 +10,13 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from birdclf.config import config_hash, plain
+from birdclf.disk import check_writable, reason
 from birdclf.errors import UserError
 from birdclf.quoting import shown
-from birdclf.run_folder import CONFIG, FAILED, begun, is_finished, write_whole
+from birdclf.run_folder import CONFIG, begun, is_finished
+from birdclf.sweep.launches import launched_before, new_run, new_sweep, note_launch, words_of
 
 RESULTS: Final = (CONFIG, "split.csv", "sweep.csv", "audit.csv")
-SWEEP: Final = "sweep.json"
-"""The words of a sweep's command, by which it is known when it is launched again."""
 ASIDE: Final = ("hydra.", "hydra/", "+hydra.", "resume=", "fail_fast=", "store.workers=")
 """What a sweep may be launched again with differently: how its jobs are run, not what they are."""
 
@@ -27,33 +27,40 @@ class Folders(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find an unfinished run of the same settings if ``resume=true``; refuse a folder that holds results."""
         folder = Path(config.hydra.run.dir)
-        if _resume(config) is not True:
-            _refuse(folder, "hydra.run.dir")
-        elif not _given(config, "hydra.run.dir"):
-            earlier = _unfinished(folder.parent, config)
-            if earlier is None:
-                print(f"{folder.parent} holds no unfinished run of these settings; a new one begins")
-            else:
-                _choose(config, "run", earlier)
-                print(f"going on in {shown(earlier)}")
+        with _taking(folder, "hydra.run.dir"):
+            if _resume(config) is not True:
+                folder = _own(config, folder)
+            elif not _given(config, "hydra.run.dir"):
+                earlier = _unfinished(folder.parent, config)
+                if earlier is None:
+                    print(f"{folder.parent} holds no unfinished run of these settings; a new one begins")
+                    folder = _own(config, folder)
+                else:
+                    folder = earlier
+                    _choose(config, "run", earlier)
+                    print(f"going on in {shown(earlier)}")
+            check_writable(folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find the folder of the same sweep launched before; refuse one that holds another sweep."""
         folder, resume, words = Path(config.hydra.sweep.dir), _resume(config), sorted(_words(config))
-        if "resume" not in config or resume is False:
-            _refuse(folder, "hydra.sweep.dir")
-        else:
-            if not _given(config, "hydra.sweep.dir") and not folder.exists():
-                folder = _launched_before(folder.parent, words) or folder
-            if _holds_results(folder) and resume is not True and _launched(folder) != words:
-                _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
-            if _launched(folder) is not None:  # maybe stopped before its first job began
+        anew = "resume" not in config or resume is False
+        with _taking(folder, "hydra.sweep.dir"):
+            earlier = None if anew or _given(config, "hydra.sweep.dir") else launched_before(folder.parent, words)
+            if earlier is None and _by_the_clock(config, "sweep"):
+                folder = new_sweep(folder, words, share=not anew)
                 _choose(config, "sweep", folder)
-                print(f"going on in {shown(folder)}; resume=false starts anew")
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(f"*/{FAILED}"):
-            stale.unlink()
-        write_whole(folder / SWEEP, json.dumps({"words": words}, indent=1))
+            else:
+                folder = earlier or folder
+                if anew:
+                    _refuse(folder, "hydra.sweep.dir")
+                elif _holds_results(folder) and resume is not True and words_of(folder) != words:
+                    _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
+                if not anew and words_of(folder) is not None:  # maybe stopped before its first job began
+                    _choose(config, "sweep", folder)
+                    print(f"going on in {shown(folder)}; resume=false starts anew")
+                note_launch(folder, words)
+            check_writable(folder)
 
 
 def _resume(config: DictConfig) -> bool | None:
@@ -63,6 +70,24 @@ def _resume(config: DictConfig) -> bool | None:
 
 def _given(config: DictConfig, key: str) -> bool:
     return any(str(word).split("=", 1)[0].lstrip("+") == key for word in config.hydra.overrides.hydra)
+
+
+def _by_the_clock(config: DictConfig, mode: str) -> bool:
+    """Return whether the clock named the folder: then it may be there already, and nobody asked for just that one."""
+    unresolved = OmegaConf.to_container(config.hydra[mode], resolve=False)
+    assert isinstance(unresolved, dict)
+    return "${now:" in str(unresolved["dir"])
+
+
+def _own(config: DictConfig, folder: Path) -> Path:
+    """Return the folder of a new run, and make it if the clock named it; refuse one that holds results."""
+    if not _by_the_clock(config, "run"):
+        _refuse(folder, "hydra.run.dir")
+        return folder
+    made = new_run(folder)
+    if made != folder:
+        _choose(config, "run", made)
+    return made
 
 
 def _choose(config: DictConfig, mode: str, folder: Path) -> None:
@@ -79,7 +104,10 @@ def _words(config: DictConfig) -> Iterator[str]:
 
 
 def _unfinished(parent: Path, config: DictConfig) -> Path | None:
-    """Return the newest run folder below a folder that holds an unfinished run of these settings."""
+    """Return the newest run folder below a folder that holds an unfinished run of these settings.
+
+    Any of them ends the same; where the clock was set back, the newest may be one that has less behind it.
+    """
     job = config.copy()
     with read_write(job), open_dict(job):
         job.pop("hydra")
@@ -95,21 +123,9 @@ def _unfinished(parent: Path, config: DictConfig) -> Path | None:
     return None
 
 
-def _launched(folder: Path) -> list[str] | None:
-    """Return the words of the sweep that a folder holds, or None if it holds none."""
-    try:
-        return list(json.loads((folder / SWEEP).read_text())["words"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _launched_before(parent: Path, words: list[str]) -> Path | None:
-    same = [path for path in parent.glob(f"*/{SWEEP}") if _launched(path.parent) == words]
-    return max(same, key=lambda path: path.stat().st_mtime).parent if same else None
-
-
 def _holds_results(folder: Path) -> bool:
-    return any((folder / name).exists() for name in RESULTS) or any(folder.glob(f"*/{CONFIG}"))
+    jobs = folder.glob(f"[!.]*/{CONFIG}")  # not what Hydra wrote to .hydra before the command itself began
+    return any((folder / name).exists() for name in RESULTS) or any(jobs)
 
 
 def _refuse(folder: Path, key: str, way: str = "") -> None:
@@ -118,4 +134,16 @@ def _refuse(folder: Path, key: str, way: str = "") -> None:
         sys.exit(
             f"birdclf: {folder} holds results already; nothing is overwritten. Choose another folder with {key}=…"
             + (f", {way}." if way else "")
+        )
+
+
+@contextmanager
+def _taking(folder: Path, key: str) -> Iterator[None]:
+    """Stop with a sentence where a folder cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(
+            f"birdclf: {folder} cannot be written to: {reason(error)}. Nothing was begun. Free some space, "
+            f"bring the folder back or choose another with {key}=…."
         )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from birdclf import run_folder
 from birdclf.config import JOB_NAMING
+from birdclf.disk import reason, write_whole
 from birdclf.quoting import in_markdown, shown
-from birdclf.run_folder import DONE, FAILED, failure, is_finished, write_whole
+from birdclf.run_folder import DONE, FAILED, is_finished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,11 +30,15 @@ class SweepTable(Callback):
         """Collect the jobs once all have ended; leave with status 1 if one of them failed."""
         folder = Path(config.hydra.sweep.dir)
         table = sweep_table(folder)
+        said = failures(folder, sys.argv)
         if "resume" in config and not table.empty:  # a sweep of trainings; others have no scores to compare
-            write_whole(folder / "sweep.csv", table.to_csv(index=False))
-            write_whole(folder / "sweep.md", _markdown(table))
             _print(table, folder)
-        if said := failures(folder, sys.argv):
+            try:
+                write_whole(folder / "sweep.csv", table.to_csv(index=False))
+                write_whole(folder / "sweep.md", _markdown(table))
+            except OSError as error:
+                said = "\n".join(filter(None, [said, _unwritten(folder, error)]))
+        if said:
             # Hydra turns exceptions of a callback into warnings; leaving the process is the way to end with a status.
             sys.exit(said)
 
@@ -44,7 +50,7 @@ def failures(folder: Path, argv: list[str]) -> str:
         folder: Sweep folder.
         argv: The words that the sweep was launched with.
     """
-    failed = {job.parent.name: failure(job.parent) for job in sorted(folder.glob(f"*/{FAILED}"))}
+    failed = run_folder.failures(folder)
     if not failed:
         return ""
     own = [word for word in argv[1:] if not word.startswith((JOB_NAMING, "hydra.sweep.dir="))]
@@ -53,6 +59,13 @@ def failures(folder: Path, argv: list[str]) -> str:
     lines += [shown(f"  {name}: {why}") for name, why in failed.items()]
     lines += ["Finished jobs are kept; this runs the others:", f"  {shlex.join(again)}"]
     return "\n".join(lines)
+
+
+def _unwritten(folder: Path, error: OSError) -> str:
+    return (
+        f"birdclf: {folder} cannot be written to: {reason(error)}. Free some space or bring the folder back; "
+        f"the same command then writes the table of the sweep."
+    )
 
 
 def sweep_table(folder: Path) -> "pd.DataFrame":

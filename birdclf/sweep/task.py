@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,11 @@ from hydra.types import RunMode
 
 from birdclf import run_folder
 from birdclf.config import plain
+from birdclf.errors import UserError
 from birdclf.mistakes import explain
 from birdclf.quoting import shown
 from birdclf.run_folder import BusyError
+from birdclf.sweep.launches import launch_of, words_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,7 +28,8 @@ class Task:
     """A command as Hydra calls it, once a job, maybe in a process or on a machine of its own.
 
     Attributes:
-        error: What went wrong in a single run. It waits here because Hydra would print a stack trace of it.
+        error: What went wrong in a single run, or in a job whose folder could not take the word of it. It waits here
+            because Hydra would print a stack trace of it.
     """
 
     def __init__(self, run: "Callable[[DictConfig, bool], float | None]") -> None:
@@ -38,7 +42,7 @@ class Task:
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         if hydra.mode == RunMode.MULTIRUN:
-            return self._job(cfg, folder)
+            return self._job(cfg, folder, Path(hydra.sweep.dir))
         try:
             resume = "resume" in cfg and cfg.resume is True
             score = _finished(cfg, folder) if resume else None
@@ -47,22 +51,37 @@ class Task:
             self.error = error
             return None
 
-    def _job(self, cfg: "DictConfig", folder: Path) -> float | None:
+    def _job(self, cfg: "DictConfig", folder: Path, sweep: Path) -> float | None:
         """Run a job of a sweep. Its failure stays in its folder, where the table finds it wherever the job ran."""
-        if "fail_fast" in cfg and cfg.fail_fast and any(folder.parent.glob(f"*/{run_folder.FAILED}")):
+        if words_of(sweep) is None:
+            # Hydra has just made the folder anew: below a mount point, on another disk.
+            self.error = self.error or UserError(
+                f"{sweep} was lost while its jobs ran. Bring it back; the same command with hydra.sweep.dir={sweep} "
+                f"goes on."
+            )
+            return None
+        launch = launch_of(sweep)
+        if "fail_fast" in cfg and cfg.fail_fast and run_folder.failures(sweep, launch):
             return None
         began = time.monotonic()
         try:
             resume = "resume" in cfg and cfg.resume is not False
             score = _finished(cfg, folder, run_folder.finished_twin(folder, plain(cfg))) if resume else None
-            return self.run(cfg, resume) if score is None else score
+            if score is None:
+                return self.run(cfg, resume)
+            with suppress(OSError):  # of a sweep that may only be read
+                run_folder.forget_failure(folder)
+            return score
         except BusyError as error:
             print(error)  # into this process's terminal: the log belongs to the other one
             return None
         except Exception as error:
             message = explain(error) or f"{type(error).__name__}: {error}"
             log.error("failed after %.0f s: %s", time.monotonic() - began, shown(message, keep="\n"))
-            run_folder.note_failure(folder, message, error)
+            try:
+                run_folder.note_failure(folder, message, error, launch)
+            except OSError:
+                self.error = self.error or UserError(message)
             return None
 
 

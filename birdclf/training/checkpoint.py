@@ -40,7 +40,7 @@ def write_whole(content: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: If it cannot be written; what was there before still is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not the run folder above: where that is gone, another must not take its place
     memory = io.BytesIO()  # torch's own writer reports a full disk as an error of its format
     torch.save(content, memory)
     temporary = path.with_name(f".{path.name}.tmp")

@@ -2,13 +2,14 @@
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+
+from birdclf.disk import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,7 @@ class History(Callback):
         row |= figures | {"seconds": seconds, "windows_per_s": windows / self.trained if self.trained else None}
         if not trainer.is_global_zero:
             return
-        temporary = self.path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(self.rows, indent=1))
-        os.replace(temporary, self.path)
+        write_whole(self.path, json.dumps(self.rows, indent=1))
         log.info(
             "epoch %d: train nll %.3f accuracy %.3f | val nll %.3f accuracy %.3f macro F1 %.3f | lr %.2g, %.0f s",
             row["epoch"], row["train/nll"], row["train/accuracy"], row["val/nll"], row["val/accuracy"],

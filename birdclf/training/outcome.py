@@ -8,11 +8,12 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from birdclf.data.module import RecordingDataModule
+from birdclf.disk import write_whole
 from birdclf.errors import UserError
 from birdclf.evaluation.calibration import fit_temperature
 from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
-from birdclf.run_folder import CONFIG, DONE, write_whole
+from birdclf.run_folder import CONFIG, DONE
 from birdclf.training.checkpoint import keep_temperature
 from birdclf.training.provenance import split_hash, write_provenance
 from birdclf.training.results import figures_of, write_tables
@@ -68,7 +69,7 @@ def write_results(
     keep_temperature(checkpoint, temperature)
     metrics = figures_of(predictions, data.support("train"), settings, temperature)
     metrics |= {"temperature": temperature, **facts}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
     pictures = write_tables(folder, predictions, data.classes, supports, settings, temperature)
     final = {

@@ -1,5 +1,6 @@
 """Snapshots of a run in training, from which it goes on to the very same end after whatever stopped it."""
 
+import errno
 import random
 import time
 from pathlib import Path
@@ -42,6 +43,7 @@ class Snapshot(Callback):
         self.interrupts = Interrupts()
         self.waiting: dict[str, Any] | None = None
         self.module: pl.LightningModule | None = None
+        self.written = False
 
     @property
     def state_key(self) -> str:
@@ -112,8 +114,10 @@ class Snapshot(Callback):
         self.waiting = state_dict or None
 
     def _write(self, trainer: pl.Trainer) -> None:
+        if self.written and not self.path.exists():  # another folder may have come in its place: a mount point
+            raise FileNotFoundError(errno.ENOENT, "it was there before, and is gone", str(self.path))
         trainer.save_checkpoint(self.path)
-        self.kept = time.monotonic()
+        self.kept, self.written = time.monotonic(), True
 
     def _any(self, trainer: pl.Trainer, decision: bool) -> bool:
         if trainer.world_size == 1:

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
+from birdclf.training.events import EventWriter
 from birdclf.training.projector import ClipEmbeddings
 
 FINAL = ("test_accuracy", "test_macro_f1", "test_balanced_accuracy", "val_accuracy", "val_macro_f1")
@@ -34,8 +36,17 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, save_dir: str, embeddings: bool = True, purge_step: int | None = None) -> None:
-        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False, purge_step=purge_step)
-        self.embeddings = embeddings
+        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
+        self.embeddings, self.purge_step = embeddings, purge_step
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> EventWriter:
+        """TensorBoard's writer, made when it is first asked for."""
+        if self._experiment is None:
+            self._experiment = EventWriter(self.log_dir, self.purge_step)
+        assert isinstance(self._experiment, EventWriter)
+        return self._experiment
 
     def begin(self, config: dict[str, Any]) -> None:
         """Log the hyperparameters with metrics at 0: the HPARAMS tab shows a metric only if it was there first.
@@ -45,20 +56,22 @@ class RunLogger(TensorBoardLogger):
         self.log_hyperparams(flat(config), {f"final/{name}": 0.0 for name in FINAL})
         self.experiment.add_custom_scalars(LAYOUT)
 
+    def save(self) -> None:
+        """Do nothing when the trainer asks for it: events are written at once, and the settings are in config.yaml."""
+
     def finalize(self, status: str) -> None:
-        """Write what is waiting, and stay open: the trainer calls this after fit, before the final figures."""
-        self.experiment.flush()
+        """Stay open: the trainer calls this after fit, before the final figures."""
 
     def close(self) -> None:
         """Close the event file."""
-        self.experiment.close()
+        if self._experiment is not None:
+            self.experiment.close()
 
     def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
         """Log the final metrics under the hyperparameters' tags, and the figures."""
         self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
         for name, picture in pictures.items():
             self.experiment.add_image(name, picture[..., :3], global_step=epoch, dataformats="HWC")
-        self.experiment.flush()
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
         """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""
@@ -72,7 +85,6 @@ class RunLogger(TensorBoardLogger):
             global_step=epoch,
             tag="validation",
         )
-        self.experiment.flush()
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

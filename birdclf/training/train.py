@@ -1,12 +1,9 @@
 """One training run, from a configuration to a finished run folder."""
 
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,10 @@ from birdclf.allocator import keep_freed_memory
 from birdclf.config import config_hash, plain
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
+from birdclf.disk import writing_to
 from birdclf.errors import UserError
 from birdclf.quoting import shown
-from birdclf.run_folder import CONFIG, begun, check_same, held
+from birdclf.run_folder import CONFIG, begun, check_same, forget_failure, held
 from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
@@ -59,10 +57,15 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     """
     check_settings(cfg)
     folder = Path(cfg.run_dir)
-    with writing_to(folder):
+    way = (
+        f"the same command with hydra.run.dir={folder} resume=true, or the same sweep launched again, goes on from the "
+        f"last snapshot."
+    )
+    with writing_to(folder, way):
         folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
-        return _train(cfg, folder, resume)
+        with held(folder):
+            forget_failure(folder)
+            return _train(cfg, folder, resume)
 
 
 def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
@@ -86,38 +89,35 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)
-        with writing_to(folder):
-            if progress is None:
-                write_beginning(folder, config, data)
-                logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
-            else:
-                check_data(folder, data)
-                log.info("going on after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
-            ended = (
-                progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress, config)
-            )
-            best = folder / "checkpoints" / ended["best"]
-            facts = {
-                "monitor": cfg.monitor,
-                "score": ended["score"],
-                "best_epoch": load_weights(classifier, best),
-                "epochs": ended["epochs"],
-                "parameters": parameters,
-                "classes": len(data.classes),
-                "reference": config["reference"],
-            }
-            loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
-            embedder = ClipEmbedder(data)
-            judge = instantiate(
-                cfg.trainer, alone=True, callbacks=[*_bars(callbacks), *([embedder] if logger.embeddings else [])],
-                logger=False, default_root_dir=folder, _convert_="all",
-            )  # fmt: skip
-            predictions = predict(judge, classifier, loaders, data.source.table)
-            metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
-            if (clips := embedder.embeddings()) is not None:
-                logger.project(clips, epoch=ended["epochs"])
-            seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
-            mark_done(folder, config_hash(config), ended["score"], cfg.monitor, seconds)
+        if progress is None:
+            write_beginning(folder, config, data)
+            logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
+        else:
+            check_data(folder, data)
+            log.info("going on after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
+        ended = progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress, config)
+        best = folder / "checkpoints" / ended["best"]
+        facts = {
+            "monitor": cfg.monitor,
+            "score": ended["score"],
+            "best_epoch": load_weights(classifier, best),
+            "epochs": ended["epochs"],
+            "parameters": parameters,
+            "classes": len(data.classes),
+            "reference": config["reference"],
+        }
+        loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
+        embedder = ClipEmbedder(data)
+        judge = instantiate(
+            cfg.trainer, alone=True, callbacks=[*_bars(callbacks), *([embedder] if logger.embeddings else [])],
+            logger=False, default_root_dir=folder, _convert_="all",
+        )  # fmt: skip
+        predictions = predict(judge, classifier, loaders, data.source.table)
+        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
+        if (clips := embedder.embeddings()) is not None:
+            logger.project(clips, epoch=ended["epochs"])
+        seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
+        mark_done(folder, config_hash(config), ended["score"], cfg.monitor, seconds)
     finally:
         logger.close()
     print_results(metrics, folder)
@@ -164,18 +164,3 @@ def _fit(
 
 def _bars(callbacks: list[pl.Callback]) -> list[pl.Callback]:
     return [callback for callback in callbacks if isinstance(callback, ProgressBar)]
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Put in words that a folder cannot be written to: a full disk, a lost network folder."""
-    try:
-        yield
-    except OSError as error:
-        # A full disk names no file; a file elsewhere, such as one that is read, is another matter.
-        if error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(folder):
-            raise
-        raise UserError(
-            f"{folder} cannot be written to: {error.strerror or error}. Free some space or bring the folder back; the "
-            f"same command with hydra.run.dir={folder} resume=true goes on from the last snapshot."
-        ) from error

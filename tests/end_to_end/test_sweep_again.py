@@ -10,6 +10,7 @@ from filelock import FileLock
 from stopping import Killed, stop_in
 from tiny_runs import TINY, Command, Outcome
 
+from birdclf.sweep.folders import Folders
 from birdclf.sweep.table import sweep_table
 from birdclf.training import train as training
 from birdclf.training.snapshot import Snapshot
@@ -137,6 +138,38 @@ def test_failed_jobs_are_listed_and_run_again(birdclf, recordings, tmp_path):
     again = birdclf(*words, cwd=tmp_path)
     assert again.status == 0 and statuses(tmp_path / "sweep") == ["finished"] * 3
     assert before.items() <= stamps(tmp_path / "sweep").items()
+
+
+def launched_twice(patch: pytest.MonkeyPatch) -> None:
+    """Launch the sweep once more while its second job is being prepared; only as far as its first job."""
+    usual_start, usual_build, kept = Folders.on_multirun_start, training.build_data, []
+
+    def start(self, config, **named):
+        kept.append(config.copy())
+        usual_start(self, config, **named)
+
+    def build(cfg):
+        if cfg.seed == 2:
+            usual_start(Folders(), kept[0])
+        return usual_build(cfg)
+
+    patch.setattr(Folders, "on_multirun_start", start)
+    patch.setattr(training, "build_data", build)
+
+
+def test_a_second_launch_takes_no_failure_from_the_first(birdclf, recordings, tmp_path):
+    words = on_sweep(recordings, "seed=1,2", SWEEP)
+    with pytest.MonkeyPatch.context() as patch:
+        launched_twice(patch)
+        done = run_with_bad_luck(birdclf, words, tmp_path, 1)
+    assert done.status == 1 and "birdclf: 1 job failed:\n  0_seed-1: RuntimeError: seed 1 has bad luck" in done.err
+    assert statuses(tmp_path / "sweep") == ["finished", "failed"]
+
+
+def test_fail_fast_heeds_no_failure_of_an_earlier_launch(birdclf, recordings, tmp_path):
+    words = on_sweep(recordings, "seed=1,2", SWEEP, "trainer.max_epochs=1")
+    assert run_with_bad_luck(birdclf, words, tmp_path, 1, 2).err.startswith("birdclf: 2 jobs failed")
+    assert birdclf(*words, "fail_fast=true", cwd=tmp_path).status == 0
 
 
 def test_fail_fast_stops_at_the_first(birdclf, recordings, tmp_path):

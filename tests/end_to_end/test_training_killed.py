@@ -82,13 +82,26 @@ def test_a_sweep_killed_twice_runs_no_job_twice(birdclf: Command, recordings: Pa
 
 
 @pytest.mark.slow
-def test_two_identical_sweeps_at_once_share_the_jobs(recordings: Path, tmp_path: Path):
-    settings = on_sweep(recordings, "seed=1,2,3,4", SWEEP)
+@pytest.mark.parametrize("folder", [(SWEEP,), ()], ids=["named", "found"])
+def test_two_identical_sweeps_at_once_share_the_jobs(recordings: Path, tmp_path: Path, folder: tuple[str, ...]):
+    settings = on_sweep(recordings, "seed=1,2,3,4", *folder)
     with (
         training(settings, tmp_path, tmp_path / "a.txt") as one,
         training(settings, tmp_path, tmp_path / "b.txt") as two,
     ):
         assert one.wait(LONGEST_S) == 0 and two.wait(LONGEST_S) == 0
-    for job in (tmp_path / "sweep").glob("*/train.log"):
+    (sweep,) = [path.parent for path in tmp_path.rglob("sweep.json")]
+    for job in sweep.glob("*/train.log"):
         assert job.read_text().count("epoch 1:") == 1, "a job was trained twice"
-    assert len(stamps(tmp_path / "sweep")) == 4
+    assert len(stamps(sweep)) == 4
+
+
+@pytest.mark.slow
+def test_two_identical_sweeps_at_once_both_list_what_failed(recordings: Path, tmp_path: Path):
+    settings = on_sweep(recordings, "model.dropout=0.1,7,0.2", SWEEP)
+    said = tmp_path / "a.txt", tmp_path / "b.txt"
+    with training(settings, tmp_path, said[0]) as one, training(settings, tmp_path, said[1]) as two:
+        assert one.wait(LONGEST_S) == 1 and two.wait(LONGEST_S) == 1
+    for text in (file.read_text() for file in said):
+        assert "1 job failed:\n  1_model.dropout-7: " in text and "Traceback" not in text
+    assert len(stamps(tmp_path / "sweep")) == 2

@@ -1,0 +1,110 @@
+"""Sweep folders and the launches that they have seen. No clock decides which is the newest, or gets a folder twice."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from birdclf.disk import write_whole
+
+SWEEP: Final = "sweep.json"
+"""The words of a sweep's command, by which it is known when it is launched again, and the number of the launch."""
+
+
+def words_of(folder: Path) -> list[str] | None:
+    """Return the words of the sweep that a folder holds, or None if it holds none."""
+    try:
+        return list(_read(folder)["words"])
+    except (KeyError, TypeError):
+        return None
+
+
+def launch_of(folder: Path) -> int:
+    """Return the number of the launch that a sweep folder saw last, of all beside it; 0 if none is known."""
+    number = _read(folder).get("launch")
+    return number if isinstance(number, int) else 0
+
+
+def launched_before(parent: Path, words: list[str]) -> Path | None:
+    """Return the folder of those with a sweep of these words that was launched last, or None if there is none."""
+    same = [path.parent for path in parent.glob(f"*/{SWEEP}") if words_of(path.parent) == words]
+    return max(same, key=launch_of) if same else None
+
+
+def note_launch(folder: Path, words: list[str]) -> None:
+    """Count a launch of a sweep in a folder, which is made where missing.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / SWEEP, _content(folder.parent, words))
+
+
+def new_sweep(folder: Path, words: list[str], share: bool) -> Path:
+    """Make a folder for a sweep, of this name or the next free one, and return it.
+
+    Args:
+        folder: Wanted name. Another sweep may have begun in the same second, or the clock was set back.
+        words: Of the sweep's command.
+        share: Whether a folder of the same words is as good: the same sweep, launched at the same moment.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    made.mkdir()
+    try:
+        (made / SWEEP).write_text(_content(folder.parent, words))
+        for name in names(folder):
+            try:
+                made.rename(name)  # whole, so that nobody finds it without its words
+                return name
+            except OSError:
+                if not name.exists():
+                    raise
+            if share and words_of(name) == words:
+                return name
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    raise AssertionError("there is always another name")
+
+
+def new_run(folder: Path) -> Path:
+    """Make a run folder of this name or the next free one, and return it.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    for name in names(folder):
+        try:
+            name.mkdir(parents=True)
+            return name
+        except FileExistsError:
+            continue
+    raise AssertionError("there is always another name")
+
+
+def names(folder: Path) -> Iterator[Path]:
+    """Yield a folder's name, and then the same with a number from 2."""
+    yield folder
+    number = 2
+    while True:
+        yield folder.with_name(f"{folder.name}_{number}")
+        number += 1
+
+
+def _content(parent: Path, words: list[str]) -> str:
+    launch = 1 + max((launch_of(path.parent) for path in parent.glob(f"*/{SWEEP}")), default=0)
+    return json.dumps({"words": words, "launch": launch}, indent=1)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / SWEEP).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

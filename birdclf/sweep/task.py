@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -25,12 +25,16 @@ class Task:
 
     Attributes:
         error: What went wrong in a single run. It waits here because Hydra would print a stack trace of it.
+        interrupted: Whether a job of this process was stopped by Ctrl-C: a launcher's process begins no other then.
     """
+
+    interrupted: ClassVar[bool] = False
 
     def __init__(self, run: "Callable[[DictConfig, bool], float | None]") -> None:
         self.run = run
         self.error: Exception | None = None
         self.__name__ = run.__name__
+        Task.interrupted = False
 
     def __call__(self, cfg: "DictConfig") -> float | None:
         """Run one job; return its score, or None if it has none."""
@@ -48,6 +52,8 @@ class Task:
 
     def _job(self, cfg: "DictConfig", folder: Path) -> float | None:
         """Run a job of a sweep. Its failure stays in its folder, where the table finds it wherever the job ran."""
+        if Task.interrupted:
+            return None
         if "fail_fast" in cfg and cfg.fail_fast and any(folder.parent.glob(f"*/{run_folder.FAILED}")):
             return None
         began = time.monotonic()
@@ -58,6 +64,9 @@ class Task:
         except BusyError as error:
             print(error)  # into this process's terminal: the log belongs to the other one
             return None
+        except KeyboardInterrupt:
+            Task.interrupted = True
+            raise
         except Exception as error:
             message = explain(error) or f"{type(error).__name__}: {error}"
             log.error("failed after %.0f s: %s", time.monotonic() - began, message)

@@ -1,7 +1,10 @@
 """Sweeps beyond one process: joblib, submitit and Ray run the jobs, and all else is as in one process."""
 
 import json
+import os
+import signal
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
+from stopping import training
 from tiny_runs import TINY, Command
 
 from birdclf.config import conf_dir
@@ -107,6 +111,32 @@ def test_a_sweep_is_the_same_under_every_launcher(launcher: str, python: Command
     assert again.status == 1 and "1 job failed" in again.err and "going on in sweep" in again.out
     assert {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/done.json")} == done
     assert (tmp_path / "decoded.txt").read_text().splitlines() == decoded
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_the_step_that_each_job_has_at_hand(recordings: Path, tmp_path: Path):
+    skip_without("joblib")
+    words = ["train", "-m", "data=folder", f"data.root={recordings}", *TINY, "trainer.max_epochs=300"]
+    words += [
+        "loader.batch_size=4",
+        "callbacks.early_stopping=null",
+        "seed=1,2,3",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    ]
+    words += ["hydra.sweep.dir=sweep", "store.dir=store"]
+    jobs = [tmp_path / "sweep" / f"{number}_seed-{seed}" for number, seed in enumerate((1, 2, 3))]
+    with training(words, tmp_path, tmp_path / "said") as process:
+        while not all((job / "history.json").is_file() for job in jobs[:2]):
+            assert process.poll() is None, (tmp_path / "said").read_text()
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        assert process.wait(120) == 130
+    said = (tmp_path / "said").read_text()
+    assert "waiting for the jobs to keep the step at hand" in said and "Traceback" not in said
+    for job in jobs[:2]:
+        assert (job / "train.log").read_text().count(" stopped; ") == 1, "it was killed before its step was over"
+    assert not (jobs[2] / "config.yaml").exists(), "another job was begun after Ctrl-C"
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

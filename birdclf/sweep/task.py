@@ -1,6 +1,7 @@
 """A job as Hydra calls it: skipped when it is done, noted when it fails."""
 
 import logging
+import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,9 @@ class Task:
         """Run a job of a sweep. Its failure stays in its folder, where the table finds it wherever the job ran."""
         if Task.interrupted:
             return None
+        if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+            # A process of joblib's has a way to start others that those, which decode, would know nothing of.
+            multiprocessing.set_start_method(None, force=True)
         if "fail_fast" in cfg and cfg.fail_fast and any(folder.parent.glob(f"*/{run_folder.FAILED}")):
             return None
         began = time.monotonic()

@@ -159,8 +159,9 @@ def _explained(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     from birdclf.mistakes import explain  # imports Hydra
+    from birdclf.sweep.launcher import explain_launch
 
-    return explain(error)
+    return explain(error) or explain_launch(error)
 
 
 if __name__ == "__main__":

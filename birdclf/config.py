@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,6 +116,9 @@ def register() -> None:
     OmegaConf.register_new_resolver("direction", direction, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("shard_suffix", shard_suffix, replace=True)
+    # A launcher's file here and its plugin's schema have one name on purpose: the file holds our defaults, the schema
+    # checks them, and without the plugin the file still composes, so that the missing extra can be named.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema", UserWarning)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

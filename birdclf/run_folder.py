@@ -46,6 +46,15 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_busy(folder: Path) -> bool:
+    """Return whether a process trains in a folder just now."""
+    try:
+        with held(folder):
+            return False
+    except BusyError:
+        return True
+
+
 def begun(folder: Path) -> dict[str, Any] | None:
     """Return the configuration of the run that a folder holds, or None if it holds none.
 

@@ -1,11 +1,12 @@
 """A job as Hydra calls it: skipped when it is done, noted when it fails."""
 
 import logging
+import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -30,12 +31,16 @@ class Task:
     Attributes:
         error: What went wrong in a single run, or in a job whose folder could not take the word of it. It waits here
             because Hydra would print a stack trace of it.
+        interrupted: Whether a job of this process was stopped by Ctrl-C: a launcher's process begins no other then.
     """
+
+    interrupted: ClassVar[bool] = False
 
     def __init__(self, run: "Callable[[DictConfig, bool], float | None]") -> None:
         self.run = run
         self.error: Exception | None = None
         self.__name__ = run.__name__
+        Task.interrupted = False
 
     def __call__(self, cfg: "DictConfig") -> float | None:
         """Run one job; return its score, or None if it has none."""
@@ -53,6 +58,11 @@ class Task:
 
     def _job(self, cfg: "DictConfig", folder: Path, sweep: Path) -> float | None:
         """Run a job of a sweep. Its failure stays in its folder, where the table finds it wherever the job ran."""
+        if Task.interrupted:
+            return None
+        if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+            # A process of joblib's has a way to start others that those, which decode, would know nothing of.
+            multiprocessing.set_start_method(None, force=True)
         if words_of(sweep) is None:
             # Hydra has just made the folder anew: below a mount point, on another disk.
             self.error = self.error or UserError(
@@ -75,6 +85,9 @@ class Task:
         except BusyError as error:
             print(error)  # into this process's terminal: the log belongs to the other one
             return None
+        except KeyboardInterrupt:
+            Task.interrupted = True
+            raise
         except Exception as error:
             message = explain(error) or f"{type(error).__name__}: {error}"
             log.error("failed after %.0f s: %s", time.monotonic() - began, shown(message, keep="\n"))

@@ -34,6 +34,7 @@ from birdclf.training.trainer import process_count
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED = 1  # status that Lightning leaves with after Ctrl-C
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
     *("resume", "fail_fast"),
@@ -156,6 +157,8 @@ def _fit(
         log.info("stopped; resume=true, or the same sweep launched again, goes on from the last snapshot")
         if isinstance(leaving, SIGTERMException):
             sys.exit(128 + signal.SIGTERM)
+        if leaving.code != INTERRUPTED:  # a queue takes the job back, and reads the status
+            raise
         raise KeyboardInterrupt from None
     finally:
         data.part = Part()

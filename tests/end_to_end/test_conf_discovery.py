@@ -5,7 +5,9 @@ import json
 import logging.config
 import re
 import shlex
+import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fake_xeno_canto import write_fetched
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from layouts import BUILDERS
@@ -31,6 +34,7 @@ from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
+from birdclf.sweep.launcher import EXTRA_OF
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -190,13 +194,14 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
 OPTIONS = [place for group in BUILD for place in places(group)]
 EXPERIMENTS = places("experiment")
 SWEEPS = places("sweep")
-HYDRA = [place for place in PLACES if place.startswith("hydra/")]
+LAUNCHERS = places("hydra/launcher")
+HYDRA = [place for place in PLACES if place.startswith("hydra/") and place not in LAUNCHERS]
 
 
 def test_every_yaml_file_is_covered_by_one_of_these_tests():
-    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA]) == PLACES
+    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA, *LAUNCHERS]) == PLACES
     assert CONF.resolve() == REPO / "conf"
-    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, *(places(group) for group in BUILD)])
+    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, LAUNCHERS, *(places(group) for group in BUILD)])
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -244,6 +249,22 @@ def test_every_hydra_file_is_the_one_in_use(place: str, tmp_path: Path):
                 handler.close()
             logging.getLogger().handlers[:] = handlers
             logging.getLogger().setLevel(logging.WARNING)
+
+
+@pytest.mark.parametrize("place", LAUNCHERS)
+@pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher:UserWarning")  # pytest takes the package's own filter away
+def test_every_launcher_is_built_by_hydra_and_known_with_its_extra(place: str):
+    name = place.rpartition("/")[2]
+    for root in ROOTS:
+        cfg = composed(f"hydra/launcher={name}", root=root, hydra=True)
+        package = cfg.hydra.launcher._target_.split(".")[1]
+        extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        (needed,) = extras[EXTRA_OF[package]]
+        assert needed.startswith(f"{package.replace('_', '-')}>=")
+        if find_spec(f"hydra_plugins.{package}") is None:
+            pytest.skip(f"{package} is not installed: pip install -e '.[{EXTRA_OF[package]}]'")
+        built = Plugins.instance().instantiate_launcher(config=cfg, hydra_context=None, task_function=None)
+        assert type(built).__name__ == cfg.hydra.launcher._target_.rpartition(".")[2]
 
 
 @pytest.mark.parametrize(("model", "loss"), list(itertools.product(names("model"), names("loss"))))
@@ -335,7 +356,8 @@ def command_of(place: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS])
+@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS, *LAUNCHERS])
+@pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher:UserWarning")
 def test_every_file_opens_with_the_command_that_runs_it(place: str):
     group, _, option = place.rpartition("/")
     program, *words = shlex.split(command_of(place))
@@ -345,7 +367,8 @@ def test_every_file_opens_with_the_command_that_runs_it(place: str):
     in_use_anyway = composed(root=root, hydra=True).hydra.runtime.choices[group] == option
     by_key = in_use_anyway and any(word.lstrip("+").startswith(f"{group}.") for word in words)
     assert by_name or by_key, f"conf/{place}.yaml is not what its command runs: {' '.join(words)}"
-    assert ("-m" in shlex.split(command_of(place))) == (group == "sweep")
+    assert ("-m" in shlex.split(command_of(place))) == (group in ("sweep", "hydra/launcher"))
+    words = [word for word in words if word.startswith("hydra") or "," not in word]  # what a sweep varies is no value
     cfg = composed(*words, root=root, hydra=True)
     assert cfg.hydra.runtime.choices[group] == option
 

@@ -1,0 +1,26 @@
+"""A training that is stopped leaves with the status that whoever stopped it waits for."""
+
+import pytest
+
+from birdclf.training.train import INTERRUPTED, _fit
+
+
+class Stopped:
+    """A trainer that leaves with a status."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def fit(self, *arguments: object, **named: object) -> None:
+        raise SystemExit(self.status)
+
+
+def test_ctrl_c_is_passed_on_as_such():
+    with pytest.raises(KeyboardInterrupt):
+        _fit(Stopped(INTERRUPTED), None, None, None)
+
+
+def test_the_status_of_a_queue_that_takes_a_job_back_is_kept():
+    with pytest.raises(SystemExit) as leaving:
+        _fit(Stopped(-1), None, None, None)
+    assert leaving.value.code == -1

@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train phases test test-all lint audit bench tensorboard clean
+.PHONY: help setup train phases test test-slow test-all lint audit bench tensorboard clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,10 @@ phases: $(STAMP)  ## train the five published phases on the embedded default, si
 test: $(STAMP) lint  ## check style and types, and run the fast tests
 	$(BIN)/python -m pytest -n auto -m 'not slow' $(ARGS)
 
-test-all: test  ## the same, then the tests that take longer
+test-slow: $(STAMP)  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: test test-slow  ## check all of it
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

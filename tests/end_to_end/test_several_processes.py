@@ -68,6 +68,7 @@ def test_every_recording_counts_once(together: Path):
     assert accuracies <= set(range(split["val"] + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [3, 6])
 def test_a_run_of_two_processes_goes_on_to_the_same_end(birdclf, recordings, tmp_path, together, call):
     run = tmp_path / "run"
@@ -81,6 +82,7 @@ def test_a_run_of_two_processes_goes_on_to_the_same_end(birdclf, recordings, tmp
     assert_same_end(run, together)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_with_a_sentence(birdclf, recordings, tmp_path, monkeypatch):
     started = []
     start = companions._start

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from audit.made_up_audit import audit_of
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
@@ -104,6 +104,7 @@ def test_a_page_has_the_tags_that_it_has_with_plain_names(name):
     assert shown(name, keep="\n") in made.texts
 
 
+@settings(max_examples=20, deadline=None)  # a page takes a quarter of a second
 @given(name=NAMES)
 @example(name=ALL)
 def test_an_audit_has_the_tags_that_it_has_with_plain_names(name, tmp_path_factory):

@@ -90,6 +90,7 @@ def lacking(table: pd.DataFrame, stage_of: dict[str, str]) -> tuple[int, int]:
     )
 
 
+@pytest.mark.slow
 @given(rows(species=5, groups=6, most=25), SEEDS)
 @settings(max_examples=40)
 def test_where_groups_hold_several_classes_no_other_split_covers_more(made, seed):

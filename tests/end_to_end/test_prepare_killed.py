@@ -104,6 +104,7 @@ def finish(birdclf: Command, recordings: Path, cwd: Path) -> dict[str, bytes]:
     return left
 
 
+@pytest.mark.slow
 def test_killed_twice_and_finished(birdclf: Command, tmp_path: Path):
     recordings, store_dir = linked(tmp_path / "recordings", 30), tmp_path / "killed" / "store"
     undisturbed = finish(birdclf, recordings, tmp_path / "undisturbed")

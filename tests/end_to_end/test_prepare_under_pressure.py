@@ -35,6 +35,7 @@ def begin(cwd: Path, recordings: Path, run: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_of_two_commands_one_builds_and_the_other_waits(tmp_path: Path):
     """The builder is stopped until the other one has found it at work."""
     recordings = write_recordings(tmp_path / "recordings", {"Apus apus": 150, "Pica pica": 150}, seconds=(1, 2))

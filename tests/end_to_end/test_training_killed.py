@@ -23,6 +23,7 @@ def wait_for(path: Path, process) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_a_snapshot_of_the_step_at_hand(birdclf: Command, recordings: Path, tmp_path: Path):
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         run = tmp_path / number.name

@@ -24,7 +24,10 @@ PARTS_OF = {"pickle": {"UnpicklingError"}, "zipfile": {"BadZipFile"}, "yaml": {"
 """All that is used of modules that could do harm: their exceptions."""
 OPEN_CHECKPOINTS = ["training/checkpoint.py", "training/progress.py"]
 INSTANTIATE = ["features/prepare.py", "training/building.py", "training/companions.py", "training/train.py"]
-"""What the command line composed, and one process hands on to its others, is built by these, and nothing else is: a file's own settings go through the gate."""
+"""What the command line composed, and one process hands on to its others, is built by these, and nothing else is.
+
+A file's own settings go through the gate.
+"""
 START_PROCESSES = ["training/companions.py"]
 """Its command is this Python and a module of the package, whatever a file says."""
 IMPORT_BY_NAME = ["inference/trust.py"]

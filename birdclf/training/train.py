@@ -149,6 +149,8 @@ def _fit(
     """Train to the end and return how it ended."""
     checkpoint = progress.path if progress else None
     count = process_count(config["trainer"]["devices"])
+    if (held_out := int(data.support("val").sum())) < count:
+        raise UserError(f"trainer.devices is {count}, but the val split has {held_out} recordings to share. Use fewer.")
     data.part = Part(0, count)
     try:
         with companions(count, config, checkpoint):

@@ -1,6 +1,5 @@
 """One run trained by several processes: the figures of one process, and the same end wherever it is stopped."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -122,5 +121,11 @@ def test_what_does_not_go_together_is_refused(birdclf, recordings, tmp_path, set
     assert not (tmp_path / "run" / "split.csv").exists()
 
 
-def test_the_run_says_how_many_trained(together: Path):
-    assert json.loads((together / "done.json").read_text())["score"] > 0
+def test_more_processes_than_validation_recordings_are_refused(birdclf, recordings, tmp_path):
+    words_of_nine = words(recordings, tmp_path / "run", *DDP, "loader.batch_size=9", "trainer.devices=9")
+    assert "the val split has" in birdclf(*words_of_nine, cwd=tmp_path).mistake
+
+
+def test_one_process_evaluates_such_a_run(birdclf: Command, together: Path):
+    done = birdclf("evaluate", together, cwd=together)
+    assert done.status == 0 and "equal to" in done.out, done.out + done.err

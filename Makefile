@@ -29,7 +29,7 @@ test: $(STAMP) lint  ## check style and types, and run the fast tests
 	$(BIN)/python -m pytest -n auto -m 'not slow' $(ARGS)
 
 test-slow: $(STAMP)  ## run the tests that take longer
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -n auto -m slow $(ARGS)
 
 test-all: test test-slow  ## check all of it
 

@@ -1,7 +1,9 @@
 """A training that is stopped leaves with the status that whoever stopped it waits for."""
 
+import numpy as np
 import pytest
 
+from birdclf.data.dataset import Part
 from birdclf.training.train import INTERRUPTED, _fit
 
 
@@ -15,12 +17,24 @@ class Stopped:
         raise SystemExit(self.status)
 
 
+class Data:
+    """Two recordings of validation."""
+
+    part = Part()
+
+    def support(self, stage: str) -> np.ndarray:
+        return np.array([1, 1])
+
+
+ONE = {"trainer": {"devices": 1}}
+
+
 def test_ctrl_c_is_passed_on_as_such():
     with pytest.raises(KeyboardInterrupt):
-        _fit(Stopped(INTERRUPTED), None, None, None)
+        _fit(Stopped(INTERRUPTED), None, Data(), None, ONE)
 
 
 def test_the_status_of_a_queue_that_takes_a_job_back_is_kept():
     with pytest.raises(SystemExit) as leaving:
-        _fit(Stopped(-1), None, None, None)
+        _fit(Stopped(-1), None, Data(), None, ONE)
     assert leaving.value.code == -1

@@ -62,7 +62,7 @@ def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> I
             started.append((rank, process, said))
         for rank, process, said in started:
             assert process.stdout is not None
-            if process.stdout.readline().strip() != READY:
+            if not any(line.strip() == READY for line in process.stdout):
                 raise _lost(rank, process, said)
         stack.enter_context(_environment(address | {"LOCAL_RANK": "0"}))
         stack.callback(torch.set_num_threads, threads)
@@ -99,6 +99,7 @@ def accompany() -> None:
         cfg.trainer, callbacks=callbacks, logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all"
     )
     print(READY, flush=True)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads on: a full pipe would stop it
     fit(trainer, classifier, data, order["checkpoint"])
 
 

@@ -64,7 +64,7 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     cards = gallery(run, most_bytes, None if isinstance(moments, str) else moments)
     said = (
         f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "
-        f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, scaled to full level. "
+        f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
         f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )
     if isinstance(moments, str):

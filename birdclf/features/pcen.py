@@ -11,8 +11,8 @@ from birdclf.features.framing import FRAMES_A_STRETCH
 from birdclf.features.mel import decibels
 from birdclf.features.representation import Analysis, Representation, require
 
-SCALE: Final = 2.0**31
-"""Multiplies power, as librosa advises for samples in [-1, 1]: ``eps`` is then below the noise of any recorder."""
+SCALE: Final = 2.0**30
+"""Makes power that of 16-bit integers: ``eps`` is then below the noise of any recorder."""
 LOUDEST: Final = 1e30
 """Scaled power, far beyond full scale, above which float32 would overflow."""
 LEAST: Final = 1e-2
@@ -27,7 +27,7 @@ class PCEN(Representation):
     recording's first frame, and the whole is stored, not E alone: a mean that began at a window's first frame would
     differ from window to window at the same moment, for as long as several time constants. So another ``gain``,
     ``bias``, ``power``, ``time_constant_s`` or ``eps`` is another store. Values agree with ``librosa.pcen`` of a
-    spectrogram that is scaled by 2^31, where its filter begins at the first frame.
+    spectrogram that is scaled by 2^30, where its filter begins at the first frame.
 
     Args:
         sample_rate_hz: Rate of the waveform.
@@ -41,7 +41,7 @@ class PCEN(Representation):
         bias: Level below which sound is linear instead of compressed, 0 or more.
         power: Compression, above 0, at most 1, which is none.
         time_constant_s: Memory of the mean, in seconds.
-        eps: Least mean, in units of power of samples times 2^31.
+        eps: Least mean, in units of power of samples times 2^30.
         channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
         delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
         padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from birdclf.errors import UserError
-from birdclf.losses.ldam import USUAL_SCALE, LDAM
+from birdclf.losses.ldam import LDAM, USUAL_SCALE
 from birdclf.losses.targets import effective_number
 from birdclf.models import head
 

@@ -45,7 +45,7 @@ class Fitted:
         return figures
 
 
-def fit(posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str) -> Fitted:
+def fit_on_validation(posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str) -> Fitted:
     """Fit on validation.
 
     Args:

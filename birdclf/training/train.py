@@ -25,7 +25,7 @@ from birdclf.training.building import build_callbacks, build_classifier, build_d
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.companions import companions, fit
-from birdclf.training.fitted import fit as fit_on
+from birdclf.training.fitted import fit_on_validation
 from birdclf.training.outcome import check_data, mark_done, write_beginning, write_results
 from birdclf.training.progress import Progress, ending, latest
 from birdclf.training.projector import ClipEmbedder
@@ -115,7 +115,8 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             logger=False, default_root_dir=folder, _convert_="all",
         )  # fmt: skip
         predictions = predict(judge, classifier, loaders, data.source.table)
-        fitted = fit_on(instantiate(cfg.posthoc), predictions["val"], data.class_counts.tolist(), cfg.monitor)
+        posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
+        fitted = fit_on_validation(posthoc, predictions["val"], counts, cfg.monitor)
         metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, fitted)
         if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=ended["epochs"])

@@ -11,7 +11,11 @@ import torch
 from torch import nn
 
 from birdclf.errors import UserError
+from birdclf.features.log_mel import LogMel
 from birdclf.features.mfcc import MFCCStack
+from birdclf.features.pcen import PCEN
+from birdclf.features.representation import Representation
+from birdclf.inference.activation import class_activation
 from birdclf.inference.checkpoint import load_run
 from birdclf.models.audio_cnn import AudioCNN
 
@@ -52,6 +56,40 @@ def test_the_file_alone_gives_the_classifier(tmp_path: Path):
     features.mean.fill_(2.5)
     with torch.no_grad():
         torch.testing.assert_close(loaded.predictor(bands), network.eval()(features(bands)))
+
+
+def test_a_checkpoint_from_before_channels_could_be_chosen(tmp_path: Path):
+    thing, bands = content(), torch.randn(2, 20, 100, generator=torch.Generator().manual_seed(1))
+    (tmp_path / "new").mkdir()
+    new = load_run(saved(tmp_path / "new", thing))
+    del thing["birdclf"]["features"]["channels"]
+    old = load_run(saved(tmp_path, thing))
+    assert old.predictor.features.settings == new.predictor.features.settings
+    with torch.no_grad():
+        torch.testing.assert_close(old.predictor(bands), new.predictor(bands), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [LogMel(window_s=1.0, n_mels=64), PCEN(window_s=1.0, channels=["delta", "static"]), MFCCStack(channels=["delta2"])],
+    ids=lambda features: type(features).__name__,
+)
+def test_every_representation_comes_back_from_a_file(features: Representation, tmp_path: Path):
+    thing = content()
+    torch.nn.init.uniform_(features.mean)
+    network = AudioCNN(3, in_channels=len(features.channels), width=0.1)
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
+    thing["state_dict"] = weights | {f"features.{k}": v for k, v in features.state_dict().items()}
+    thing["birdclf"]["features"] = dict(features.settings)
+    target = f"{type(features).__module__}.{type(features).__name__}"
+    thing["birdclf"]["config"]["features"] = {"_target_": target}
+    loaded = load_run(saved(tmp_path, thing)).predictor
+    bands = torch.rand(2, features.n_bands, features.frames, generator=torch.Generator().manual_seed(1))
+    assert loaded.features.fingerprint() == features.fingerprint()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(bands), network.eval()(features(bands)))
+        activation = class_activation(loaded, bands[:1], target=1)
+    assert activation is not None and activation.shape == (features.frames,)
 
 
 def test_last_is_another_file_and_has_no_temperature(tmp_path: Path):

@@ -13,6 +13,7 @@ from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.combinations import check_combinations, check_head
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
 
@@ -33,6 +34,7 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
         store_dir=cfg.store.dir,
         store_workers=cfg.store.workers,
         seed=cfg.seed,
+        sampler=instantiate(cfg.sampler),
     )
 
 
@@ -96,7 +98,9 @@ def check_settings(cfg: DictConfig) -> None:
             f"model: {type(network).__name__} cannot take features of shape {tuple(shape)} (channels, "
             f"coefficients, frames): {error}. Choose another model or larger features.*."
         ) from error
-    instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    loss = instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    check_head(loss, network, num_classes=2)
+    check_combinations(loss, instantiate(cfg.sampler), instantiate(cfg.posthoc), cfg.allow)
     try:
         optimizer = instantiate(cfg.optimizer)(network.parameters())
     except (TypeError, ValueError) as error:

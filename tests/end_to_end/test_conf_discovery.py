@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fake_xeno_canto import write_fetched
@@ -32,6 +33,7 @@ from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
+from birdclf.evaluation.adjustment import PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.sweep.launcher import EXTRA_OF
@@ -138,6 +140,19 @@ def build_window(node: DictConfig, tmp_path: Path) -> None:
     assert window.train and window.eval
 
 
+def build_sampler(node: DictConfig, tmp_path: Path) -> None:
+    target = np.array([0, 1, 0, 2, 0, 0])
+    positions = instantiate(node).order(target, 1, np.random.default_rng(0))
+    assert positions.shape == target.shape and set(target[positions]) == {0, 1, 2}
+
+
+def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
+    posthoc = instantiate(node)
+    assert isinstance(posthoc, PostHoc)
+    adjustment = posthoc.fit(np.zeros((4, 5)), COUNTS.tolist(), lambda logits: float(logits[0, 4] - logits[0, 0]))
+    assert (adjustment is not None) == posthoc.corrects_prior
+
+
 def build_evaluation(node: DictConfig, tmp_path: Path) -> None:
     settings = instantiate(node)
     assert isinstance(settings, Evaluation)
@@ -185,6 +200,8 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "scheduler": build_scheduler,
     "split": build_split,
     "window": build_window,
+    "sampler": build_sampler,
+    "posthoc": build_posthoc,
     "evaluation": build_evaluation,
     "criteria": build_criteria,
     "trainer": build_trainer,

@@ -73,6 +73,7 @@ class TrainConfig:
     loss: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = MISSING
+    augment: Any = field(default_factory=dict)  # a chain of none is `augment=[]` as well
     evaluation: Any = MISSING
     criteria: Any = MISSING
     trainer: Any = MISSING

@@ -1,0 +1,45 @@
+"""Another recording as background."""
+
+import numpy as np
+from torch import Tensor
+
+from birdclf.augment.augmentation import OnPower, Rows, drawn, partners, replaced
+from birdclf.augment.spectrum import Spectrum, to_db_, to_power
+from birdclf.features.mfcc import MFCCStack
+
+
+class Background(OnPower):
+    """Adds another recording of the batch at a signal-to-noise ratio uniform in a range of dB; the label stays.
+
+    The ratio is that of the mean powers of both windows, over all bands.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        min_snr_db: Least ratio in dB, -20 to 80.
+        max_snr_db: Greatest ratio in dB, -20 to 80.
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+
+    name = "background"
+    turn = 1
+    needs_partner = True
+    spectrum: Spectrum
+
+    def __init__(self, p: float = 0.5, min_snr_db: float = 5.0, max_snr_db: float = 30.0) -> None:
+        super().__init__(p)
+        self.snr_db = self.span("snr_db", min_snr_db, max_snr_db, -20, 80)
+
+    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+        """Take the mel bands."""
+        self.spectrum = Spectrum(features)
+
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
+        """Return power ``(B, M, T)`` in dB with a background in the rows."""
+        snr_db = drawn(rng.uniform(*self.snr_db, len(db)), rows, db.device)
+        power, other = to_power(db[rows]), to_power(db[partners(len(db), rng)[rows]])
+        least = 1e-20  # a partner of digital silence
+        scale = self.spectrum.mean_power(power) * to_power(-snr_db)
+        scale = scale / self.spectrum.mean_power(other).clamp_min(least)
+        return replaced(db, rows, to_db_(power.addcmul_(other, scale[:, None, None])))

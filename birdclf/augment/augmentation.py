@@ -93,8 +93,16 @@ class OnPower(Augmentation):
     """
 
     @abstractmethod
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Return power ``(B, M, T)`` in dB with the rows changed."""
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+        """Return changed power of the rows.
+
+        Args:
+            db: ``(R, M, T)`` power of the rows in dB, whose memory may be used.
+            rows: ``(R,)`` their positions in the batch.
+            rng: Stream to draw from.
+            bands: ``(B, F, T)`` stored bands of the whole batch, as they were before any change of power.
+            features: Feature module of the run.
+        """
 
 
 class OnFeatures(Augmentation):

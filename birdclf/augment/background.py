@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn, partners, replaced
-from birdclf.augment.spectrum import Spectrum, to_db_, to_power
+from birdclf.augment.augmentation import OnPower, Rows, drawn, partners
+from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
 from birdclf.features.mfcc import MFCCStack
 
 
@@ -35,11 +35,9 @@ class Background(OnPower):
         """Take the mel bands."""
         self.spectrum = Spectrum(features)
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Return power ``(B, M, T)`` in dB with a background in the rows."""
-        snr_db = drawn(rng.uniform(*self.snr_db, len(db)), rows, db.device)
-        power, other = to_power(db[rows]), to_power(db[partners(len(db), rng)[rows]])
-        least = 1e-20  # a partner of digital silence
-        scale = self.spectrum.mean_power(power) * to_power(-snr_db)
-        scale = scale / self.spectrum.mean_power(other).clamp_min(least)
-        return replaced(db, rows, to_db_(power.addcmul_(other, scale[:, None, None])))
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, with a background."""
+        snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
+        power, other = to_power_(db), to_power_(features.to_db(bands[partners(len(bands), rng)[rows]]))
+        scale = self.spectrum.mean_power(power) / self.spectrum.mean_power(other) * to_power_(-snr_db)
+        return to_db_(power.addcmul_(other, scale[:, None, None]))

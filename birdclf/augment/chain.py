@@ -93,7 +93,7 @@ class Chain(nn.Module):
             ``(B, C, F, T)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
         """
         size = len(target)
-        with torch.autocast(bands.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(bands.device.type, enabled=False):
             for shift, rows, rng in self._acting(OnBands, moment, size):
                 bands = shift(bands.float(), rows, rng, features)
             bands = self._on_power(bands, features, moment)
@@ -112,13 +112,12 @@ class Chain(nn.Module):
         if not acting:
             return bands
         bands = bands.float()
-        db = features.to_db(bands)
-        for link, rows, rng in acting:
-            db = link(db, rows, rng)
         touched = reduce(np.union1d, [rows for _, rows, _ in acting])
-        if len(touched) < len(db):
-            db = db[torch.from_numpy(touched).to(db.device)]
-        return replaced(bands, touched, features.from_db(db).float())
+        db = features.to_db(bands[touched])
+        for link, rows, rng in acting:
+            own = np.searchsorted(touched, rows)
+            db = replaced(db, own, link(db if len(own) == len(db) else db[own], rows, rng, bands, features))
+        return replaced(bands, touched, features.from_db(db))
 
     def _acting(self, kind: type[Kind], moment: Moment, size: int) -> list[tuple[Kind, Rows, np.random.Generator]]:
         """Return the augmentations of a kind that act on a batch, with the rows and the rest of their streams."""

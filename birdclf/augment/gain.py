@@ -3,7 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn, replaced
+from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.features.mfcc import MFCCStack
 
 
 class Gain(OnPower):
@@ -26,7 +27,7 @@ class Gain(OnPower):
         self.range_db = self.span("db", min_db, max_db, -60, 60)
         self.require(min_db != 0 or max_db != 0, "max_db", max_db, "another number than min_db where that is 0")
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Return power ``(B, M, T)`` in dB with the rows louder or softer."""
-        gain = drawn(rng.uniform(*self.range_db, len(db)), rows, db.device)
-        return replaced(db, rows, db[rows] + gain[:, None, None])
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, louder or softer."""
+        gain = drawn(rng.uniform(*self.range_db, len(bands)), rows, db.device)
+        return db.add_(gain[:, None, None])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn, replaced
+from birdclf.augment.augmentation import OnPower, Rows, drawn
 from birdclf.augment.spectrum import floor_db
 from birdclf.features.mfcc import MFCCStack
 
@@ -38,20 +38,18 @@ class LowPass(OnPower):
         self.cutoff_hz = self.span("cutoff_hz", min_cutoff_hz, max_cutoff_hz, 1, math.inf)
         self.slope_db = self.number("slope_db", slope_db, 0, 96)
         self.require(slope_db > 0, "slope_db", slope_db, "above 0")
-        self.top_db = math.inf
 
     def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
         """Take the mel bands; refuse a cut-off above the highest one, which would change nothing."""
         self.register_buffer("centres_hz", features.centres_hz.detach().clone(), persistent=False)
         highest, most = float(features.centres_hz.max()), self.cutoff_hz[1]
         self.require(most <= highest, "max_cutoff_hz", most, f"at most {highest:.0f}, the highest band of the features")
-        self.top_db = features.top_db
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Return power ``(B, M, T)`` in dB with the rows filtered."""
-        cutoff_hz = drawn(np.exp(rng.uniform(*np.log(self.cutoff_hz), len(db))), rows, db.device)
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, filtered."""
+        cutoff_hz = drawn(np.exp(rng.uniform(*np.log(self.cutoff_hz), len(bands))), rows, db.device)
         octaves = torch.log2(self.centres_hz.clamp_min(1.0) / cutoff_hz[:, None])  # (R, M)
         # log1p(exp(x)) is softplus: no overflow, whatever the slope.
         attenuation = torch.nn.functional.softplus(octaves * (self.slope_db * math.log(10) / 10)) * (10 / math.log(10))
-        filtered = db[rows] - attenuation[:, :, None]
-        return replaced(db, rows, torch.maximum(filtered, floor_db(filtered, self.top_db)))
+        filtered = db.sub_(attenuation[:, :, None])
+        return filtered.clamp_min_(floor_db(filtered, features.top_db))

@@ -11,9 +11,9 @@ from birdclf.features.mfcc import MFCCStack
 class Mixup(OnPairs):
     """``x = l x_i + (1 - l) x_j`` and ``y = l y_i + (1 - l) y_j`` (Zhang et al., 2018, equation 1).
 
-    Every window that is chosen has a share ``l ~ Beta(alpha, alpha)`` and a partner of its own in the batch. Losses are linear
-    in the target, so that a soft one is the same as mixing two losses. Metrics of training count a mixed window as the
-    class of the larger share.
+    Every window that is chosen has a share ``l ~ Beta(alpha, alpha)`` and a partner of its own in the batch. Losses
+    are linear in the target, so that a soft one is the same as mixing two losses. Metrics of training count a mixed
+    window as the class of the larger share.
 
     Args:
         p: Probability for each window, 0 to 1.

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn, replaced
-from birdclf.augment.spectrum import Spectrum, to_db_, to_power
+from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
 from birdclf.features.mfcc import MFCCStack
 
 
@@ -46,11 +46,11 @@ class Noise(OnPower):
         """Take the mel bands."""
         self.spectrum = Spectrum(features)
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Return power ``(B, M, T)`` in dB with noise in the rows."""
-        snr_db = drawn(rng.uniform(*self.snr_db, len(db)), rows, db.device)
-        exponent = drawn(rng.uniform(*self.exponent, len(db)), rows, db.device)
-        power = to_power(db[rows])
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, with noise."""
+        snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
+        exponent = drawn(rng.uniform(*self.exponent, len(bands)), rows, db.device)
+        power = to_power_(db)
         shape = torch.pow(self.spectrum.centres_hz / 1000, -exponent[:, None])  # (R, M), 1 at 1 kHz
-        level = self.spectrum.mean_power(power) * to_power(-snr_db) / (shape @ self.spectrum.share)
-        return replaced(db, rows, to_db_(power.add_((level[:, None] * shape)[:, :, None])))
+        level = self.spectrum.mean_power(power) * to_power_(-snr_db) / (shape @ self.spectrum.share)
+        return to_db_(power.add_((level[:, None] * shape)[:, :, None]))

@@ -46,11 +46,11 @@ def floor_db(db: Tensor, top_db: float) -> Tensor:
     return (db.amax(dim=(1, 2), keepdim=True) - top_db).clamp_min(LOWEST_DB)
 
 
-def to_power(db: Tensor) -> Tensor:
-    """Return power of dB."""
-    return torch.exp(db * (math.log(10) / 10))
+def to_power_(db: Tensor) -> Tensor:
+    """Return power of dB, in its memory."""
+    return db.mul_(math.log(10) / 10).exp_()
 
 
 def to_db_(power: Tensor) -> Tensor:
-    """Return power in dB, in its own memory, at least as low as features go."""
+    """Return power in dB, in its memory, never lower than features go."""
     return power.clamp_min_(10 ** (LOWEST_DB / 10)).log10_().mul_(10.0)

@@ -15,7 +15,7 @@ from birdclf.augment.chain import Chain, Moment
 from birdclf.data.dataset import Batch
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.training.gather import batch_of_all, processes
 from birdclf.training.metrics import EpochMetrics
 from birdclf.training.predictor import Predictor
@@ -49,7 +49,7 @@ class SpeciesClassifier(Predictor):
         self,
         network: nn.Module,
         loss: nn.Module,
-        features: MFCCStack,
+        features: Representation,
         classes: tuple[str, ...],
         optimizer: MakeOptimizer,
         scheduler: MakeScheduler,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 Rows = NDArray[np.int64]
 """``(R,)`` positions in the batch of the windows that an augmentation acts on, ascending."""
@@ -42,7 +42,7 @@ class Augmentation(nn.Module, ABC):
         super().__init__()
         self.p = self.number("p", p, 0, 1)
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Take what only a run knows.
 
         Args:
@@ -81,7 +81,7 @@ class OnBands(Augmentation):
     """Acts on stored bands, before deltas and normalisation."""
 
     @abstractmethod
-    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: MFCCStack) -> Tensor:
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
         """Return bands ``(B, F, T)`` float32 with the rows changed."""
 
 
@@ -93,7 +93,9 @@ class OnPower(Augmentation):
     """
 
     @abstractmethod
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
         """Return changed power of the rows.
 
         Args:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, drawn, partners
 from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class Background(OnPower):
@@ -31,11 +31,13 @@ class Background(OnPower):
         super().__init__(p)
         self.snr_db = self.span("snr_db", min_snr_db, max_snr_db, -20, 80)
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Take the mel bands."""
         self.spectrum = Spectrum(features)
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, with a background."""
         snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         power, other = to_power_(db), to_power_(features.to_db(bands[partners(len(bands), rng)[rows]]))

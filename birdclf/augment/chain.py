@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from birdclf.augment.augmentation import Augmentation, OnBands, OnFeatures, OnPairs, OnPower, Rows, replaced
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.randomness import stream
 
 
@@ -56,7 +56,7 @@ class Chain(nn.Module):
     def __init__(
         self,
         augmentations: Mapping[str, Augmentation],
-        features: MFCCStack,
+        features: Representation,
         class_counts: Tensor,
         seed: int,
         batch_size: int,
@@ -80,7 +80,7 @@ class Chain(nn.Module):
         if len(mixing) > 1:
             raise UserError(f"augment has both {mixing[0]} and {mixing[1]}; each mixes targets. Choose one of them.")
 
-    def forward(self, bands: Tensor, target: Tensor, features: MFCCStack, moment: Moment) -> tuple[Tensor, Tensor]:
+    def forward(self, bands: Tensor, target: Tensor, features: Representation, moment: Moment) -> tuple[Tensor, Tensor]:
         """Return normalised features and the targets of a batch.
 
         Args:
@@ -107,7 +107,7 @@ class Chain(nn.Module):
         # Soft in every batch and process, whatever was drawn: processes that train together exchange targets.
         return x, functional.one_hot(target, self.num_classes).float()
 
-    def _on_power(self, bands: Tensor, features: MFCCStack, moment: Moment) -> Tensor:
+    def _on_power(self, bands: Tensor, features: Representation, moment: Moment) -> Tensor:
         acting = self._acting(OnPower, moment, len(bands))
         if not acting:
             return bands

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, drawn
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class Gain(OnPower):
@@ -27,7 +27,9 @@ class Gain(OnPower):
         self.range_db = self.span("db", min_db, max_db, -60, 60)
         self.require(min_db != 0 or max_db != 0, "max_db", max_db, "another number than min_db where that is 0")
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, louder or softer."""
         gain = drawn(rng.uniform(*self.range_db, len(bands)), rows, db.device)
         return db.add_(gain[:, None, None])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, drawn
 from birdclf.augment.spectrum import floor_db
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class LowPass(OnPower):
@@ -39,13 +39,15 @@ class LowPass(OnPower):
         self.slope_db = self.number("slope_db", slope_db, 0, 96)
         self.require(slope_db > 0, "slope_db", slope_db, "above 0")
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Take the mel bands; refuse a cut-off above the highest one, which would change nothing."""
         self.register_buffer("centres_hz", features.centres_hz.detach().clone(), persistent=False)
         highest, most = float(features.centres_hz.max()), self.cutoff_hz[1]
         self.require(most <= highest, "max_cutoff_hz", most, f"at most {highest:.0f}, the highest band of the features")
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, filtered."""
         cutoff_hz = drawn(np.exp(rng.uniform(*np.log(self.cutoff_hz), len(bands))), rows, db.device)
         octaves = torch.log2(self.centres_hz.clamp_min(1.0) / cutoff_hz[:, None])  # (R, M)

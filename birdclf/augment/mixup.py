@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from birdclf.augment.augmentation import OnPairs, Rows, drawn, partners, replaced
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class Mixup(OnPairs):
@@ -31,7 +31,7 @@ class Mixup(OnPairs):
         self.require(alpha > 0, "alpha", alpha, "above 0")
         self.num_classes = 0
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Take the number of classes."""
         self.num_classes = len(class_counts)
 

@@ -1,12 +1,11 @@
 """Coloured noise."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, drawn
 from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class Noise(OnPower):
@@ -42,15 +41,16 @@ class Noise(OnPower):
         self.snr_db = self.span("snr_db", min_snr_db, max_snr_db, -20, 80)
         self.exponent = self.span("exponent", min_exponent, max_exponent, -2, 2)
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Take the mel bands."""
         self.spectrum = Spectrum(features)
 
-    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MFCCStack) -> Tensor:
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, with noise."""
         snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         exponent = drawn(rng.uniform(*self.exponent, len(bands)), rows, db.device)
         power = to_power_(db)
-        shape = torch.pow(self.spectrum.centres_hz / 1000, -exponent[:, None])  # (R, M), 1 at 1 kHz
-        level = self.spectrum.mean_power(power) * to_power_(-snr_db) / (shape @ self.spectrum.share)
-        return to_db_(power.add_((level[:, None] * shape)[:, :, None]))
+        level = self.spectrum.mean_power(power) * to_power_(-snr_db)
+        return to_db_(power.add_((level[:, None] * self.spectrum.noise(exponent))[:, :, None]))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from birdclf.augment.mixup import Mixup
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class Remix(Mixup):
@@ -33,7 +33,7 @@ class Remix(Mixup):
         self.kappa = kappa if kappa == math.inf else self.number("kappa", kappa, 1)
         self.tau = self.number("tau", tau, 0, 1)
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Take the class counts of the train split; a class without any counts as one."""
         super().bind(features, class_counts)
         self.register_buffer("counts", class_counts.clamp_min(1).float(), persistent=False)

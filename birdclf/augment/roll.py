@@ -6,7 +6,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnBands, Rows, drawn, replaced
 from birdclf.augment.shift import taken
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class Roll(OnBands):
@@ -25,7 +25,7 @@ class Roll(OnBands):
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
 
-    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: MFCCStack) -> Tensor:
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
         """Return bands ``(B, F, T)`` with the rows rolled."""
         frames = bands.shape[2]
         by = drawn(rng.integers(0, frames, len(bands)), rows, bands.device)

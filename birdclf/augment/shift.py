@@ -6,7 +6,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnBands, Rows, drawn, replaced
 from birdclf.augment.spectrum import floor_db
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 FILLS = ("silence", "edge", "mirror")
 
@@ -33,14 +33,14 @@ class Shift(OnBands):
         self.require(fill in FILLS, "fill", fill, f"one of {', '.join(FILLS)}")
         self.fill, self.most = fill, 0
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Turn the limit into frames."""
         frame_s = features.hop / features.sample_rate_hz
         self.most = round(self.max_s / frame_s)
         allowed = f"from a frame of {frame_s:g} s to less than the window of {features.frames * frame_s:g} s"
         self.require(1 <= self.most < features.frames, "max_s", self.max_s, allowed)
 
-    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: MFCCStack) -> Tensor:
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
         """Return bands ``(B, F, T)`` with the rows shifted."""
         frames = bands.shape[2]
         by = drawn(rng.integers(-self.most, self.most + 1, len(bands)), rows, bands.device)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from birdclf.augment.augmentation import OnFeatures, Rows, drawn
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 
 class SpecAugment(OnFeatures):
@@ -51,7 +51,7 @@ class SpecAugment(OnFeatures):
         self.freq_width = self.number("freq_width", freq_width, 0, 1)
         self.widest_frames = self.most_frames = self.widest_bands = 0
 
-    def bind(self, features: MFCCStack, class_counts: Tensor) -> None:
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Turn widths into frames and bands."""
         _, bands, frames = features.shape
         frame_s = features.hop / features.sample_rate_hz

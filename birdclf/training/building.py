@@ -13,7 +13,7 @@ from birdclf.augment.chain import Chain
 from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
@@ -61,7 +61,7 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClass
     )
 
 
-def build_augment(cfg: DictConfig, features: MFCCStack, class_counts: torch.Tensor) -> Chain | None:
+def build_augment(cfg: DictConfig, features: Representation, class_counts: torch.Tensor) -> Chain | None:
     """Return the augmentations of a configuration, None where there are none.
 
     Raises:

@@ -15,12 +15,13 @@ from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
 
 RATE_HZ = 32_000
-SHARE = Spectrum(EXACT).share.double()
+WIDTH = torch.gradient(EXACT.centres_hz.double())[0]
+AREA = EXACT.banks[:, : len(WIDTH)].sum(dim=0).double()  # what a band holds of white noise
 
 
 def level_db(power: torch.Tensor) -> torch.Tensor:
-    """Return the level of windows ``(B,)``, of power ``(B, M, T)``."""
-    return 10 * torch.log10((power.mean(dim=2) * SHARE).sum(dim=1))
+    """Return the level of windows ``(B,)``, of power ``(B, M, T)``: density times width, summed."""
+    return 10 * torch.log10((power.mean(dim=2) / AREA * WIDTH).sum(dim=1))
 
 
 def sound(seed: int, seconds: float = 5.0) -> np.ndarray:
@@ -43,6 +44,11 @@ def coloured(exponent: float, seed: int) -> np.ndarray:
     spectrum *= np.maximum(hz, 20.0) ** (-exponent / 2) * (hz > 0)
     noise = np.fft.irfft(spectrum, n)
     return noise / np.sqrt(np.mean(noise**2))
+
+
+def test_a_click_shows_what_bands_hold_of_white_noise():
+    found = 10 * torch.log10(Spectrum(EXACT).white.double() / AREA)
+    assert found.max() - found.min() < 0.05
 
 
 @pytest.mark.parametrize("gain", [-7.5, 4.0])
@@ -68,7 +74,7 @@ def test_noise_has_the_ratio_and_the_colour_it_says(snr, exponent):
     assert (measured - snr).abs().max() < 0.1
     # At the quietest frame of each band, where float32 loses least of the noise.
     least = before.argmin(dim=2, keepdim=True)
-    profile = 10 * torch.log10(noise.gather(2, least)[:, :, 0])
+    profile = 10 * torch.log10(noise.gather(2, least)[:, :, 0] / AREA)
     octaves = torch.log2(EXACT.centres_hz.double())
     slope = np.polyfit(octaves.numpy(), profile.mean(dim=0).numpy(), 1)[0]
     assert slope == pytest.approx(-exponent * 10 * np.log10(2), abs=0.05)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -29,9 +29,6 @@ class Moment(NamedTuple):
     epoch: int
     batch: int
     rank: int = 0
-
-
-Kind = TypeVar("Kind", bound=Augmentation)
 
 
 class Chain(nn.Module):
@@ -102,10 +99,11 @@ class Chain(nn.Module):
             x = mask(x, rows, rng)
         if not any(isinstance(link, OnPairs) and link.p > 0 for link in self.links.values()):
             return x, target
-        for mix, rows, rng in self._acting(OnPairs, moment, size):
-            return mix(x, target, rows, rng)
         # Soft in every batch and process, whatever was drawn: processes that train together exchange targets.
-        return x, functional.one_hot(target, self.num_classes).float()
+        soft = functional.one_hot(target, self.num_classes).float()
+        for mix, rows, rng in self._acting(OnPairs, moment, size):
+            x, soft = mix(x, target, rows, rng)
+        return x, soft
 
     def _on_power(self, bands: Tensor, features: Representation, moment: Moment) -> Tensor:
         acting = self._acting(OnPower, moment, len(bands))
@@ -119,10 +117,11 @@ class Chain(nn.Module):
             db = replaced(db, own, link(db if len(own) == len(db) else db[own], rows, rng, bands, features))
         return replaced(bands, touched, features.from_db(db))
 
-    def _acting(self, kind: type[Kind], moment: Moment, size: int) -> list[tuple[Kind, Rows, np.random.Generator]]:
+    def _acting(self, kind: type, moment: Moment, size: int) -> list[tuple[Augmentation, Rows, np.random.Generator]]:
         """Return the augmentations of a kind that act on a batch, with the rows and the rest of their streams."""
         found = []
-        for name, link in self.links.items():
+        for name, module in self.links.items():
+            link = cast(Augmentation, module)
             if not isinstance(link, kind) or link.p == 0 or (link.needs_partner and size < 2):
                 continue
             rng = stream(self.seed, "augment", name, *moment)

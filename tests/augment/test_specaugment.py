@@ -67,7 +67,7 @@ def test_widths_are_uniform_and_places_too():
 def test_masks_together_cover_the_share_at_most():
     link = SpecAugment(1.0, time_masks=10, time_width_s=0.4, max_time_share=0.2, freq_masks=0)
     covered = widths(masked(link, 500)[:, 0].all(dim=1)).double() / EXACT.frames
-    assert covered.max() <= 0.2 and covered.mean() > 0.14
+    assert covered.max() <= 0.2 and covered.mean() > 0.1
 
 
 def test_what_is_masked_is_the_train_mean():

@@ -57,8 +57,8 @@ def test_a_probability_of_zero_is_no_augmentation_bit_for_bit(birdclf, recording
 @pytest.mark.slow
 def test_two_processes_mix_within_their_parts_of_a_batch(birdclf, recordings, tmp_path):
     run = tmp_path / "run"
-    named = [word for word in on_folder(recordings, run, "loader.batch_size=6", "augment=[remix,specaugment]")]
-    done = birdclf(*(word for word in named if word not in DDP), *DDP, "augment.remix.p=0.3", cwd=tmp_path)
+    named = on_folder(recordings, run, "loader.batch_size=6", "augment=[remix,specaugment]", "augment.remix.p=0.3")
+    done = birdclf(*named, *(word for word in DDP if word not in named), cwd=tmp_path)
     assert done.status == 0, done.err
     assert history_of(run)[0]["train/loss"] > 0
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from augmenting import augmenting
 from measure import (
     ROOT,
     Figures,
@@ -80,6 +81,8 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         growth = growth_of_memory(folder)
     with console.status("steps of Lightning and bare steps in turns"):
         bare = against_bare_steps(folder)
+    with console.status("steps of phase2b and augmentations in turns"):
+        augmented = augmenting(folder)
     with console.status("preparing sound files, decoding them and the librosa loop in turns"):
         preparing = against_librosa(folder)
     with console.status("peak memory of birdclf prepare"):
@@ -112,6 +115,12 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
             f"{features_ms:.1f} of {step_ms:.0f} ms"),
         Row("Lightning's step longer than a bare one by", 100 * (bare["ratio"] - 1), " %",
             f"{step_ms:.0f} against {1000 * bare['bare_s']:.0f} ms; error {100 * bare['error']:.1f} %", at_most=3),
+        *(
+            Row(f"augmentation's share of a step: {name}", 100 * share, " %",
+                f"{1000 * augmented['added_s'][name]:.1f} of {1000 * augmented['step_s']:.0f} ms",
+                at_most=5 if " " in name else None)
+            for name, share in augmented["share"].items()
+        ),
         Row("birdclf train --help", help_s, " s", "median of 3", at_most=1.5),
         Row(f"birdclf {' '.join(SETTINGS)}", settings_s, " s", "median of 3", at_most=1.5),
     ]  # fmt: skip
@@ -135,6 +144,7 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
     measured: dict[str, Figures | float] = {
         "plain_loop": plain,
         "bare_steps": bare,
+        "augmenting": augmented,
         "ceiling": ceiling,
         "predicting": inference,
         "sweep": sweep,

@@ -74,6 +74,7 @@ class TrainConfig:
     loss: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = MISSING
+    augment: Any = field(default_factory=dict)  # a chain of none is `augment=[]` as well
     evaluation: Any = MISSING
     posthoc: Any = MISSING
     criteria: Any = MISSING

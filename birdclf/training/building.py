@@ -9,9 +9,11 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
+from birdclf.augment.chain import Chain
 from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.combinations import check_combinations, check_head
 from birdclf.training.synced_norm import sync_batch_norms
@@ -57,7 +59,22 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClass
         config=plain(cfg),
         train_counts=data.support("train"),
         evaluation=instantiate(cfg.evaluation),
+        augment=build_augment(cfg, data.features, data.class_counts),
     )
+
+
+def build_augment(cfg: DictConfig, features: Representation, class_counts: torch.Tensor) -> Chain | None:
+    """Return the augmentations of a configuration, None where there are none.
+
+    Raises:
+        UserError: If one is out of range, or two contradict each other.
+    """
+    chosen = {str(name): node for name, node in cfg.augment.items() if node is not None}
+    if not chosen:
+        return None
+    augmentations = {name: instantiate(node, _convert_="all") for name, node in chosen.items()}
+    batch_size = cfg.loader.batch_size // process_count(cfg.trainer.devices)
+    return Chain(augmentations, features, class_counts, cfg.seed, batch_size)
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
@@ -88,7 +105,8 @@ def check_settings(cfg: DictConfig) -> None:
     if unknown:
         raise UserError(f"There is no setting {unknown[0]!r}. The top level has {', '.join(known)}.")
     _check_monitor(cfg.monitor)
-    shape = instantiate(cfg.features).shape
+    features = instantiate(cfg.features)
+    shape = features.shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])
     try:
         with torch.no_grad():
@@ -118,6 +136,7 @@ def check_settings(cfg: DictConfig) -> None:
             f"loader.batch_size is {cfg.loader.batch_size}; the {count} processes of trainer.devices share each batch: "
             f"it must be a multiple of {count}."
         )
+    build_augment(cfg, features, torch.tensor([2, 1]))
     instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from birdclf.augment.chain import Chain, Moment
 from birdclf.data.dataset import Batch
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
@@ -42,6 +43,7 @@ class SpeciesClassifier(Predictor):
         config: Resolved configuration as plain values, for the checkpoint.
         train_counts: ``(K,)`` train recordings of each class, for the curves of the buckets.
         evaluation: Limits of the buckets; the usual ones if not given.
+        augment: What is done to batches in training; nothing if not given.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class SpeciesClassifier(Predictor):
         config: dict[str, Any] | None = None,
         train_counts: NDArray[np.int64] | None = None,
         evaluation: Evaluation | None = None,
+        augment: Chain | None = None,
     ) -> None:
         super().__init__(network, features, channels_last)
-        self.loss = loss
+        self.loss, self.augment = loss, augment
         self.classes, self.monitor, self.config = classes, monitor, config or {}
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.train_metrics = EpochMetrics(len(classes), "train/")
@@ -68,21 +71,28 @@ class SpeciesClassifier(Predictor):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        return self._step(batch, "train")
+        return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the epoch's validation metrics."""
-        self._step(batch, "val")
+        self._step(batch, "val", batch_idx)
 
-    def _step(self, batch: Batch, stage: Stage) -> Tensor:
-        logits = self.recording_logits(batch)
+    def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
+        if stage == "train" and self.augment is not None:
+            moment = Moment(self.current_epoch, batch_idx, self.global_rank)
+            features, target = self.augment(batch.bands, batch.target, self.features, moment)
+            logits = self.logits(features)
+        else:
+            logits, target = self.recording_logits(batch), batch.target
         together = processes() if stage == "train" else 1
-        judged = batch_of_all(logits, batch.target) if together > 1 else (logits, batch.target)
+        judged = batch_of_all(logits, target) if together > 1 else (logits, target)
         loss: Tensor = self.loss(*judged)
         # Reading the value waits for a GPU, so it is not done in every step; a loss that is NaN stays NaN.
         if stage == "train" and self.global_step % 20 == 0 and not math.isfinite(loss.item()):
             raise self._diverged(loss.item())
-        self._metrics(stage).update(logits.detach(), batch.target, loss.detach())
+        # Of a mixed window the class of the larger share counts.
+        hard = target.argmax(dim=1) if target.ndim == 2 else target
+        self._metrics(stage).update(logits.detach(), hard, loss.detach())
         return loss * together if together > 1 else loss  # gradients are averaged, where their sum is wanted
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

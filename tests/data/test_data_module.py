@@ -163,7 +163,8 @@ def test_a_sampler_changes_what_is_drawn_and_not_what_is_counted(make, folder, t
     split = ["train"] * 3 + ["val"] * 3 + ["test"] * 2 + (["train"] * 7 + ["test"]) * 3
     window = WindowPolicy(train=train)
     usual, balanced = (
-        make(with_split(folder, split), split=ColumnSplit(), window=window, **more) for more in ({}, {"sampler": Power(0)})
+        make(with_split(folder, split), split=ColumnSplit(), window=window, **more)
+        for more in ({}, {"sampler": Power(0)})
     )
     target = torch.cat([batch.target for batch in balanced.train_dataloader()])
     assert len(target) == int(usual.class_counts.sum())

@@ -31,11 +31,14 @@ from torch import nn
 
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
+from birdclf.augment.augmentation import Augmentation
+from birdclf.augment.chain import Chain
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
 from birdclf.evaluation.adjustment import PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
+from birdclf.features.mfcc import MFCCStack
 from birdclf.sweep.launcher import EXTRA_OF
 
 CONF = conf_dir()
@@ -153,6 +156,12 @@ def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
     assert (adjustment is not None) == posthoc.corrects_prior
 
 
+def build_augment(node: DictConfig, tmp_path: Path) -> None:
+    chain = {name: instantiate(one, _convert_="all") for name, one in node.items()}
+    assert all(isinstance(augmentation, Augmentation) for augmentation in chain.values())
+    assert list(Chain(chain, MFCCStack(), COUNTS, seed=1, batch_size=2).links) == list(chain)
+
+
 def build_evaluation(node: DictConfig, tmp_path: Path) -> None:
     settings = instantiate(node)
     assert isinstance(settings, Evaluation)
@@ -202,6 +211,7 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "window": build_window,
     "sampler": build_sampler,
     "posthoc": build_posthoc,
+    "augment": build_augment,
     "evaluation": build_evaluation,
     "criteria": build_criteria,
     "trainer": build_trainer,

@@ -14,7 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 FALLS = ("nll",)  # metrics that are better when they are lower
 # Keys that change no result, callbacks in part.
-UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast")
+UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "lr_find")
 UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
@@ -70,9 +70,13 @@ class TrainConfig:
     split: Any = MISSING
     window: Any = MISSING
     model: Any = MISSING
+    init_from: str | None = None
+    redraw_output: bool = False
     loss: Any = MISSING
+    layers: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = MISSING
+    averaging: Any = None
     evaluation: Any = MISSING
     criteria: Any = MISSING
     trainer: Any = MISSING
@@ -82,6 +86,7 @@ class TrainConfig:
     store: Store = field(default_factory=Store)
     resume: bool | None = None
     fail_fast: bool = False
+    lr_find: bool = False
     reference: Any = None
     run_dir: str = MISSING
 

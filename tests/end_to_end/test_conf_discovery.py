@@ -35,6 +35,7 @@ from birdclf.config import conf_dir, folder_name
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.sweep.launcher import EXTRA_OF
+from birdclf.training.averaging import Averaging
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -117,6 +118,20 @@ def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
     assert all(not torch.equal(old, new) for old, new in zip(before, tiny.parameters(), strict=True))
 
 
+def build_layers(node: DictConfig, tmp_path: Path) -> None:
+    tiny = network()
+    layers = instantiate(node)
+    layers.settle(tiny, 5)
+    learning = sum(p.requires_grad for p in tiny.parameters())
+    assert learning and len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
+
+
+def build_averaging(node: DictConfig, tmp_path: Path) -> None:
+    averaging = instantiate(node)
+    assert isinstance(averaging, Averaging)
+    assert all(getattr(averaging, name) == value for name, value in node.items() if name != "_target_")
+
+
 def build_scheduler(node: DictConfig, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
     scheduler = instantiate(node)(optimizer)
@@ -181,8 +196,10 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "features": build_features,
     "model": build_model,
     "loss": build_loss,
+    "layers": build_layers,
     "optimizer": build_optimizer,
     "scheduler": build_scheduler,
+    "averaging": build_averaging,
     "split": build_split,
     "window": build_window,
     "evaluation": build_evaluation,

@@ -119,11 +119,11 @@ def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
 
 
 def build_layers(node: DictConfig, tmp_path: Path) -> None:
-    tiny = network()
+    tiny = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
     layers = instantiate(node)
     layers.settle(tiny, 5)
-    learning = sum(p.requires_grad for p in tiny.parameters())
-    assert learning and len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
+    assert tiny[2].weight.requires_grad and tiny[0].weight.requires_grad != bool(node.freeze)
+    assert len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
 
 
 def build_averaging(node: DictConfig, tmp_path: Path) -> None:

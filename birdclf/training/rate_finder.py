@@ -171,7 +171,7 @@ def _figure(rate: float, table: pd.DataFrame) -> Figure:
     axes.plot(table.rate, table.loss, alpha=0.3, color="C0", label="of a step")
     axes.plot(table.rate, table.smoothed, color="C0", label="smoothed")
     axes.axvline(rate, color="C1", label=f"suggested, {rate:.2g}")
-    axes.set_ylim(top=min(table.loss.max(), 2 * table.loss.iloc[0]))
+    axes.set_ylim(0, min(table.loss.max(), 2 * table.loss.iloc[0]))
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss")

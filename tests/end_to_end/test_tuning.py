@@ -51,7 +51,7 @@ def trained(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPat
 
 
 @pytest.mark.parametrize("call", [9, pytest.param(21, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way if way == "all" else pytest.param(way, marks=pytest.mark.slow) for way in WAYS])
 def test_a_stopped_run_goes_on_to_the_same_end(birdclf, recordings, tmp_path, trained, way, call):
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.inference.trust import build
 from birdclf.training.checkpoint import opened
 from birdclf.training.classifier import CHECKPOINT_FORMAT
@@ -60,7 +60,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]
     target = (config.get("features") or {}).get("_target_")
-    features = build({"_target_": target, **own["features"]}, MFCCStack, "features", trusted)
+    features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)
     network: nn.Module = build(
         config.get("model"), nn.Module, "model", trusted, num_classes=len(classes), in_channels=features.shape[0]
     )

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from birdclf.data.dataset import Batch
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.training.accumulation import share_of_step
 from birdclf.training.gather import batch_of_all, processes
 from birdclf.training.layers import Layers, MakeOptimizer, named_rates
@@ -53,7 +53,7 @@ class SpeciesClassifier(Predictor):
         self,
         network: nn.Module,
         loss: nn.Module,
-        features: MFCCStack,
+        features: Representation,
         classes: tuple[str, ...],
         optimizer: MakeOptimizer,
         scheduler: MakeScheduler,

@@ -199,5 +199,5 @@ def test_nothing_is_built_inside_the_arguments(arguments: dict[str, Any], tmp_pa
 def test_the_features_are_ours_as_well(tmp_path: Path):
     thing = content()
     thing["birdclf"]["config"]["features"]["_target_"] = "birdclf.models.audio_cnn.AudioCNN"
-    with pytest.raises(UserError, match="no MFCCStack"):
+    with pytest.raises(UserError, match="no Representation"):
         load_run(saved(tmp_path, thing))

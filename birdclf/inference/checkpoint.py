@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import Adjustment
 from birdclf.features.representation import Representation
 from birdclf.inference.trust import build
 from birdclf.training.checkpoint import opened
@@ -27,6 +28,7 @@ class LoadedRun:
         temperature: What logits are divided by before the softmax; None where none was fitted.
         epoch: Epochs trained.
         config: The run's resolved configuration, as plain values.
+        adjustment: What takes the prior out of logits before all else; None where nothing does.
     """
 
     predictor: Predictor
@@ -34,6 +36,7 @@ class LoadedRun:
     temperature: float | None
     epoch: int
     config: dict[str, Any]
+    adjustment: Adjustment | None = None
 
 
 def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
@@ -78,7 +81,8 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
             f"the file? Train again, or use another checkpoint."
         ) from error
     temperature = own.get("temperature")
-    return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config)
+    adjustment = _adjustment(own.get("adjustment"), len(classes), file)
+    return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config, adjustment)
 
 
 def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -95,6 +99,17 @@ def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
     if wrong:
         raise UserError(f"{file} is damaged: birdclf.{', birdclf.'.join(wrong)} is missing or of another type.")
     return own
+
+
+def _adjustment(own: Any, classes: int, file: Path) -> Adjustment | None:
+    """Return the adjustment of logits that a checkpoint holds."""
+    if own is None:
+        return None
+    values = [own.get("tau"), *own["prior"]] if isinstance(own, dict) and isinstance(own.get("prior"), list) else []
+    numbers = all(isinstance(value, float) and 0 <= value < float("inf") for value in values)
+    if not numbers or len(values) != classes + 1 or not all(values[1:]):
+        raise UserError(f"{file} is damaged: birdclf.adjustment is no tau with a prior of {classes} classes.")
+    return Adjustment(values[0], tuple(values[1:]))
 
 
 def _check_classes(weights: dict[str, Tensor], classes: int, network: nn.Module, file: Path) -> None:

@@ -14,6 +14,7 @@ from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.combinations import check_combinations, check_head
 from birdclf.training.start import read_source, report, start_from
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
@@ -35,6 +36,7 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
         store_dir=cfg.store.dir,
         store_workers=cfg.store.workers,
         seed=cfg.seed,
+        sampler=instantiate(cfg.sampler),
     )
 
 
@@ -115,7 +117,9 @@ def check_settings(cfg: DictConfig) -> None:
             f"model: {type(network).__name__} cannot take features of shape {tuple(shape)} (channels, "
             f"coefficients, frames): {error}. Choose another model or larger features.*."
         ) from error
-    instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    loss = instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    check_head(loss, network, num_classes=2)
+    check_combinations(loss, instantiate(cfg.sampler), instantiate(cfg.posthoc), cfg.allow)
     _check_start(cfg, network)
     layers = instantiate(cfg.layers)
     layers.settle(network, 2)

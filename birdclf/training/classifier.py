@@ -36,7 +36,8 @@ class SpeciesClassifier(Predictor):
 
     Args:
         network: ``(B, C, F, T)`` features to ``(B, K)`` logits.
-        loss: ``(logits, target)`` to a scalar.
+        loss: ``(logits, target)`` to a scalar. Before the steps of an epoch its ``begin_epoch(epoch, max_epochs)`` is
+            called, if it has one, with the epoch from 0.
         features: Fitted feature module, stored bands to ``(B, C, F, T)``.
         classes: Names of the K classes, in the order of the logits.
         optimizer: Makes the optimizer from the parameters.
@@ -103,7 +104,13 @@ class SpeciesClassifier(Predictor):
         return loss * together if together > 1 else loss  # gradients are averaged, where their sum is wanted
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Note the rates that this epoch runs at: before its end the schedule has set those of the next."""
+        """Tell the loss where training stands, and note the rates that this epoch runs at.
+
+        A run that goes on begins in the middle of an epoch, where nothing says that one starts; and before an epoch's
+        end the schedule has set the rates of the next.
+        """
+        if begin_epoch := getattr(self.loss, "begin_epoch", None):
+            begin_epoch(self.current_epoch, self.trainer.max_epochs)
         self.rates = named_rates(self.trainer.optimizers[0])
 
     def on_train_epoch_end(self) -> None:

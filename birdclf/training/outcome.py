@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 from birdclf.data.module import RecordingDataModule
 from birdclf.disk import write_whole
 from birdclf.errors import UserError
-from birdclf.evaluation.calibration import fit_temperature
 from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.run_folder import CONFIG, DONE
-from birdclf.training.checkpoint import keep_temperature
+from birdclf.training.checkpoint import keep_fitted
+from birdclf.training.fitted import Fitted, plain
 from birdclf.training.provenance import split_hash, write_provenance
-from birdclf.training.results import figures_of, write_tables
+from birdclf.training.results import write_tables
 from birdclf.training.start import file_hash, source_file
 from birdclf.training.tensorboard import RunLogger
 
@@ -82,19 +82,21 @@ def write_results(
     facts: dict[str, Any],
     checkpoint: Path,
     logger: RunLogger,
+    fitted: Fitted,
 ) -> dict[str, Any]:
-    """Fit the temperature on validation, keep it in the checkpoint, write and log metrics, tables and pictures.
+    """Keep what was fitted in the checkpoint, write and log metrics, tables and pictures, all of them adjusted.
 
     Returns:
         The metrics.
     """
-    temperature = fit_temperature(predictions["val"].logits, predictions["val"].target)
-    keep_temperature(checkpoint, temperature)
-    metrics = figures_of(predictions, data.support("train"), settings, temperature)
-    metrics |= {"temperature": temperature, **facts}
+    keep_fitted(checkpoint, fitted.temperature, plain(fitted.adjustment) if fitted.adjustment else None)
+    metrics = fitted.metrics(predictions, data.support("train"), settings) | facts
+    if fitted.adjustment:
+        metrics["score"] = _value(metrics["val"][facts["monitor"].removeprefix("val/")])
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
-    pictures = write_tables(folder, predictions, data.classes, supports, settings, temperature)
+    adjusted, temperature = fitted.adjusted(predictions), fitted.temperature
+    pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature)
     final = {
         f"{stage}_{name}": _value(metrics[stage][name])
         for stage in ("val", "test")

@@ -25,6 +25,7 @@ from birdclf.training.building import build_callbacks, build_classifier, build_d
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.companions import companions, fit
+from birdclf.training.fitted import fit as fit_on
 from birdclf.training.outcome import check_data, check_start, mark_done, write_beginning, write_results
 from birdclf.training.progress import Progress, ending, latest
 from birdclf.training.projector import ClipEmbedder
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 INTERRUPTED = 1  # status that Lightning leaves with after Ctrl-C
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
-    *("resume", "fail_fast", "lr_find"),
+    *("resume", "fail_fast", "allow", "lr_find"),
 )
 
 
@@ -50,7 +51,8 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         resume: Whether to go on with the unfinished run that the folder may hold.
 
     Returns:
-        Best value of the monitored metric; with ``lr_find`` the suggested rate, and nothing is trained.
+        Best value of the monitored metric, after a post-hoc adjustment its value then; with ``lr_find`` the suggested
+        rate, and nothing is trained.
 
     Raises:
         UserError: If a setting or the data cannot be used, the run folder holds a run already and ``resume`` is not
@@ -120,15 +122,16 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             logger=False, default_root_dir=folder, _convert_="all",
         )  # fmt: skip
         predictions = predict(judge, classifier, loaders, data.source.table)
-        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
+        fitted = fit_on(instantiate(cfg.posthoc), predictions["val"], data.class_counts.tolist(), cfg.monitor)
+        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, fitted)
         if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=ended["epochs"])
         seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
-        mark_done(folder, config_hash(config), ended["score"], cfg.monitor, seconds)
+        mark_done(folder, config_hash(config), metrics["score"], cfg.monitor, seconds)
     finally:
         logger.close()
     print_results(metrics, folder)
-    return float(ended["score"])
+    return float(metrics["score"])
 
 
 def _find_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, data: RecordingDataModule) -> float:

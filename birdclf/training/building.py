@@ -14,7 +14,7 @@ from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.training.classifier import SpeciesClassifier
-from birdclf.training.combinations import check_combinations, check_head
+from birdclf.training.combinations import check_combinations, check_head, check_rows
 from birdclf.training.start import read_source, report, start_from
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
@@ -119,7 +119,9 @@ def check_settings(cfg: DictConfig) -> None:
         ) from error
     loss = instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
     check_head(loss, network, num_classes=2)
-    check_combinations(loss, instantiate(cfg.sampler), instantiate(cfg.posthoc), cfg.allow)
+    posthoc = instantiate(cfg.posthoc)
+    check_combinations(loss, instantiate(cfg.sampler), posthoc, cfg.allow)
+    check_rows(posthoc, network, num_classes=2)
     _check_start(cfg, network)
     layers = instantiate(cfg.layers)
     layers.settle(network, 2)

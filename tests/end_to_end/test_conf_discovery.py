@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fake_xeno_canto import write_fetched
@@ -32,6 +33,8 @@ from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
+from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import OutputRows
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.sweep.launcher import EXTRA_OF
@@ -159,6 +162,19 @@ def build_evaluation(node: DictConfig, tmp_path: Path) -> None:
     assert all(getattr(settings, name) == value for name, value in node.items() if name != "_target_")
 
 
+def build_sampler(node: DictConfig, tmp_path: Path) -> None:
+    order = instantiate(node).order(np.repeat([0, 1, 2], [6, 3, 1]), 0, np.random.default_rng(0))
+    assert len(order) == 10 and set(order) <= set(range(10))
+
+
+def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
+    rows = OutputRows((2.0, 1.0), (0.1, 0.0))
+    logits = np.array([[2.0, 1.0], [0.5, 0.4]])
+    adjustment = instantiate(node).fit(logits, [9, 1], lambda z: float(z[1, 1] > z[1, 0]), rows)
+    assert (adjustment is None) == (node._target_.endswith("Unadjusted"))
+    assert adjustment is None or adjustment.applied(logits)[1].argmax() == 1
+
+
 def build_criteria(node: DictConfig, tmp_path: Path) -> None:
     criteria = instantiate(node, _convert_="all")
     assert isinstance(criteria, Criteria)
@@ -196,6 +212,8 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "features": build_features,
     "model": build_model,
     "loss": build_loss,
+    "sampler": build_sampler,
+    "posthoc": build_posthoc,
     "layers": build_layers,
     "optimizer": build_optimizer,
     "scheduler": build_scheduler,
@@ -323,6 +341,11 @@ def test_every_experiment_is_really_stepped(place: str, tmp_path: Path):
     name = place.rpartition("/")[2]
     cfg = composed(f"experiment={name}", *SMALL, f"run_dir={tmp_path / 'run'}")
     assert cfg.name == name
+    if cfg.redraw_output:  # the second stage of another run
+        with pytest.raises(UserError, match="init_from=RUN"):
+            train(cfg)
+        cfg.init_from = str(tmp_path / "weights.pt")
+        torch.save(instantiate(cfg.model, num_classes=4, in_channels=3).state_dict(), cfg.init_from)
     score = train(cfg)
     done = json.loads((tmp_path / "run" / "done.json").read_text())
     assert done["score"] == score and done["monitor"] == cfg.monitor

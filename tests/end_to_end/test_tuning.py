@@ -204,3 +204,24 @@ def test_a_resumed_run_keeps_its_own_weights_and_knows_a_changed_file(birdclf, r
     done = birdclf(*words(recordings, run, *more, "resume=true"), cwd=tmp_path)
     assert done.status == 0, done.err
     assert_same_end(run, tmp_path / "whole")
+
+
+def test_rows_of_more_equal_length_are_kept_for_an_evaluation(birdclf, recordings, tmp_path, trained):
+    run = trained("posthoc=tau_norm", "trainer.max_epochs=2")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["adjustment"]["tau"] <= 1 and len(metrics["adjustment"]["lengths"]) == 4
+    assert metrics["unadjusted"]["val"] and metrics["score"] >= 0
+    done = birdclf("evaluate", run, cwd=run.parent)
+    assert done.status == 0 and done.out.rstrip().endswith("equal to metrics.json"), done.out + done.err
+    cosine = words(recordings, tmp_path / "run", "posthoc=tau_norm", "model.head=cosine")
+    assert "model.head=linear" in birdclf(*cosine, cwd=tmp_path).mistake
+
+
+def test_the_second_stage_trains_the_output_layer_alone(birdclf, recordings, tmp_path, trained):
+    source, run = trained(), tmp_path / "run"
+    done = birdclf(*words(recordings, run, "experiment=crt", f"init_from={source}"), cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert "classifier.5.weight (drawn anew)" in done.out
+    ours, theirs = weights_of(run, "last.ckpt"), weights_of(source, "best.ckpt")
+    moved = {name for name in theirs if not torch.equal(ours[name], theirs[name])}
+    assert moved == {"network.classifier.5.weight", "network.classifier.5.bias"}

@@ -180,6 +180,7 @@ def test_a_run_starts_from_another(birdclf, recordings, tmp_path, trained):
     done = birdclf(*words(recordings, run, *more), cwd=tmp_path)
     assert done.status == 0, done.err
     assert "tensors fitted, by name" in done.out and "this run's own" in done.out
+    assert "other features" not in done.out
     ours, theirs = weights_of(run, "last.ckpt"), weights_of(source, "best.ckpt")
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
     began = json.loads((run / "provenance.json").read_text())["init_from"]

@@ -78,8 +78,8 @@ GOLDEN: Final = (5**0.5 - 1) / 2
 class RandomWindows:
     """Draws a window's start, a pure function of seed, draw and recording.
 
-    Where a recording is drawn several times in an epoch its windows step around it from a random first one, so that they
-    are all different as long as there are about three times as many places for them.
+    Where a recording is drawn several times in an epoch its windows step around it from a random first one, so that
+    they are all different as long as there are about three times as many places for them.
 
     Args:
         store: Store of the recordings.

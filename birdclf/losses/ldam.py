@@ -90,8 +90,8 @@ class LDAM(nn.Module):
 def _others(z: Tensor) -> Tensor:
     """Return ``log sum_{j != k} exp z_j`` for each class k, ``(B, K)``.
 
-    It is ``log sum_j exp z_j + log(1 - p_k)``, which loses all digits where p_k is near 1. That can be the largest logit
-    alone, whose sum is taken over the others.
+    It is ``log sum_j exp z_j + log(1 - p_k)``, which loses all digits where p_k is near 1. That can be the largest
+    logit alone, whose sum is taken over the others.
     """
     top = functional.one_hot(z.argmax(dim=1), z.shape[1]).bool()
     of_top = z.masked_fill(top, -torch.inf).logsumexp(dim=1, keepdim=True)

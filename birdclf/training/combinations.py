@@ -34,8 +34,8 @@ RULES = (
         "prior_with_sampler",
         lambda parts: parts.loss_corrects and parts.sampler_balances,
         "the loss corrects for the class counts of the train split (Menon et al., 2021), but the sampler draws classes "
-        "otherwise than they occur, so that the correction is of a prior that training never meets. Use sampler=natural "
-        "or loss=cross_entropy",
+        "otherwise than they occur, so that the correction is of a prior that training never meets. Use "
+        "sampler=natural or loss=cross_entropy",
     ),
     Rule(
         "weights_with_sampler",
@@ -109,12 +109,13 @@ def check_head(loss: Any, network: nn.Module, num_classes: int) -> None:
     layer = output_layer(network, num_classes)
     if not isinstance(layer, CosineLinear):
         raise UserError(
-            f"{name} has margins in cosines, but the network's last layer is {type(layer).__name__}. Use model.head=cosine."
+            f"{name} has margins in cosines, but the network's last layer is {type(layer).__name__}. Use "
+            f"model.head=cosine."
         )
     if layer.scale != scale:
         raise UserError(
-            f"loss.scale is {scale:g}, but the cosine head's scale is {layer.scale:g}. Set model.scale alone; loss.scale "
-            f"follows it."
+            f"loss.scale is {scale:g}, but the cosine head's scale is {layer.scale:g}. Set model.scale alone; "
+            f"loss.scale follows it."
         )
 
 

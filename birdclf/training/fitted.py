@@ -49,7 +49,7 @@ class Fitted:
         return figures
 
 
-def fit(
+def fit_on_validation(
     posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
 ) -> Fitted:
     """Fit on validation.

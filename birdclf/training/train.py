@@ -25,8 +25,7 @@ from birdclf.training.building import build_callbacks, build_classifier, build_d
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.companions import companions, fit
-from birdclf.training.fitted import fit as fit_on
-from birdclf.training.fitted import rows_of
+from birdclf.training.fitted import fit_on_validation, rows_of
 from birdclf.training.outcome import check_data, check_start, mark_done, write_beginning, write_results
 from birdclf.training.progress import Progress, ending, latest
 from birdclf.training.projector import ClipEmbedder
@@ -123,10 +122,9 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             logger=False, default_root_dir=folder, _convert_="all",
         )  # fmt: skip
         predictions = predict(judge, classifier, loaders, data.source.table)
-        fitted = fit_on(
-            instantiate(cfg.posthoc), predictions["val"], data.class_counts.tolist(), cfg.monitor,
-            rows_of(classifier.network, len(data.classes)),
-        )  # fmt: skip
+        posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
+        rows = rows_of(classifier.network, len(data.classes))
+        fitted = fit_on_validation(posthoc, predictions["val"], counts, cfg.monitor, rows)
         metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, fitted)
         if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=ended["epochs"])

@@ -34,7 +34,7 @@ from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
 from birdclf.errors import UserError
-from birdclf.evaluation.adjustment import OutputRows
+from birdclf.evaluation.adjustment import OutputRows, PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.sweep.launcher import EXTRA_OF
@@ -156,23 +156,24 @@ def build_window(node: DictConfig, tmp_path: Path) -> None:
     assert window.train and window.eval
 
 
+def build_sampler(node: DictConfig, tmp_path: Path) -> None:
+    target = np.array([0, 1, 0, 2, 0, 0])
+    positions = instantiate(node).order(target, 1, np.random.default_rng(0))
+    assert positions.shape == target.shape and set(target[positions]) == {0, 1, 2}
+
+
+def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
+    posthoc = instantiate(node)
+    assert isinstance(posthoc, PostHoc)
+    rows = OutputRows((5.0, 4.0, 3.0, 2.0, 1.0), (0.0,) * 5)
+    adjustment = posthoc.fit(np.zeros((4, 5)), COUNTS.tolist(), lambda logits: float(logits[0, 4] - logits[0, 0]), rows)
+    assert (adjustment is not None) == posthoc.corrects_prior
+
+
 def build_evaluation(node: DictConfig, tmp_path: Path) -> None:
     settings = instantiate(node)
     assert isinstance(settings, Evaluation)
     assert all(getattr(settings, name) == value for name, value in node.items() if name != "_target_")
-
-
-def build_sampler(node: DictConfig, tmp_path: Path) -> None:
-    order = instantiate(node).order(np.repeat([0, 1, 2], [6, 3, 1]), 0, np.random.default_rng(0))
-    assert len(order) == 10 and set(order) <= set(range(10))
-
-
-def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
-    rows = OutputRows((2.0, 1.0), (0.1, 0.0))
-    logits = np.array([[2.0, 1.0], [0.5, 0.4]])
-    adjustment = instantiate(node).fit(logits, [9, 1], lambda z: float(z[1, 1] > z[1, 0]), rows)
-    assert (adjustment is None) == (node._target_.endswith("Unadjusted"))
-    assert adjustment is None or adjustment.applied(logits)[1].argmax() == 1
 
 
 def build_criteria(node: DictConfig, tmp_path: Path) -> None:
@@ -212,14 +213,14 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "features": build_features,
     "model": build_model,
     "loss": build_loss,
-    "sampler": build_sampler,
-    "posthoc": build_posthoc,
     "layers": build_layers,
     "optimizer": build_optimizer,
     "scheduler": build_scheduler,
     "averaging": build_averaging,
     "split": build_split,
     "window": build_window,
+    "sampler": build_sampler,
+    "posthoc": build_posthoc,
     "evaluation": build_evaluation,
     "criteria": build_criteria,
     "trainer": build_trainer,

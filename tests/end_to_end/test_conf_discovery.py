@@ -35,11 +35,13 @@ from birdclf.augment.augmentation import Augmentation
 from birdclf.augment.chain import Chain
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
-from birdclf.evaluation.adjustment import PostHoc
+from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import OutputRows, PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.features.mfcc import MFCCStack
 from birdclf.sweep.launcher import EXTRA_OF
+from birdclf.training.averaging import Averaging
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -122,6 +124,20 @@ def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
     assert all(not torch.equal(old, new) for old, new in zip(before, tiny.parameters(), strict=True))
 
 
+def build_layers(node: DictConfig, tmp_path: Path) -> None:
+    tiny = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
+    layers = instantiate(node)
+    layers.settle(tiny, 5)
+    assert tiny[2].weight.requires_grad and tiny[0].weight.requires_grad != bool(node.freeze)
+    assert len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
+
+
+def build_averaging(node: DictConfig, tmp_path: Path) -> None:
+    averaging = instantiate(node)
+    assert isinstance(averaging, Averaging)
+    assert all(getattr(averaging, name) == value for name, value in node.items() if name != "_target_")
+
+
 def build_scheduler(node: DictConfig, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
     scheduler = instantiate(node)(optimizer)
@@ -152,7 +168,8 @@ def build_sampler(node: DictConfig, tmp_path: Path) -> None:
 def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
     posthoc = instantiate(node)
     assert isinstance(posthoc, PostHoc)
-    adjustment = posthoc.fit(np.zeros((4, 5)), COUNTS.tolist(), lambda logits: float(logits[0, 4] - logits[0, 0]))
+    rows = OutputRows((5.0, 4.0, 3.0, 2.0, 1.0), (0.0,) * 5)
+    adjustment = posthoc.fit(np.zeros((4, 5)), COUNTS.tolist(), lambda logits: float(logits[0, 4] - logits[0, 0]), rows)
     assert (adjustment is not None) == posthoc.corrects_prior
 
 
@@ -205,8 +222,10 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "features": build_features,
     "model": build_model,
     "loss": build_loss,
+    "layers": build_layers,
     "optimizer": build_optimizer,
     "scheduler": build_scheduler,
+    "averaging": build_averaging,
     "split": build_split,
     "window": build_window,
     "sampler": build_sampler,
@@ -333,6 +352,11 @@ def test_every_experiment_is_really_stepped(place: str, tmp_path: Path):
     name = place.rpartition("/")[2]
     cfg = composed(f"experiment={name}", *SMALL, f"run_dir={tmp_path / 'run'}")
     assert cfg.name == name
+    if cfg.redraw_output:  # the second stage of another run
+        with pytest.raises(UserError, match="init_from=RUN"):
+            train(cfg)
+        cfg.init_from = str(tmp_path / "weights.pt")
+        torch.save(instantiate(cfg.model, num_classes=4, in_channels=3).state_dict(), cfg.init_from)
     score = train(cfg)
     done = json.loads((tmp_path / "run" / "done.json").read_text())
     assert done["score"] == score and done["monitor"] == cfg.monitor

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import Adjustment
+from birdclf.evaluation.tau_norm import TauNormalised
 from birdclf.features.log_mel import LogMel
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.pcen import PCEN
@@ -90,6 +92,40 @@ def test_every_representation_comes_back_from_a_file(features: Representation, t
         torch.testing.assert_close(loaded(bands), network.eval()(features(bands)))
         activation = class_activation(loaded, bands[:1], target=1)
     assert activation is not None and activation.shape == (features.frames,)
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({"tau": 1.5, "prior": [0.5, 0.3, 0.2]}, Adjustment(1.5, (0.5, 0.3, 0.2))),
+        ({"tau": 0.5, "lengths": [1.0, 0.0, 3.0], "bias": [0.0, -1.0, 2.0]}, TauNormalised(0.5, (1, 0, 3), (0, -1, 2))),
+    ],
+)
+def test_what_adjusts_logits_is_kept(tmp_path: Path, kept: dict[str, Any], expected: Any):
+    thing = content()
+    thing["birdclf"]["adjustment"] = kept
+    assert load_run(saved(tmp_path, thing)).adjustment == expected
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"tau": 1.5, "lengths": [1.0, 2.0, 3.0], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0], "bias": [0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0, float("nan")], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0, -3.0], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "prior": [0.5, 0.5, 0.0]},
+        {"tau": 0.5, "prior": []},
+        {"tau": True, "prior": [0.5, 0.3, 0.2]},
+        {},
+        [1.0],
+    ],
+)
+def test_an_adjustment_that_is_none_is_refused(tmp_path: Path, kept: Any):
+    thing = content()
+    thing["birdclf"]["adjustment"] = kept
+    with pytest.raises(UserError, match=r"birdclf\.adjustment is no tau"):
+        load_run(saved(tmp_path, thing))
 
 
 def test_last_is_another_file_and_has_no_temperature(tmp_path: Path):

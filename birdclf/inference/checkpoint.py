@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from birdclf.errors import UserError
 from birdclf.evaluation.adjustment import Adjustment, Adjusts
 from birdclf.evaluation.tau_norm import TauNormalised
 from birdclf.features.representation import Representation
-from birdclf.inference.trust import build
+from birdclf.inference.trust import build, named
 from birdclf.training.checkpoint import opened
 from birdclf.training.classifier import CHECKPOINT_FORMAT
 from birdclf.training.predictor import Predictor
@@ -66,9 +67,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     config = own["config"]
     target = (config.get("features") or {}).get("_target_")
     features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)
-    network: nn.Module = build(
-        config.get("model"), nn.Module, "model", trusted, num_classes=len(classes), in_channels=features.shape[0]
-    )
+    network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
     predictor = Predictor(network, features, channels_last=bool(config.get("channels_last", True)))
     weights = {
         name: value for name, value in content["state_dict"].items() if name.startswith(("network.", "features."))
@@ -85,6 +84,15 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     temperature = own.get("temperature")
     adjustment = _adjustment(own.get("adjustment"), len(classes), file)
     return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config, adjustment)
+
+
+def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:
+    """Build the network without the weights that its training began with: no other file is opened, nothing fetched."""
+    named(node, nn.Module, "model", trusted)
+    bare = named({"_target_": node["_target_"]}, nn.Module, "model", trusted)
+    begun_with = {"pretrained": False} if "pretrained" in {*node, *signature(bare).parameters} else {}
+    network: nn.Module = build(node, nn.Module, "model", trusted, **known, **begun_with)
+    return network
 
 
 def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:

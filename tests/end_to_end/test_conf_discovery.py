@@ -26,6 +26,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from small_networks import smaller
 from tiny_runs import REPO
 from torch import nn
 
@@ -105,8 +106,15 @@ def build_features(node: DictConfig, tmp_path: Path) -> None:
     assert stack.shape == (1, *features.shape) and stack.isfinite().all()
 
 
+def features_for(model: str) -> str:
+    """Return the choice of features that the command of a model's file makes, or the usual one."""
+    words = [word for word in shlex.split(command_of(f"model/{model}")) if word.startswith("features=")]
+    return next(iter(words), f"features={composed(hydra=True).hydra.runtime.choices['features']}")
+
+
 def build_model(node: DictConfig, tmp_path: Path) -> None:
-    logits = instantiate(node, num_classes=5, in_channels=3).eval()(torch.randn(2, 3, 20, 500))
+    shape = instantiate(node._get_root().features).shape
+    logits = instantiate(smaller(node), num_classes=5, in_channels=shape[0]).eval()(torch.randn(2, *shape))
     assert logits.shape == (2, 5) and logits.isfinite().all()
 
 
@@ -265,7 +273,8 @@ def test_every_option_composes_and_instantiates(place: str, given: dict[str, str
     for root in ROOTS:
         if group not in composed(root=root):
             continue
-        cfg = composed(f"{group}={option}", f"run_dir={tmp_path}", root=root)
+        beside = [features_for(option)] if group == "model" else []
+        cfg = composed(f"{group}={option}", *beside, f"run_dir={tmp_path}", root=root)
         if group == "data" and option in LAYOUTS:
             given["data.root"] = str(LAYOUTS[option](tmp_path / option))
         for key in OmegaConf.missing_keys(cfg[group]):
@@ -316,10 +325,11 @@ def test_every_launcher_is_built_by_hydra_and_known_with_its_extra(place: str):
 @pytest.mark.parametrize(("model", "loss"), list(itertools.product(names("model"), names("loss"))))
 def test_every_model_takes_a_step_under_every_loss(model: str, loss: str):
     torch.manual_seed(0)
-    cfg = composed(f"model={model}", f"loss={loss}")
-    net = instantiate(cfg.model, num_classes=5, in_channels=3).train()
+    cfg = composed(f"model={model}", features_for(model), f"loss={loss}")
+    shape = instantiate(cfg.features).shape
+    net = instantiate(smaller(cfg.model), num_classes=5, in_channels=shape[0]).train()
     criterion = instantiate(cfg.loss, class_counts=COUNTS)
-    logits = net(torch.randn(2, 3, 20, 500))
+    logits = net(torch.randn(2, *shape))
     target = torch.tensor([0, 4])
     value = criterion(logits, target)
     soft = criterion(logits, torch.nn.functional.one_hot(target, 5).float())

@@ -275,3 +275,30 @@ def test_the_features_are_ours_as_well(tmp_path: Path):
     thing["birdclf"]["config"]["features"]["_target_"] = "birdclf.models.audio_cnn.AudioCNN"
     with pytest.raises(UserError, match="no Representation"):
         load_run(saved(tmp_path, thing))
+
+
+@pytest.mark.parametrize("given", [True, "/etc/passwd", "https://example.org/weights.pt"])
+def test_weights_that_training_began_with_are_not_looked_for_again(
+    given: bool | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("timm")
+    from birdclf.models import image_network
+
+    def opened(*words: object) -> None:
+        pytest.fail(f"opened or fetched: {words}")
+
+    monkeypatch.setattr(image_network, "from_hub", opened)
+    monkeypatch.setattr(image_network, "read_weights", opened)
+    thing = content()
+    knobs = {"name": "test_resnet", "stem_stride": [1, 2]}
+    network = image_network.ImageNetwork(len(CLASSES), **knobs)
+    thing["birdclf"]["config"]["model"] = {
+        "_target_": "birdclf.models.image_network.ImageNetwork",
+        "pretrained": given,
+        **knobs,
+    }
+    weights = {name: value for name, value in thing["state_dict"].items() if not name.startswith("network.")}
+    thing["state_dict"] = weights | {f"network.{name}": value for name, value in network.state_dict().items()}
+    loaded = load_run(saved(tmp_path, thing))
+    found = loaded.predictor.network.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())

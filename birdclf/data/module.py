@@ -24,7 +24,7 @@ from birdclf.data.sampling import Natural, Sampling
 from birdclf.data.split import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.features.store import FeatureStore, open_store
 from birdclf.quoting import shown
 
@@ -58,7 +58,7 @@ class RecordingDataModule(pl.LightningDataModule):
     def __init__(
         self,
         catalog: Catalog,
-        features: MFCCStack,
+        features: Representation,
         split: Split,
         window: WindowPolicy,
         audio: Mix | None = None,

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,23 +32,56 @@ class Adjustment:
         return (logits - self.tau * np.log(np.asarray(self.prior))).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class OutputRows:
+    """What an output layer has of each class.
+
+    Attributes:
+        lengths: ``(K,)`` lengths of its rows.
+        bias: ``(K,)``, zeros where it has none.
+    """
+
+    lengths: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
+class Adjusts(Protocol):
+    """What makes other logits of those that a network gives; a frozen dataclass of numbers."""
+
+    @property
+    def tau(self) -> float:
+        """How much is done."""
+
+    def applied(self, logits: Logits) -> NDArray[np.float32]:
+        """Return adjusted logits ``(N, K)``."""
+
+
 class PostHoc(ABC):
     """What is done to logits once training is over.
 
     Attributes:
         corrects_prior: Whether it may take the train prior out of them.
+        needs_rows: Whether it goes by the rows of a linear output layer.
     """
 
     corrects_prior: bool
+    needs_rows = False
 
     @abstractmethod
-    def fit(self, logits: Logits, class_counts: Sequence[int], score: Callable[[Logits], float]) -> Adjustment | None:
+    def fit(
+        self,
+        logits: Logits,
+        class_counts: Sequence[int],
+        score: Callable[[Logits], float],
+        rows: OutputRows | None = None,
+    ) -> Adjusts | None:
         """Return what adjusts logits, or None for nothing.
 
         Args:
             logits: ``(N, K)`` of the validation split.
             class_counts: ``(K,)`` train recordings of each class.
             score: Judges logits ``(N, K)`` of the same clips; higher is better.
+            rows: Of the network's output layer; None where it is not a linear one.
         """
 
 
@@ -57,7 +90,13 @@ class Unadjusted(PostHoc):
 
     corrects_prior = False
 
-    def fit(self, logits: Logits, class_counts: Sequence[int], score: Callable[[Logits], float]) -> None:
+    def fit(
+        self,
+        logits: Logits,
+        class_counts: Sequence[int],
+        score: Callable[[Logits], float],
+        rows: OutputRows | None = None,
+    ) -> None:
         """Return None."""
 
 
@@ -81,7 +120,13 @@ class LogitAdjustment(PostHoc):
             raise UserError(f"posthoc.tau is {tau!r}; it must be null (tuned on validation) or a number 0 or more.")
         self.tau, self.corrects_prior = tau, tau != 0
 
-    def fit(self, logits: Logits, class_counts: Sequence[int], score: Callable[[Logits], float]) -> Adjustment:
+    def fit(
+        self,
+        logits: Logits,
+        class_counts: Sequence[int],
+        score: Callable[[Logits], float],
+        rows: OutputRows | None = None,
+    ) -> Adjustment:
         """Return the adjustment; a class without a train recording counts as one."""
         n = np.maximum(np.asarray(class_counts, dtype=np.float64), 1)
         prior = tuple(float(share) for share in n / n.sum())

@@ -20,7 +20,7 @@ from birdclf.inference.differences import differences
 from birdclf.inference.recordings import Recordings, open_recordings
 from birdclf.inference.settings import built, check_preprocessing, read_settings
 from birdclf.quoting import shown
-from birdclf.training.fitted import Fitted, fit_on_validation
+from birdclf.training.fitted import Fitted, fit_on_validation, rows_of
 from birdclf.training.results import predict, write_tables
 from birdclf.training.summary import print_table
 
@@ -94,7 +94,8 @@ def _fitted(
         return Fitted(loaded.adjustment, loaded.temperature)
     posthoc = built(cfg, "posthoc", PostHoc, run, trusted) if "posthoc" in cfg else Unadjusted()
     if val := raw.get("val"):
-        return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor)
+        rows = rows_of(loaded.predictor.network, len(loaded.classes))
+        return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)
     if posthoc.corrects_prior:
         raise UserError(
             "The logits of this checkpoint are adjusted by validation recordings, which this source has none of. Use "

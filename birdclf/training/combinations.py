@@ -117,3 +117,21 @@ def check_head(loss: Any, network: nn.Module, num_classes: int) -> None:
             f"loss.scale is {scale:g}, but the cosine head's scale is {layer.scale:g}. Set model.scale alone; "
             f"loss.scale follows it."
         )
+
+
+def check_rows(posthoc: Any, network: nn.Module, num_classes: int) -> None:
+    """Refuse what is done by the lengths of an output layer's rows where they are of one length.
+
+    Args:
+        posthoc: May say ``needs_rows``.
+        network: Has the last layer.
+        num_classes: K.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    if getattr(posthoc, "needs_rows", False) and isinstance(output_layer(network, num_classes), CosineLinear):
+        raise UserError(
+            "posthoc=tau_norm makes the rows of the output layer more equal, but those of a cosine head are so. Use "
+            "model.head=linear, or posthoc=none."
+        )

@@ -17,6 +17,7 @@ from birdclf.training.checkpoint import keep_fitted
 from birdclf.training.fitted import Fitted, plain
 from birdclf.training.provenance import split_hash, write_provenance
 from birdclf.training.results import write_tables
+from birdclf.training.start import file_hash, source_file
 from birdclf.training.tensorboard import RunLogger
 
 
@@ -26,7 +27,7 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     That is ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and
     the verdict. ``config.yaml`` comes last: where it is, the run has begun.
     """
-    write_provenance(folder, data.source, data.table, config["seed"])
+    write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
     data.table[["recording_id", "species", "split"]].to_csv(folder / "split.csv", index=False)
     data.leaks().to_csv(folder / "leaks.csv", index=False)
     data.audit.to_csv(folder / "audit.csv", index=False)
@@ -48,6 +49,28 @@ def check_data(folder: Path, data: RecordingDataModule) -> None:
         raise UserError(
             f"{folder} began with other recordings than {data.source.name} gives now; going on would mix the two. "
             f"Bring them back, or choose another folder."
+        )
+
+
+def check_start(folder: Path, init_from: str | None) -> None:
+    """Refuse to go on with a run that began with other weights than ``init_from`` holds now.
+
+    A file that is gone is no longer needed.
+
+    Raises:
+        UserError: If its content has changed.
+    """
+    if init_from is None:
+        return
+    try:
+        began_with = json.loads((folder / "provenance.json").read_text())["init_from"]["content_hash"]
+        now = file_hash(source_file(init_from))
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return
+    if began_with != now:
+        raise UserError(
+            f"{folder} began with other weights than init_from={init_from} holds now. Bring that file back, remove it, "
+            f"or choose another folder."
         )
 
 

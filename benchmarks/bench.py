@@ -28,6 +28,7 @@ from measure import (
     predicting,
     seconds_to_answer,
 )
+from networks import of_each_network
 from preparing import HOURS, MANY, a_million, against_librosa, peak_memory
 from rich.console import Console
 from rich.table import Table
@@ -83,6 +84,8 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         bare = against_bare_steps(folder)
     with console.status("steps of phase2b and augmentations in turns"):
         augmented = augmenting(folder)
+    with console.status("networks in turns"):
+        networks = of_each_network()
     with console.status("preparing sound files, decoding them and the librosa loop in turns"):
         preparing = against_librosa(folder)
     with console.status("peak memory of birdclf prepare"):
@@ -138,6 +141,12 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         for name, what in (("many", f"{MANY:,} recordings"), ("long", f"one of {HOURS} hours"))
     ]
     rows += [
+        Row(f"{name}, training", figures["train_windows_per_s"], " windows/s",
+            f"evaluation {figures['evaluate_windows_per_s']:.0f}; {figures['parameters']:,} parameters, "
+            f"{figures['multiply_adds'] / 1e6:,.0f} M multiply-adds a window")
+        for name, figures in networks.items()
+    ]  # fmt: skip
+    rows += [
         Row("a million recordings loaded, split, grouped", million_s, " s", "made up, no audio", at_most=60),
         Row("peak memory of that", million_gb, " GB", "one process", at_most=4),
     ]
@@ -147,6 +156,7 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         "augmenting": augmented,
         "ceiling": ceiling,
         "predicting": inference,
+        "networks": networks,
         "sweep": sweep,
         "growth": growth,
         "help_s": help_s,

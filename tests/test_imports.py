@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "models": set(),
     "losses": set(),
     "evaluation": set(),
-    "training": {"catalog", "features", "augment", "data", "losses", "evaluation", "config", "run_folder"},
+    "training": {"catalog", "features", "augment", "data", "models", "losses", "evaluation", "config", "run_folder"},
     "inference": {"audio", "catalog", "audit", "features", "data", "losses", "evaluation", "training", "config"},
     "report": {"audio", "catalog", "features", "evaluation", "inference", "config"},
     "sweep": {"config", "mistakes", "run_folder"},

@@ -1,11 +1,14 @@
 """Filters that gather a power spectrum into mel bands (Slaney's scale, of unit area), as librosa's are by default."""
 
+import warnings
 from typing import Any, Final
 
 import numpy as np
 import torch
 import torchaudio
 from torch import Tensor
+
+from birdclf.errors import UserError
 
 BANDS_A_BLOCK: Final = 16
 HEARD_HZ: Final = (1_000, 10_000)
@@ -17,6 +20,31 @@ def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f
     return torchaudio.functional.melscale_fbanks(
         n_fft // 2 + 1, f_min_hz, f_max_hz, n_mels, sample_rate_hz, norm="slaney", mel_scale="slaney"
     )
+
+
+def filled_mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:
+    """Return :func:`mel_filters` of bands that all hear something.
+
+    Raises:
+        UserError: If the frequencies are out of range, or a band lies between two frequencies of the transform.
+    """
+    nyquist_hz = sample_rate_hz / 2
+    if not f_max_hz <= nyquist_hz:
+        raise UserError(
+            f"features.f_max_hz is {f_max_hz:g}, but sound at features.sample_rate_hz={sample_rate_hz} ends at "
+            f"{nyquist_hz:g} Hz. Set features.f_max_hz={nyquist_hz:g} or lower, or raise features.sample_rate_hz."
+        )
+    if not 0 <= f_min_hz < f_max_hz:
+        raise UserError(f"features.f_min_hz is {f_min_hz:g}; it must be 0 or more, and below f_max_hz={f_max_hz:g}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torchaudio warns of is refused below
+        filters = mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
+    if deaf := int((~filters.any(dim=0)).sum()):
+        raise UserError(
+            f"features.n_mels is {n_mels}: {deaf} of the bands would be so narrow that no frequency of a transform of "
+            f"features.n_fft={n_fft} samples lies in them. Choose fewer bands or a larger features.n_fft."
+        )
+    return filters
 
 
 def level_filter(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:

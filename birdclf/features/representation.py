@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from birdclf.errors import UserError
 from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
 from birdclf.features.framing import at_least, framed
-from birdclf.features.mel import decibels, filled_blocks, level_filter, mel_centres_hz, mel_filters
+from birdclf.features.mel import decibels, filled_blocks, filled_mel_filters, level_filter, mel_centres_hz, mel_filters
 
 IN_MEMORY: Final = 32 * 2**20
 """Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""
@@ -55,7 +55,7 @@ class Representation(nn.Module):
         padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
         n_bands: Values a frame that are stored, where that is not ``n_mels``.
         f_min_hz: Lowest frequency of the mel bands.
-        f_max_hz: Highest one; None is half the sample rate.
+        f_max_hz: Highest one; None is half the sample rate, and then a band may be too narrow to hear anything.
         top_db: Values this far below the recording's peak are clipped, in dB.
         level_mels: Mel bands that the level is summed of.
 
@@ -119,8 +119,9 @@ class Representation(nn.Module):
         }
         if self.delta_width is not None:
             self.settings["delta_width"] = self.delta_width
+        filters = mel_filters if f_max_hz is None else filled_mel_filters
         f_max_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
-        mel = mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
+        mel = filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
         banks = torch.cat([mel, level_filter(sample_rate_hz, n_fft, level_mels)], dim=1)
         self.bank_blocks = filled_blocks(banks)
         self.register_buffer("banks", banks, persistent=False)

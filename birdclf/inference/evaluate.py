@@ -2,23 +2,26 @@
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from omegaconf import DictConfig
 
 from birdclf.allocator import keep_freed_memory
 from birdclf.config import folder_name
 from birdclf.errors import UserError
-from birdclf.evaluation.calibration import fit_temperature
+from birdclf.evaluation.adjustment import PostHoc, Unadjusted
+from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.inference.checkpoint import LoadedRun, load_run
 from birdclf.inference.differences import differences
 from birdclf.inference.recordings import Recordings, open_recordings
 from birdclf.inference.settings import built, check_preprocessing, read_settings
 from birdclf.quoting import shown
-from birdclf.training.results import figures_of, predict, write_tables
+from birdclf.training.fitted import Fitted, fit_on_validation, rows_of
+from birdclf.training.results import predict, write_tables
 from birdclf.training.summary import print_table
 
 
@@ -69,15 +72,41 @@ def evaluate(
         cfg, "trainer", pl.Trainer, run, trusted, alone=True, callbacks=[], logger=False, default_root_dir=run
     )
     settings = built(cfg, "evaluation", Evaluation, run, trusted)
-    metrics = _measure(trainer, settings, run, loaded, recordings, policy, checkpoint, folder)
+    raw = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
+    fitted = _fitted(cfg, run, loaded, raw, recordings, trusted)
+    metrics = _measure(raw, fitted, settings, run, loaded, recordings, policy, checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
     print(f"evaluation folder: {shown(folder)}")
     return True
 
 
+def _fitted(
+    cfg: DictConfig,
+    run: Path,
+    loaded: LoadedRun,
+    raw: Mapping[str, Predictions],
+    recordings: Recordings,
+    trusted: Collection[str],
+) -> Fitted:
+    """Return what the checkpoint keeps of what was fitted, which a run fits for its best one alone, or fit it here."""
+    if loaded.temperature is not None:
+        return Fitted(loaded.adjustment, loaded.temperature)
+    posthoc = built(cfg, "posthoc", PostHoc, run, trusted) if "posthoc" in cfg else Unadjusted()
+    if val := raw.get("val"):
+        rows = rows_of(loaded.predictor.network, len(loaded.classes))
+        return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)
+    if posthoc.corrects_prior:
+        raise UserError(
+            "The logits of this checkpoint are adjusted by validation recordings, which this source has none of. Use "
+            "--checkpoint best, which keeps its adjustment."
+        )
+    return Fitted(None, 1.0)
+
+
 def _measure(
-    trainer: pl.Trainer,
+    raw: Mapping[str, Predictions],
+    fitted: Fitted,
     settings: Evaluation,
     run: Path,
     loaded: LoadedRun,
@@ -86,17 +115,12 @@ def _measure(
     checkpoint: str,
     folder: Path | None,
 ) -> dict[str, Any]:
-    """Predict, print the table, and write all of it where a folder is given; return the metrics."""
-    predictions = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
-    temperature = loaded.temperature
-    if temperature is None:  # a run fits it for its best checkpoint alone
-        fitted = predictions.get("val")
-        temperature = fit_temperature(fitted.logits, fitted.target) if fitted else 1.0
-    figures = figures_of(predictions, recordings.supports["train"], settings, temperature)
+    """Print the table, and write all of it where a folder is given; return the metrics."""
+    metrics = fitted.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
+    figures = {stage: metrics[stage] for stage in raw}
     print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
     if recordings.heard:
         print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
-    metrics = figures | {"temperature": temperature, "best_epoch": loaded.epoch}
     if folder is not None:
         folder.mkdir(parents=True)
         facts = {
@@ -107,7 +131,8 @@ def _measure(
             "trained_on": recordings.heard,
         }
         (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
-        write_tables(folder, predictions, loaded.classes, recordings.supports, settings, temperature)
+        adjusted, temperature = fitted.adjusted(raw), fitted.temperature
+        write_tables(folder, adjusted, loaded.classes, recordings.supports, settings, temperature)
     return metrics
 
 

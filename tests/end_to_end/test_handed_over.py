@@ -73,6 +73,14 @@ def launched_again(job: Path) -> list[object]:
     return list(SWEEP)
 
 
+def started_from(job: Path) -> list[object]:
+    return ["train", *TRAIN, f"init_from={job}", "hydra.run.dir=fresh"]
+
+
+def started_from_file(job: Path) -> list[object]:
+    return ["train", *TRAIN, f"init_from={job}/checkpoints/mine.pt", "hydra.run.dir=fresh"]
+
+
 CASES = {
     "evaluate": [
         Case(lambda job: ["evaluate", job], ("best.ckpt",)),
@@ -82,6 +90,8 @@ CASES = {
         Case(resumed, ("last.ckpt", "before_last.ckpt"), finished=False),
         Case(resumed, ("best.ckpt",), finished=False),
         Case(launched_again, ("last.ckpt", "before_last.ckpt"), finished=False),
+        Case(started_from, ("best.ckpt",)),
+        Case(started_from_file, ("mine.pt",)),
     ],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
 }

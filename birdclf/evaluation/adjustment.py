@@ -29,7 +29,8 @@ class Adjustment:
 
     def applied(self, logits: Logits) -> NDArray[np.float32]:
         """Return adjusted logits ``(N, K)``."""
-        return (logits - self.tau * np.log(np.asarray(self.prior))).astype(np.float32)
+        adjusted: NDArray[np.float32] = (logits - self.tau * np.log(np.asarray(self.prior))).astype(np.float32)
+        return adjusted
 
 
 @dataclass(frozen=True)

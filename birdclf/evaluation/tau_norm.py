@@ -34,7 +34,8 @@ class TauNormalised:
         """Return the logits ``(N, K)`` of the normalised rows; a row of zeros keeps its zeros."""
         lengths = np.asarray(self.lengths)
         factors = np.where(lengths > 0, lengths, 1.0) ** self.tau
-        return ((logits - np.asarray(self.bias)) / factors).astype(np.float32)
+        normalised: NDArray[np.float32] = ((logits - np.asarray(self.bias)) / factors).astype(np.float32)
+        return normalised
 
 
 class TauNorm(PostHoc):

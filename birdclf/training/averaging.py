@@ -63,7 +63,9 @@ class Averaging(Callback):
     @torch.no_grad()
     def swap(self, pl_module: pl.LightningModule) -> None:
         """Exchange the network's state and the average."""
-        for name, value in _state(pl_module).items() if self.average is not None else ():
+        if self.average is None:
+            return
+        for name, value in _state(pl_module).items():
             own = value.clone()
             value.copy_(self.average[name])
             self.average[name].copy_(own)

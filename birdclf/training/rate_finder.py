@@ -71,7 +71,7 @@ class RangeTest(Callback):
             trainer.should_stop = not curve[-1] <= TOO_HIGH * curve.min()  # a NaN ends it too
 
     def _rate(self) -> float:
-        return LOWEST * (HIGHEST / LOWEST) ** (len(self.rates) / (STEPS - 1))
+        return LOWEST * math.pow(HIGHEST / LOWEST, len(self.rates) / (STEPS - 1))
 
 
 def check_finder(cfg: DictConfig) -> None:
@@ -159,8 +159,8 @@ def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: RunLog
     picture = drawn(_figure(rate, table))
     imsave(folder / "lr_find.png", picture)
     logger.experiment.add_image("lr_find", picture[..., :3], global_step=0, dataformats="HWC")
-    for step, row in enumerate(table.itertuples()):
-        logger.log_metrics({"lr_find/rate": row.rate, "lr_find/loss": row.smoothed}, step=step)
+    for step, (tried, loss) in enumerate(zip(table.rate.to_list(), table.smoothed.to_list(), strict=True)):
+        logger.log_metrics({"lr_find/rate": tried, "lr_find/loss": loss}, step=step)
     digits = 1 - math.floor(math.log10(rate))
     log.info("suggested: optimizer.lr=%g; nothing was trained. %s", round(rate, digits), folder / "lr_find.png")
 

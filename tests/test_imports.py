@@ -23,8 +23,20 @@ MAY_IMPORT = {
     "losses": set(),
     "evaluation": set(),
     "training": {"catalog", "features", "data", "losses", "evaluation", "config", "run_folder"},
-    "inference": {"audio", "catalog", "audit", "features", "data", "losses", "evaluation", "training", "config"},
-    "report": {"audio", "catalog", "features", "evaluation", "inference", "config"},
+    "inference": {
+        "audio",
+        "catalog",
+        "audit",
+        "features",
+        "data",
+        "losses",
+        "evaluation",
+        "training",
+        "config",
+        "run_folder",
+        "sweep",
+    },
+    "report": {"audio", "catalog", "features", "evaluation", "inference", "config", "sweep"},
     "sweep": {"config", "mistakes", "run_folder"},
 }
 

@@ -6,17 +6,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-
 from birdclf.allocator import keep_freed_memory
 from birdclf.config import folder_name
 from birdclf.errors import UserError
 from birdclf.evaluation.calibration import fit_temperature
-from birdclf.evaluation.settings import Evaluation
-from birdclf.inference.checkpoint import LoadedRun, load_run
 from birdclf.inference.differences import differences
-from birdclf.inference.recordings import Recordings, open_recordings
-from birdclf.inference.settings import built, check_preprocessing, read_settings
+from birdclf.inference.opening import OpenedRun, open_run
 from birdclf.quoting import shown
 from birdclf.training.results import figures_of, predict, write_tables
 from birdclf.training.summary import print_table
@@ -48,46 +43,27 @@ def evaluate(
     Raises:
         UserError: If something is missing, does not fit together, or the folder exists.
     """
-    if not run.is_dir():
-        raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
-    cfg = read_settings(run, source, trusted)
-    loaded = load_run(run, checkpoint, trusted)
-    check_preprocessing(cfg, loaded, run, trusted)
-    policy = window or cfg.window.eval
-    changes = [
-        word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != cfg.window.eval)) if changed
-    ]
-    recordings = open_recordings(cfg, run, loaded, policy, bool(source), trusted)
-    if not recordings.own:
+    opened = open_run(run, checkpoint, window, source, trusted)
+    policy, own = opened.window, opened.cfg.window.eval
+    changes = [word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != own)) if changed]
+    if not opened.recordings.own:
         changes.append(folder_name(" ".join(source)))
     folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
     if folder is not None and folder.exists():
         raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_freed_memory()
-    trainer = built(
-        cfg, "trainer", pl.Trainer, run, trusted, alone=True, callbacks=[], logger=False, default_root_dir=run
-    )
-    settings = built(cfg, "evaluation", Evaluation, run, trusted)
-    metrics = _measure(trainer, settings, run, loaded, recordings, policy, checkpoint, folder)
+    metrics = _measure(opened, checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
     print(f"evaluation folder: {shown(folder)}")
     return True
 
 
-def _measure(
-    trainer: pl.Trainer,
-    settings: Evaluation,
-    run: Path,
-    loaded: LoadedRun,
-    recordings: Recordings,
-    window: str,
-    checkpoint: str,
-    folder: Path | None,
-) -> dict[str, Any]:
+def _measure(opened: OpenedRun, checkpoint: str, folder: Path | None) -> dict[str, Any]:
     """Predict, print the table, and write all of it where a folder is given; return the metrics."""
-    predictions = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
+    loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window
+    predictions = predict(opened.trainer, loaded.predictor, recordings.loaders, recordings.source.table)
     temperature = loaded.temperature
     if temperature is None:  # a run fits it for its best checkpoint alone
         fitted = predictions.get("val")
@@ -100,7 +76,7 @@ def _measure(
     if folder is not None:
         folder.mkdir(parents=True)
         facts = {
-            "run": run.name,
+            "run": opened.folder.name,
             "checkpoint": checkpoint,
             "window": window,
             "catalog": {"name": recordings.source.name, "content_hash": recordings.source.content_hash},

@@ -37,7 +37,9 @@ class Pruning(Callback):
             UserError: If there is more than one.
         """
         if trainer.world_size > 1:
-            raise UserError("Only a run of one process can be stopped early: trainer.devices=1 or callbacks.pruning=null.")
+            raise UserError(
+                "Only a run of one process can be stopped early: trainer.devices=1 or callbacks.pruning=null."
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch before, which the history has by now.

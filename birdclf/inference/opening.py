@@ -1,0 +1,81 @@
+"""A run folder, opened to be judged: its settings, its checkpoint and its recordings."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig
+
+from birdclf.errors import UserError
+from birdclf.evaluation.settings import Evaluation
+from birdclf.inference.checkpoint import LoadedRun, load_run
+from birdclf.inference.recordings import Recordings, open_recordings
+from birdclf.inference.settings import built, check_preprocessing, read_settings
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """What judging a run takes.
+
+    Attributes:
+        folder: The run folder.
+        cfg: Its settings, with the source that is used.
+        loaded: Its checkpoint.
+        window: Which window of a recording is used.
+        recordings: What is predicted.
+        trainer: Predicts with it.
+        settings: Limits, bins and intervals.
+    """
+
+    folder: Path
+    cfg: DictConfig
+    loaded: LoadedRun
+    window: str
+    recordings: Recordings
+    trainer: pl.Trainer
+    settings: Evaluation
+
+
+def open_run(
+    run: Path,
+    checkpoint: str = "best",
+    window: str | None = None,
+    source: Sequence[str] = (),
+    trusted: Collection[str] = (),
+    with_train: bool = False,
+) -> OpenedRun:
+    """Open a run folder; features are computed where the store lacks them.
+
+    Args:
+        run: The run folder.
+        checkpoint: ``best`` or ``last``.
+        window: Which window of a recording is used; None for the run's own choice.
+        source: Settings of another source, such as ``data.root=DIR``.
+        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
+        with_train: Whether the train split is wanted too, in windows as in training.
+
+    Raises:
+        UserError: If something is missing or does not fit together.
+    """
+    check_folder(run)
+    cfg = read_settings(run, source, trusted)
+    loaded = load_run(run, checkpoint, trusted)
+    check_preprocessing(cfg, loaded, run, trusted)
+    policy = window or str(cfg.window.eval)
+    recordings = open_recordings(cfg, run, loaded, policy, bool(source), trusted, with_train)
+    trainer = built(
+        cfg, "trainer", pl.Trainer, run, trusted, alone=True, callbacks=[], logger=False, default_root_dir=run
+    )
+    settings = built(cfg, "evaluation", Evaluation, run, trusted)
+    return OpenedRun(run, cfg, loaded, policy, recordings, trainer, settings)
+
+
+def check_folder(run: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")

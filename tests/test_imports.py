@@ -97,6 +97,12 @@ def test_one_idea_a_file(path):
     assert len(path.read_text().splitlines()) <= 250, "split it"
 
 
+def test_hydra_finds_the_sweeper_and_nothing_heavy_beside_it():
+    (file,) = (PACKAGE.parent / "hydra_plugins").glob("*.py")
+    assert list(imported(ast.parse(file.read_text()))) == ["birdclf.sweep.search.Search"]
+    assert not (PACKAGE.parent / "hydra_plugins" / "__init__.py").exists(), "other plugins share the namespace"
+
+
 def test_no_drawer_of_utils():
     parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(PACKAGE).parts}
     assert not parts & {"utils", "util", "helpers", "misc", "common"}
@@ -111,7 +117,8 @@ def test_the_command_line_imports_nothing_heavy_at_module_level():
 
 def test_the_command_line_starts_without_torch():
     code = (
-        "import sys, birdclf.cli; print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa'} & set(sys.modules)))"
+        "import sys, birdclf.cli, birdclf.sweep.search; "
+        "print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa', 'optuna'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "[]"

@@ -1,12 +1,10 @@
 """The ``evaluate`` command: a run's checkpoint, judged again."""
 
 import json
-import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from birdclf.allocator import keep_freed_memory
 from birdclf.config import folder_name
 from birdclf.errors import UserError
 from birdclf.evaluation.calibration import fit_temperature
@@ -51,8 +49,6 @@ def evaluate(
     folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
     if folder is not None and folder.exists():
         raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    keep_freed_memory()
     metrics = _measure(opened, checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)

@@ -11,8 +11,8 @@ SUMMARY = "judge a run's checkpoint again, or several runs as one"
 DESCRIPTION = (
     "Predict with a run's checkpoint. With nothing changed the figures have to be those of its metrics.json, else the "
     "exit status is 1; with another checkpoint, window or source they are written to a folder of their own. Several "
-    "runs with one split are averaged, by the predictions that they saved where that is what is asked for, and written to a "
-    "folder that birdclf report reads like a run."
+    "runs with one split are averaged, by the predictions that they saved where that is what is asked for, and "
+    "written to a folder that birdclf report reads like a run."
 )
 
 

@@ -69,15 +69,11 @@ def read_members(
     Raises:
         UserError: If a run is given twice or cannot be used, or its classes or split are not those of the first.
     """
-    for run in runs:
-        check_folder(run)
-    real = [run.resolve() for run in runs]
-    if twice := [run for i, run in enumerate(real) if run in real[:i]]:
-        raise UserError(f"{twice[0]} is given twice; an ensemble's weights say how much a run counts. Give it once.")
+    check_distinct(runs)
     saved = checkpoint == "best" and window is None and not source
     members: list[Member] = []
     for run in runs:
-        cfg, split, metrics = read_settings(run, (), trusted), read_split(run), _metrics(run)
+        cfg, split, metrics = read_settings(run, (), trusted), read_split(run), read_metrics(run)
         if saved and (run / "predictions.parquet").is_file():
             found = {stage: read_predictions(run / "predictions.parquet", stage) for stage in STAGES}
             predictions, classes = {stage: p for stage, (p, _) in found.items()}, found["test"][1]
@@ -100,6 +96,18 @@ def read_members(
     return members
 
 
+def check_distinct(runs: Sequence[Path]) -> None:
+    """Refuse what is no folder, or given twice.
+
+    Raises:
+        UserError: If one is.
+    """
+    for i, run in enumerate(runs):
+        check_folder(run)
+        if run.resolve() in [before.resolve() for before in runs[:i]]:
+            raise UserError(f"{run} is given twice: it would count double. Give it once.")
+
+
 def read_split(run: Path) -> pd.DataFrame:
     """Return ``recording_id``, ``species`` and ``split`` of a run's ``split.csv``.
 
@@ -112,6 +120,23 @@ def read_split(run: Path) -> pd.DataFrame:
         return table[["recording_id", "species", "split"]]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{file} cannot be read: {error}. Restore it.") from error
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """Return the content of a finished run's ``metrics.json``.
+
+    Raises:
+        UserError: If it is missing or not that of a run.
+    """
+    file = run / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text())
+        _ = metrics["monitor"], metrics["parameters"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}): the run did not finish. Go on with it, or leave it out."
+        ) from error
+    return dict(metrics)
 
 
 def check_same_task(
@@ -165,15 +190,3 @@ def _in_order(first: Member, member: Member) -> dict[str, Predictions]:
             )
         out[stage] = moved
     return out
-
-
-def _metrics(run: Path) -> dict[str, Any]:
-    file = run / "metrics.json"
-    try:
-        metrics = json.loads(file.read_text())
-        _ = metrics["monitor"], metrics["parameters"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}): the run did not finish. Go on with it, or leave it out."
-        ) from error
-    return dict(metrics)

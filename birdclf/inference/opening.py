@@ -1,5 +1,6 @@
 """A run folder, opened to be judged: its settings, its checkpoint and its recordings."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from omegaconf import DictConfig
 
+from birdclf.allocator import keep_freed_memory
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
 from birdclf.inference.checkpoint import LoadedRun, load_run
@@ -59,6 +61,8 @@ def open_run(
         UserError: If something is missing or does not fit together.
     """
     check_folder(run)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    keep_freed_memory()
     cfg = read_settings(run, source, trusted)
     loaded = load_run(run, checkpoint, trusted)
     check_preprocessing(cfg, loaded, run, trusted)

@@ -47,8 +47,8 @@ def search_section(folder: Path, anchor: str = "search") -> Section:
     still_open = len(study.trials) - len(whole) - len(stopped)
     said = (
         f"{counted(len(study.trials), 'trial')}: {len(whole)} trained to their end, {len(stopped)} stopped early "
-        f"because others were better at the same epoch, {still_open} not finished. Values are {monitor} on validation data, of "
-        f"which the search took the best: the value of the best trial flatters it. Test data had no part in it."
+        f"because others were better at the same epoch, {still_open} not finished. Values are {monitor} on validation "
+        f"data, of which the search took the best: the value of the best trial flatters it. Test data had no part."
     )
     if not whole:
         return Section(anchor, title, (said,))

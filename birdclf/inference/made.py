@@ -20,6 +20,7 @@ from birdclf.disk import write_whole
 from birdclf.errors import UserError
 from birdclf.evaluation.calibration import fit_temperature
 from birdclf.evaluation.comparison import mcnemar, paired_bootstrap
+from birdclf.evaluation.metrics import log_softmax, negative_log_likelihood, summarise
 from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.inference.members import Member
@@ -89,17 +90,18 @@ def monitor_of(members: Sequence[Member]) -> str:
     return monitors.pop() if len(monitors) == 1 else "val/accuracy"
 
 
-def score_of(metrics: Mapping[str, Any], monitor: str) -> float:
-    """Return a metric such as ``val/macro_f1`` from figures."""
-    split, _, name = monitor.partition("/")
-    value = metrics[split][name]
-    return float(value["value"] if isinstance(value, Mapping) else value)
+def score(predictions: Predictions, monitor: str) -> float:
+    """Return a metric that may be monitored, such as ``val/macro_f1`` or ``val/nll``, of predictions."""
+    name = monitor.partition("/")[2]
+    if name == "nll":
+        return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
+    return summarise(predictions.confusion)[name]
 
 
 def best_member(members: Sequence[Member], monitor: str) -> Member:
     """Return the member that is best on validation; the first of equal ones."""
     sign = 1 if direction(monitor) == "max" else -1
-    return max(members, key=lambda member: sign * score_of(member.metrics, monitor))
+    return max(members, key=lambda member: sign * score(member.predictions["val"], monitor))
 
 
 def metrics_of(
@@ -113,7 +115,7 @@ def metrics_of(
     facts = {
         "temperature": temperature,
         "monitor": monitor,
-        "score": score_of(figures, monitor),
+        "score": score(val, monitor),
         "best_epoch": 0,  # it was not trained
         "epochs": 0,
         "parameters": made.parameters,

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from birdclf.config import direction
 from birdclf.errors import UserError
-from birdclf.evaluation.metrics import log_softmax, negative_log_likelihood, summarise
 from birdclf.evaluation.predictions import Predictions
 from birdclf.inference.checkpoint import load_run
-from birdclf.inference.made import Made, check_new, metrics_of, monitor_of, new_folder, print_made, write_made
+from birdclf.inference.made import Made, check_new, metrics_of, monitor_of, new_folder, print_made, score, write_made
 from birdclf.inference.members import Member, check_distinct, check_same_task, read_metrics, read_split
 from birdclf.inference.opening import OpenedRun, open_run
 from birdclf.inference.settings import read_settings
@@ -81,14 +80,6 @@ def soup(
         if not keep:
             return None
     return _write(pot, members, weights, used, recipe, out)
-
-
-def score(predictions: Predictions, monitor: str) -> float:
-    """Return a metric that may be monitored, such as ``val/macro_f1`` or ``val/nll``, of predictions."""
-    name = monitor.partition("/")[2]
-    if name == "nll":
-        return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
-    return summarise(predictions.confusion)[name]
 
 
 def _weights_of(run: Path, pot: OpenedRun, trusted: Collection[str]) -> Weights:

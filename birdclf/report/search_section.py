@@ -87,7 +87,8 @@ def history(folder: Path, whole: Sequence["FrozenTrial"], stopped: Sequence["Fro
         axes.step(numbers, so_far, where="post", color=INK, linewidth=1.2)
         axes.scatter(numbers, values, s=16, color=FIRST)
         if last:
-            axes.scatter(*zip(*last, strict=True), s=20, color=SECOND, marker="x", linewidth=1.2)
+            at, worst = zip(*last, strict=True)
+            axes.scatter(at, worst, s=20, color=SECOND, marker="x", linewidth=1.2)
         axes.set_xlabel("trial")
         axes.set_ylabel(monitor)
         caption = (

@@ -42,8 +42,12 @@ def begin_study(folder: Path, space: "Mapping[str, BaseDistribution]", monitor: 
 
     about = {"monitor": monitor, **{key: distribution_to_json(among) for key, among in space.items()}}
     _mend(folder / JOURNAL)
-    goal = "maximize" if direction == "max" else "minimize"
-    study = optuna.create_study(storage=_storage(folder), study_name=NAME, direction=goal, load_if_exists=True)
+    study = optuna.create_study(
+        storage=_storage(folder),
+        study_name=NAME,
+        direction="maximize" if direction == "max" else "minimize",
+        load_if_exists=True,
+    )
     known = study.user_attrs.get("about")
     if known is None:
         study.set_user_attr("about", about)

@@ -157,8 +157,8 @@ def check_same_task(
             has, lacks = (a, b) if first is classes_a else (b, a)
             raise UserError(f"{has} knows the species {gone[0]}, and {lacks} does not. Give runs of the same species.")
     if classes_a != classes_b:
-        first, second = next(pair for pair in zip(classes_a, classes_b, strict=True) if pair[0] != pair[1])
-        raise UserError(f"{a} has {first} where {b} has {second}: the same species in another order. Train again.")
+        here, there = next(pair for pair in zip(classes_a, classes_b, strict=True) if pair[0] != pair[1])
+        raise UserError(f"{a} has {here} where {b} has {there}: the same species in another order. Train again.")
     stages_a, stages_b = (dict(zip(s.recording_id, s.split, strict=True)) for s in (split_a, split_b))
     for name in sorted(stages_a.keys() | stages_b.keys()):
         in_a, in_b = stages_a.get(name, "left out"), stages_b.get(name, "left out")

@@ -82,6 +82,11 @@ def _composed(command: str, words: list[str]) -> None:
             f"its provenance.json has it."
         )
     sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
+    if options in (["--help"], ["-h"]):
+        from birdclf.composed_help import composed_help
+
+        print(composed_help(command, settings))
+        return
     from birdclf.sweep.task import Task
 
     task = Task({"train": _train, "prepare": _prepare}[command])

@@ -19,10 +19,11 @@ MAY_IMPORT = {
     "audit": {"audio"},
     "features": {"audio", "catalog", "audit"},
     "data": {"audio", "catalog", "audit", "features"},
+    "augment": {"features"},
     "models": set(),
     "losses": set(),
     "evaluation": set(),
-    "training": {"catalog", "features", "data", "losses", "evaluation", "config", "run_folder"},
+    "training": {"catalog", "features", "augment", "data", "models", "losses", "evaluation", "config", "run_folder"},
     "inference": {
         "audio",
         "catalog",

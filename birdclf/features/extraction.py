@@ -18,7 +18,7 @@ from birdclf.audio.clip import AudioError, Clip, Reader
 from birdclf.audio.mixing import Mix
 from birdclf.audio.waveform import resampled
 from birdclf.audit.meter import Measurement, Meter
-from birdclf.features.mfcc import Analysis
+from birdclf.features.representation import Analysis
 
 
 class Analyser(Protocol):

@@ -11,7 +11,8 @@ from birdclf.training.predictor import Predictor
 def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor | None:
     """Return gradient-weighted class activation over time (Grad-CAM, Selvaraju et al., 2017, equations 1 and 2).
 
-    Cepstral coefficients have no place on a frequency axis, so the map of the last convolution is averaged over them.
+    The map of the last convolution is averaged over the bands: cepstral coefficients have no place on a frequency axis,
+    and a strip over time is the same to read for every representation.
 
     Args:
         predictor: In evaluation mode.

@@ -1,17 +1,18 @@
 """The ``evaluate`` command: a run's checkpoint, judged again."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from birdclf.config import folder_name
 from birdclf.errors import UserError
-from birdclf.evaluation.calibration import fit_temperature
+from birdclf.evaluation.predictions import Predictions
 from birdclf.inference.differences import differences
-from birdclf.inference.opening import OpenedRun, open_run
+from birdclf.inference.opening import OpenedRun, fitted_of, open_run
 from birdclf.quoting import shown
-from birdclf.training.results import figures_of, predict, write_tables
+from birdclf.training.fitted import Fitted
+from birdclf.training.results import predict, write_tables
 from birdclf.training.summary import print_table
 
 
@@ -49,26 +50,24 @@ def evaluate(
     folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
     if folder is not None and folder.exists():
         raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
-    metrics = _measure(opened, checkpoint, folder)
+    raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, opened.recordings.source.table)
+    metrics = _measure(opened, raw, fitted_of(opened, raw, trusted), checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
     print(f"evaluation folder: {shown(folder)}")
     return True
 
 
-def _measure(opened: OpenedRun, checkpoint: str, folder: Path | None) -> dict[str, Any]:
-    """Predict, print the table, and write all of it where a folder is given; return the metrics."""
+def _measure(
+    opened: OpenedRun, raw: Mapping[str, Predictions], fitted: Fitted, checkpoint: str, folder: Path | None
+) -> dict[str, Any]:
+    """Print the table, and write all of it where a folder is given; return the metrics."""
     loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window
-    predictions = predict(opened.trainer, loaded.predictor, recordings.loaders, recordings.source.table)
-    temperature = loaded.temperature
-    if temperature is None:  # a run fits it for its best checkpoint alone
-        fitted = predictions.get("val")
-        temperature = fit_temperature(fitted.logits, fitted.target) if fitted else 1.0
-    figures = figures_of(predictions, recordings.supports["train"], settings, temperature)
+    metrics = fitted.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
+    figures = {stage: metrics[stage] for stage in raw}
     print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
     if recordings.heard:
         print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
-    metrics = figures | {"temperature": temperature, "best_epoch": loaded.epoch}
     if folder is not None:
         folder.mkdir(parents=True)
         facts = {
@@ -79,7 +78,8 @@ def _measure(opened: OpenedRun, checkpoint: str, folder: Path | None) -> dict[st
             "trained_on": recordings.heard,
         }
         (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
-        write_tables(folder, predictions, loaded.classes, recordings.supports, settings, temperature)
+        adjusted, temperature = fitted.adjusted(raw), fitted.temperature
+        write_tables(folder, adjusted, loaded.classes, recordings.supports, settings, temperature)
     return metrics
 
 

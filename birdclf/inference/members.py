@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from birdclf.errors import UserError
 from birdclf.evaluation.predictions import Predictions, read_predictions
-from birdclf.inference.opening import check_folder, open_run
+from birdclf.inference.opening import check_folder, fitted_of, open_run
 from birdclf.inference.settings import read_settings
 from birdclf.quoting import shown
 from birdclf.training.results import predict
@@ -86,7 +86,8 @@ def read_members(
                 )
             table = opened.recordings.source.table
             print(f"predicting: {shown(run)}")
-            predictions = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, table)
+            raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, table)
+            predictions = fitted_of(opened, raw, trusted).adjusted(raw)
             classes = opened.loaded.classes
         member = Member(run, cfg, classes, split, metrics, predictions)
         if members:

@@ -1,7 +1,7 @@
 """A run folder, opened to be judged: its settings, its checkpoint and its recordings."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from omegaconf import DictConfig
 
 from birdclf.allocator import keep_freed_memory
 from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import PostHoc, Unadjusted
+from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.inference.checkpoint import LoadedRun, load_run
 from birdclf.inference.recordings import Recordings, open_recordings
 from birdclf.inference.settings import built, check_preprocessing, read_settings
+from birdclf.training.fitted import Fitted, fit_on_validation, rows_of
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,29 @@ def check_folder(run: Path) -> None:
     """
     if not run.is_dir():
         raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
+
+
+def fitted_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Fitted:
+    """Return what the checkpoint keeps of what was fitted, which a run fits for its best one alone, or fit it here.
+
+    Args:
+        opened: The run.
+        raw: Predictions of each split by its name, as the network gives them.
+        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
+
+    Raises:
+        UserError: If there is nothing to fit it on.
+    """
+    cfg, loaded, recordings = opened.cfg, opened.loaded, opened.recordings
+    if loaded.temperature is not None:
+        return Fitted(loaded.adjustment, loaded.temperature)
+    posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted) if "posthoc" in cfg else Unadjusted()
+    if val := raw.get("val"):
+        rows = rows_of(loaded.predictor.network, len(loaded.classes))
+        return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)
+    if posthoc.corrects_prior:
+        raise UserError(
+            "The logits of this checkpoint are adjusted by validation recordings, which this source has none of. Use "
+            "--checkpoint best, which keeps its adjustment."
+        )
+    return Fitted(None, 1.0)

@@ -12,7 +12,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.inference.checkpoint import LoadedRun
 from birdclf.inference.trust import build, check_names
 
@@ -73,7 +73,7 @@ def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path, trusted: 
     """
     trained = {f"features.{name}": value for name, value in loaded.predictor.features.settings.items()}
     trained |= {f"audio.{name}": value for name, value in (loaded.config.get("audio") or {}).items()}
-    features = built(cfg, "features", MFCCStack, run, trusted)
+    features = built(cfg, "features", Representation, run, trusted)
     given = {f"features.{name}": value for name, value in features.settings.items()}
     given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
     for name in sorted(trained.keys() | given.keys()):

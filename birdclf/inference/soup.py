@@ -89,6 +89,11 @@ def _weights_of(run: Path, pot: OpenedRun, trusted: Collection[str]) -> Weights:
         UserError: If they are of another; it names the first difference.
     """
     loaded = load_run(run, trusted=trusted)
+    if loaded.adjustment is not None:
+        raise UserError(
+            f"{run} adjusts its logits after training (posthoc), as was fitted for its own weights. Soups are made of "
+            f"runs with posthoc=none."
+        )
     check_same_task(pot.folder, pot.loaded.classes, read_split(pot.folder), run, loaded.classes, read_split(run))
     a, b = pot.loaded, loaded
     for group, first, second in (

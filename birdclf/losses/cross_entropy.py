@@ -14,6 +14,8 @@ class CrossEntropy(nn.Module):
 
     Attributes:
         weight: ``(K,)`` buffer, proportional to ``n_j ** -weight_power``.
+        corrects_prior: False.
+        weighs_classes: Whether the weights differ between classes.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.
@@ -26,6 +28,7 @@ class CrossEntropy(nn.Module):
     """
 
     weight: Tensor
+    corrects_prior = False
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = in_range("label_smoothing", label_smoothing, 0, 1)
         if max_weight_ratio is not None:
             in_range("max_weight_ratio", max_weight_ratio, 1)
+        self.weighs_classes = weight_power > 0 and max_weight_ratio != 1
         self.register_buffer("weight", inverse_power(class_counts, weight_power, max_weight_ratio))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from birdclf.models.blocks import ConvBlock, dropout_layer, scaled
+from birdclf.models.head import classifier_layer
 
 
 class AudioCNN(nn.Module):
@@ -13,9 +14,19 @@ class AudioCNN(nn.Module):
         in_channels: Channels of the features.
         dropout: Share of the hidden units that are dropped in training, in [0, 1).
         width: Multiplies the channels of every layer; 1 is the published size.
+        head: Last layer, ``linear`` as published or ``cosine``.
+        scale: Of the cosine head's logits; None for 30.
     """
 
-    def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        width: float = 1.0,
+        head: str = "linear",
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
         c1, c2, c3, hidden = (scaled(channels, width) for channels in (32, 64, 128, 256))
         self.features = nn.Sequential(
@@ -28,7 +39,11 @@ class AudioCNN(nn.Module):
             nn.AdaptiveAvgPool2d(1),
         )
         self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Linear(c3, hidden), nn.ReLU(), dropout_layer(dropout), nn.Linear(hidden, num_classes)
+            nn.Flatten(),
+            nn.Linear(c3, hidden),
+            nn.ReLU(),
+            dropout_layer(dropout),
+            classifier_layer(head, hidden, num_classes, scale),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from birdclf.models.blocks import ConvBlock, dropout_layer, initialise, scaled
+from birdclf.models.head import classifier_layer
 
 
 class AudioCNNv2(nn.Module):
@@ -13,9 +14,19 @@ class AudioCNNv2(nn.Module):
         in_channels: Channels of the features.
         dropout: Share of the units dropped before each linear layer in training, in [0, 1).
         width: Multiplies the channels of every layer; 1 is the published size.
+        head: Last layer, ``linear`` as published or ``cosine``.
+        scale: Of the cosine head's logits; None for 30.
     """
 
-    def __init__(self, num_classes: int, in_channels: int = 3, dropout: float = 0.5, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        width: float = 1.0,
+        head: str = "linear",
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
         c1, c2, c3, c4 = (scaled(channels, width) for channels in (64, 128, 256, 512))
         self.features = nn.Sequential(
@@ -32,7 +43,7 @@ class AudioCNNv2(nn.Module):
             nn.Linear(c4, c4),
             nn.ReLU(),
             dropout_layer(dropout),
-            nn.Linear(c4, num_classes),
+            classifier_layer(head, c4, num_classes, scale),
         )
         initialise(self)
 

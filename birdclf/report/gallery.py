@@ -64,7 +64,8 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     cards = gallery(run, most_bytes, None if isinstance(moments, str) else moments)
     said = (
         f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "
-        f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, scaled to full level."
+        f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
+        f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )
     if isinstance(moments, str):
         said += f" Which moments spoke for a species is not shown: {moments}"
@@ -113,7 +114,7 @@ def _with_sound(card: Card, source: Catalog | str, moments: Moments | None, left
     try:
         clip = source.subset(source.table.index == rows[0]).clips()[0]
         waveform = read_waveform(source.reader, clip, RATE_HZ)
-        spoke = moments.over_time(source.reader, clip, card.predicted) if moments else None
+        spoke = moments.over_time(source.reader, clip, card.predicted, SECONDS) if moments else None
     except AudioError as error:
         return replace(card, note=f"The recording {error}; it may have moved since.")
     except OSError as error:

@@ -28,15 +28,22 @@ class Moments:
         audio = run.config.get("audio") or {}
         self.mix = Mix(**{key: value for key, value in audio.items() if key != "_target_"})
 
-    def over_time(self, reader: Reader, clip: Clip, species: str) -> NDArray[np.float32] | None:
-        """Return ``(frames,)`` from 0 to 1 over the middle window, or over a shorter recording as a whole.
+    def over_time(self, reader: Reader, clip: Clip, species: str, seconds: float) -> NDArray[np.float32] | None:
+        """Return ``(frames,)`` from 0 to 1 over the middle of a recording, 0 outside of its middle window.
 
         None for a network that has no convolution.
+
+        Args:
+            reader: Opens the clip.
+            clip: The recording.
+            species: Name of the class.
+            seconds: Length of the middle, which is shorter where the recording is.
 
         Raises:
             AudioError: If the recording cannot be decoded.
         """
         features = self.loaded.predictor.features
+        hop_s = features.hop / features.sample_rate_hz
         waveform = read_waveform(reader, clip, features.sample_rate_hz, self.mix)
         bands = features.analyse(torch.from_numpy(waveform)).bands
         begin = (bands.shape[1] - features.frames) // 2
@@ -45,7 +52,16 @@ class Moments:
         if activation is None:
             return None
         heard = min(features.frames, max(1, len(waveform) // features.hop))  # the rest is padding
-        return np.asarray(activation[:heard].numpy(), dtype=np.float32)
+        return _over_middle(activation[:heard].numpy(), hop_s, min(seconds, len(waveform) / features.sample_rate_hz))
+
+
+def _over_middle(activation: NDArray[np.float32], hop_s: float, seconds: float) -> NDArray[np.float32]:
+    """Return what is known of a stretch, as it is over another one with the same middle, frame by frame."""
+    frames = max(1, round(seconds / hop_s))
+    known = (np.arange(len(activation)) + (1 - len(activation)) / 2) * hop_s
+    asked = (np.arange(frames) + (1 - frames) / 2) * hop_s
+    values = np.interp(asked, known, activation)
+    return np.where(np.abs(asked) <= known[-1] + hop_s, values, 0).astype(np.float32)
 
 
 def moments_of(run: Run) -> Moments | str:

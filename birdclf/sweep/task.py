@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+import birdclf.sweep.siblings  # noqa: F401, the word that experiments use
 from birdclf import run_folder
 from birdclf.config import plain
 from birdclf.errors import UserError

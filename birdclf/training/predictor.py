@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from birdclf.data.dataset import Batch
-from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 
 WINDOWS_AT_ONCE = 256  # bounds the memory of an evaluation over all windows of long recordings
 
@@ -19,7 +19,7 @@ class Predictor(pl.LightningModule):
         channels_last: Keep the network's tensors in channels-last memory format.
     """
 
-    def __init__(self, network: nn.Module, features: MFCCStack, channels_last: bool = True) -> None:
+    def __init__(self, network: nn.Module, features: Representation, channels_last: bool = True) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
@@ -27,8 +27,11 @@ class Predictor(pl.LightningModule):
 
     def forward(self, bands: Tensor) -> Tensor:
         """Map stored bands ``(W, F, T)`` to logits ``(W, K)``."""
-        features = self.features(bands).contiguous(memory_format=self.memory_format)
-        logits: Tensor = self.network(features)
+        return self.logits(self.features(bands))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Map normalised features ``(W, C, F, T)`` to logits ``(W, K)``."""
+        logits: Tensor = self.network(features.contiguous(memory_format=self.memory_format))
         return logits
 
     def recording_logits(self, batch: Batch) -> Tensor:

@@ -26,7 +26,7 @@ class ClipEmbeddings(NamedTuple):
     Attributes:
         vectors: ``(N, D)`` float32, input of the network's last linear layer, the mean over a clip's windows.
         labels: ``N`` rows: ``species``, ``recording`` and ``train recordings`` of the species, to find and colour by.
-        spectrograms: ``(N, 3, 32, 32)`` in [0, 1], low frequencies at the bottom, as smooth as the MFCC are.
+        spectrograms: ``(N, 3, 32, 32)`` in [0, 1], low frequencies at the bottom.
     """
 
     vectors: NDArray[np.float32]
@@ -76,8 +76,8 @@ class ClipEmbedder(pl.Callback):
         wanted = torch.from_numpy(self.chosen[(self.chosen >= begin) & (self.chosen < self._passed)] - begin)
         wanted = wanted.to(batch.owner.device)
         vectors = mean_by_owner(torch.cat(seen).float(), batch)[wanted]
-        pictures = _spectrograms(batch.bands[torch.searchsorted(batch.owner, wanted)].float(), pl_module.features.dct)
-        self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), pictures.cpu()))
+        mel_db = pl_module.features.to_db(batch.bands[torch.searchsorted(batch.owner, wanted)])
+        self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), _pictures(mel_db).cpu()))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop listening."""
@@ -96,9 +96,8 @@ class ClipEmbedder(pl.Callback):
         return ClipEmbeddings(vectors.numpy(), labels, pictures)
 
 
-def _spectrograms(bands: Tensor, dct: Tensor) -> Tensor:
-    """Return mel spectrograms ``(B, 3, 32, 32)`` in [0, 1] of MFCC ``(B, n_mfcc, T)``, by the transpose of the DCT."""
-    mel = (dct.T @ bands).flip(1).unsqueeze(1)
-    small = functional.adaptive_avg_pool2d(mel, SIDE)
+def _pictures(mel_db: Tensor) -> Tensor:
+    """Return mel spectrograms ``(B, M, T)`` as pictures ``(B, 3, 32, 32)`` in [0, 1]."""
+    small = functional.adaptive_avg_pool2d(mel_db.flip(1).unsqueeze(1), SIDE)
     low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
     return ((small - low) / (high - low).clamp_min(1e-6)).expand(-1, 3, -1, -1)

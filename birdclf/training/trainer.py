@@ -93,6 +93,8 @@ def build_trainer(
     # Batches come from one slice of a memory map: a worker process would cost more than it saves.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")
+    # Norms whose statistics are frozen are in evaluation mode; that is meant.
+    warnings.filterwarnings("ignore", message=".*module.* in eval mode at the start of training.*")
     # A run that goes on finds its own checkpoints there.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # A test split is predicted by a module that was not trained in this call; that is meant.

@@ -81,6 +81,14 @@ def with_another(job: Path) -> list[object]:
     return [another, job]
 
 
+def started_from(job: Path) -> list[object]:
+    return ["train", *TRAIN, f"init_from={job}", "hydra.run.dir=fresh"]
+
+
+def started_from_file(job: Path) -> list[object]:
+    return ["train", *TRAIN, f"init_from={job}/checkpoints/mine.pt", "hydra.run.dir=fresh"]
+
+
 CASES = {
     "soup": [Case(lambda job: ["soup", *with_another(job)], ("best.ckpt",))],
     "evaluate": [
@@ -92,6 +100,8 @@ CASES = {
         Case(resumed, ("last.ckpt", "before_last.ckpt"), finished=False),
         Case(resumed, ("best.ckpt",), finished=False),
         Case(launched_again, ("last.ckpt", "before_last.ckpt"), finished=False),
+        Case(started_from, ("best.ckpt",)),
+        Case(started_from_file, ("mine.pt",)),
     ],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
 }

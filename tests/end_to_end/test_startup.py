@@ -100,3 +100,14 @@ def test_help_of_synthesize_names_its_options(birdclf: Command, tmp_path: Path):
     done = birdclf("synthesize", "--help", cwd=tmp_path)
     assert done.status == 0
     assert all(option in done.out for option in ("--scale", "--num-species", "--sample-rate", "--format"))
+
+
+def test_help_shows_a_command_its_own_groups_and_the_settings_given(birdclf: Command, tmp_path: Path):
+    train, prepare = (
+        birdclf(root, "--help", "seed=9" if root == "train" else "features.hop=160", cwd=tmp_path)
+        for root in ("train", "prepare")
+    )
+    assert "seed: 9" in train.out and "\nloss: " in train.out
+    assert "hop: 160" in prepare.out and "\nfeatures: " in prepare.out and "\nloss: " not in prepare.out
+    wrong = birdclf("train", "--help", "lossy=1", cwd=tmp_path)
+    assert wrong.status == 1 and "There is no setting 'lossy'. Did you mean loss?" in wrong.err

@@ -16,7 +16,7 @@ from birdclf.audio.clip import Clip
 from birdclf.audio.files import EXTENSIONS, FileReader
 from birdclf.audio.waveform import read_waveform
 from birdclf.errors import UserError
-from birdclf.features import mfcc
+from birdclf.features import representation
 from birdclf.features.framing import framed
 from birdclf.features.mfcc import MFCCStack
 
@@ -96,10 +96,10 @@ def test_a_long_recording_spills_to_disk_and_has_the_same_values(monkeypatch):
             rolled.append(self.tell())
             super().rollover()
 
-    monkeypatch.setattr(mfcc, "SpooledTemporaryFile", Spool)
+    monkeypatch.setattr(representation, "SpooledTemporaryFile", Spool)
     usual = analyse(noise(4 * WINDOW))
     assert not rolled
-    monkeypatch.setattr(mfcc, "IN_MEMORY", 300_000)
+    monkeypatch.setattr(representation, "IN_MEMORY", 300_000)
     np.testing.assert_array_equal(analyse(noise(4 * WINDOW)), usual)
     assert len(rolled) == 1
 
@@ -126,7 +126,7 @@ def test_half_an_hour_takes_no_more_memory_than_a_spool():
     done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
     minute_mb, half_hour_mb = map(float, done.stdout.split())
     # Its waveform alone would take 220 MB, its mel spectrogram 88 MB.
-    assert half_hour_mb - minute_mb < 2 * mfcc.IN_MEMORY / 2**20
+    assert half_hour_mb - minute_mb < 2 * representation.IN_MEMORY / 2**20
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_fft": 512}, {"n_fft": 512, "n_mels": 40}, {"n_fft": 2048, "hop": 640}])
@@ -229,6 +229,7 @@ ACTS = {
     "n_mels": 64,
     "n_mfcc": 13,
     "top_db": 20.0,
+    "channels": ["delta2", "static", "delta"],
     "delta_width": 5,
     "padding": "silence",
 }
@@ -256,7 +257,7 @@ def test_every_setting_acts(usual, name, value):
     assert other.shape == (1, *stack.shape)
     assert other.shape != usual[1].shape or (other - usual[1]).abs().max() > 0.1
     # deltas are computed on the batch, so they do not decide what is stored
-    assert (stack.fingerprint() != usual[0].fingerprint()) == (name != "delta_width")
+    assert (stack.fingerprint() != usual[0].fingerprint()) == (name not in ("channels", "delta_width"))
 
 
 def test_the_settings_make_the_same_module_again():
@@ -353,3 +354,31 @@ def test_autocast_does_not_coarsen_the_deltas():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = stack(windows(2))
     torch.testing.assert_close(out, stack(windows(2)), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n_mfcc", [1, 20, 128])
+def test_power_of_mel_bands_and_back(n_mfcc):
+    stack, generator = MFCCStack(n_mfcc=n_mfcc), torch.Generator().manual_seed(4)
+    bands = 100 * torch.randn(2, n_mfcc, 500, generator=generator)
+    db = stack.to_db(bands)
+    assert db.shape == (2, 128, 500)
+    torch.testing.assert_close(stack.from_db(db), bands, rtol=1e-5, atol=5e-3)
+    # what is kept of any spectrum is its nearest one of that smoothness: a second time changes nothing
+    torch.testing.assert_close(stack.to_db(stack.from_db(db)), db, rtol=1e-5, atol=5e-3)
+
+
+def test_all_coefficients_give_the_mel_spectrum_itself():
+    stack, sound = MFCCStack(n_mfcc=128, top_db=200.0), torch.from_numpy(noise())
+    power = torch.cat([stack._power(stretch)[:, :-1] for stretch in framed([sound], stack.n_fft, stack.hop)])
+    db = stack.to_db(stack.analyse(sound).bands)
+    torch.testing.assert_close(db, 10 * power[:-1].clamp_min(1e-10).log10().T, rtol=1e-4, atol=1e-3)
+
+
+def test_a_tone_is_loudest_where_the_axis_says():
+    stack = MFCCStack(n_mfcc=128)
+    assert stack.centres_hz.shape == (128,) and (stack.centres_hz.diff() > 0).all()
+    for hz in (500, 2_000, 9_000):
+        tone = torch.sin(2 * torch.pi * hz * torch.arange(WINDOW) / RATE)
+        loudest = stack.to_db(stack.analyse(tone).bands).mean(dim=1).argmax()
+        assert abs(stack.centres_hz[loudest] / hz - 1) < 0.05
+    assert set(stack.state_dict()) == {"mean", "std"}

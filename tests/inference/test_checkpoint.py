@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import Adjustment
+from birdclf.evaluation.tau_norm import TauNormalised
+from birdclf.features.log_mel import LogMel
 from birdclf.features.mfcc import MFCCStack
+from birdclf.features.pcen import PCEN
+from birdclf.features.representation import Representation
+from birdclf.inference.activation import class_activation
 from birdclf.inference.checkpoint import load_run
 from birdclf.models.audio_cnn import AudioCNN
 
@@ -52,6 +58,74 @@ def test_the_file_alone_gives_the_classifier(tmp_path: Path):
     features.mean.fill_(2.5)
     with torch.no_grad():
         torch.testing.assert_close(loaded.predictor(bands), network.eval()(features(bands)))
+
+
+def test_a_checkpoint_from_before_channels_could_be_chosen(tmp_path: Path):
+    thing, bands = content(), torch.randn(2, 20, 100, generator=torch.Generator().manual_seed(1))
+    (tmp_path / "new").mkdir()
+    new = load_run(saved(tmp_path / "new", thing))
+    del thing["birdclf"]["features"]["channels"]
+    old = load_run(saved(tmp_path, thing))
+    assert old.predictor.features.settings == new.predictor.features.settings
+    with torch.no_grad():
+        torch.testing.assert_close(old.predictor(bands), new.predictor(bands), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [LogMel(window_s=1.0, n_mels=64), PCEN(window_s=1.0, channels=["delta", "static"]), MFCCStack(channels=["delta2"])],
+    ids=lambda features: type(features).__name__,
+)
+def test_every_representation_comes_back_from_a_file(features: Representation, tmp_path: Path):
+    thing = content()
+    torch.nn.init.uniform_(features.mean)
+    network = AudioCNN(3, in_channels=len(features.channels), width=0.1)
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()}
+    thing["state_dict"] = weights | {f"features.{k}": v for k, v in features.state_dict().items()}
+    thing["birdclf"]["features"] = dict(features.settings)
+    target = f"{type(features).__module__}.{type(features).__name__}"
+    thing["birdclf"]["config"]["features"] = {"_target_": target}
+    loaded = load_run(saved(tmp_path, thing)).predictor
+    bands = torch.rand(2, features.n_bands, features.frames, generator=torch.Generator().manual_seed(1))
+    assert loaded.features.fingerprint() == features.fingerprint()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(bands), network.eval()(features(bands)))
+        activation = class_activation(loaded, bands[:1], target=1)
+    assert activation is not None and activation.shape == (features.frames,)
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({"tau": 1.5, "prior": [0.5, 0.3, 0.2]}, Adjustment(1.5, (0.5, 0.3, 0.2))),
+        ({"tau": 0.5, "lengths": [1.0, 0.0, 3.0], "bias": [0.0, -1.0, 2.0]}, TauNormalised(0.5, (1, 0, 3), (0, -1, 2))),
+    ],
+)
+def test_what_adjusts_logits_is_kept(tmp_path: Path, kept: dict[str, Any], expected: Any):
+    thing = content()
+    thing["birdclf"]["adjustment"] = kept
+    assert load_run(saved(tmp_path, thing)).adjustment == expected
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"tau": 1.5, "lengths": [1.0, 2.0, 3.0], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0], "bias": [0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0, float("nan")], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0, -3.0], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "prior": [0.5, 0.5, 0.0]},
+        {"tau": 0.5, "prior": []},
+        {"tau": True, "prior": [0.5, 0.3, 0.2]},
+        {},
+        [1.0],
+    ],
+)
+def test_an_adjustment_that_is_none_is_refused(tmp_path: Path, kept: Any):
+    thing = content()
+    thing["birdclf"]["adjustment"] = kept
+    with pytest.raises(UserError, match=r"birdclf\.adjustment is no tau"):
+        load_run(saved(tmp_path, thing))
 
 
 def test_last_is_another_file_and_has_no_temperature(tmp_path: Path):
@@ -199,5 +273,32 @@ def test_nothing_is_built_inside_the_arguments(arguments: dict[str, Any], tmp_pa
 def test_the_features_are_ours_as_well(tmp_path: Path):
     thing = content()
     thing["birdclf"]["config"]["features"]["_target_"] = "birdclf.models.audio_cnn.AudioCNN"
-    with pytest.raises(UserError, match="no MFCCStack"):
+    with pytest.raises(UserError, match="no Representation"):
         load_run(saved(tmp_path, thing))
+
+
+@pytest.mark.parametrize("given", [True, "/etc/passwd", "https://example.org/weights.pt"])
+def test_weights_that_training_began_with_are_not_looked_for_again(
+    given: bool | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("timm")
+    from birdclf.models import image_network
+
+    def opened(*words: object) -> None:
+        pytest.fail(f"opened or fetched: {words}")
+
+    monkeypatch.setattr(image_network, "from_hub", opened)
+    monkeypatch.setattr(image_network, "read_weights", opened)
+    thing = content()
+    knobs = {"name": "test_resnet", "stem_stride": [1, 2]}
+    network = image_network.ImageNetwork(len(CLASSES), **knobs)
+    thing["birdclf"]["config"]["model"] = {
+        "_target_": "birdclf.models.image_network.ImageNetwork",
+        "pretrained": given,
+        **knobs,
+    }
+    weights = {name: value for name, value in thing["state_dict"].items() if not name.startswith("network.")}
+    thing["state_dict"] = weights | {f"network.{name}": value for name, value in network.state_dict().items()}
+    loaded = load_run(saved(tmp_path, thing))
+    found = loaded.predictor.network.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())

@@ -1,0 +1,242 @@
+"""What all features of sound share: mel bands of a recording, once, and channels of a window, on every batch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from tempfile import SpooledTemporaryFile
+from typing import Any, ClassVar, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
+from birdclf.features.framing import at_least, framed
+from birdclf.features.mel import decibels, filled_blocks, filled_mel_filters, level_filter, mel_centres_hz, mel_filters
+
+IN_MEMORY: Final = 32 * 2**20
+"""Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""
+FRAMES_A_CHUNK: Final = 1024
+LEVEL_MELS: Final = 128
+"""Mel bands that the level is summed of, however many are stored: a choice of features moves no window."""
+
+
+class Analysis(NamedTuple):
+    """What the store keeps of a recording.
+
+    Attributes:
+        bands: ``(F, T)`` float32, for MFCC the static coefficients.
+        level_db: ``(T,)`` float32, energy between 1 and 10 kHz in dB, which finds the loudest window.
+    """
+
+    bands: Tensor
+    level_db: Tensor
+
+
+class Representation(nn.Module):
+    """Features of a window: waveform to stored bands, and those to ``(C, F, frames)``.
+
+    :meth:`analyse` runs once a recording and is stored; :meth:`forward` runs on every batch, on the device. What is
+    stored here is power by mel band, in dB, clipped ``top_db`` below the recording's peak. A subclass that stores
+    something else overrides :meth:`to_db` and :meth:`from_db`, or :meth:`analyse_blocks` as well.
+
+    Attributes:
+        mean: ``(C, F, 1)`` buffer, of the train split.
+        std: ``(C, F, 1)`` buffer, of the train split, at least 1e-5.
+        centres_hz: ``(n_mels,)`` buffer, centres of the mel bands.
+        settings: What the constructor was given, as plain values.
+
+    Args:
+        sample_rate_hz: Rate of the waveform.
+        window_s: Length of a window in seconds.
+        hop: Samples from one frame to the next.
+        n_fft: Samples a frame, windowed by Hann.
+        n_mels: Mel bands.
+        channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
+        delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
+        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+        n_bands: Values a frame that are stored, where that is not ``n_mels``.
+        f_min_hz: Lowest frequency of the mel bands.
+        f_max_hz: Highest one; None is half the sample rate, and then a band may be too narrow to hear anything.
+        top_db: Values this far below the recording's peak are clipped, in dB.
+        level_mels: Mel bands that the level is summed of.
+
+    Raises:
+        UserError: If a size is out of range or a window is not a whole number of frames.
+    """
+
+    stored_as: ClassVar = "mel"
+    """Name and version of what is stored, part of the fingerprint."""
+
+    mean: Tensor
+    std: Tensor
+    banks: Tensor
+    window: Tensor
+    delta_kernels: Tensor
+    centres_hz: Tensor
+
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: int,
+        window_s: float,
+        hop: int,
+        n_fft: int,
+        n_mels: int,
+        channels: Sequence[str],
+        delta_width: int | None,
+        padding: str,
+        n_bands: int | None = None,
+        f_min_hz: float = 0.0,
+        f_max_hz: float | None = None,
+        top_db: float = float("inf"),
+        level_mels: int = LEVEL_MELS,
+    ) -> None:
+        super().__init__()
+        samples = window_s * sample_rate_hz
+        require(sample_rate_hz > 0 and hop > 0, "sample_rate_hz and hop", (sample_rate_hz, hop), "above 0")
+        require(
+            0 < samples < float("inf") and abs(samples / hop - round(samples / hop)) < 1e-6,
+            "window_s",
+            window_s,
+            f"a multiple of hop / sample_rate_hz = {hop / sample_rate_hz:g} s",
+        )
+        require(n_fft >= hop, "n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
+        require(n_mels >= 1, "n_mels", n_mels, "1 or more")
+        require(top_db > 0, "top_db", top_db, "above 0 dB")
+        require(padding in ("repeat", "silence"), "padding", padding, "'repeat' or 'silence'")
+        self.channels = checked(channels)
+        self.delta_width = checked_width(delta_width, self.channels)
+        self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft
+        self.top_db, self.padding = top_db, padding
+        self.n_bands, self.frames = n_bands or n_mels, round(samples / hop)
+        self.settings: dict[str, Any] = {
+            "sample_rate_hz": sample_rate_hz,
+            "window_s": window_s,
+            "hop": hop,
+            "n_fft": n_fft,
+            "n_mels": n_mels,
+            "channels": list(self.channels),
+            "padding": padding,
+        }
+        if self.delta_width is not None:
+            self.settings["delta_width"] = self.delta_width
+        filters = mel_filters if f_max_hz is None else filled_mel_filters
+        f_max_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
+        mel = filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
+        banks = torch.cat([mel, level_filter(sample_rate_hz, n_fft, level_mels)], dim=1)
+        self.bank_blocks = filled_blocks(banks)
+        self.register_buffer("banks", banks, persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        centres_hz = torch.from_numpy(mel_centres_hz(sample_rate_hz, n_mels, f_min_hz, f_max_hz)).float()
+        self.register_buffer("centres_hz", centres_hz, persistent=False)
+        self.register_buffer("delta_kernels", delta_kernels(self.channels, self.delta_width), persistent=False)
+        self.register_buffer("mean", torch.zeros(len(self.channels), self.n_bands, 1))
+        self.register_buffer("std", torch.ones(len(self.channels), self.n_bands, 1))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one window's features: ``(channels, bands, frames)``."""
+        return len(self.channels), self.n_bands, self.frames
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with every setting that changes what :meth:`analyse` returns."""
+        stored = {name: value for name, value in self.settings.items() if name not in ("channels", "delta_width")}
+        return f"{self.stored_as} {sorted(stored.items())!r}"
+
+    def analyse(self, waveform: Tensor) -> Analysis:
+        """Return the stored bands of a whole recording, and its level.
+
+        Args:
+            waveform: ``(samples,)`` float32, mono at ``sample_rate_hz``; padded to a window where shorter.
+
+        Returns:
+            ``bands`` ``(F, T)`` and ``level_db`` ``(T,)`` with ``T = samples // hop``: a centred transform gives one
+            frame more, which is cropped.
+        """
+        parts = list(self.analyse_blocks([waveform]))
+        return Analysis(torch.cat([p.bands for p in parts], dim=1), torch.cat([p.level_db for p in parts]))
+
+    @torch.no_grad()
+    def analyse_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
+        """Yield what :meth:`analyse` returns of a recording of any length, piece by piece, in bounded memory.
+
+        Args:
+            blocks: The waveform in pieces, each ``(samples,)`` float32.
+        """
+        with SpooledTemporaryFile(max_size=IN_MEMORY) as spool:  # the peak that top_db refers to is known at the end
+            peak_db, frames, columns = -torch.inf, 0, self.banks.shape[1]
+            for power in self._powers(blocks):
+                rows = decibels(power)
+                peak_db, frames = max(peak_db, float(rows[:, :-1].max())), frames + len(rows)
+                spool.write(rows.numpy().data)
+            spool.seek(0)
+            for first in range(0, frames - 1, FRAMES_A_CHUNK):  # the last frame counts for the peak alone
+                data = spool.read(min(FRAMES_A_CHUNK, frames - 1 - first) * columns * 4)
+                rows = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(-1, columns)
+                yield Analysis(self.from_db(rows[:, :-1].clamp_min(peak_db - self.top_db).T), rows[:, -1])
+
+    def to_db(self, bands: Tensor) -> Tensor:
+        """Return power by mel band in dB ``(..., n_mels, T)`` of stored bands ``(..., F, T)``, float32."""
+        return bands.float()
+
+    def from_db(self, db: Tensor) -> Tensor:
+        """Return stored bands ``(..., F, T)`` of power by mel band in dB ``(..., n_mels, T)``, float32."""
+        return db.float()
+
+    def _powers(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield power by mel band, and between 1 and 10 kHz, ``(frames, n_mels + 1)``, of a recording."""
+        for stretch in framed(at_least(blocks, self.frames * self.hop, self.padding), self.n_fft, self.hop):
+            yield self._power(stretch)
+
+    def _power(self, stretch: Tensor) -> Tensor:
+        """Return power by mel band, and between 1 and 10 kHz, ``(frames, n_mels + 1)``, of a stretch of samples."""
+        spectrum = torch.fft.rfft(stretch.unfold(0, self.n_fft, self.hop) * self.window)
+        power = spectrum.real.square() + spectrum.imag.square()
+        # A filter spans few bins: without the zeros of the banks this takes a quarter of the time.
+        parts = [power[:, bins] @ self.banks[bins, bands] for bins, bands in self.bank_blocks]
+        return torch.cat(parts, dim=1)
+
+    def forward(self, bands: Tensor) -> Tensor:
+        """Return normalised features of a batch of windows.
+
+        Args:
+            bands: ``(B, F, frames)`` as stored, of any float type.
+
+        Returns:
+            ``(B, C, F, frames)`` float32: the channels, each band with mean 0 and standard deviation 1 over the
+            train split.
+        """
+        return (self.stack(bands) - self.mean) / self.std
+
+    def stack(self, bands: Tensor) -> Tensor:
+        """Return the channels ``(B, C, F, frames)`` before normalisation."""
+        return stacked(bands, self.channels, self.delta_kernels)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Set ``mean`` and ``std`` from windows of the train split.
+
+        Args:
+            batches: Each ``(B, F, frames)`` as stored.
+
+        Raises:
+            ValueError: If there is no window.
+        """
+        count = 0
+        total = torch.zeros(self.mean.shape, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for bands in batches:
+            stack = self.stack(bands).double()
+            count += stack.shape[0] * stack.shape[-1]
+            total += stack.sum(dim=(0, 3)).unsqueeze(-1)
+            squares += stack.square().sum(dim=(0, 3)).unsqueeze(-1)
+        if not count:
+            raise ValueError("no window to fit the normalisation on")
+        mean = total / count
+        self.mean.copy_(mean)
+        self.std.copy_((squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-5))
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Refuse a value of ``features.<name>`` that does not hold, saying what is allowed."""
+    if not holds:
+        raise UserError(f"features.{name} is {value!r}; it must be {allowed}.")

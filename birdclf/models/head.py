@@ -1,0 +1,85 @@
+"""The last layer of a network: features of a recording to one logit a class."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from birdclf.errors import UserError
+
+HEADS = ("linear", "cosine")
+USUAL_SCALE = 30.0
+
+
+class CosineLinear(nn.Module):
+    """Logits ``scale * cos(x, w_k)`` without a bias (Wang et al., 2018, equation 3).
+
+    Every class has a weight of one length, so that frequent classes cannot win by a longer one.
+
+    Args:
+        in_features: D.
+        num_classes: K.
+        scale: Largest size of a logit, above 0.
+
+    Raises:
+        UserError: If ``scale`` is not above 0.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, scale: float = USUAL_SCALE) -> None:
+        super().__init__()
+        if isinstance(scale, bool) or not 0 < scale < float("inf"):
+            raise UserError(f"model.scale is {scale}; it must be above 0 ({USUAL_SCALE:g} is usual).")
+        self.in_features, self.out_features, self.scale = in_features, num_classes, float(scale)
+        self.weight = nn.Parameter(functional.normalize(torch.randn(num_classes, in_features)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, D)`` to logits ``(B, K)`` in [-scale, scale]; a row of zeros gives zeros."""
+        # Lengths in float32: squares of half precision overflow at 256 already.
+        directions = functional.normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
+        return self.scale * functional.linear(directions, functional.normalize(self.weight))
+
+    def extra_repr(self) -> str:
+        """Return the sizes, for the printed network."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, scale={self.scale:g}"
+
+
+def classifier_layer(
+    head: str, in_features: int, num_classes: int, scale: float | None = None
+) -> nn.Linear | CosineLinear:
+    """Return a last layer, ``(B, in_features)`` to logits ``(B, num_classes)``.
+
+    Args:
+        head: ``linear`` or ``cosine``.
+        in_features: D.
+        num_classes: K.
+        scale: Of the cosine head's logits; None for 30. A linear head has none.
+
+    Raises:
+        UserError: If the head is unknown, or a scale is out of range or given to a linear head.
+    """
+    if head not in HEADS:
+        raise UserError(f"model.head is {head!r}; it must be one of {', '.join(HEADS)}.")
+    if head == "cosine":
+        return CosineLinear(in_features, num_classes, USUAL_SCALE if scale is None else scale)
+    if scale is not None:
+        raise UserError(
+            f"model.scale is {scale}, but a linear head has no scale. Use model.head=cosine, or leave it out."
+        )
+    return nn.Linear(in_features, num_classes)
+
+
+def output_layer(network: nn.Module, num_classes: int | None = None) -> nn.Linear | CosineLinear:
+    """Return the last layer of a network, by the order in which its layers are registered.
+
+    Args:
+        network: Any network.
+        num_classes: K, to pass over layers of another width; None takes the last layer.
+
+    Raises:
+        UserError: If it has no such layer.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | CosineLinear)]
+    fitting = [layer for layer in layers if num_classes in (None, layer.out_features)]
+    if not fitting:
+        width = "" if num_classes is None else f" of {num_classes} outputs"
+        raise UserError(f"model: {type(network).__name__} has no linear layer{width} at its end. Choose another model.")
+    return fitting[-1]

@@ -24,8 +24,20 @@ MAY_IMPORT = {
     "losses": set(),
     "evaluation": set(),
     "training": {"catalog", "features", "augment", "data", "models", "losses", "evaluation", "config", "run_folder"},
-    "inference": {"audio", "catalog", "audit", "features", "data", "losses", "evaluation", "training", "config"},
-    "report": {"audio", "catalog", "features", "evaluation", "inference", "config"},
+    "inference": {
+        "audio",
+        "catalog",
+        "audit",
+        "features",
+        "data",
+        "losses",
+        "evaluation",
+        "training",
+        "config",
+        "run_folder",
+        "sweep",
+    },
+    "report": {"audio", "catalog", "features", "evaluation", "inference", "config", "sweep"},
     "sweep": {"config", "mistakes", "run_folder"},
 }
 
@@ -86,6 +98,12 @@ def test_one_idea_a_file(path):
     assert len(path.read_text().splitlines()) <= 250, "split it"
 
 
+def test_hydra_finds_the_sweeper_and_nothing_heavy_beside_it():
+    (file,) = (PACKAGE.parent / "hydra_plugins").glob("*.py")
+    assert list(imported(ast.parse(file.read_text()))) == ["birdclf.sweep.search.Search"]
+    assert not (PACKAGE.parent / "hydra_plugins" / "__init__.py").exists(), "other plugins share the namespace"
+
+
 def test_no_drawer_of_utils():
     parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(PACKAGE).parts}
     assert not parts & {"utils", "util", "helpers", "misc", "common"}
@@ -100,7 +118,8 @@ def test_the_command_line_imports_nothing_heavy_at_module_level():
 
 def test_the_command_line_starts_without_torch():
     code = (
-        "import sys, birdclf.cli; print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa'} & set(sys.modules)))"
+        "import sys, birdclf.cli, birdclf.sweep.search; "
+        "print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa', 'optuna'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "[]"

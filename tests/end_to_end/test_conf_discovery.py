@@ -41,6 +41,7 @@ from birdclf.evaluation.adjustment import OutputRows, PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.features.mfcc import MFCCStack
+from birdclf.sweep import plugin, siblings
 from birdclf.sweep.launcher import EXTRA_OF
 from birdclf.training.averaging import Averaging
 
@@ -411,7 +412,8 @@ def test_every_pruner_is_built_for_a_trial(place: str, tmp_path: Path):
     cfg = composed("sweep=optuna", f"callbacks/pruning={name}", f"run_dir={tmp_path / '0_job'}", hydra=True)
     pruning = instantiate(cfg.callbacks.pruning)
     assert isinstance(pruning, Pruning) and pruning.monitor == cfg.monitor and not pruning.trial.should_prune()
-    sweeper = instantiate(cfg.hydra.sweeper)
+    plugin.register()
+    sweeper = Plugins.instance()._instantiate(cfg.hydra.sweeper)
     assert type(sweeper.pruner).__name__ == cfg.callbacks.pruning.trial.pruner._target_.rpartition(".")[2]
 
 

@@ -129,6 +129,10 @@ def _short_job_names(settings: list[str]) -> list[str]:
 
 
 def _train(cfg: "DictConfig", resume: bool) -> float:
+    if cfg.members is not None:
+        from birdclf.inference.ensemble_job import average_members
+
+        return average_members(cfg, resume)
     from birdclf.training.train import train
 
     return train(cfg, resume)

@@ -136,21 +136,33 @@ def write_made(
     predictions: Mapping[str, Predictions],
     metrics: Mapping[str, Any],
     settings: Evaluation,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that a run's folder has but checkpoints; ``done.json`` comes last."""
+    """Write all that a run's folder has but checkpoints; ``done.json`` comes last.
+
+    Args:
+        folder: Exists.
+        made: What was made.
+        members: Of what.
+        predictions: By split.
+        metrics: :func:`metrics_of` it.
+        settings: How it was judged.
+        config: Settings of the job that made it, whose overrides are in the folder; None for those of the first member.
+    """
     first = members[0]
-    hashes = [config_hash(member.config) for member in members]
-    config = first.config | {"name": made.kind, made.kind: made.recipe | {"members": hashes}}
+    if config is None:
+        hashes = [config_hash(member.config) for member in members]
+        config = first.config | {"name": made.kind, made.kind: made.recipe | {"members": hashes}}
+        (folder / ".hydra").mkdir()
+        OmegaConf.save(OmegaConf.create([f"{made.kind}={made.label}"]), folder / ".hydra" / "overrides.yaml")
     (folder / "history.json").write_text("[]")
     for name in COPIED:
         if (first.folder / name).is_file():
             shutil.copyfile(first.folder / name, folder / name)
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(OmegaConf.create([f"{made.kind}={made.label}"]), folder / ".hydra" / "overrides.yaml")
     _write_provenance(folder, first)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     write_tables(folder, predictions, first.classes, supports_of(first), settings, float(metrics["temperature"]))
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     seconds = sum(_seconds(m) for m, weight in zip(members, made.weights, strict=True) if weight)
     content = {
         "config_hash": config_hash(config),

@@ -15,7 +15,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 FALLS = ("nll",)  # metrics that are better when they are lower
 # Keys that change no result, callbacks in part.
 UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
-UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress")
+UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
 

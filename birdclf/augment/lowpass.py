@@ -49,7 +49,8 @@ class LowPass(OnPower):
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, filtered."""
-        cutoff_hz = drawn(np.exp(rng.uniform(*np.log(self.cutoff_hz), len(bands))), rows, db.device)
+        least, most = self.cutoff_hz
+        cutoff_hz = drawn(np.exp(rng.uniform(math.log(least), math.log(most), len(bands))), rows, db.device)
         octaves = torch.log2(self.centres_hz.clamp_min(1.0) / cutoff_hz[:, None])  # (R, M)
         # log1p(exp(x)) is softplus: no overflow, whatever the slope.
         attenuation = torch.nn.functional.softplus(octaves * (self.slope_db * math.log(10) / 10)) * (10 / math.log(10))

@@ -29,7 +29,7 @@ class LogMel(Representation):
         UserError: If a size is out of range or a window is not a whole number of frames.
     """
 
-    stored_as: ClassVar = "log_mel-1"
+    stored_as: ClassVar[str] = "log_mel-1"
 
     def __init__(
         self,

@@ -17,9 +17,10 @@ HEARD_HZ: Final = (1_000, 10_000)
 
 def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:
     """Return the filters ``(n_fft // 2 + 1, n_mels)`` of bands between two frequencies."""
-    return torchaudio.functional.melscale_fbanks(
+    filters: Tensor = torchaudio.functional.melscale_fbanks(
         n_fft // 2 + 1, f_min_hz, f_max_hz, n_mels, sample_rate_hz, norm="slaney", mel_scale="slaney"
     )
+    return filters
 
 
 def filled_mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:

@@ -33,7 +33,7 @@ class MFCCStack(Representation):
         UserError: If a size is out of range or a window is not a whole number of frames.
     """
 
-    stored_as: ClassVar = "mfcc-3"
+    stored_as: ClassVar[str] = "mfcc-3"
 
     dct: Tensor
 

@@ -50,7 +50,7 @@ class PCEN(Representation):
         UserError: If a size is out of range, a window is not a whole number of frames, or values would not fit float16.
     """
 
-    stored_as: ClassVar = "pcen-1"
+    stored_as: ClassVar[str] = "pcen-1"
 
     smoother: Tensor
     decay: Tensor
@@ -146,7 +146,7 @@ class PCEN(Representation):
     def _compressed(self, relative: Tensor) -> Tensor:
         """Return ``(relative + bias)^power - bias^power``, exact for small values, within float16."""
         if self.bias:
-            values = self.bias**self.power * torch.expm1(self.power * torch.log1p(relative / self.bias))
+            values = torch.expm1(self.power * torch.log1p(relative / self.bias)) * self.bias**self.power
         else:
             values = relative**self.power
         return values.clamp_max(torch.finfo(torch.float16).max)

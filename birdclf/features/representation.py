@@ -63,7 +63,7 @@ class Representation(nn.Module):
         UserError: If a size is out of range or a window is not a whole number of frames.
     """
 
-    stored_as: ClassVar = "mel"
+    stored_as: ClassVar[str] = "mel"
     """Name and version of what is stored, part of the fingerprint."""
 
     mean: Tensor

@@ -22,7 +22,7 @@ from birdclf.errors import UserError
 
 Kind = TypeVar("Kind")
 
-NAMED = ("birdclf", "torch", "lightning")
+NAMED = ("birdclf", "torch", "lightning", "optuna")
 """Packages that a ``config.yaml`` may name. What is built of them is held to more."""
 
 

@@ -159,7 +159,7 @@ def test_with_all_an_epoch_has_every_window_of_the_train_split_once(make):
 
 @pytest.mark.parametrize("train", ["random", "all"])
 def test_a_sampler_changes_what_is_drawn_and_not_what_is_counted(make, folder, train):
-    """Of 24 recordings in train 3, 7, 7 and 7 are of each species; drawn balanced, 6 of each are."""
+    """Train has 3, 7, 7 and 7 recordings of the species; drawn balanced it gives 6 of each."""
     split = ["train"] * 3 + ["val"] * 3 + ["test"] * 2 + (["train"] * 7 + ["test"]) * 3
     window = WindowPolicy(train=train)
     usual, balanced = (

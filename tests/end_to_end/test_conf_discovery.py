@@ -41,6 +41,7 @@ from birdclf.evaluation.adjustment import OutputRows, PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
 from birdclf.features.mfcc import MFCCStack
+from birdclf.sweep import plugin, siblings
 from birdclf.sweep.launcher import EXTRA_OF
 from birdclf.training.averaging import Averaging
 
@@ -249,13 +250,14 @@ OPTIONS = [place for group in BUILD for place in places(group)]
 EXPERIMENTS = places("experiment")
 SWEEPS = places("sweep")
 LAUNCHERS = places("hydra/launcher")
-HYDRA = [place for place in PLACES if place.startswith("hydra/") and place not in LAUNCHERS]
+SEARCHES = [place for place in PLACES if place.startswith(("hydra/sweeper", "callbacks/pruning"))]
+HYDRA = [place for place in PLACES if place.startswith("hydra/") and place not in (*LAUNCHERS, *SEARCHES)]
 
 
 def test_every_yaml_file_is_covered_by_one_of_these_tests():
-    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA, *LAUNCHERS]) == PLACES
+    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA, *LAUNCHERS, *SEARCHES]) == PLACES
     assert CONF.resolve() == REPO / "conf"
-    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, LAUNCHERS, *(places(group) for group in BUILD)])
+    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, LAUNCHERS, SEARCHES, *(places(group) for group in BUILD)])
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -384,6 +386,45 @@ def sweep_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
     return list(itertools.product(*choices))
 
 
+def drawn_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the overrides of some trials of a search, drawn at random, and of every option at least one."""
+    optuna = pytest.importorskip("optuna")
+    from birdclf.sweep.space import search_space, suggested
+
+    space, fixed = search_space([f"{key}={value}" for key, value in params.items()])
+    assert space and not fixed
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    jobs = [tuple(suggested(study.ask(), space)) for _ in range(20)]
+    words = {word for job in jobs for word in job}
+    assert all(f"{key}={one}" in words for key, among in space.items() for one in getattr(among, "choices", ()))
+    return jobs
+
+
+@pytest.mark.parametrize("place", [p for p in SEARCHES if p.startswith("callbacks/")])
+def test_every_pruner_is_built_for_a_trial(place: str, tmp_path: Path):
+    pytest.importorskip("optuna")
+    from birdclf.sweep.trials import begin_study
+    from birdclf.training.pruning import Pruning
+
+    begin_study(tmp_path, {}, "val/macro_f1", "max").ask()
+    name = place.rpartition("/")[2]
+    cfg = composed("sweep=optuna", f"callbacks/pruning={name}", f"run_dir={tmp_path / '0_job'}", hydra=True)
+    pruning = instantiate(cfg.callbacks.pruning)
+    assert isinstance(pruning, Pruning) and pruning.monitor == cfg.monitor and not pruning.trial.should_prune()
+    plugin.register()
+    sweeper = Plugins.instance()._instantiate(cfg.hydra.sweeper)
+    assert type(sweeper.pruner).__name__ == cfg.callbacks.pruning.trial.pruner._target_.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("place", [p for p in SEARCHES if "/sampler/" in p])
+def test_every_sampler_is_made_from_a_seed(place: str):
+    optuna = pytest.importorskip("optuna")
+    cfg = composed("sweep=optuna", f"hydra/sweeper/sampler={place.rpartition('/')[2]}", "run_dir=x", hydra=True)
+    assert isinstance(instantiate(cfg.hydra.sweeper.sampler)(seed=1), optuna.samplers.BaseSampler)
+    assert "optuna" not in OmegaConf.to_yaml(composed())
+
+
 @pytest.mark.parametrize("place", SWEEPS)
 def test_every_sweep_names_options_that_exist_and_jobs_that_differ(place: str):
     name = place.rpartition("/")[2]
@@ -392,7 +433,8 @@ def test_every_sweep_names_options_that_exist_and_jobs_that_differ(place: str):
     assert "=" not in cfg.hydra.sweep.dir
     params = {k: v for k, v in OmegaConf.to_container(cfg.hydra.sweeper.params).items() if "," in str(v)}
     fixed = [f"{k}={v}" for k, v in cfg.hydra.sweeper.params.items() if k not in params]
-    jobs = sweep_jobs(params)
+    searched = "n_trials" in cfg.hydra.sweeper
+    jobs = drawn_jobs(params) if searched else sweep_jobs(params)
     assert len(jobs) > 1
     seen = set()
     for job in jobs:
@@ -417,7 +459,7 @@ def command_of(place: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS, *LAUNCHERS])
+@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS, *LAUNCHERS, *SEARCHES])
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher:UserWarning")
 def test_every_file_opens_with_the_command_that_runs_it(place: str):
     group, _, option = place.rpartition("/")
@@ -425,10 +467,13 @@ def test_every_file_opens_with_the_command_that_runs_it(place: str):
     assert program == "birdclf", f"conf/{place}.yaml opens with another program's command"
     root, words = words[0], [word for word in words[1:] if word != "-m"]
     by_name = f"{group}={option}" in words
-    in_use_anyway = composed(root=root, hydra=True).hydra.runtime.choices[group] == option
+    swept = [word for word in words if word.startswith("sweep=")]  # which chooses groups of its own
+    in_use_anyway = composed(*swept, root=root, hydra=True).hydra.runtime.choices[group] == option
     by_key = in_use_anyway and any(word.lstrip("+").startswith(f"{group}.") for word in words)
-    assert by_name or by_key, f"conf/{place}.yaml is not what its command runs: {' '.join(words)}"
-    assert ("-m" in shlex.split(command_of(place))) == (group in ("sweep", "hydra/launcher"))
+    assert by_name or by_key or (in_use_anyway and swept), (
+        f"conf/{place}.yaml is not what its command runs: {' '.join(words)}"
+    )
+    assert ("-m" in shlex.split(command_of(place))) == (group in ("sweep", "hydra/launcher") or place in SEARCHES)
     words = [word for word in words if word.startswith("hydra") or "," not in word]  # what a sweep varies is no value
     cfg = composed(*words, root=root, hydra=True)
     assert cfg.hydra.runtime.choices[group] == option

@@ -67,6 +67,7 @@ def evaluate_together(
         f"{said} mean of {len(used)} runs' {average}",
         list(map(float, chosen)),
         sum(int(member.metrics["parameters"]) for member in used),
+        _command(runs, average, weights, checkpoint, window, source, trusted),
     )
     metrics = metrics_of(made, members, predictions, settings)
     folder = new_folder(out, HOME)
@@ -74,6 +75,20 @@ def evaluate_together(
     print_made(made, members, predictions, metrics, settings)
     print(f"ensemble folder: {shown(folder)}")
     return folder
+
+
+def _command(
+    runs: Sequence[Path],
+    average: Average,
+    weights: Weights,
+    checkpoint: str,
+    window: str | None,
+    source: Sequence[str],
+    trusted: Collection[str],
+) -> list[str]:
+    words = ["birdclf", "evaluate", *map(str, runs), "--average", average, "--weights", weights]
+    words += ["--checkpoint", checkpoint, *(["--window", window] if window else [])]
+    return words + (["--source", *source] if source else []) + [f"--trust={package}" for package in trusted]
 
 
 def _weights(members: Sequence[Member], average: Average, weights: Weights) -> tuple[Vector, str]:

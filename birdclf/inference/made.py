@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,6 +42,7 @@ class Made:
         label: What it is, in few words.
         weights: How much each run counts, in the order of the runs; 0 where it does not.
         parameters: Parameters that a prediction takes.
+        command: The words that make it again.
     """
 
     kind: str
@@ -50,6 +50,7 @@ class Made:
     label: str
     weights: Sequence[float]
     parameters: int
+    command: Sequence[str]
 
 
 def new_folder(out: Path | None, parent: Path) -> Path:
@@ -147,7 +148,7 @@ def write_made(
             shutil.copyfile(first.folder / name, folder / name)
     (folder / ".hydra").mkdir()
     OmegaConf.save(OmegaConf.create([f"{made.kind}={made.label}"]), folder / ".hydra" / "overrides.yaml")
-    _write_provenance(folder, first)
+    _write_provenance(folder, first, [*made.command, "--out", str(folder)])
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     write_tables(folder, predictions, first.classes, supports_of(first), settings, float(metrics["temperature"]))
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
@@ -185,14 +186,14 @@ def print_made(
         print(f"  {name}: {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p = {found.p_value:.3f}")
 
 
-def _write_provenance(folder: Path, first: Member) -> None:
+def _write_provenance(folder: Path, first: Member, command: list[str]) -> None:
     file = first.folder / "provenance.json"
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError):
         content = {}
     own = {
-        "command": ["birdclf", *sys.argv[1:]],
+        "command": command,
         "overrides": [],
         "versions": {
             "birdclf": birdclf.__version__,

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -80,8 +81,9 @@ def supports_of(member: Member) -> dict[str, Counts]:
     """Return ``(K,)`` recordings of each class by split."""
     table = member.split
     return {
-        stage: table.species[table.split == stage].value_counts().reindex(list(member.classes), fill_value=0).to_numpy()
+        stage: np.asarray(counted.reindex(list(member.classes), fill_value=0), dtype=np.int64)
         for stage in STAGES
+        for counted in [table.species[table.split == stage].value_counts()]
     }
 
 

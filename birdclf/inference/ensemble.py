@@ -56,7 +56,8 @@ def evaluate_together(
     members = read_members(runs, checkpoint, window, source, trusted)
     settings = built(members[0].cfg, "evaluation", Evaluation, members[0].folder, trusted)
     recipe = {"average": average, "checkpoint": checkpoint, "window": window}
-    made, predictions = average_of(members, average, weights, recipe)
+    command = _command(runs, average, weights, checkpoint, window, source, trusted)
+    made, predictions = average_of(members, average, weights, recipe, command)
     metrics = metrics_of(made, members, predictions, settings)
     folder = new_folder(out, HOME)
     write_made(folder, made, members, predictions, metrics, settings)
@@ -66,7 +67,7 @@ def evaluate_together(
 
 
 def average_of(
-    members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any]
+    members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
 ) -> tuple[Made, dict[str, Predictions]]:
     """Return the average of members, and what it says of the validation and test recordings.
 
@@ -75,6 +76,7 @@ def average_of(
         average: What is averaged.
         weights: As in :func:`evaluate_together`.
         recipe: What else is to be noted on how it was made, as plain values.
+        command: The words that make it, but for the folder.
     """
     chosen, said = _weights(members, average, weights)
     predictions = {
@@ -87,8 +89,23 @@ def average_of(
         f"{said} mean of {len(used)} runs' {average}",
         list(map(float, chosen)),
         sum(int(member.metrics["parameters"]) for member in used),
+        command,
     )
     return made, predictions
+
+
+def _command(
+    runs: Sequence[Path],
+    average: Average,
+    weights: Weights,
+    checkpoint: str,
+    window: str | None,
+    source: Sequence[str],
+    trusted: Collection[str],
+) -> list[str]:
+    words = ["birdclf", "evaluate", *map(str, runs), "--average", average, "--weights", weights]
+    words += ["--checkpoint", checkpoint, *(["--window", window] if window else [])]
+    return words + (["--source", *source] if source else []) + [f"--trust={package}" for package in trusted]
 
 
 def _weights(members: Sequence[Member], average: Average, weights: Weights) -> tuple[Vector, str]:

@@ -1,5 +1,6 @@
 """An ensemble as a job of a sweep: ``birdclf train members=[RUN,RUN]``."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
                     raise UserError(f"{folder} holds a run already; nothing is overwritten. Choose another folder.")
             members = read_members([Path(str(run)) for run in runs])
             settings = instantiate(cfg.evaluation)
-            made, predictions = average_of(members, "probabilities", "equal", {"checkpoint": "best", "window": None})
+            recipe = {"checkpoint": "best", "window": None}
+            command = ["birdclf", *sys.argv[1:]]
+            made, predictions = average_of(members, "probabilities", "equal", recipe, command)
             value = score(predictions["val"], cfg.monitor)
             metrics = metrics_of(made, members, predictions, settings) | {"monitor": cfg.monitor, "score": value}
             write_made(folder, made, members, predictions, metrics, settings, config)

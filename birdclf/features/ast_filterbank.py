@@ -118,4 +118,5 @@ class AstFilterbank(Representation):
 def _power(frames: Tensor) -> Tensor:
     """Return the power spectrum ``(T, 257)`` of frames ``(T, 400)``."""
     spectrum = torch.fft.rfft(frames, n=N_FFT)
-    return spectrum.real.square() + spectrum.imag.square()
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power

@@ -119,7 +119,7 @@ class PCEN(Representation):
         held: Analysis | None = None
         mean: Tensor | None = None
         for piece in self._powers(blocks):
-            for power in piece.split(FRAMES_A_STRETCH):
+            for power in torch.split(piece, FRAMES_A_STRETCH):
                 energy = (power[:, :-1] * SCALE).clamp_max_(LOUDEST)  # (frames, n_mels)
                 before, n = energy[0] if mean is None else mean, len(energy)
                 means = self.smoother[:n, :n] @ energy + self.decay[:n] * before
@@ -149,7 +149,7 @@ class PCEN(Representation):
             values = torch.expm1(self.power * torch.log1p(relative / self.bias)) * self.bias**self.power
         else:
             values = relative**self.power
-        return values.clamp_max(torch.finfo(torch.float16).max)
+        return torch.clamp(values, max=torch.finfo(torch.float16).max)
 
     def _check_range(self, share: float) -> None:
         """Refuse settings under which full-scale sound overflows float16, or sound at its mean level is lost in it."""

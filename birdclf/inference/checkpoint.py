@@ -90,8 +90,8 @@ def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:
     """Build the network without the weights that its training began with: no other file is opened, nothing fetched."""
     named(node, nn.Module, "model", trusted)
     bare = named({"_target_": node["_target_"]}, nn.Module, "model", trusted)
-    begun_with = {"pretrained": False} if "pretrained" in {*node, *signature(bare).parameters} else {}
-    network: nn.Module = build(node, nn.Module, "model", trusted, **known, **begun_with)
+    begun_with: dict[str, Any] = {"pretrained": False} if "pretrained" in {*node, *signature(bare).parameters} else {}
+    network: nn.Module = build(node, nn.Module, "model", trusted, **(begun_with | known))
     return network
 
 

@@ -200,7 +200,7 @@ def print_made(
         print(f"  {name}: {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p = {found.p_value:.3f}")
 
 
-def _write_provenance(folder: Path, first: Member, command: list[str]) -> None:
+def _write_provenance(folder: Path, first: Member, command: Sequence[str]) -> None:
     file = first.folder / "provenance.json"
     try:
         content = json.loads(file.read_text())

@@ -96,7 +96,7 @@ class AudioSpectrogramTransformer(nn.Module):
         )
         self.network: nn.Module = library.ASTForAudioClassification(settings)
         last = classifier_layer(head, hidden_size, num_classes, scale)
-        self.network.classifier.dense = nn.Identity()  # type: ignore[union-attr]
+        self.network.classifier.dense = nn.Identity()
         if pretrained is not False:
             source = str(from_hub(PUBLISHED)) if pretrained is True else pretrained
             self._load(read_weights(source), source)
@@ -151,7 +151,7 @@ def fitted_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
         return positions
     known = positions.shape[1] - 2
     held = rows if known % rows == 0 else PUBLISHED_ROWS if known % PUBLISHED_ROWS == 0 else 1
-    kept = positions[:, 2:].unflatten(1, (held, -1)).permute(0, 3, 1, 2)  # (1, D, rows, columns)
+    kept = positions[:, 2:].reshape(1, held, -1, positions.shape[2]).permute(0, 3, 1, 2)  # (1, D, rows, columns)
     for axis, wanted in ((2, rows), (3, columns)):
         here = kept.shape[axis]
         if here > wanted:

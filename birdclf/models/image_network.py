@@ -61,7 +61,7 @@ class ImageNetwork(nn.Module):
         self.backbone = _backbone(name, in_channels, drop_path, self.size, pretrained)
         if stem_stride is not None:
             _restride(self.backbone, name, _pair("stem_stride", stem_stride))
-        width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        width: Any = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.classifier = nn.Sequential(dropout_layer(dropout), classifier_layer(head, int(width), num_classes, scale))
 
     def forward(self, x: Tensor) -> Tensor:

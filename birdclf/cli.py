@@ -87,8 +87,10 @@ def _composed(command: str, words: list[str]) -> None:
 
         print(composed_help(command, settings))
         return
+    from birdclf.sweep import plugin
     from birdclf.sweep.task import Task
 
+    plugin.register()
     task = Task({"train": _train, "prepare": _prepare}[command])
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
@@ -127,6 +129,10 @@ def _short_job_names(settings: list[str]) -> list[str]:
 
 
 def _train(cfg: "DictConfig", resume: bool) -> float:
+    if cfg.members is not None:
+        from birdclf.inference.ensemble_job import average_members
+
+        return average_members(cfg, resume)
     from birdclf.training.train import train
 
     return train(cfg, resume)

@@ -72,6 +72,7 @@ class TrainConfig:
     sampler: Any = MISSING
     model: Any = MISSING
     init_from: str | None = None
+    members: Any = None
     redraw_output: bool = False
     loss: Any = MISSING
     layers: Any = MISSING

@@ -98,12 +98,6 @@ def test_one_idea_a_file(path):
     assert len(path.read_text().splitlines()) <= 250, "split it"
 
 
-def test_hydra_finds_the_sweeper_and_nothing_heavy_beside_it():
-    (file,) = (PACKAGE.parent / "hydra_plugins").glob("*.py")
-    assert list(imported(ast.parse(file.read_text()))) == ["birdclf.sweep.search.Search"]
-    assert not (PACKAGE.parent / "hydra_plugins" / "__init__.py").exists(), "other plugins share the namespace"
-
-
 def test_no_drawer_of_utils():
     parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(PACKAGE).parts}
     assert not parts & {"utils", "util", "helpers", "misc", "common"}

@@ -1,6 +1,6 @@
 """Several runs judged as one: ``birdclf evaluate RUN RUN``."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import numpy as np
 from birdclf.errors import UserError
 from birdclf.evaluation.ensembles import Average, averaged, generalises, greedy_weights
 from birdclf.evaluation.metrics import Vector
+from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.inference.made import Made, check_new, metrics_of, new_folder, print_made, write_made
 from birdclf.inference.members import Member, read_members
@@ -54,26 +55,57 @@ def evaluate_together(
     check_new(out)
     members = read_members(runs, checkpoint, window, source, trusted)
     settings = built(members[0].cfg, "evaluation", Evaluation, members[0].folder, trusted)
-    chosen, said = _weights(members, average, weights)
-    predictions = {
-        stage: averaged([member.predictions[stage] for member in members], chosen, average) for stage in ("val", "test")
-    }
-    used = [member for member, weight in zip(members, chosen, strict=True) if weight]
-    recipe: dict[str, Any] = {"average": average, "weights": [float(weight) for weight in chosen]}
-    recipe |= {"checkpoint": checkpoint, "window": window}
-    made = Made(
-        "ensemble",
-        recipe,
-        f"{said} mean of {len(used)} runs' {average}",
-        list(map(float, chosen)),
-        sum(int(member.metrics["parameters"]) for member in used),
-    )
+    recipe = {"average": average, "checkpoint": checkpoint, "window": window}
+    command = _command(runs, average, weights, checkpoint, window, source, trusted)
+    made, predictions = average_of(members, average, weights, recipe, command)
     metrics = metrics_of(made, members, predictions, settings)
     folder = new_folder(out, HOME)
     write_made(folder, made, members, predictions, metrics, settings)
     print_made(made, members, predictions, metrics, settings)
     print(f"ensemble folder: {shown(folder)}")
     return folder
+
+
+def average_of(
+    members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
+) -> tuple[Made, dict[str, Predictions]]:
+    """Return the average of members, and what it says of the validation and test recordings.
+
+    Args:
+        members: Two or more.
+        average: What is averaged.
+        weights: As in :func:`evaluate_together`.
+        recipe: What else is to be noted on how it was made, as plain values.
+        command: The words that make it, but for the folder.
+    """
+    chosen, said = _weights(members, average, weights)
+    predictions = {
+        stage: averaged([member.predictions[stage] for member in members], chosen, average) for stage in ("val", "test")
+    }
+    used = [member for member, weight in zip(members, chosen, strict=True) if weight]
+    made = Made(
+        "ensemble",
+        {**recipe, "weights": [float(weight) for weight in chosen]},
+        f"{said} mean of {len(used)} runs' {average}",
+        list(map(float, chosen)),
+        sum(int(member.metrics["parameters"]) for member in used),
+        command,
+    )
+    return made, predictions
+
+
+def _command(
+    runs: Sequence[Path],
+    average: Average,
+    weights: Weights,
+    checkpoint: str,
+    window: str | None,
+    source: Sequence[str],
+    trusted: Collection[str],
+) -> list[str]:
+    words = ["birdclf", "evaluate", *map(str, runs), "--average", average, "--weights", weights]
+    words += ["--checkpoint", checkpoint, *(["--window", window] if window else [])]
+    return words + (["--source", *source] if source else []) + [f"--trust={package}" for package in trusted]
 
 
 def _weights(members: Sequence[Member], average: Average, weights: Weights) -> tuple[Vector, str]:

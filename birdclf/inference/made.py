@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -43,6 +43,7 @@ class Made:
         label: What it is, in few words.
         weights: How much each run counts, in the order of the runs; 0 where it does not.
         parameters: Parameters that a prediction takes.
+        command: The words that make it again.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Made:
     label: str
     weights: Sequence[float]
     parameters: int
+    command: Sequence[str]
 
 
 def new_folder(out: Path | None, parent: Path) -> Path:
@@ -79,8 +81,9 @@ def supports_of(member: Member) -> dict[str, Counts]:
     """Return ``(K,)`` recordings of each class by split."""
     table = member.split
     return {
-        stage: table.species[table.split == stage].value_counts().reindex(list(member.classes), fill_value=0).to_numpy()
+        stage: np.asarray(counted.reindex(list(member.classes), fill_value=0), dtype=np.int64)
         for stage in STAGES
+        for counted in [table.species[table.split == stage].value_counts()]
     }
 
 
@@ -136,21 +139,33 @@ def write_made(
     predictions: Mapping[str, Predictions],
     metrics: Mapping[str, Any],
     settings: Evaluation,
+    config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that a run's folder has but checkpoints; ``done.json`` comes last."""
-    first = members[0]
-    hashes = [config_hash(member.config) for member in members]
-    config = first.config | {"name": made.kind, made.kind: made.recipe | {"members": hashes}}
+    """Write all that a run's folder has but checkpoints; ``done.json`` comes last.
+
+    Args:
+        folder: Exists.
+        made: What was made.
+        members: Of what.
+        predictions: By split.
+        metrics: :func:`metrics_of` it.
+        settings: How it was judged.
+        config: Settings of the job that made it, whose overrides are in the folder; None for those of the first member.
+    """
+    first, own = members[0], config is None
+    if config is None:
+        hashes = [config_hash(member.config) for member in members]
+        config = first.config | {"name": made.kind, made.kind: made.recipe | {"members": hashes}}
+        (folder / ".hydra").mkdir()
+        OmegaConf.save(OmegaConf.create([f"{made.kind}={made.label}"]), folder / ".hydra" / "overrides.yaml")
     (folder / "history.json").write_text("[]")
     for name in COPIED:
         if (first.folder / name).is_file():
             shutil.copyfile(first.folder / name, folder / name)
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(OmegaConf.create([f"{made.kind}={made.label}"]), folder / ".hydra" / "overrides.yaml")
-    _write_provenance(folder, first)
+    _write_provenance(folder, first, [*made.command, "--out", str(folder)] if own else made.command)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     write_tables(folder, predictions, first.classes, supports_of(first), settings, float(metrics["temperature"]))
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     seconds = sum(_seconds(m) for m, weight in zip(members, made.weights, strict=True) if weight)
     content = {
         "config_hash": config_hash(config),
@@ -185,14 +200,14 @@ def print_made(
         print(f"  {name}: {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p = {found.p_value:.3f}")
 
 
-def _write_provenance(folder: Path, first: Member) -> None:
+def _write_provenance(folder: Path, first: Member, command: list[str]) -> None:
     file = first.folder / "provenance.json"
     try:
         content = json.loads(file.read_text())
     except (OSError, ValueError):
         content = {}
     own = {
-        "command": ["birdclf", *sys.argv[1:]],
+        "command": command,
         "overrides": [],
         "versions": {
             "birdclf": birdclf.__version__,

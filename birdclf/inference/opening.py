@@ -102,7 +102,9 @@ def fitted_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collec
     cfg, loaded, recordings = opened.cfg, opened.loaded, opened.recordings
     if loaded.temperature is not None:
         return Fitted(loaded.adjustment, loaded.temperature)
-    posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted) if "posthoc" in cfg else Unadjusted()
+    posthoc: PostHoc = Unadjusted()
+    if "posthoc" in cfg:  # older runs have none
+        posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted)  # type: ignore[type-abstract]
     if val := raw.get("val"):
         rows = rows_of(loaded.predictor.network, len(loaded.classes))
         return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)

@@ -79,7 +79,9 @@ def soup(
         print(f"no soup is better than the best run on validation{'' if keep else ': nothing is written'}")
         if not keep:
             return None
-    return _write(pot, members, weights, used, recipe, out)
+    command = ["birdclf", "soup", *map(str, runs), "--recipe", recipe, *(["--source", *source] if source else [])]
+    command += [*(["--keep"] if keep else []), *(f"--trust={package}" for package in trusted)]
+    return _write(pot, members, weights, used, recipe, command, out)
 
 
 def _weights_of(run: Path, pot: OpenedRun, trusted: Collection[str]) -> Weights:
@@ -139,12 +141,20 @@ def _stirred(pot: OpenedRun, ingredients: Sequence[Weights]) -> dict[str, Tensor
 
 
 def _write(
-    pot: OpenedRun, members: Sequence[Member], weights: Weights, used: Sequence[int], recipe: Recipe, out: Path | None
+    pot: OpenedRun,
+    members: Sequence[Member],
+    weights: Weights,
+    used: Sequence[int],
+    recipe: Recipe,
+    command: Sequence[str],
+    out: Path | None,
 ) -> Path:
     shares = [1 / len(used) if i in used else 0.0 for i in range(len(members))]
     predictions = _predicted(pot, weights, ("val", "test"))
     parameters = int(members[0].metrics["parameters"])
-    made = Made("soup", {"recipe": recipe, "weights": shares}, f"{recipe} soup of {len(used)} runs", shares, parameters)
+    made = Made(
+        "soup", {"recipe": recipe, "weights": shares}, f"{recipe} soup of {len(used)} runs", shares, parameters, command
+    )
     metrics = metrics_of(made, members, predictions, pot.settings)
     folder = new_folder(out, HOME)
     _write_checkpoint(folder, pot, weights, metrics)

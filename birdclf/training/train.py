@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 INTERRUPTED = 1  # status that Lightning leaves with after Ctrl-C
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
-    *("resume", "fail_fast", "allow", "lr_find"),
+    *("resume", "fail_fast", "members", "allow", "lr_find"),
 )
 
 

@@ -87,6 +87,9 @@ def build_trainer(
         )
     if settings.get("num_nodes", 1) != 1:
         raise UserError("trainer.num_nodes must be 1: one run trains on one machine; a sweep uses many.")
+    group = settings.get("accumulate_grad_batches", 1)
+    if isinstance(group, bool) or not isinstance(group, int) or group < 1:
+        raise UserError(f"trainer.accumulate_grad_batches is {group!r}; it must be a number of batches, 1 or more.")
     if max_epochs < 1:
         raise UserError(f"trainer.max_epochs is {max_epochs}; it must be 1 or more.")
     chosen = fast_precision(accelerator) if precision == "auto" else precision

@@ -53,7 +53,7 @@ def test_saved_predictions_are_averaged_without_a_model(birdclf, work: Path, tmp
     report = birdclf("report", "a", "both", "--out", "told", "--no-gallery", cwd=tmp_path)
     assert report.status == 0 and "left out" not in report.out, report.out + report.err
     text = (tmp_path / "told" / "report.md").read_text()
-    assert "equal mean of 2 runs' probabilities" in text and "birdclf evaluate a b --out both" in text
+    assert "equal mean of 2 runs' probabilities" in text and "birdclf evaluate a b --average probabilities" in text
 
 
 def test_models_predict_where_something_else_is_asked_for(birdclf, work: Path, tmp_path: Path):

@@ -174,7 +174,7 @@ def test_the_settings_are_plain_and_make_the_same_module_again(name):
 
 
 ACTS = {
-    "sample_rate_hz": 64_000,
+    "sample_rate_hz": 48_000,
     "window_s": 2.0,
     "hop": 160,
     "n_fft": 2048,

@@ -29,7 +29,7 @@ class Module(nn.Module):
 
     @property
     def value(self) -> float:
-        return float(self.network[0].weight)
+        return float(self.network[0].weight.detach())
 
 
 def step(averaging: Averaging, module: Module, number: int) -> None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from augmenting import augmenting
 from measure import (
     ROOT,
     Figures,
@@ -27,6 +28,7 @@ from measure import (
     predicting,
     seconds_to_answer,
 )
+from networks import of_each_network
 from preparing import HOURS, MANY, a_million, against_librosa, peak_memory
 from rich.console import Console
 from rich.table import Table
@@ -80,6 +82,10 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         growth = growth_of_memory(folder)
     with console.status("steps of Lightning and bare steps in turns"):
         bare = against_bare_steps(folder)
+    with console.status("steps of phase2b and augmentations in turns"):
+        augmented = augmenting(folder)
+    with console.status("networks in turns"):
+        networks = of_each_network()
     with console.status("preparing sound files, decoding them and the librosa loop in turns"):
         preparing = against_librosa(folder)
     with console.status("peak memory of birdclf prepare"):
@@ -112,6 +118,12 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
             f"{features_ms:.1f} of {step_ms:.0f} ms"),
         Row("Lightning's step longer than a bare one by", 100 * (bare["ratio"] - 1), " %",
             f"{step_ms:.0f} against {1000 * bare['bare_s']:.0f} ms; error {100 * bare['error']:.1f} %", at_most=3),
+        *(
+            Row(f"augmentation's share of a step: {name}", 100 * share, " %",
+                f"{1000 * augmented['added_s'][name]:.1f} of {1000 * augmented['step_s']:.0f} ms",
+                at_most=5 if " " in name else None)
+            for name, share in augmented["share"].items()
+        ),
         Row("birdclf train --help", help_s, " s", "median of 3", at_most=1.5),
         Row(f"birdclf {' '.join(SETTINGS)}", settings_s, " s", "median of 3", at_most=1.5),
     ]  # fmt: skip
@@ -129,14 +141,22 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         for name, what in (("many", f"{MANY:,} recordings"), ("long", f"one of {HOURS} hours"))
     ]
     rows += [
+        Row(f"{name}, training", figures["train_windows_per_s"], " windows/s",
+            f"evaluation {figures['evaluate_windows_per_s']:.0f}; {figures['parameters']:,} parameters, "
+            f"{figures['multiply_adds'] / 1e6:,.0f} M multiply-adds a window")
+        for name, figures in networks.items()
+    ]  # fmt: skip
+    rows += [
         Row("a million recordings loaded, split, grouped", million_s, " s", "made up, no audio", at_most=60),
         Row("peak memory of that", million_gb, " GB", "one process", at_most=4),
     ]
     measured: dict[str, Figures | float] = {
         "plain_loop": plain,
         "bare_steps": bare,
+        "augmenting": augmented,
         "ceiling": ceiling,
         "predicting": inference,
+        "networks": networks,
         "sweep": sweep,
         "growth": growth,
         "help_s": help_s,

@@ -124,8 +124,8 @@ def seconds_to_answer(folder: Path, *words: str) -> float:
     return median(once() for _ in range(3))
 
 
-def birdclf_program(folder: Path, clock: str) -> Program:
-    """Train phase2b as a user does, with one of ``clocks.py`` among the callbacks."""
+def birdclf_program(folder: Path, clock: str, module: str = "clocks") -> Program:
+    """Train phase2b as a user does, with a clock of ``clocks.py`` or another module here among the callbacks."""
     lines = folder / f"{clock}.txt"
     lines.unlink(missing_ok=True)
     command = [
@@ -133,7 +133,7 @@ def birdclf_program(folder: Path, clock: str) -> Program:
         f"store.dir={STORE}",
         f"hydra.run.dir={folder / f'{clock}_{time.monotonic_ns()}'}",
         "+callbacks.progress.console_kwargs={force_terminal: true}",  # draws its bar as in front of a user
-        f"+callbacks.clock={{_target_: clocks.{clock}, path: {lines}}}",
+        f"+callbacks.clock={{_target_: {module}.{clock}, path: {lines}}}",
     ]
     return Program(command, folder / f"{clock}.log", lines)
 

@@ -13,7 +13,7 @@ from birdclf import __version__
 from birdclf.catalog import synthesize_command
 from birdclf.catalog.fetch import command as fetch_command
 from birdclf.errors import UserError
-from birdclf.inference import evaluate_command
+from birdclf.inference import evaluate_command, soup_command
 from birdclf.quoting import shown
 from birdclf.report import command as report_command
 
@@ -27,6 +27,7 @@ PLAIN = {
     "synthesize": synthesize_command,
     "fetch": fetch_command,
     "evaluate": evaluate_command,
+    "soup": soup_command,
     "report": report_command,
 }
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
@@ -86,8 +87,10 @@ def _composed(command: str, words: list[str]) -> None:
 
         print(composed_help(command, settings))
         return
+    from birdclf.sweep import plugin
     from birdclf.sweep.task import Task
 
+    plugin.register()
     task = Task({"train": _train, "prepare": _prepare}[command])
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
@@ -126,6 +129,10 @@ def _short_job_names(settings: list[str]) -> list[str]:
 
 
 def _train(cfg: "DictConfig", resume: bool) -> float:
+    if cfg.members is not None:
+        from birdclf.inference.ensemble_job import average_members
+
+        return average_members(cfg, resume)
     from birdclf.training.train import train
 
     return train(cfg, resume)

@@ -14,8 +14,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 FALLS = ("nll",)  # metrics that are better when they are lower
 # Keys that change no result, callbacks in part.
-UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast")
-UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress")
+UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
+UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
 
@@ -69,19 +69,29 @@ class TrainConfig:
     features: Any = MISSING
     split: Any = MISSING
     window: Any = MISSING
+    sampler: Any = MISSING
     model: Any = MISSING
+    init_from: str | None = None
+    members: Any = None
+    redraw_output: bool = False
     loss: Any = MISSING
+    layers: Any = MISSING
     optimizer: Any = MISSING
     scheduler: Any = MISSING
+    augment: Any = field(default_factory=dict)  # a chain of none is `augment=[]` as well
+    averaging: Any = None
     evaluation: Any = MISSING
+    posthoc: Any = MISSING
     criteria: Any = MISSING
     trainer: Any = MISSING
     callbacks: Any = MISSING
     logger: Any = MISSING
     loader: Loader = field(default_factory=Loader)
     store: Store = field(default_factory=Store)
+    allow: list[str] = field(default_factory=list)
     resume: bool | None = None
     fail_fast: bool = False
+    lr_find: bool = False
     reference: Any = None
     run_dir: str = MISSING
 

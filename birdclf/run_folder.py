@@ -20,12 +20,26 @@ CONFIG: Final = "config.yaml"
 """Written whole once everything else that a run begins with is there."""
 DONE: Final = "done.json"
 FAILED: Final = "failed.json"
+PRUNED: Final = "pruned.json"
 LOCK: Final = "run.lock"
 ABSENT: Final = "not there"
 
 
 class BusyError(UserError):
     """Another process trains in this folder just now."""
+
+
+class Pruned(Exception):
+    """The search that a run belongs to stops it: after so many epochs it is worse than others were.
+
+    Args:
+        epoch: Epochs that are over.
+        value: The monitored metric after the last of them.
+    """
+
+    def __init__(self, epoch: int, value: float) -> None:
+        super().__init__(epoch, value)
+        self.epoch, self.value = epoch, value
 
 
 @contextmanager
@@ -127,6 +141,29 @@ def note_failure(folder: Path, message: str, error: BaseException, launch: int =
     # A run of other settings is refused in a folder that holds a finished one; its failure has nothing to do with that.
     content = {"message": message, "launch": launch, "finished": is_finished(folder), "traceback": trace}
     write_whole(folder / FAILED, json.dumps(content, indent=1))
+
+
+def note_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
+    """Leave word in a folder that the search has stopped its run, which is no failure.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    content = {"config_hash": config_hash(config), "epoch": why.epoch, "value": why.value}
+    write_whole(folder / PRUNED, json.dumps(content, indent=1))
+
+
+def pruned(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
+    """Return after how many epochs a search stopped the run of a folder; None if it did not.
+
+    Args:
+        folder: The run folder.
+        config: The run's configuration; a run of any other counts as not stopped.
+    """
+    found = _read(folder / PRUNED)
+    if found is None or is_finished(folder) or (config is not None and found.get("config_hash") != config_hash(config)):
+        return None
+    return int(found["epoch"])
 
 
 def forget_failure(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Batches cut out of the feature store, a whole batch in one slice."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from birdclf.data.draws import numbered
+from birdclf.data.sampling import Natural
 from birdclf.data.windows import RandomWindows, window_starts
 from birdclf.features.store import FeatureStore
 from birdclf.randomness import key_of
@@ -34,8 +37,9 @@ class Batch(NamedTuple):
 class WindowDataset(Dataset[Batch]):
     """Recordings of one split, fetched by index list.
 
-    In training an index is a *draw*: draw d is recording ``d % n`` in epoch ``d // n``, so that the window depends on
-    nothing but the draw. In evaluation an index is a recording's position.
+    In training an index is a *draw*: draw d is of recording ``d % n``, and the rest of it says in which epoch and for
+    the how manieth time (:mod:`birdclf.data.draws`), so that the window depends on nothing but the draw. In evaluation
+    an index is a recording's position.
 
     Args:
         store: Store of the features.
@@ -108,8 +112,11 @@ class Part(NamedTuple):
     processes: int = 1
 
 
+Order = Callable[[int, np.random.Generator], NDArray[np.int64]]
+
+
 class DrawSampler(Sampler[int]):
-    """Shuffles the recordings of an epoch and names them by draw.
+    """Puts the recordings of an epoch in an order and names them by draw.
 
     Several processes share each batch: the n-th draw of a batch goes to process n modulo their number. An epoch whose
     last batch is too short for all of them is made longer by its first draws, as few as it takes.
@@ -119,9 +126,18 @@ class DrawSampler(Sampler[int]):
         seed: Seed of the order.
         batch_size: Recordings a batch of all processes together, a multiple of their number.
         part: The process whose draws these are.
+        order: Epoch and a fresh generator of it to the positions ``(n,)`` of its recordings; a shuffle if not given.
     """
 
-    def __init__(self, n: int, seed: int, batch_size: int = 1, part: Part = Part()) -> None:  # noqa: B008, immutable
+    def __init__(
+        self,
+        n: int,
+        seed: int,
+        batch_size: int = 1,
+        part: Part = Part(),  # noqa: B008, immutable
+        order: Order | None = None,
+    ) -> None:
+        self.order = order or partial(Natural().order, np.zeros(n, dtype=np.int64))
         self.n, self.key, self.epoch, self.begin = n, key_of(seed, "order"), 0, 0
         self.batch_size, self.part = batch_size, part
         last = n % batch_size
@@ -141,9 +157,9 @@ class DrawSampler(Sampler[int]):
         self.epoch, self.begin = epoch, draws
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.Generator(np.random.PCG64([self.key, self.epoch])).permutation(self.n)
-        draws = np.concatenate([order, order[: self.again]]) if self.again else order
-        draws += self.epoch * self.n
+        order = self.order(self.epoch, np.random.Generator(np.random.PCG64([self.key, self.epoch])))
+        draws = numbered(order, self.epoch, self.n)
+        draws = np.concatenate([draws, draws[: self.again]]) if self.again else draws
         return map(int, draws[self.begin :][self.part.rank :: self.part.processes])  # a list would be 40 bytes a draw
 
 

@@ -32,6 +32,11 @@ class ResumableLoader(DataLoader[Batch]):
             self.given += 1
             yield batch
 
+    def recordings(self, begin: int, end: int) -> int:
+        """Return how many recordings the batches ``begin`` to ``end - 1`` of an epoch hold, of all processes."""
+        total = self.order.n + self.order.again
+        return min(end * self.size, total) - min(begin * self.size, total)
+
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches were given out."""
         return {"epoch": self.order.epoch, "batches": self.given}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from birdclf.catalog.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, Part, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
 from birdclf.data.loader import ResumableLoader
+from birdclf.data.sampling import Natural, Sampling
 from birdclf.data.split import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
@@ -45,6 +46,7 @@ class RecordingDataModule(pl.LightningDataModule):
         store_dir: Folder of the feature stores.
         store_workers: Processes that build the store; None for one a core.
         seed: Seed of split, order and windows.
+        sampler: Which recordings an epoch of training draws; each of them once if not given.
 
     Attributes:
         part: Which of several processes that train together this one is; their loaders share out each split.
@@ -66,6 +68,7 @@ class RecordingDataModule(pl.LightningDataModule):
         store_dir: str | Path = "outputs/store",
         store_workers: int | None = None,
         seed: int = 1,
+        sampler: Sampling | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -76,6 +79,7 @@ class RecordingDataModule(pl.LightningDataModule):
         self.mix, self.rules = audio or Mix(), audit or Rules()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.store_dir, self.store_workers = Path(store_dir), store_workers
+        self.sampler: Sampling = sampler or Natural()
         self.part = Part()
         self.store: FeatureStore
         self.audit: pd.DataFrame
@@ -188,9 +192,10 @@ class RecordingDataModule(pl.LightningDataModule):
         return "\n".join(lines)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return shuffled batches of the train split, another window of a recording in each epoch."""
+        """Return batches of the train split as the sampler draws them, another window of a recording in each draw."""
         dataset = self._train
-        order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part)
+        drawn = partial(self.sampler.order, dataset.target)
+        order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
         return ResumableLoader(dataset, order, **self._fetching())
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from birdclf.data.draws import taken_apart
 from birdclf.errors import UserError
 from birdclf.features.store import FeatureStore
 from birdclf.randomness import key_of, uniform
@@ -70,8 +71,15 @@ def window_starts(
     return offset[owner] + np.minimum(nth * frames, last), owner
 
 
+GOLDEN: Final = (5**0.5 - 1) / 2
+"""Steps of this size around a circle spread out as evenly as they can, however many there are (Weyl, 1916)."""
+
+
 class RandomWindows:
     """Draws a window's start, a pure function of seed, draw and recording.
+
+    Where a recording is drawn several times in an epoch its windows step around it from a random first one, so that
+    they are all different as long as there are about three times as many places for them.
 
     Args:
         store: Store of the recordings.
@@ -88,7 +96,9 @@ class RandomWindows:
     def starts(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first frame in the packed frames for ``(n,)`` draws; draw d is of recording ``d % len(rows)``."""
         position = draws % len(self.offset)
-        return self.offset[position] + (uniform(self.key, draws) * self.room[position]).astype(np.int64)
+        first, again = taken_apart(draws, len(self.offset))
+        place = (uniform(self.key, first) + again * GOLDEN) % 1.0
+        return self.offset[position] + (place * self.room[position]).astype(np.int64)
 
 
 def _spans(store: FeatureStore, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

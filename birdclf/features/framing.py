@@ -11,19 +11,20 @@ FRAMES_A_STRETCH: Final = 256
 """Spectra that are computed together: 2 MB, which stays in a processor's cache."""
 
 
-def framed(blocks: Iterable[Tensor], n_fft: int, hop: int) -> Iterator[Tensor]:
-    """Yield stretches of a waveform whose frames, taken every ``hop`` samples, are those of a centred transform.
+def framed(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
+    """Yield stretches of a waveform whose frames, taken every ``hop`` samples, are those of a transform.
 
     Args:
         blocks: The waveform in pieces of any length, each ``(samples,)``.
         n_fft: Samples a frame.
-        hop: Samples from one frame to the next.
+        hop: Samples from one frame to the next, at most ``n_fft``.
+        centred: Whether the first frame lies around the first sample; else it begins there.
 
     Yields:
         ``((frames - 1) * hop + n_fft,)`` samples, zeros before the beginning and after the end; together
-        ``samples // hop + 1`` frames.
+        ``samples // hop`` frames, and one more if they are centred.
     """
-    kept = torch.zeros(n_fft // 2)
+    kept = torch.zeros(n_fft // 2 if centred else 0)
     samples = done = 0
     for block in blocks:
         samples += len(block)
@@ -31,7 +32,8 @@ def framed(blocks: Iterable[Tensor], n_fft: int, hop: int) -> Iterator[Tensor]:
         while (frames := min((len(kept) - n_fft) // hop + 1, FRAMES_A_STRETCH)) > 0:
             yield kept[: (frames - 1) * hop + n_fft]
             kept, done = kept[frames * hop :], done + frames
-    if rest := samples // hop + 1 - done:  # none, where a frame is shorter than two hops and the last one was full
+    # There is none, where a frame is shorter than two hops and the last one was full.
+    if rest := samples // hop + centred - done:
         yield functional.pad(kept, (0, (rest - 1) * hop + n_fft - len(kept)))
 
 

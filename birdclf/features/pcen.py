@@ -149,7 +149,7 @@ class PCEN(Representation):
             values: Tensor = torch.expm1(self.power * torch.log1p(relative / self.bias)) * self.bias**self.power
         else:
             values = relative**self.power
-        return values.clamp_max(torch.finfo(torch.float16).max)
+        return torch.clamp(values, max=torch.finfo(torch.float16).max)
 
     def _check_range(self, share: float) -> None:
         """Refuse settings under which full-scale sound overflows float16, or sound at its mean level is lost in it."""

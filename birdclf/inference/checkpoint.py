@@ -1,15 +1,19 @@
 """A checkpoint as something that predicts: the file alone is enough."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import Adjustment, Adjusts
+from birdclf.evaluation.tau_norm import TauNormalised
 from birdclf.features.representation import Representation
-from birdclf.inference.trust import build
+from birdclf.inference.trust import build, named
 from birdclf.training.checkpoint import opened
 from birdclf.training.classifier import CHECKPOINT_FORMAT
 from birdclf.training.predictor import Predictor
@@ -27,6 +31,7 @@ class LoadedRun:
         temperature: What logits are divided by before the softmax; None where none was fitted.
         epoch: Epochs trained.
         config: The run's resolved configuration, as plain values.
+        adjustment: What makes other logits of the network's before all else; None where nothing does.
     """
 
     predictor: Predictor
@@ -34,6 +39,7 @@ class LoadedRun:
     temperature: float | None
     epoch: int
     config: dict[str, Any]
+    adjustment: Adjusts | None = None
 
 
 def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
@@ -61,9 +67,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     config = own["config"]
     target = (config.get("features") or {}).get("_target_")
     features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)
-    network: nn.Module = build(
-        config.get("model"), nn.Module, "model", trusted, num_classes=len(classes), in_channels=features.shape[0]
-    )
+    network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
     predictor = Predictor(network, features, channels_last=bool(config.get("channels_last", True)))
     weights = {
         name: value for name, value in content["state_dict"].items() if name.startswith(("network.", "features."))
@@ -78,7 +82,17 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
             f"the file? Train again, or use another checkpoint."
         ) from error
     temperature = own.get("temperature")
-    return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config)
+    adjustment = _adjustment(own.get("adjustment"), len(classes), file)
+    return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config, adjustment)
+
+
+def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:
+    """Build the network without the weights that its training began with: no other file is opened, nothing fetched."""
+    named(node, nn.Module, "model", trusted)
+    bare = named({"_target_": node["_target_"]}, nn.Module, "model", trusted)
+    begun_with: dict[str, Any] = {"pretrained": False} if "pretrained" in {*node, *signature(bare).parameters} else {}
+    network: nn.Module = build(node, nn.Module, "model", trusted, **(begun_with | known))
+    return network
 
 
 def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -95,6 +109,27 @@ def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
     if wrong:
         raise UserError(f"{file} is damaged: birdclf.{', birdclf.'.join(wrong)} is missing or of another type.")
     return own
+
+
+def _adjustment(own: Any, classes: int, file: Path) -> Adjusts | None:
+    """Return the adjustment of logits that a checkpoint holds."""
+    if own is None:
+        return None
+    if isinstance(own, dict) and all(_finite(value) for value in own.values()):
+        match own:
+            case {"tau": float(tau), "prior": list(prior)} if tau >= 0 and len(prior) == classes and min(prior) > 0:
+                return Adjustment(tau, tuple(prior))
+            case {"tau": float(tau), "lengths": list(lengths), "bias": list(bias)} if (
+                0 <= tau <= 1 and len(lengths) == len(bias) == classes and min(lengths) >= 0
+            ):
+                return TauNormalised(tau, tuple(lengths), tuple(bias))
+    raise UserError(
+        f"{file} is damaged: birdclf.adjustment is no tau with a prior, or with lengths and bias, of {classes} classes."
+    )
+
+
+def _finite(value: Any) -> bool:
+    return all(isinstance(x, float) and math.isfinite(x) for x in (value if isinstance(value, list) else [value]))
 
 
 def _check_classes(weights: dict[str, Tensor], classes: int, network: nn.Module, file: Path) -> None:

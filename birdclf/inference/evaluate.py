@@ -1,24 +1,18 @@
 """The ``evaluate`` command: a run's checkpoint, judged again."""
 
 import json
-import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-
-from birdclf.allocator import keep_freed_memory
 from birdclf.config import folder_name
 from birdclf.errors import UserError
-from birdclf.evaluation.calibration import fit_temperature
-from birdclf.evaluation.settings import Evaluation
-from birdclf.inference.checkpoint import LoadedRun, load_run
+from birdclf.evaluation.predictions import Predictions
 from birdclf.inference.differences import differences
-from birdclf.inference.recordings import Recordings, open_recordings
-from birdclf.inference.settings import built, check_preprocessing, read_settings
+from birdclf.inference.opening import OpenedRun, fitted_of, open_run
 from birdclf.quoting import shown
-from birdclf.training.results import figures_of, predict, write_tables
+from birdclf.training.fitted import Fitted
+from birdclf.training.results import predict, write_tables
 from birdclf.training.summary import print_table
 
 
@@ -48,28 +42,16 @@ def evaluate(
     Raises:
         UserError: If something is missing, does not fit together, or the folder exists.
     """
-    if not run.is_dir():
-        raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
-    cfg = read_settings(run, source, trusted)
-    loaded = load_run(run, checkpoint, trusted)
-    check_preprocessing(cfg, loaded, run, trusted)
-    policy = window or cfg.window.eval
-    changes = [
-        word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != cfg.window.eval)) if changed
-    ]
-    recordings = open_recordings(cfg, run, loaded, policy, bool(source), trusted)
-    if not recordings.own:
+    opened = open_run(run, checkpoint, window, source, trusted)
+    policy, own = opened.window, opened.cfg.window.eval
+    changes = [word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != own)) if changed]
+    if not opened.recordings.own:
         changes.append(folder_name(" ".join(source)))
     folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
     if folder is not None and folder.exists():
         raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    keep_freed_memory()
-    trainer = built(
-        cfg, "trainer", pl.Trainer, run, trusted, alone=True, callbacks=[], logger=False, default_root_dir=run
-    )
-    settings = built(cfg, "evaluation", Evaluation, run, trusted)
-    metrics = _measure(trainer, settings, run, loaded, recordings, policy, checkpoint, folder)
+    raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, opened.recordings.source.table)
+    metrics = _measure(opened, raw, fitted_of(opened, raw, trusted), checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
     print(f"evaluation folder: {shown(folder)}")
@@ -77,37 +59,27 @@ def evaluate(
 
 
 def _measure(
-    trainer: pl.Trainer,
-    settings: Evaluation,
-    run: Path,
-    loaded: LoadedRun,
-    recordings: Recordings,
-    window: str,
-    checkpoint: str,
-    folder: Path | None,
+    opened: OpenedRun, raw: Mapping[str, Predictions], fitted: Fitted, checkpoint: str, folder: Path | None
 ) -> dict[str, Any]:
-    """Predict, print the table, and write all of it where a folder is given; return the metrics."""
-    predictions = predict(trainer, loaded.predictor, recordings.loaders, recordings.source.table)
-    temperature = loaded.temperature
-    if temperature is None:  # a run fits it for its best checkpoint alone
-        fitted = predictions.get("val")
-        temperature = fit_temperature(fitted.logits, fitted.target) if fitted else 1.0
-    figures = figures_of(predictions, recordings.supports["train"], settings, temperature)
+    """Print the table, and write all of it where a folder is given; return the metrics."""
+    loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window
+    metrics = fitted.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
+    figures = {stage: metrics[stage] for stage in raw}
     print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
     if recordings.heard:
         print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
-    metrics = figures | {"temperature": temperature, "best_epoch": loaded.epoch}
     if folder is not None:
         folder.mkdir(parents=True)
         facts = {
-            "run": run.name,
+            "run": opened.folder.name,
             "checkpoint": checkpoint,
             "window": window,
             "catalog": {"name": recordings.source.name, "content_hash": recordings.source.content_hash},
             "trained_on": recordings.heard,
         }
         (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
-        write_tables(folder, predictions, loaded.classes, recordings.supports, settings, temperature)
+        adjusted, temperature = fitted.adjusted(raw), fitted.temperature
+        write_tables(folder, adjusted, loaded.classes, recordings.supports, settings, temperature)
     return metrics
 
 

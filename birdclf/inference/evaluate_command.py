@@ -5,16 +5,28 @@ import os
 import sys
 from pathlib import Path
 
-SUMMARY = "judge a run's checkpoint again"
+from birdclf.errors import UserError
+
+SUMMARY = "judge a run's checkpoint again, or several runs as one"
 DESCRIPTION = (
     "Predict with a run's checkpoint. With nothing changed the figures have to be those of its metrics.json, else the "
-    "exit status is 1; with another checkpoint, window or source they are written to a folder of their own."
+    "exit status is 1; with another checkpoint, window or source they are written to a folder of their own. Several "
+    "runs with one split are averaged, by the predictions that they saved where that is what is asked for, and "
+    "written to a folder that birdclf report reads like a run."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder; several are averaged")
+    parser.add_argument(
+        "--average", choices=("probabilities", "logits"), help="what is averaged over several runs (probabilities)"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("equal", "tuned"),
+        help="how much each of several runs counts: the same, or as validation has it (equal)",
+    )
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
     parser.add_argument(
         "--window", choices=("first", "center", "loudest", "all"), help="window of a recording (as in the run)"
@@ -24,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the run's recordings are now (data.root=DIR), or another source with the same species, all of it "
         "test (data=folder data.root=DIR)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for the figures (RUN/evaluations/NAME)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="new folder for the figures (RUN/evaluations/NAME; of several runs outputs/ensembles/TIME)",
+    )
     parser.add_argument(
         "--trust",
         action="append",
@@ -38,13 +55,23 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluate, and leave with status 1 where the figures had to be those of the run and are not.
 
     Raises:
-        UserError: As :func:`birdclf.inference.evaluate.evaluate`.
+        UserError: As :func:`birdclf.inference.evaluate.evaluate` and
+            :func:`birdclf.inference.ensemble.evaluate_together`, or if options of several runs come with one.
     """
-    from birdclf.inference.evaluate import evaluate
-
+    if len(arguments.runs) == 1 and (arguments.average or arguments.weights):
+        option = "--average" if arguments.average else "--weights"
+        raise UserError(f"{option} says how several runs are averaged; one is given: {arguments.runs[0]}.")
     if arguments.trust:
         sys.path.append(os.getcwd())  # a user's own source or network, as in training
     out = arguments.out.expanduser() if arguments.out else None
-    folder = arguments.run.expanduser()
-    if not evaluate(folder, arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust):
+    runs = [run.expanduser() for run in arguments.runs]
+    how = (arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust)
+    if len(runs) > 1:
+        from birdclf.inference.ensemble import evaluate_together
+
+        evaluate_together(runs, arguments.average or "probabilities", arguments.weights or "equal", *how)
+        return
+    from birdclf.inference.evaluate import evaluate
+
+    if not evaluate(runs[0], *how):
         sys.exit(1)

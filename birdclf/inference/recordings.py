@@ -29,7 +29,7 @@ class Recordings:
 
     Attributes:
         source: The catalog, to whose rows the batches point.
-        loaders: Batches of each split by its name: val and test, or test alone.
+        loaders: Batches of each split by its name: val and test, train too if it is wanted, or test alone.
         supports: ``(K,)`` recordings of each class: the run's own for train, those of this evaluation for the others.
         own: Whether they are the run's own, in its own splits.
         heard: Recordings of another source that sound the same as one that the run was trained on.
@@ -43,7 +43,13 @@ class Recordings:
 
 
 def open_recordings(
-    cfg: DictConfig, run: Path, loaded: LoadedRun, window: str, another: bool, trusted: Collection[str] = ()
+    cfg: DictConfig,
+    run: Path,
+    loaded: LoadedRun,
+    window: str,
+    another: bool,
+    trusted: Collection[str] = (),
+    with_train: bool = False,
 ) -> Recordings:
     """Return the recordings of an evaluation; their features are computed where the store lacks them.
 
@@ -56,6 +62,7 @@ def open_recordings(
         window: Which window of a recording is used: ``first``, ``center``, ``loudest`` or ``all``.
         another: Whether the source may be another than the run's own.
         trusted: Top-level packages whose sources may be built.
+        with_train: Whether the train split of the run's own recordings is wanted too, in windows as in training.
 
     Raises:
         UserError: If the source has moved, has other species, or lacks recordings.
@@ -99,14 +106,15 @@ def open_recordings(
         return np.bincount(names.map(index).to_numpy(dtype=np.int64), minlength=len(index)).astype(np.int64)
 
     loaders, supports = {}, {"train": count(species[split.index[split == "train"]])}
-    for stage in STAGES[1:] if own else ("test",):
+    for stage in (STAGES if with_train else STAGES[1:]) if own else ("test",):
         rows = catalog.table[stages == stage]
         row, target = (np.asarray(column, dtype=np.int64) for column in (rows.index, rows.species.map(index)))
-        dataset = WindowDataset(store, row, target, window, loaded.predictor.features.frames, cfg.seed)
+        policy, train = (str(cfg.window.train) if stage == "train" else window), stage == "train"
+        dataset = WindowDataset(store, row, target, policy, loaded.predictor.features.frames, cfg.seed, apart=train)
         loaders[stage] = DataLoader(
             dataset, batch_size=cfg.loader.batch_size, num_workers=cfg.loader.num_workers, collate_fn=as_fetched
         )
-        supports[stage] = count(rows.species)
+        supports.setdefault(stage, count(rows.species))
     return Recordings(catalog, loaders, supports, own, heard)
 
 

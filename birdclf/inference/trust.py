@@ -7,6 +7,8 @@ both name what is to be built. That is done only where all of this holds, and re
 - the name is defined there, not something that the module merely imports (``birdclf.cli.os.system``);
 - it is a class of the kind that is wanted, or a function that says it returns one;
 - its arguments are plain values: none of them is a ``_target_`` of its own, and none is filled in from elsewhere.
+
+A network that takes ``pretrained`` gets ``False`` whatever the file says, so it opens and fetches nothing.
 """
 
 import sys
@@ -20,7 +22,7 @@ from birdclf.errors import UserError
 
 Kind = TypeVar("Kind")
 
-NAMED = ("birdclf", "torch", "lightning")
+NAMED = ("birdclf", "torch", "lightning", "optuna")
 """Packages that a ``config.yaml`` may name. What is built of them is held to more."""
 
 

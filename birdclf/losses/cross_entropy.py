@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from birdclf.errors import UserError
 from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
 
 
@@ -14,6 +15,8 @@ class CrossEntropy(nn.Module):
 
     Attributes:
         weight: ``(K,)`` buffer, proportional to ``n_j ** -weight_power``.
+        corrects_prior: False.
+        weighs_classes: Whether the weights differ between classes.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.
@@ -22,10 +25,11 @@ class CrossEntropy(nn.Module):
         max_weight_ratio: Largest weight over smallest, at least 1; None for no limit.
 
     Raises:
-        UserError: If an argument is out of range.
+        UserError: If an argument is out of range, or there are no weights that ``max_weight_ratio`` limits.
     """
 
     weight: Tensor
+    corrects_prior = False
 
     def __init__(
         self,
@@ -39,6 +43,12 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = in_range("label_smoothing", label_smoothing, 0, 1)
         if max_weight_ratio is not None:
             in_range("max_weight_ratio", max_weight_ratio, 1)
+            if weight_power == 0:
+                raise UserError(
+                    f"loss.max_weight_ratio is {max_weight_ratio:g}, but with loss.weight_power=0 there are no weights "
+                    f"to limit. Leave it out, or give loss.weight_power."
+                )
+        self.weighs_classes = weight_power > 0 and max_weight_ratio != 1
         self.register_buffer("weight", inverse_power(class_counts, weight_power, max_weight_ratio))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ class FocalLoss(nn.Module):
 
     Attributes:
         alpha: ``(K,)`` buffer.
+        corrects_prior: False.
+        weighs_classes: Whether alpha differs between classes.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.
@@ -26,6 +28,7 @@ class FocalLoss(nn.Module):
     """
 
     alpha: Tensor
+    corrects_prior = False
 
     def __init__(self, class_counts: Tensor, gamma: float = 2.0, alpha: float | str | None = None) -> None:
         super().__init__()
@@ -39,6 +42,7 @@ class FocalLoss(nn.Module):
         else:
             raise UserError(f"loss.alpha is {alpha!r}; it must be null, a number above 0, or class_frequency.")
         self.register_buffer("alpha", weight)
+        self.weighs_classes = alpha == "class_frequency"
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss, a scalar.
@@ -49,8 +53,12 @@ class FocalLoss(nn.Module):
         """
         log_p = log_probabilities(logits)
         t = as_distribution(target, log_p)
-        loss = -log_p
-        if self.gamma > 0:
-            # At p = 1 the derivative of x^gamma is infinite for gamma below 1; the floor keeps it finite.
-            loss = loss * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** self.gamma
-        return (t * self.alpha * loss).sum(dim=1).mean()
+        return (t * self.alpha * focal_terms(log_p, self.gamma)).sum(dim=1).mean()
+
+
+def focal_terms(log_p: Tensor, gamma: float) -> Tensor:
+    """Return ``-(1 - p)^gamma log p`` of log probabilities of any shape, ``-log p`` for gamma 0."""
+    if gamma == 0:
+        return -log_p
+    # At p = 1 the derivative of x^gamma is infinite for gamma below 1; the floor keeps it finite.
+    return -log_p * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** gamma

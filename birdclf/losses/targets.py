@@ -44,6 +44,26 @@ def inverse_power(class_counts: Tensor, power: float, max_ratio: float | None = 
     return (weight * n.sum() / (n * weight).sum()).float()
 
 
+def effective_number(class_counts: Tensor, beta: float) -> Tensor:
+    """Return class weights ``(1 - beta) / (1 - beta^n_j)``, rescaled to sum K (Cui et al., 2019, equations 2 and 3).
+
+    Args:
+        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
+        beta: In [0, 1): 0 gives equal weights, and near 1 they are inverse frequency.
+
+    Returns:
+        ``(K,)`` float32.
+
+    Raises:
+        UserError: If ``beta`` is not in [0, 1).
+    """
+    if in_range("beta", beta, 0, 1) == 1:
+        raise UserError("loss.beta is 1; it must be below 1. Near 1, such as 0.9999, weights are inverse frequency.")
+    n = class_counts.double().clamp_min(1)
+    weight = -1 / torch.expm1(n * (math.log(beta) if beta > 0 else -math.inf))  # 1 - beta cancels in the rescaling
+    return (weight * len(n) / weight.sum()).float()
+
+
 def in_range(name: str, value: float, low: float, high: float = math.inf) -> float:
     """Return ``value``.
 

@@ -19,10 +19,12 @@ class ConvBlock(nn.Module):
         channels_in: Channels of the input.
         channels_out: Channels of the output.
         pool: Halve both axes.
+        rectify: Apply the ReLU; the last convolution of a residual block leaves it to the sum.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, pool: bool = False) -> None:
+    def __init__(self, channels_in: int, channels_out: int, pool: bool = False, rectify: bool = True) -> None:
         super().__init__()
+        self.rectify = rectify
         self.conv = Conv3x3(channels_in, channels_out)
         self.norm = nn.BatchNorm2d(channels_out)
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
@@ -31,7 +33,8 @@ class ConvBlock(nn.Module):
         """Map ``(B, channels_in, F, T)`` to ``(B, channels_out, F, T)``, or half of F and T with the pool."""
         as_is = self.training or torch.is_grad_enabled()
         normed = self.norm(self.conv(x)) if as_is else self._folded(x)
-        return torch.relu(self.pool(normed))
+        pooled: Tensor = self.pool(normed)
+        return torch.relu(pooled) if self.rectify else pooled
 
     def _folded(self, x: Tensor) -> Tensor:
         mean, var, bias = self.norm.running_mean, self.norm.running_var, self.conv.bias

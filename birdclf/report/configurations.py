@@ -86,10 +86,14 @@ def settings_of(run: Run) -> dict[str, str]:
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Return a label a run: the settings that vary, or the experiment's name, told apart by the configuration."""
     settings = [settings_of(run) for run in runs]
-    keys = sorted({key for each in settings for key in each}, key=_importance)
-    varied = [key for key in keys if len({each.get(key) for each in settings}) > 1]
+    trained = [each for run, each in zip(runs, settings, strict=True) if run.trained]
+    keys = sorted({key for each in trained for key in each}, key=_importance)
+    varied = [key for key in keys if len({each.get(key) for each in trained}) > 1]
     labels = []
     for run, each in zip(runs, settings, strict=True):
+        if not run.trained:
+            labels.append(" ".join(each.values()) or run.name)  # what it was made of
+            continue
         words = [each[key] if "." not in key else f"{key}={each[key]}" for key in varied if key in each]
         labels.append(" ".join(words) or run.name)
     return _told_apart(labels, runs)

@@ -45,6 +45,7 @@ def factorial(found: Sequence[Configuration]) -> tuple[pd.DataFrame, list[str]]:
         {**settings_of(run), **{metric: run.figure(f"test/{metric}") for metric in MEASURED}, "seed": run.seed}
         for configuration in found
         for run in configuration.runs.values()
+        if run.trained
     ]
     table = pd.DataFrame(rows)
     names = [c for c in table.columns if c not in (*MEASURED, "seed")]

@@ -37,7 +37,11 @@ def repeat_section(found: Sequence[Configuration]) -> Section:
 
 def _command(run: Run) -> str:
     """Return the command of this one run, also where it was a job of a sweep."""
-    words = [word for word in run.overrides if not word.startswith("sweep=")]
+    if not run.trained:
+        return shlex.join(map(str, run.provenance.get("command") or ["#", UNKNOWN]))
+    words = [
+        word for word in run.overrides if not word.startswith(("sweep=", "callbacks/pruning=", "callbacks.pruning"))
+    ]
     if not any(word.startswith("seed=") for word in words):
         words.append(f"seed={run.seed}")
     return shlex.join(["birdclf", "train", *words])

@@ -22,6 +22,7 @@ from birdclf.report.paired_tests import compare
 from birdclf.report.published_section import published_section
 from birdclf.report.repeat_section import repeat_section
 from birdclf.report.runs import LeftOut, find_runs, read_runs
+from birdclf.report.search_section import search_section, studies_below
 from birdclf.report.species_section import species_section
 from birdclf.report.summary_section import summary_section
 from birdclf.report.training_section import training_section
@@ -77,7 +78,7 @@ def report(
     found, repeated = configurations(runs)
     left_out = [*unusable, *repeated]
     ranked, monitor = best_first(found)
-    sections = _sections(ranked, monitor, _chosen(ranked, reference), left_out, with_gallery)
+    sections = _sections(ranked, monitor, _chosen(ranked, reference), left_out, with_gallery, studies_below(paths))
     title = f"Report on {ranked[0].label}" if len(ranked) == 1 else f"Report on {len(ranked)} configurations"
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "comparison.csv", comparison_rows(ranked).to_csv(index=False))
@@ -87,7 +88,12 @@ def report(
 
 
 def _sections(
-    ranked: list[Configuration], monitor: str, reference: Configuration, left_out: list[LeftOut], with_gallery: bool
+    ranked: list[Configuration],
+    monitor: str,
+    reference: Configuration,
+    left_out: list[LeftOut],
+    with_gallery: bool,
+    studies: Sequence[Path],
 ) -> tuple[Section, ...]:
     node = reference.first.config.get("evaluation") or {}  # runs of older versions have none
     settings = Evaluation(**{key: value for key, value in node.items() if key != "_target_"})
@@ -98,6 +104,7 @@ def _sections(
         table_section(ranked, monitor, settings),
         comparison_section(reference, comparisons),
         factors_section(ranked),
+        *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,
         published_section(ranked),
         training_section(ranked, settings),

@@ -54,6 +54,11 @@ class Run:
         return int(self.config["seed"])
 
     @property
+    def trained(self) -> bool:
+        """Whether it was trained, and not made of other runs."""
+        return not self.metrics.get("members")
+
+    @property
     def name(self) -> str:
         """Name of the experiment."""
         return str(self.config.get("name", self.folder.name))
@@ -113,6 +118,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         UserError: If it did not finish, or a file of it is missing or cannot be read.
     """
+    if (folder / "pruned.json").is_file() and not (folder / "done.json").is_file():
+        raise UserError("Its search stopped the trial early: others were better at the same epoch.")
     if not (folder / "done.json").is_file():
         raise UserError("The run was stopped before its end: it has no done.json. Run its command again.")
     done, metrics = _json(folder / "done.json"), _json(folder / "metrics.json")
@@ -159,6 +166,8 @@ def _check(run: Run) -> None:
         _ = run.metrics[split]["accuracy"]["low"], run.metrics[split]["macro_f1"]["low"]
         _ = run.metrics[split]["buckets"], run.metrics[split]["clips"]
     _ = run.seed, [run.metrics[key] for key in ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")]
+    if not run.trained:
+        return  # it has no epochs
     _ = [run.history[column] for column in ("epoch", "lr", "train/accuracy", "val/accuracy", "val/nll")]
 
 

@@ -23,6 +23,9 @@ MOST_FIGURES: Final = 60  # of a few dozen kB each; the table names every run
 def training_section(ranked: Sequence[Configuration], settings: Evaluation) -> Section:
     """Return the section: a row and a figure a run, that of the best configuration open."""
     runs = [(configuration.label, run) for configuration in ranked for run in configuration.runs.values()]
+    runs = [(label, run) for label, run in runs if run.trained]
+    if not runs:
+        return Section("training", "Training", ("Nothing here was trained; it was made of other runs.",))
     rows = tuple(_row(label, run, settings) for label, run in runs)
     head = ("configuration", "seed", "best val NLL", "at epoch", "best monitored", "at epoch", "of epochs")
     said = (

@@ -19,6 +19,8 @@ from birdclf.sweep.launches import launched_before, new_run, new_sweep, note_lau
 RESULTS: Final = (CONFIG, "split.csv", "sweep.csv", "audit.csv")
 ASIDE: Final = ("hydra.", "hydra/", "+hydra.", "resume=", "fail_fast=", "store.workers=")
 """What a sweep may be launched again with differently: how its jobs are run, not what they are."""
+NUMBERS: Final = ("hydra.sweeper.n_trials=", "hydra.sweeper.n_jobs=")
+"""The same of the sweeper: a search is gone on with to more trials."""
 
 
 class Folders(Callback):
@@ -99,7 +101,8 @@ def _choose(config: DictConfig, mode: str, folder: Path) -> None:
 
 def _words(config: DictConfig) -> Iterator[str]:
     for word in [*config.hydra.overrides.task, *config.hydra.overrides.hydra]:
-        if not str(word).startswith(ASIDE) or str(word).startswith("hydra.sweeper."):
+        decides = str(word).startswith(("hydra.sweeper.", "hydra/sweeper/")) and not str(word).startswith(NUMBERS)
+        if decides or not str(word).startswith(ASIDE):
             yield str(word)
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from birdclf.sweep.trials import EXTRA
+
 PLUGINS: Final = "hydra_plugins"
 """Package that Hydra looks for launchers in."""
 EXTRA_OF: Final = {
@@ -16,19 +18,23 @@ EXTRA_OF: Final = {
     "hydra_ray_launcher": "ray",
 }
 """Extra of pyproject.toml by the package in it that holds the launcher."""
+SEARCH: Final = "birdclf_search"
+"""Module in it that holds our sweeper."""
 
 
 class Launcher(Callback):
-    """Stops a sweep whose launcher is not installed before it has made a folder."""
+    """Stops a sweep whose launcher or search is not installed before it has made a folder."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse a launcher that needs an extra."""
+        """Refuse a launcher or a search that needs an extra."""
         package = str(config.hydra.launcher._target_).split(".")[1]
         extra = EXTRA_OF.get(package)
         if extra is not None and not _installed(package):
             # Hydra turns exceptions of a callback into warnings; leaving the process is the way to stop.
             choice = config.hydra.runtime.choices["hydra/launcher"]
             sys.exit(f"birdclf: hydra/launcher={choice} needs an extra: pip install 'birdclf[{extra}]'")
+        if str(config.hydra.sweeper._target_).split(".")[1] == SEARCH and find_spec("optuna") is None:
+            sys.exit(f"birdclf: sweep={config.hydra.runtime.choices.sweep} needs an extra: {EXTRA}")
 
 
 def _installed(package: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 FINISHED, OPEN = "finished", "not finished"
-NO_SETTING = ("sweep=", "resume=", "fail_fast=")
+NO_SETTING = ("sweep=", "callbacks/pruning=", "callbacks.pruning", "resume=", "fail_fast=")
 
 
 class SweepTable(Callback):
@@ -87,6 +87,8 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
         row: dict[str, Any] = {"job": job.name.split("_")[0], "overrides": chosen, "status": OPEN}
         if (job / FAILED).is_file():
             row["status"] = "failed"
+        elif (epochs := run_folder.pruned(job)) is not None:
+            row["status"] = f"pruned after epoch {epochs}"
         if is_finished(job):
             done = json.loads((job / DONE).read_text())
             metrics = json.loads((job / "metrics.json").read_text())

@@ -17,7 +17,7 @@ from birdclf.config import plain
 from birdclf.errors import UserError
 from birdclf.mistakes import explain
 from birdclf.quoting import shown
-from birdclf.run_folder import BusyError
+from birdclf.run_folder import BusyError, Pruned
 from birdclf.sweep.launches import launch_of, words_of
 
 if TYPE_CHECKING:
@@ -79,12 +79,20 @@ class Task:
             resume = "resume" in cfg and cfg.resume is not False
             score = _finished(cfg, folder, run_folder.finished_twin(folder, plain(cfg))) if resume else None
             if score is None:
+                epochs = run_folder.pruned(folder, plain(cfg)) if resume else None
+                if epochs is not None:
+                    print(f"{shown(folder)} was stopped by its search after epoch {epochs}")
+                    return None
                 return self.run(cfg, resume)
             with suppress(OSError):  # of a sweep that may only be read
                 run_folder.forget_failure(folder)
             return score
         except BusyError as error:
             print(error)  # into this process's terminal: the log belongs to the other one
+            return None
+        except Pruned as why:
+            log.info("stopped by the search after epoch %d, %s %.4f", why.epoch, cfg.monitor, why.value)
+            run_folder.note_pruned(folder, plain(cfg), why)
             return None
         except KeyboardInterrupt:
             Task.interrupted = True

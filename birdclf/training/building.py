@@ -8,11 +8,16 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
+from torch import nn
 
+from birdclf.augment.chain import Chain
 from birdclf.config import FALLS, TrainConfig, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.combinations import check_combinations, check_head, check_rows
+from birdclf.training.start import read_source, report, start_from
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
 
@@ -33,12 +38,22 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
         store_dir=cfg.store.dir,
         store_workers=cfg.store.workers,
         seed=cfg.seed,
+        sampler=instantiate(cfg.sampler),
     )
 
 
-def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClassifier:
-    """Return the classifier of a configuration for prepared data."""
+def build_classifier(cfg: DictConfig, data: RecordingDataModule, begins: bool = True) -> SpeciesClassifier:
+    """Return the classifier of a configuration for prepared data.
+
+    Args:
+        cfg: Composed ``conf/train.yaml``.
+        data: Prepared data.
+        begins: Whether training begins here, with the weights of ``init_from``; a snapshot has its own.
+    """
     network = instantiate(cfg.model, num_classes=len(data.classes), in_channels=data.features.shape[0])
+    if begins and cfg.init_from is not None:
+        source = read_source(cfg.init_from)
+        report(start_from(network, source, data.classes, cfg.redraw_output), source, data.features.settings)
     if process_count(cfg.trainer.devices) > 1:
         gpu = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
         network = sync_batch_norms(network, torch.device("cuda" if gpu else "cpu"))
@@ -55,7 +70,23 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule) -> SpeciesClass
         config=plain(cfg),
         train_counts=data.support("train"),
         evaluation=instantiate(cfg.evaluation),
+        augment=build_augment(cfg, data.features, data.class_counts),
+        layers=instantiate(cfg.layers),
     )
+
+
+def build_augment(cfg: DictConfig, features: Representation, class_counts: torch.Tensor) -> Chain | None:
+    """Return the augmentations of a configuration, None where there are none.
+
+    Raises:
+        UserError: If one is out of range, or two contradict each other.
+    """
+    chosen = {str(name): node for name, node in cfg.augment.items() if node is not None}
+    if not chosen:
+        return None
+    augmentations = {name: instantiate(node, _convert_="all") for name, node in chosen.items()}
+    batch_size = cfg.loader.batch_size // process_count(cfg.trainer.devices)
+    return Chain(augmentations, features, class_counts, cfg.seed, batch_size)
 
 
 def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
@@ -65,6 +96,8 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         UserError: If there is none such, or more than one, or it would write the snapshot's file.
     """
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    if cfg.averaging is not None:  # first, so that the others see averaged weights
+        callbacks.insert(0, instantiate(cfg.averaging))
     found = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     if len(found) != 1:
         raise UserError(
@@ -72,6 +105,11 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
         )
     if found[0].save_last:
         raise UserError("callbacks.checkpoint.save_last is set, but last.ckpt is callbacks.snapshot's. Leave it out.")
+    if found[0].save_weights_only and cfg.averaging is not None:
+        raise UserError(
+            "callbacks.checkpoint.save_weights_only leaves averaged weights out of best.ckpt. Leave it out, or set "
+            "averaging=null."
+        )
     return callbacks
 
 
@@ -86,7 +124,8 @@ def check_settings(cfg: DictConfig) -> None:
     if unknown:
         raise UserError(f"There is no setting {unknown[0]!r}. The top level has {', '.join(known)}.")
     _check_monitor(cfg.monitor)
-    shape = instantiate(cfg.features).shape
+    features = instantiate(cfg.features)
+    shape = features.shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])
     try:
         with torch.no_grad():
@@ -96,16 +135,23 @@ def check_settings(cfg: DictConfig) -> None:
             f"model: {type(network).__name__} cannot take features of shape {tuple(shape)} (channels, "
             f"coefficients, frames): {error}. Choose another model or larger features.*."
         ) from error
-    instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    loss = instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    check_head(loss, network, num_classes=2)
+    posthoc = instantiate(cfg.posthoc)
+    check_combinations(loss, instantiate(cfg.sampler), posthoc, cfg.allow)
+    check_rows(posthoc, network, num_classes=2)
+    _check_start(cfg, network)
+    layers = instantiate(cfg.layers)
+    layers.settle(network, 2)
     try:
-        optimizer = instantiate(cfg.optimizer)(network.parameters())
+        optimizer = layers.optimizer(instantiate(cfg.optimizer), network, 2)
     except (TypeError, ValueError) as error:
         raise UserError(f"The optimizer refuses its settings (optimizer.*): {error}") from error
     try:
         instantiate(cfg.scheduler)(optimizer)
     except (TypeError, ValueError) as error:
         raise UserError(f"The schedule refuses its settings (scheduler.*): {error}") from error
-    for group in (cfg.split, cfg.window, cfg.audio, cfg.audit, cfg.evaluation):
+    for group in (cfg.split, cfg.window, cfg.audio, cfg.audit, cfg.evaluation, cfg.averaging):
         instantiate(group)
     instantiate(cfg.criteria, _convert_="all")
     count = process_count(cfg.trainer.devices)
@@ -114,7 +160,18 @@ def check_settings(cfg: DictConfig) -> None:
             f"loader.batch_size is {cfg.loader.batch_size}; the {count} processes of trainer.devices share each batch: "
             f"it must be a multiple of {count}."
         )
+    build_augment(cfg, features, torch.tensor([2, 1]))
     instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
+
+
+def _check_start(cfg: DictConfig, network: nn.Module) -> None:
+    if cfg.init_from is not None:
+        start_from(network, read_source(cfg.init_from), ("", " "), cfg.redraw_output)
+    elif cfg.redraw_output:
+        raise UserError(
+            "redraw_output (experiment=crt has it) draws the output layer of another run anew, but no run is given. "
+            "Give its folder by init_from=RUN."
+        )
 
 
 def _check_monitor(monitor: str) -> None:

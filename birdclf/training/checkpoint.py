@@ -95,12 +95,12 @@ def load_weights(classifier: Predictor, checkpoint: Path) -> int:
         raise UserError(f"{checkpoint} does not hold the weights of this run. Restore it, or train anew.") from error
 
 
-def keep_temperature(checkpoint: Path, temperature: float) -> None:
-    """Add a temperature to a checkpoint.
+def keep_fitted(checkpoint: Path, temperature: float, adjustment: dict[str, Any] | None = None) -> None:
+    """Add a temperature to a checkpoint, and an adjustment of logits as plain values.
 
     Raises:
         UserError: If it cannot be read.
     """
     content = opened(checkpoint)
-    content["birdclf"]["temperature"] = temperature
+    content["birdclf"] |= {"temperature": temperature, "adjustment": adjustment}
     write_whole(content, checkpoint)

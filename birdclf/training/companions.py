@@ -92,7 +92,7 @@ def accompany() -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg)
     data.prepare()
-    classifier = build_classifier(cfg, data)
+    classifier = build_classifier(cfg, data, begins=order["checkpoint"] is None)
     data.part = Part(rank, process_count(cfg.trainer.devices))
     callbacks = build_callbacks(cfg)
     trainer = instantiate(

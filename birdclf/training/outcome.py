@@ -10,13 +10,14 @@ from omegaconf import OmegaConf
 from birdclf.data.module import RecordingDataModule
 from birdclf.disk import write_whole
 from birdclf.errors import UserError
-from birdclf.evaluation.calibration import fit_temperature
 from birdclf.evaluation.predictions import Predictions
 from birdclf.evaluation.settings import Evaluation
 from birdclf.run_folder import CONFIG, DONE
-from birdclf.training.checkpoint import keep_temperature
+from birdclf.training.checkpoint import keep_fitted
+from birdclf.training.fitted import Fitted, plain
 from birdclf.training.provenance import split_hash, write_provenance
-from birdclf.training.results import figures_of, write_tables
+from birdclf.training.results import write_tables
+from birdclf.training.start import file_hash, source_file
 from birdclf.training.tensorboard import RunLogger
 
 
@@ -26,7 +27,7 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     That is ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and
     the verdict. ``config.yaml`` comes last: where it is, the run has begun.
     """
-    write_provenance(folder, data.source, data.table, config["seed"])
+    write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
     data.table[["recording_id", "species", "split"]].to_csv(folder / "split.csv", index=False)
     data.leaks().to_csv(folder / "leaks.csv", index=False)
     data.audit.to_csv(folder / "audit.csv", index=False)
@@ -51,6 +52,28 @@ def check_data(folder: Path, data: RecordingDataModule) -> None:
         )
 
 
+def check_start(folder: Path, init_from: str | None) -> None:
+    """Refuse to go on with a run that began with other weights than ``init_from`` holds now.
+
+    A file that is gone is no longer needed.
+
+    Raises:
+        UserError: If its content has changed.
+    """
+    if init_from is None:
+        return
+    try:
+        began_with = json.loads((folder / "provenance.json").read_text())["init_from"]["content_hash"]
+        now = file_hash(source_file(init_from))
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return
+    if began_with != now:
+        raise UserError(
+            f"{folder} began with other weights than init_from={init_from} holds now. Bring that file back, remove it, "
+            f"or choose another folder."
+        )
+
+
 def write_results(
     folder: Path,
     data: RecordingDataModule,
@@ -59,19 +82,21 @@ def write_results(
     facts: dict[str, Any],
     checkpoint: Path,
     logger: RunLogger,
+    fitted: Fitted,
 ) -> dict[str, Any]:
-    """Fit the temperature on validation, keep it in the checkpoint, write and log metrics, tables and pictures.
+    """Keep what was fitted in the checkpoint, write and log metrics, tables and pictures, all of them adjusted.
 
     Returns:
         The metrics.
     """
-    temperature = fit_temperature(predictions["val"].logits, predictions["val"].target)
-    keep_temperature(checkpoint, temperature)
-    metrics = figures_of(predictions, data.support("train"), settings, temperature)
-    metrics |= {"temperature": temperature, **facts}
+    keep_fitted(checkpoint, fitted.temperature, plain(fitted.adjustment) if fitted.adjustment else None)
+    metrics = fitted.metrics(predictions, data.support("train"), settings) | facts
+    if fitted.adjustment:
+        metrics["score"] = _value(metrics["val"][facts["monitor"].removeprefix("val/")])
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
-    pictures = write_tables(folder, predictions, data.classes, supports, settings, temperature)
+    adjusted, temperature = fitted.adjusted(predictions), fitted.temperature
+    pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature)
     final = {
         f"{stage}_{name}": _value(metrics[stage][name])
         for stage in ("val", "test")

@@ -27,8 +27,11 @@ class Predictor(pl.LightningModule):
 
     def forward(self, bands: Tensor) -> Tensor:
         """Map stored bands ``(W, F, T)`` to logits ``(W, K)``."""
-        features = self.features(bands).contiguous(memory_format=self.memory_format)
-        logits: Tensor = self.network(features)
+        return self.logits(self.features(bands))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Map normalised features ``(W, C, F, T)`` to logits ``(W, K)``."""
+        logits: Tensor = self.network(features.contiguous(memory_format=self.memory_format))
         return logits
 
     def recording_logits(self, batch: Batch) -> Tensor:

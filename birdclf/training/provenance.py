@@ -16,11 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 import birdclf
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import JOB_NAMING
+from birdclf.training.start import file_hash, source_file
 
 PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
 
 
-def write_provenance(folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int) -> None:
+def write_provenance(
+    folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int, init_from: str | None = None
+) -> None:
     """Write what repeating a run takes. It names neither user nor host: a path below the home folder starts with ``~``.
 
     Args:
@@ -28,6 +31,7 @@ def write_provenance(folder: Path, catalog: Catalog, split: pd.DataFrame, seed: 
         catalog: Recordings of the source.
         split: ``recording_id`` and ``split`` of the recordings that are used.
         seed: The run's seed.
+        init_from: Run folder or file that the first weights come from; None draws them.
     """
     command, overrides = _words()
     content = {
@@ -48,6 +52,7 @@ def write_provenance(folder: Path, catalog: Catalog, split: pd.DataFrame, seed: 
         },
         "split_hash": split_hash(split),
         "seed": seed,
+        "init_from": _start(init_from) if init_from is not None else None,
     }
     (folder / "provenance.json").write_text(json.dumps(content, indent=1))
 
@@ -60,6 +65,11 @@ def split_hash(split: pd.DataFrame) -> str:
     """
     rows = sorted(zip(split.recording_id, split.split, strict=True))
     return hashlib.blake2b(json.dumps(rows).encode(), digest_size=12).hexdigest()
+
+
+def _start(init_from: str) -> dict[str, str]:
+    file = source_file(init_from)
+    return {"file": _nameless(str(file)), "content_hash": file_hash(file)}
 
 
 def _words() -> tuple[list[str], list[str]]:

@@ -62,6 +62,13 @@ def plateau(
 ) -> ReduceLROnPlateau:
     """Multiply the rate by ``factor`` when the monitored metric has not improved for ``patience`` epochs.
 
+    Args:
+        optimizer: What to schedule.
+        mode: ``min`` or ``max``, the better direction of the metric.
+        patience: Epochs without a better value that are waited for.
+        factor: What the rates are multiplied by.
+        min_lr: Where the base rate stops falling; that of a group stops at the same share of its own.
+
     Raises:
         UserError: If an argument is out of range.
     """
@@ -70,7 +77,11 @@ def plateau(
             f"scheduler.patience={patience} and scheduler.factor={factor}: patience must be 0 or more and factor above "
             f"0 and below 1."
         )
-    return ReduceLROnPlateau(optimizer, mode=mode, patience=patience, factor=factor, min_lr=min_lr)  # type: ignore[arg-type]
+    shares = [group.get("factor", 1.0) for group in optimizer.param_groups]
+    return ReduceLROnPlateau(
+        optimizer, mode=mode, patience=patience, factor=factor,  # type: ignore[arg-type]
+        min_lr=[min_lr * share for share in shares], eps=1e-8 * min(shares),
+    )  # fmt: skip
 
 
 def constant(optimizer: Optimizer) -> LambdaLR:

@@ -1,23 +1,22 @@
 """Snapshots of a run in training, from which it goes on to the very same end after whatever stopped it."""
 
 import errno
-import random
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from birdclf.errors import UserError
+from birdclf.training.accumulation import waits_for_step
 from birdclf.training.checkpoint import LAST
 from birdclf.training.gather import value_of_each
 from birdclf.training.interrupts import Interrupts
 from birdclf.training.metrics import EpochMetrics
 from birdclf.training.progress import STATE_KEY, ending
+from birdclf.training.random_state import random_state, set_random_state
 
 
 class Snapshot(Callback):
@@ -67,13 +66,15 @@ class Snapshot(Callback):
         if self.waiting is not None:
             # Else the trainer leaves a schedule on a plateau out at the end of this epoch.
             trainer.fit_loop.restarting = False
-            _set_random_state(self.waiting["processes"][trainer.global_rank]["random"])
+            set_random_state(self.waiting["processes"][trainer.global_rank]["random"])
             self.waiting = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write a snapshot if it is time, or if a signal has come."""
+        if waits_for_step(batch_idx, trainer):  # no snapshot holds the gradients that are added up so far
+            return
         # Processes that train together write together, and leave together if one of them got the signal.
         stopping = self._any(trainer, self.interrupts.seen or trainer.received_sigterm)
         due = stopping or self._any(trainer, time.monotonic() - self.kept >= self.every_s)
@@ -106,7 +107,7 @@ class Snapshot(Callback):
         if self.module is None:
             return {}
         metrics = {name: metrics.snapshot() for name, metrics in _metrics(self.module).items()}
-        each = value_of_each({"random": _random_state(), "metrics": metrics})
+        each = value_of_each({"random": random_state(), "metrics": metrics})
         return {"processes": each, "ended": self.ended, "seconds": time.monotonic() - self.began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -130,23 +131,3 @@ class Snapshot(Callback):
 
 def _metrics(module: pl.LightningModule) -> dict[str, EpochMetrics]:
     return {name: child for name, child in module.named_children() if isinstance(child, EpochMetrics)}
-
-
-def _random_state() -> dict[str, Any]:
-    """Return the state of every global generator, as values that open with ``weights_only=True``."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
-        "python": random.getstate(),
-    }
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))

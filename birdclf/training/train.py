@@ -25,9 +25,11 @@ from birdclf.training.building import build_callbacks, build_classifier, build_d
 from birdclf.training.checkpoint import load_weights
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.companions import companions, fit
-from birdclf.training.outcome import check_data, mark_done, write_beginning, write_results
+from birdclf.training.fitted import fit_on_validation, rows_of
+from birdclf.training.outcome import check_data, check_start, mark_done, write_beginning, write_results
 from birdclf.training.progress import Progress, ending, latest
 from birdclf.training.projector import ClipEmbedder
+from birdclf.training.rate_finder import STEPS, RangeTest, check_finder, find_rate, write_finding
 from birdclf.training.results import predict
 from birdclf.training.summary import print_results
 from birdclf.training.trainer import process_count
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 INTERRUPTED = 1  # status that Lightning leaves with after Ctrl-C
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
-    *("resume", "fail_fast"),
+    *("resume", "fail_fast", "members", "allow", "lr_find"),
 )
 
 
@@ -49,7 +51,8 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         resume: Whether to go on with the unfinished run that the folder may hold.
 
     Returns:
-        Best value of the monitored metric.
+        Best value of the monitored metric, after a post-hoc adjustment its value then; with ``lr_find`` the suggested
+        rate, and nothing is trained.
 
     Raises:
         UserError: If a setting or the data cannot be used, the run folder holds a run already and ``resume`` is not
@@ -57,6 +60,8 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         BusyError: If another process trains in the run folder.
     """
     check_settings(cfg)
+    if cfg.lr_find:
+        check_finder(cfg)
     folder = Path(cfg.run_dir)
     way = (
         f"the same command with hydra.run.dir={folder} resume=true, or the same sweep launched again, goes on from the "
@@ -79,7 +84,9 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     data = build_data(cfg)
     data.prepare()
     log.info("%s", shown(data.summary(), keep="\n"))
-    classifier = build_classifier(cfg, data)
+    classifier = build_classifier(cfg, data, begins=progress is None)
+    if cfg.lr_find:
+        return _find_rate(cfg, folder, classifier, data)
     stopped = (folder / CONFIG).is_file()
     logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if stopped else {}))
     try:
@@ -95,6 +102,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
         else:
             check_data(folder, data)
+            check_start(folder, cfg.init_from)
             log.info("going on after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
         ended = progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress, config)
         best = folder / "checkpoints" / ended["best"]
@@ -114,15 +122,34 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             logger=False, default_root_dir=folder, _convert_="all",
         )  # fmt: skip
         predictions = predict(judge, classifier, loaders, data.source.table)
-        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger)
+        posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
+        rows = rows_of(classifier.network, len(data.classes))
+        fitted = fit_on_validation(posthoc, predictions["val"], counts, cfg.monitor, rows)
+        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, fitted)
         if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=ended["epochs"])
         seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
-        mark_done(folder, config_hash(config), ended["score"], cfg.monitor, seconds)
+        mark_done(folder, config_hash(config), metrics["score"], cfg.monitor, seconds)
     finally:
         logger.close()
     print_results(metrics, folder)
-    return float(ended["score"])
+    return float(metrics["score"])
+
+
+def _find_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, data: RecordingDataModule) -> float:
+    """Suggest a rate for a training that is not begun here."""
+    test = RangeTest()
+    trainer = instantiate(
+        cfg.trainer, callbacks=[test], logger=False, default_root_dir=folder, max_epochs=STEPS * 1000, max_steps=STEPS,
+        limit_val_batches=0, enable_checkpointing=False, _convert_="all",
+    )  # fmt: skip
+    rate, table = find_rate(trainer, test, classifier, data)
+    logger = instantiate(cfg.logger)
+    try:
+        write_finding(folder, rate, table, logger)
+    finally:
+        logger.close()
+    return rate
 
 
 def _progress(folder: Path, config: dict[str, Any], resume: bool) -> Progress | None:

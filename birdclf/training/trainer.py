@@ -87,12 +87,17 @@ def build_trainer(
         )
     if settings.get("num_nodes", 1) != 1:
         raise UserError("trainer.num_nodes must be 1: one run trains on one machine; a sweep uses many.")
+    group = settings.get("accumulate_grad_batches", 1)
+    if isinstance(group, bool) or not isinstance(group, int) or group < 1:
+        raise UserError(f"trainer.accumulate_grad_batches is {group!r}; it must be a number of batches, 1 or more.")
     if max_epochs < 1:
         raise UserError(f"trainer.max_epochs is {max_epochs}; it must be 1 or more.")
     chosen = fast_precision(accelerator) if precision == "auto" else precision
     # Batches come from one slice of a memory map: a worker process would cost more than it saves.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")
+    # Norms whose statistics are frozen are in evaluation mode; that is meant.
+    warnings.filterwarnings("ignore", message=".*module.* in eval mode at the start of training.*")
     # A run that goes on finds its own checkpoints there.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # A test split is predicted by a module that was not trained in this call; that is meant.

@@ -7,6 +7,7 @@ from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.folder import folder_catalog
 from birdclf.data.module import RecordingDataModule
+from birdclf.data.power import Power
 from birdclf.data.split import ColumnSplit, FileSplit, StratifiedSplit
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
@@ -154,6 +155,24 @@ def test_with_all_an_epoch_has_every_window_of_the_train_split_once(make):
         assert sorted(seen) == expected
         orders.append(seen)
     assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("train", ["random", "all"])
+def test_a_sampler_changes_what_is_drawn_and_not_what_is_counted(make, folder, train):
+    """Train has 3, 7, 7 and 7 recordings of the species; drawn balanced it gives 6 of each."""
+    split = ["train"] * 3 + ["val"] * 3 + ["test"] * 2 + (["train"] * 7 + ["test"]) * 3
+    window = WindowPolicy(train=train)
+    usual, balanced = (
+        make(with_split(folder, split), split=ColumnSplit(), window=window, **more)
+        for more in ({}, {"sampler": Power(0)})
+    )
+    target = torch.cat([batch.target for batch in balanced.train_dataloader()])
+    assert len(target) == int(usual.class_counts.sum())
+    drawn = torch.bincount(target)
+    assert int(drawn.max() - drawn.min()) <= 1 and usual.class_counts.tolist() != drawn.tolist()
+    assert torch.equal(balanced.class_counts, usual.class_counts)
+    assert torch.equal(torch.cat([b.target for b in balanced.val_dataloader()]),
+                       torch.cat([b.target for b in usual.val_dataloader()]))  # fmt: skip
 
 
 def test_with_all_classes_are_counted_by_windows_and_supported_by_recordings(make):

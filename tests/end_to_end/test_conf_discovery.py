@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fake_xeno_canto import write_fetched
@@ -25,16 +26,25 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from small_networks import smaller
 from tiny_runs import REPO
 from torch import nn
 
+import birdclf.sweep.siblings  # noqa: F401, a word of the files
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
+from birdclf.augment.augmentation import Augmentation
+from birdclf.augment.chain import Chain
 from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
+from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import OutputRows, PostHoc
 from birdclf.evaluation.criteria import Criteria
 from birdclf.evaluation.settings import Evaluation
+from birdclf.features.mfcc import MFCCStack
+from birdclf.sweep import plugin
 from birdclf.sweep.launcher import EXTRA_OF
+from birdclf.training.averaging import Averaging
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -98,8 +108,15 @@ def build_features(node: DictConfig, tmp_path: Path) -> None:
     assert stack.shape == (1, *features.shape) and stack.isfinite().all()
 
 
+def features_for(model: str) -> str:
+    """Return the choice of features that the command of a model's file makes, or the usual one."""
+    words = [word for word in shlex.split(command_of(f"model/{model}")) if word.startswith("features=")]
+    return next(iter(words), f"features={composed(hydra=True).hydra.runtime.choices['features']}")
+
+
 def build_model(node: DictConfig, tmp_path: Path) -> None:
-    logits = instantiate(node, num_classes=5, in_channels=3).eval()(torch.randn(2, 3, 20, 500))
+    shape = instantiate(node._get_root().features).shape
+    logits = instantiate(smaller(node), num_classes=5, in_channels=shape[0]).eval()(torch.randn(2, *shape))
     assert logits.shape == (2, 5) and logits.isfinite().all()
 
 
@@ -115,6 +132,20 @@ def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
     tiny(torch.randn(3, 6)).square().mean().backward()
     optimizer.step()
     assert all(not torch.equal(old, new) for old, new in zip(before, tiny.parameters(), strict=True))
+
+
+def build_layers(node: DictConfig, tmp_path: Path) -> None:
+    tiny = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
+    layers = instantiate(node)
+    layers.settle(tiny, 5)
+    assert tiny[2].weight.requires_grad and tiny[0].weight.requires_grad != bool(node.freeze)
+    assert len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
+
+
+def build_averaging(node: DictConfig, tmp_path: Path) -> None:
+    averaging = instantiate(node)
+    assert isinstance(averaging, Averaging)
+    assert all(getattr(averaging, name) == value for name, value in node.items() if name != "_target_")
 
 
 def build_scheduler(node: DictConfig, tmp_path: Path) -> None:
@@ -136,6 +167,26 @@ def build_split(node: DictConfig, tmp_path: Path) -> None:
 def build_window(node: DictConfig, tmp_path: Path) -> None:
     window = instantiate(node)
     assert window.train and window.eval
+
+
+def build_sampler(node: DictConfig, tmp_path: Path) -> None:
+    target = np.array([0, 1, 0, 2, 0, 0])
+    positions = instantiate(node).order(target, 1, np.random.default_rng(0))
+    assert positions.shape == target.shape and set(target[positions]) == {0, 1, 2}
+
+
+def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
+    posthoc = instantiate(node)
+    assert isinstance(posthoc, PostHoc)
+    rows = OutputRows((5.0, 4.0, 3.0, 2.0, 1.0), (0.0,) * 5)
+    adjustment = posthoc.fit(np.zeros((4, 5)), COUNTS.tolist(), lambda logits: float(logits[0, 4] - logits[0, 0]), rows)
+    assert (adjustment is not None) == posthoc.corrects_prior
+
+
+def build_augment(node: DictConfig, tmp_path: Path) -> None:
+    chain = {name: instantiate(one, _convert_="all") for name, one in node.items()}
+    assert all(isinstance(augmentation, Augmentation) for augmentation in chain.values())
+    assert list(Chain(chain, MFCCStack(), COUNTS, seed=1, batch_size=2).links) == list(chain)
 
 
 def build_evaluation(node: DictConfig, tmp_path: Path) -> None:
@@ -181,10 +232,15 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "features": build_features,
     "model": build_model,
     "loss": build_loss,
+    "layers": build_layers,
     "optimizer": build_optimizer,
     "scheduler": build_scheduler,
+    "averaging": build_averaging,
     "split": build_split,
     "window": build_window,
+    "sampler": build_sampler,
+    "posthoc": build_posthoc,
+    "augment": build_augment,
     "evaluation": build_evaluation,
     "criteria": build_criteria,
     "trainer": build_trainer,
@@ -195,13 +251,14 @@ OPTIONS = [place for group in BUILD for place in places(group)]
 EXPERIMENTS = places("experiment")
 SWEEPS = places("sweep")
 LAUNCHERS = places("hydra/launcher")
-HYDRA = [place for place in PLACES if place.startswith("hydra/") and place not in LAUNCHERS]
+SEARCHES = [place for place in PLACES if place.startswith(("hydra/sweeper", "callbacks/pruning"))]
+HYDRA = [place for place in PLACES if place.startswith("hydra/") and place not in (*LAUNCHERS, *SEARCHES)]
 
 
 def test_every_yaml_file_is_covered_by_one_of_these_tests():
-    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA, *LAUNCHERS]) == PLACES
+    assert sorted([*ROOTS, *OPTIONS, *EXPERIMENTS, *SWEEPS, *HYDRA, *LAUNCHERS, *SEARCHES]) == PLACES
     assert CONF.resolve() == REPO / "conf"
-    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, LAUNCHERS, *(places(group) for group in BUILD)])
+    assert all([ROOTS, EXPERIMENTS, SWEEPS, HYDRA, LAUNCHERS, SEARCHES, *(places(group) for group in BUILD)])
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -219,7 +276,8 @@ def test_every_option_composes_and_instantiates(place: str, given: dict[str, str
     for root in ROOTS:
         if group not in composed(root=root):
             continue
-        cfg = composed(f"{group}={option}", f"run_dir={tmp_path}", root=root)
+        beside = [features_for(option)] if group == "model" else []
+        cfg = composed(f"{group}={option}", *beside, f"run_dir={tmp_path}", root=root)
         if group == "data" and option in LAYOUTS:
             given["data.root"] = str(LAYOUTS[option](tmp_path / option))
         for key in OmegaConf.missing_keys(cfg[group]):
@@ -270,10 +328,11 @@ def test_every_launcher_is_built_by_hydra_and_known_with_its_extra(place: str):
 @pytest.mark.parametrize(("model", "loss"), list(itertools.product(names("model"), names("loss"))))
 def test_every_model_takes_a_step_under_every_loss(model: str, loss: str):
     torch.manual_seed(0)
-    cfg = composed(f"model={model}", f"loss={loss}")
-    net = instantiate(cfg.model, num_classes=5, in_channels=3).train()
+    cfg = composed(f"model={model}", features_for(model), f"loss={loss}")
+    shape = instantiate(cfg.features).shape
+    net = instantiate(smaller(cfg.model), num_classes=5, in_channels=shape[0]).train()
     criterion = instantiate(cfg.loss, class_counts=COUNTS)
-    logits = net(torch.randn(2, 3, 20, 500))
+    logits = net(torch.randn(2, *shape))
     target = torch.tensor([0, 4])
     value = criterion(logits, target)
     soft = criterion(logits, torch.nn.functional.one_hot(target, 5).float())
@@ -288,7 +347,6 @@ SMALL = (
     "data=synthetic",
     "data.num_species=4",
     "data.scale=0.01",
-    "model.width=0.05",
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
     "+trainer.limit_train_batches=1",
@@ -304,8 +362,17 @@ def test_every_experiment_is_really_stepped(place: str, tmp_path: Path):
     from birdclf.training.train import train
 
     name = place.rpartition("/")[2]
-    cfg = composed(f"experiment={name}", *SMALL, f"run_dir={tmp_path / 'run'}")
+    narrow = ["model.width=0.05"] if "width" in composed(f"experiment={name}").model else []
+    cfg = composed(f"experiment={name}", *SMALL, *narrow, f"run_dir={tmp_path / 'run'}")
     assert cfg.name == name
+    if cfg.members is not None:
+        pytest.skip("it trains nothing: test_ensemble_job")
+    smaller(cfg.model)
+    if cfg.redraw_output:  # the second stage of another run
+        with pytest.raises(UserError, match="init_from=RUN"):
+            train(cfg)
+        cfg.init_from = str(tmp_path / "weights.pt")
+        torch.save(instantiate(cfg.model, num_classes=4, in_channels=3).state_dict(), cfg.init_from)
     score = train(cfg)
     done = json.loads((tmp_path / "run" / "done.json").read_text())
     assert done["score"] == score and done["monitor"] == cfg.monitor
@@ -323,6 +390,45 @@ def sweep_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
     return list(itertools.product(*choices))
 
 
+def drawn_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the overrides of some trials of a search, drawn at random, and of every option at least one."""
+    optuna = pytest.importorskip("optuna")
+    from birdclf.sweep.space import search_space, suggested
+
+    space, fixed = search_space([f"{key}={value}" for key, value in params.items()])
+    assert space and not fixed
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    jobs = [tuple(suggested(study.ask(), space)) for _ in range(20)]
+    words = {word for job in jobs for word in job}
+    assert all(f"{key}={one}" in words for key, among in space.items() for one in getattr(among, "choices", ()))
+    return jobs
+
+
+@pytest.mark.parametrize("place", [p for p in SEARCHES if p.startswith("callbacks/")])
+def test_every_pruner_is_built_for_a_trial(place: str, tmp_path: Path):
+    pytest.importorskip("optuna")
+    from birdclf.sweep.trials import begin_study
+    from birdclf.training.pruning import Pruning
+
+    begin_study(tmp_path, {}, "val/macro_f1", "max").ask()
+    name = place.rpartition("/")[2]
+    cfg = composed("sweep=optuna", f"callbacks/pruning={name}", f"run_dir={tmp_path / '0_job'}", hydra=True)
+    pruning = instantiate(cfg.callbacks.pruning)
+    assert isinstance(pruning, Pruning) and pruning.monitor == cfg.monitor and not pruning.trial.should_prune()
+    plugin.register()
+    sweeper = Plugins.instance()._instantiate(cfg.hydra.sweeper)
+    assert type(sweeper.pruner).__name__ == cfg.callbacks.pruning.trial.pruner._target_.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("place", [p for p in SEARCHES if "/sampler/" in p])
+def test_every_sampler_is_made_from_a_seed(place: str):
+    optuna = pytest.importorskip("optuna")
+    cfg = composed("sweep=optuna", f"hydra/sweeper/sampler={place.rpartition('/')[2]}", "run_dir=x", hydra=True)
+    assert isinstance(instantiate(cfg.hydra.sweeper.sampler)(seed=1), optuna.samplers.BaseSampler)
+    assert "optuna" not in OmegaConf.to_yaml(composed())
+
+
 @pytest.mark.parametrize("place", SWEEPS)
 def test_every_sweep_names_options_that_exist_and_jobs_that_differ(place: str):
     name = place.rpartition("/")[2]
@@ -331,7 +437,8 @@ def test_every_sweep_names_options_that_exist_and_jobs_that_differ(place: str):
     assert "=" not in cfg.hydra.sweep.dir
     params = {k: v for k, v in OmegaConf.to_container(cfg.hydra.sweeper.params).items() if "," in str(v)}
     fixed = [f"{k}={v}" for k, v in cfg.hydra.sweeper.params.items() if k not in params]
-    jobs = sweep_jobs(params)
+    searched = "n_trials" in cfg.hydra.sweeper
+    jobs = drawn_jobs(params) if searched else sweep_jobs(params)
     assert len(jobs) > 1
     seen = set()
     for job in jobs:
@@ -356,7 +463,7 @@ def command_of(place: str) -> str:
     return found[0]
 
 
-@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS, *LAUNCHERS])
+@pytest.mark.parametrize("place", [*OPTIONS, *EXPERIMENTS, *SWEEPS, *LAUNCHERS, *SEARCHES])
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher:UserWarning")
 def test_every_file_opens_with_the_command_that_runs_it(place: str):
     group, _, option = place.rpartition("/")
@@ -364,10 +471,13 @@ def test_every_file_opens_with_the_command_that_runs_it(place: str):
     assert program == "birdclf", f"conf/{place}.yaml opens with another program's command"
     root, words = words[0], [word for word in words[1:] if word != "-m"]
     by_name = f"{group}={option}" in words
-    in_use_anyway = composed(root=root, hydra=True).hydra.runtime.choices[group] == option
+    swept = [word for word in words if word.startswith("sweep=")]  # which chooses groups of its own
+    in_use_anyway = composed(*swept, root=root, hydra=True).hydra.runtime.choices[group] == option
     by_key = in_use_anyway and any(word.lstrip("+").startswith(f"{group}.") for word in words)
-    assert by_name or by_key, f"conf/{place}.yaml is not what its command runs: {' '.join(words)}"
-    assert ("-m" in shlex.split(command_of(place))) == (group in ("sweep", "hydra/launcher"))
+    assert by_name or by_key or (in_use_anyway and swept), (
+        f"conf/{place}.yaml is not what its command runs: {' '.join(words)}"
+    )
+    assert ("-m" in shlex.split(command_of(place))) == (group in ("sweep", "hydra/launcher") or place in SEARCHES)
     words = [word for word in words if word.startswith("hydra") or "," not in word]  # what a sweep varies is no value
     cfg = composed(*words, root=root, hydra=True)
     assert cfg.hydra.runtime.choices[group] == option

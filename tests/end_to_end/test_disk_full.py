@@ -14,7 +14,7 @@ from tiny_runs import Command
 from birdclf.evaluation.predictions import Predictions
 from birdclf.sweep import task
 from birdclf.sweep.table import SweepTable
-from birdclf.training import outcome, results
+from birdclf.training import fitted, outcome, results
 from birdclf.training import train as training
 from birdclf.training.history import History
 from birdclf.training.progress import latest
@@ -56,8 +56,8 @@ MOMENTS = {
     "events": (RunLogger, "log_metrics", 5),
     "history.json": (History, "_write", 3),
     "last snapshot": (Snapshot, "on_train_end", 1),
-    "temperature": (outcome, "keep_temperature", 1),
-    "metrics.json": (outcome, "figures_of", 1),
+    "temperature": (outcome, "keep_fitted", 1),
+    "metrics.json": (fitted, "figures_of", 1),
     "predictions.parquet": (Predictions, "table", 1),
     "tables": (results, "per_class_table", 1),
     "pictures": (results, "reliability_figure", 2),

@@ -73,8 +73,26 @@ def launched_again(job: Path) -> list[object]:
     return list(SWEEP)
 
 
+def with_another(job: Path) -> list[object]:
+    """Return the job and a copy of it: two runs of one split, without saved predictions so that models are opened."""
+    another = shutil.copytree(job, job.with_name("1_another"))
+    for folder in (job, another):
+        (folder / "predictions.parquet").unlink()
+    return [another, job]
+
+
+def started_from(job: Path) -> list[object]:
+    return ["train", *TRAIN, f"init_from={job}", "hydra.run.dir=fresh"]
+
+
+def started_from_file(job: Path) -> list[object]:
+    return ["train", *TRAIN, f"init_from={job}/checkpoints/mine.pt", "hydra.run.dir=fresh"]
+
+
 CASES = {
+    "soup": [Case(lambda job: ["soup", *with_another(job)], ("best.ckpt",))],
     "evaluate": [
+        Case(lambda job: ["evaluate", *with_another(job)], ("best.ckpt",)),
         Case(lambda job: ["evaluate", job], ("best.ckpt",)),
         Case(lambda job: ["evaluate", job, "--checkpoint", "last"], ("last.ckpt",)),
     ],
@@ -82,6 +100,8 @@ CASES = {
         Case(resumed, ("last.ckpt", "before_last.ckpt"), finished=False),
         Case(resumed, ("best.ckpt",), finished=False),
         Case(launched_again, ("last.ckpt", "before_last.ckpt"), finished=False),
+        Case(started_from, ("best.ckpt",)),
+        Case(started_from_file, ("mine.pt",)),
     ],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
 }
@@ -239,6 +259,19 @@ def handed(job: Path, monkeypatch) -> Callable[[str], Path]:
         return trace
 
     return put
+
+
+@pytest.mark.parametrize("command", ["evaluate", "soup"])
+@pytest.mark.parametrize(
+    "kind", ["data", "imported", "loads", "runs a program", "function of ours", "from the environment"]
+)
+def test_several_runs_build_nothing_that_a_run_folder_should_not_name(birdclf, job: Path, handed, kind: str, command):
+    good = shutil.copytree(job, job.with_name("1_good"))
+    trace = handed(kind)
+    runs = with_another(job) if command == "evaluate" else [job, good]
+    mistake = birdclf(command, *runs, cwd=job.parents[1]).mistake
+    assert "config.yaml" in mistake and CONFIGS[kind](trace)[0].split(".")[0] in mistake
+    assert "hunter2" not in mistake and not trace.exists()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

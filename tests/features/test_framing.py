@@ -33,6 +33,17 @@ def test_frames_are_those_of_the_padded_waveform(samples, one, other, at):
     assert torch.equal(frames, whole[: len(frames)])
 
 
+@given(st.integers(1, SAMPLES), st.integers(1, 70), st.integers(1, 70), cuts)
+def test_frames_that_are_not_centred_begin_with_the_first_sample(samples, one, other, at):
+    hop, n_fft = sorted((one, other))
+    wave = numbered(samples)
+    stretches = list(framed(pieces(wave, at), n_fft, hop, centred=False))
+    frames = frames_of(stretches, n_fft, hop) if stretches else torch.empty(0, n_fft)
+    whole = functional.pad(wave, (0, n_fft + hop)).unfold(0, n_fft, hop)
+    assert len(frames) == samples // hop
+    assert torch.equal(frames, whole[: len(frames)])
+
+
 @given(st.integers(1, SAMPLES), st.sampled_from([(64, 20), (64, 64), (32, 17), (128, 1)]), cuts)
 def test_spectra_are_those_of_a_centred_transform(samples, sizes, at):
     n_fft, hop = sizes

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from birdclf.errors import UserError
+from birdclf.evaluation.adjustment import Adjustment
+from birdclf.evaluation.tau_norm import TauNormalised
 from birdclf.features.log_mel import LogMel
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.pcen import PCEN
@@ -90,6 +92,40 @@ def test_every_representation_comes_back_from_a_file(features: Representation, t
         torch.testing.assert_close(loaded(bands), network.eval()(features(bands)))
         activation = class_activation(loaded, bands[:1], target=1)
     assert activation is not None and activation.shape == (features.frames,)
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ({"tau": 1.5, "prior": [0.5, 0.3, 0.2]}, Adjustment(1.5, (0.5, 0.3, 0.2))),
+        ({"tau": 0.5, "lengths": [1.0, 0.0, 3.0], "bias": [0.0, -1.0, 2.0]}, TauNormalised(0.5, (1, 0, 3), (0, -1, 2))),
+    ],
+)
+def test_what_adjusts_logits_is_kept(tmp_path: Path, kept: dict[str, Any], expected: Any):
+    thing = content()
+    thing["birdclf"]["adjustment"] = kept
+    assert load_run(saved(tmp_path, thing)).adjustment == expected
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"tau": 1.5, "lengths": [1.0, 2.0, 3.0], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0], "bias": [0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0, float("nan")], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "lengths": [1.0, 2.0, -3.0], "bias": [0.0, 0.0, 0.0]},
+        {"tau": 0.5, "prior": [0.5, 0.5, 0.0]},
+        {"tau": 0.5, "prior": []},
+        {"tau": True, "prior": [0.5, 0.3, 0.2]},
+        {},
+        [1.0],
+    ],
+)
+def test_an_adjustment_that_is_none_is_refused(tmp_path: Path, kept: Any):
+    thing = content()
+    thing["birdclf"]["adjustment"] = kept
+    with pytest.raises(UserError, match=r"birdclf\.adjustment is no tau"):
+        load_run(saved(tmp_path, thing))
 
 
 def test_last_is_another_file_and_has_no_temperature(tmp_path: Path):
@@ -239,3 +275,30 @@ def test_the_features_are_ours_as_well(tmp_path: Path):
     thing["birdclf"]["config"]["features"]["_target_"] = "birdclf.models.audio_cnn.AudioCNN"
     with pytest.raises(UserError, match="no Representation"):
         load_run(saved(tmp_path, thing))
+
+
+@pytest.mark.parametrize("given", [True, "/etc/passwd", "https://example.org/weights.pt"])
+def test_weights_that_training_began_with_are_not_looked_for_again(
+    given: bool | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("timm")
+    from birdclf.models import image_network
+
+    def opened(*words: object) -> None:
+        pytest.fail(f"opened or fetched: {words}")
+
+    monkeypatch.setattr(image_network, "from_hub", opened)
+    monkeypatch.setattr(image_network, "read_weights", opened)
+    thing = content()
+    knobs = {"name": "test_resnet", "stem_stride": [1, 2]}
+    network = image_network.ImageNetwork(len(CLASSES), **knobs)
+    thing["birdclf"]["config"]["model"] = {
+        "_target_": "birdclf.models.image_network.ImageNetwork",
+        "pretrained": given,
+        **knobs,
+    }
+    weights = {name: value for name, value in thing["state_dict"].items() if not name.startswith("network.")}
+    thing["state_dict"] = weights | {f"network.{name}": value for name, value in network.state_dict().items()}
+    loaded = load_run(saved(tmp_path, thing))
+    found = loaded.predictor.network.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())

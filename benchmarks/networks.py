@@ -1,0 +1,147 @@
+"""How fast each network of ``conf/model/`` is, in turns in one process, and how large.
+
+    python benchmarks/networks.py [NAME ...]
+
+Features are those that the command of its file chooses, made up: their values do not matter to the speed.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+CLASSES = 89
+BATCH = 8
+ROUNDS = 4  # the first of which does not count
+
+Figures = dict[str, Any]
+
+
+def names() -> list[str]:
+    """Return the names of all networks."""
+    from birdclf.config import conf_dir
+
+    return sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+
+
+class Side:
+    """A network in training.
+
+    Args:
+        name: Of a file in ``conf/model/``.
+    """
+
+    def __init__(self, name: str) -> None:
+        import torch
+        from hydra import compose, initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.utils import instantiate
+
+        from birdclf.config import conf_dir
+
+        command = (conf_dir() / "model" / f"{name}.yaml").read_text().split("\n")[0]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("train", overrides=[f"model={name}", *re.findall(r"features=\w+", command)])
+        self.shape = instantiate(cfg.features).shape
+        torch.manual_seed(1)
+        network = instantiate(cfg.model, num_classes=CLASSES, in_channels=self.shape[0])
+        self.network = network.to(memory_format=torch.channels_last)
+        self.optimizer = instantiate(cfg.optimizer)(self.network.parameters())
+        self.x = torch.randn(BATCH, *self.shape).contiguous(memory_format=torch.channels_last)
+        self.target = torch.randint(CLASSES, (BATCH,))
+
+    def parameters(self) -> int:
+        """Return how many parameters it has."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def multiply_adds(self) -> float:
+        """Return the multiply-adds of a window forward."""
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.network.eval()(self.x[:1])
+        return counter.get_total_flops() / 2
+
+    def train_s(self) -> float:
+        """Return the seconds of a training step."""
+        from torch.nn.functional import cross_entropy
+
+        self.network.train()
+        began = time.perf_counter()
+        self.optimizer.zero_grad()
+        cross_entropy(self.network(self.x), self.target).backward()
+        self.optimizer.step()
+        return time.perf_counter() - began
+
+    def evaluate_s(self) -> float:
+        """Return the seconds of evaluating a batch."""
+        import torch
+
+        self.network.eval()
+        with torch.no_grad():
+            began = time.perf_counter()
+            self.network(self.x)
+            return time.perf_counter() - began
+
+
+def in_turns(chosen: list[str]) -> dict[str, Figures]:
+    """Return what is measured of networks: each takes a step and evaluates a batch in every round."""
+    from birdclf.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    sides = {name: Side(name) for name in chosen}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
+    for _ in range(ROUNDS):
+        for name, side in sides.items():
+            seconds[name].append((side.train_s(), side.evaluate_s()))
+    figures = {}
+    for name, side in sides.items():
+        steps, evaluations = zip(*seconds[name][1:], strict=True)
+        figures[name] = {
+            "parameters": side.parameters(),
+            "multiply_adds": side.multiply_adds(),
+            "shape": list(side.shape),
+            "train_windows_per_s": BATCH / median(steps),
+            "evaluate_windows_per_s": BATCH / median(evaluations),
+            "seconds": seconds[name],
+        }
+    return figures
+
+
+def of_each_network() -> dict[str, Figures]:
+    """Return :func:`in_turns` of all networks, from a process of its own: memory is set for a whole process."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--json"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"{__file__}: exit status {done.returncode}\n{done.stderr}")
+    found: dict[str, Figures] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    chosen = [word for word in sys.argv[1:] if word != "--json"] or names()
+    if unknown := set(chosen) - set(names()):
+        sys.exit(f"there is no network {', '.join(sorted(unknown))}; choose among {', '.join(names())}")
+    figures = in_turns(chosen)
+    if "--json" in sys.argv:
+        print(json.dumps(figures))
+        return
+    print("| network | features | parameters | multiply-adds | windows/s, training | evaluation |")
+    print("|---|---|---|---|---|---|")
+    for name, row in sorted(figures.items(), key=lambda item: -item[1]["train_windows_per_s"]):
+        shape = " x ".join(map(str, row["shape"]))
+        print(
+            f"| {name} | {shape} | {row['parameters']:,} | {row['multiply_adds'] / 1e6:,.0f} M | "
+            f"{row['train_windows_per_s']:.1f} | {row['evaluate_windows_per_s']:.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

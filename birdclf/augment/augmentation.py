@@ -1,0 +1,146 @@
+"""What an augmentation is, and the four places of a training step at which one can act."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.features.representation import Representation
+
+Rows = NDArray[np.int64]
+"""``(R,)`` positions in the batch of the windows that an augmentation acts on, ascending."""
+
+
+class Augmentation(nn.Module, ABC):
+    """A change that training makes to each window of a batch with a probability.
+
+    Each draws for the whole batch and then takes the rows it acts on, so that ``p`` does not shift what it draws.
+
+    Attributes:
+        name: Its key in ``augment``.
+        turn: Where in the chain it acts, among those of the same place: the order that sound takes from the bird to the
+            recorder. The order in which they were named on the command line changes nothing.
+        needs_partner: Whether it takes a second recording of the batch.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+
+    Raises:
+        UserError: If ``p`` is out of range.
+    """
+
+    name: ClassVar[str]
+    turn: ClassVar[int] = 10
+    needs_partner: ClassVar[bool] = False
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = self.number("p", p, 0, 1)
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Take what only a run knows.
+
+        Args:
+            features: Feature module of the run.
+            class_counts: ``(K,)`` train recordings of each class.
+
+        Raises:
+            UserError: If a setting does not fit these features.
+        """
+        return
+
+    @classmethod
+    def require(cls, holds: bool, setting: str, value: object, allowed: str) -> None:
+        """Raise a UserError that names a setting, its value and what it must be, unless it holds."""
+        if not holds:
+            raise UserError(f"augment.{cls.name}.{setting} is {value!r}; it must be {allowed}.")
+
+    @classmethod
+    def number(cls, setting: str, value: float, low: float, high: float = math.inf) -> float:
+        """Return a finite number between two limits, or raise a UserError."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
+        cls.require(number and math.isfinite(value) and low <= value <= high, setting, value, f"a number {allowed}")
+        return value
+
+    @classmethod
+    def span(cls, unit: str, least: float, most: float, low: float, high: float) -> tuple[float, float]:
+        """Return the range from ``min_<unit>`` to ``max_<unit>``, or raise a UserError."""
+        cls.number(f"min_{unit}", least, low, high)
+        cls.number(f"max_{unit}", most, low, high)
+        cls.require(least <= most, f"min_{unit}", least, f"at most max_{unit}={most:g}")
+        return least, most
+
+
+class OnBands(Augmentation):
+    """Acts on stored bands, before deltas and normalisation."""
+
+    @abstractmethod
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
+        """Return bands ``(B, F, T)`` float32 with the rows changed."""
+
+
+class OnPower(Augmentation):
+    """Acts on the power of mel bands, before deltas and normalisation.
+
+    For MFCC that is what the kept coefficients say of the spectrum, by the transposed DCT: finer detail is not seen.
+    Powers add as those of independent signals do on average; phases are ignored.
+    """
+
+    @abstractmethod
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
+        """Return changed power of the rows.
+
+        Args:
+            db: ``(R, M, T)`` power of the rows in dB, whose memory may be used.
+            rows: ``(R,)`` their positions in the batch.
+            rng: Stream to draw from.
+            bands: ``(B, F, T)`` stored bands of the whole batch, as they were before any change of power.
+            features: Feature module of the run.
+        """
+
+
+class OnFeatures(Augmentation):
+    """Acts on normalised features."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
+        """Return features ``(B, C, F, T)`` with the rows changed."""
+
+
+class OnPairs(Augmentation):
+    """Mixes normalised features and targets of pairs of windows."""
+
+    needs_partner = True
+
+    @abstractmethod
+    def forward(self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return features ``(B, C, F, T)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes."""
+
+
+Number = TypeVar("Number", np.int64, np.float64)
+
+
+def drawn(values: NDArray[Number], rows: Rows, device: torch.device) -> Tensor:
+    """Return the rows of what was drawn for a batch, ``(R, ...)``, int64 or float32 on a device."""
+    chosen = torch.from_numpy(values[rows])
+    return chosen.to(device, torch.float32 if chosen.is_floating_point() else torch.int64)
+
+
+def partners(size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return ``(B,)`` for each window of a batch another one, each with the same probability; B is 2 or more."""
+    return (np.arange(size) + rng.integers(1, size, size)) % size
+
+
+def replaced(whole: Tensor, rows: Rows, part: Tensor) -> Tensor:
+    """Return a tensor ``(B, ...)`` with some rows replaced by ``(R, ...)``; the tensor given stays as it is."""
+    if len(rows) == len(whole):
+        return part
+    return whole.index_copy(0, torch.from_numpy(rows).to(whole.device), part)

@@ -1,0 +1,131 @@
+"""The augmentations of a run, at their places in a training step."""
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from birdclf.augment.augmentation import Augmentation, OnBands, OnFeatures, OnPairs, OnPower, Rows, replaced
+from birdclf.errors import UserError
+from birdclf.features.representation import Representation
+from birdclf.randomness import stream
+
+
+class Moment(NamedTuple):
+    """Which batch of a run this is. All that is drawn for it is a function of seed, name and moment.
+
+    The number of the batch is counted, not the optimizer's steps, which stand still while gradients are accumulated.
+
+    Attributes:
+        epoch: From 0.
+        batch: Number in the epoch, from 0.
+        rank: Process that it belongs to.
+    """
+
+    epoch: int
+    batch: int
+    rank: int = 0
+
+
+class Chain(nn.Module):
+    """Makes features and targets of a training batch, with augmentations at four places.
+
+    Stored bands, power of mel bands, normalised features, pairs: in this order, and within a place by
+    :attr:`birdclf.augment.augmentation.Augmentation.turn`. Each augmentation draws from a stream of its own, so that
+    one more of them changes nothing that another draws, and a run that goes on in the middle of an epoch draws what it
+    would have drawn. Several processes mix within their parts of a batch.
+
+    Args:
+        augmentations: By name.
+        features: Feature module of the run.
+        class_counts: ``(K,)`` train recordings of each class.
+        seed: Seed of the run.
+        batch_size: Windows of a batch in a process.
+
+    Raises:
+        UserError: If two of them contradict each other, or a setting fits neither these features nor this batch.
+    """
+
+    def __init__(
+        self,
+        augmentations: Mapping[str, Augmentation],
+        features: Representation,
+        class_counts: Tensor,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        super().__init__()
+        self.seed, self.num_classes = seed, len(class_counts)
+        for name, augmentation in augmentations.items():
+            if not isinstance(augmentation, Augmentation):
+                raise UserError(
+                    f"augment.{name} is no augmentation. Choose it by augment={name}, or with others by "
+                    f"augment=[{name},…]; the _target_ of one of your own must be an Augmentation."
+                )
+            if augmentation.needs_partner and batch_size < 2:
+                raise UserError(
+                    f"augment.{name} mixes recordings of a batch, but loader.batch_size leaves 1 to a process. Choose "
+                    f"a larger batch, or take {name} out of augment."
+                )
+            augmentation.bind(features, class_counts)
+        self.links = nn.ModuleDict(dict(sorted(augmentations.items(), key=lambda item: (item[1].turn, item[0]))))
+        mixing = [name for name, augmentation in augmentations.items() if isinstance(augmentation, OnPairs)]
+        if len(mixing) > 1:
+            raise UserError(f"augment has both {mixing[0]} and {mixing[1]}; each mixes targets. Choose one of them.")
+
+    def forward(self, bands: Tensor, target: Tensor, features: Representation, moment: Moment) -> tuple[Tensor, Tensor]:
+        """Return normalised features and the targets of a batch.
+
+        Args:
+            bands: ``(B, F, T)`` stored bands, of any float type; they stay as they are.
+            target: ``(B,)`` classes.
+            features: Fitted feature module.
+            moment: Which batch it is.
+
+        Returns:
+            ``(B, C, F, T)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
+        """
+        size = len(target)
+        with torch.no_grad(), torch.autocast(bands.device.type, enabled=False):
+            for shift, rows, rng in self._acting(OnBands, moment, size):
+                bands = shift(bands.float(), rows, rng, features)
+            bands = self._on_power(bands, features, moment)
+        x: Tensor = features(bands)
+        for mask, rows, rng in self._acting(OnFeatures, moment, size):
+            x = mask(x, rows, rng)
+        if not any(isinstance(link, OnPairs) and link.p > 0 for link in self.links.values()):
+            return x, target
+        # Soft in every batch and process, whatever was drawn: processes that train together exchange targets.
+        soft = functional.one_hot(target, self.num_classes).float()
+        for mix, rows, rng in self._acting(OnPairs, moment, size):
+            x, soft = mix(x, target, rows, rng)
+        return x, soft
+
+    def _on_power(self, bands: Tensor, features: Representation, moment: Moment) -> Tensor:
+        acting = self._acting(OnPower, moment, len(bands))
+        if not acting:
+            return bands
+        bands = bands.float()
+        touched = reduce(np.union1d, [rows for _, rows, _ in acting])
+        db = features.to_db(bands[touched])
+        for link, rows, rng in acting:
+            own = np.searchsorted(touched, rows)
+            db = replaced(db, own, link(db if len(own) == len(db) else db[own], rows, rng, bands, features))
+        return replaced(bands, touched, features.from_db(db))
+
+    def _acting(self, kind: type, moment: Moment, size: int) -> list[tuple[Augmentation, Rows, np.random.Generator]]:
+        """Return the augmentations of a kind that act on a batch, with the rows and the rest of their streams."""
+        found = []
+        for name, module in self.links.items():
+            link = cast(Augmentation, module)
+            if not isinstance(link, kind) or link.p == 0 or (link.needs_partner and size < 2):
+                continue
+            rng = stream(self.seed, "augment", name, *moment)
+            rows = np.flatnonzero(rng.random(size) < link.p)
+            if len(rows):
+                found.append((link, rows, rng))
+        return found

@@ -1,0 +1,35 @@
+"""Random gain."""
+
+import numpy as np
+from torch import Tensor
+
+from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.features.representation import Representation
+
+
+class Gain(OnPower):
+    """Makes a window louder or softer by a number of dB, uniform in a range.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        min_db: Least gain in dB, -60 to 60.
+        max_db: Greatest gain in dB, above the least.
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+
+    name = "gain"
+    turn = 3
+
+    def __init__(self, p: float = 0.5, min_db: float = -6.0, max_db: float = 6.0) -> None:
+        super().__init__(p)
+        self.range_db = self.span("db", min_db, max_db, -60, 60)
+        self.require(min_db != 0 or max_db != 0, "max_db", max_db, "another number than min_db where that is 0")
+
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, louder or softer."""
+        gain = drawn(rng.uniform(*self.range_db, len(bands)), rows, db.device)
+        return db.add_(gain[:, None, None])

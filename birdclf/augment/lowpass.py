@@ -1,0 +1,58 @@
+"""Low-pass: a bird that is far away, or a microphone that hears no high tones."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.augment.spectrum import floor_db
+from birdclf.features.representation import Representation
+
+
+class LowPass(OnPower):
+    """Attenuates band f by ``10 log10(1 + (f / cutoff) ** (2 n))`` dB, the response of a Butterworth filter of order n.
+
+    That is 3 dB at the cut-off and ``slope`` dB an octave far above it. The cut-off is uniform on a logarithmic scale.
+    What falls further below the window's loudest value than the features' ``top_db`` stays there, as in the features.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        min_cutoff_hz: Least cut-off in Hz, above 0.
+        max_cutoff_hz: Greatest cut-off in Hz, below the centre of the highest band.
+        slope_db: dB an octave, above 0, at most 96; n is a sixth of it.
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+
+    name = "lowpass"
+    turn = 0
+    centres_hz: Tensor
+
+    def __init__(
+        self, p: float = 0.5, min_cutoff_hz: float = 2000.0, max_cutoff_hz: float = 12000.0, slope_db: float = 12.0
+    ) -> None:
+        super().__init__(p)
+        self.cutoff_hz = self.span("cutoff_hz", min_cutoff_hz, max_cutoff_hz, 1, math.inf)
+        self.slope_db = self.number("slope_db", slope_db, 0, 96)
+        self.require(slope_db > 0, "slope_db", slope_db, "above 0")
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Take the mel bands; refuse a cut-off above the highest one, which would change nothing."""
+        self.register_buffer("centres_hz", features.centres_hz.detach().clone(), persistent=False)
+        highest, most = float(features.centres_hz.max()), self.cutoff_hz[1]
+        self.require(most <= highest, "max_cutoff_hz", most, f"at most {highest:.0f}, the highest band of the features")
+
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, filtered."""
+        least, most = self.cutoff_hz
+        cutoff_hz = drawn(np.exp(rng.uniform(math.log(least), math.log(most), len(bands))), rows, db.device)
+        octaves = torch.log2(self.centres_hz.clamp_min(1.0) / cutoff_hz[:, None])  # (R, M)
+        # log1p(exp(x)) is softplus: no overflow, whatever the slope.
+        attenuation = torch.nn.functional.softplus(octaves * (self.slope_db * math.log(10) / 10)) * (10 / math.log(10))
+        filtered = db.sub_(attenuation[:, :, None])
+        return filtered.clamp_min_(floor_db(filtered, features.top_db))

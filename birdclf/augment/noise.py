@@ -1,0 +1,56 @@
+"""Coloured noise."""
+
+import numpy as np
+from torch import Tensor
+
+from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
+from birdclf.features.representation import Representation
+
+
+class Noise(OnPower):
+    """Adds noise whose power a Hz falls as ``f ** -exponent``, at a signal-to-noise ratio uniform in a range of dB.
+
+    The signal is all that the window holds, over all bands and frames. The expected power is added: the noise itself
+    does not waver from frame to frame.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        min_snr_db: Least ratio in dB, -20 to 80.
+        max_snr_db: Greatest ratio in dB, -20 to 80.
+        min_exponent: Least exponent, -2 to 2: 0 is white, 1 pink, 2 brown, below 0 blue.
+        max_exponent: Greatest exponent; the exponent is uniform between both.
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+
+    name = "noise"
+    turn = 2
+    spectrum: Spectrum
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        min_snr_db: float = 5.0,
+        max_snr_db: float = 30.0,
+        min_exponent: float = 0.0,
+        max_exponent: float = 2.0,
+    ) -> None:
+        super().__init__(p)
+        self.snr_db = self.span("snr_db", min_snr_db, max_snr_db, -20, 80)
+        self.exponent = self.span("exponent", min_exponent, max_exponent, -2, 2)
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Take the mel bands."""
+        self.spectrum = Spectrum(features)
+
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, with noise."""
+        snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
+        exponent = drawn(rng.uniform(*self.exponent, len(bands)), rows, db.device)
+        power = to_power_(db)
+        level = self.spectrum.mean_power(power) * to_power_(-snr_db)
+        return to_db_(power.add_((level[:, None] * self.spectrum.noise(exponent))[:, :, None]))

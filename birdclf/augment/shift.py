@@ -1,0 +1,64 @@
+"""Shift in time, with a gap that is filled."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from birdclf.augment.augmentation import OnBands, Rows, drawn, replaced
+from birdclf.augment.spectrum import floor_db
+from birdclf.features.representation import Representation
+
+FILLS = ("silence", "edge", "mirror")
+
+
+class Shift(OnBands):
+    """Moves a window earlier or later by a whole number of frames, uniform within a limit, and fills the gap.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        max_s: Greatest shift either way in seconds, at least a frame, less than a window.
+        fill: What the gap holds: ``silence`` (every band at the features' floor, ``top_db`` below the window's loudest
+            value), ``edge`` (the frame beside it, again and again) or ``mirror`` (the frames beside it, backwards).
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+
+    name = "shift"
+    turn = 0
+
+    def __init__(self, p: float = 0.5, max_s: float = 1.0, fill: str = "silence") -> None:
+        super().__init__(p)
+        self.max_s = self.number("max_s", max_s, 0)
+        self.require(fill in FILLS, "fill", fill, f"one of {', '.join(FILLS)}")
+        self.fill, self.most = fill, 0
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Turn the limit into frames."""
+        frame_s = features.hop / features.sample_rate_hz
+        self.most = round(self.max_s / frame_s)
+        allowed = f"from a frame of {frame_s:g} s to less than the window of {features.frames * frame_s:g} s"
+        self.require(1 <= self.most < features.frames, "max_s", self.max_s, allowed)
+
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
+        """Return bands ``(B, F, T)`` with the rows shifted."""
+        frames = bands.shape[2]
+        by = drawn(rng.integers(-self.most, self.most + 1, len(bands)), rows, bands.device)
+        source = torch.arange(frames, device=bands.device) - by[:, None]  # (R, T): the frame that comes to each place
+        gap = (source < 0) | (source >= frames)
+        if self.fill == "mirror":
+            place = torch.where(source < 0, -1 - source, torch.where(gap, 2 * frames - 1 - source, source))
+        else:
+            place = source.clamp(0, frames - 1)
+        chosen = bands[rows]
+        moved = taken(chosen, place)
+        if self.fill == "silence":
+            db = features.to_db(chosen)
+            quiet = floor_db(db, features.top_db).expand(-1, db.shape[1], 1)
+            moved = torch.where(gap[:, None, :], features.from_db(quiet).float(), moved)
+        return replaced(bands, rows, moved)
+
+
+def taken(bands: Tensor, place: Tensor) -> Tensor:
+    """Return the frames ``place`` ``(R, T)`` of bands ``(R, F, T)``."""
+    return bands.gather(2, place[:, None, :].expand_as(bands))

@@ -1,0 +1,97 @@
+"""SpecAugment: masks over time and frequency (Park et al., 2019)."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from birdclf.augment.augmentation import OnFeatures, Rows, drawn
+from birdclf.features.representation import Representation
+
+
+class SpecAugment(OnFeatures):
+    """Masks stretches of time and of bands (Park et al., 2019, section 2; without time warping).
+
+    A mask is the same in all channels and another one for each window. Its width is uniform from 0 to the greatest,
+    then its place is uniform within the window. What is masked becomes 0, the mean of the train split. On MFCC a
+    frequency mask covers neighbouring coefficients, which is no range of Hz.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        time_masks: Masks over time, 0 or more.
+        time_width_s: Greatest width of one, in seconds.
+        max_time_share: Greatest share of a window that its time masks cover together; beyond it all become narrower.
+        freq_masks: Masks over bands or coefficients, 0 or more.
+        freq_width: Greatest width of one, as a share of the bands.
+
+    Raises:
+        UserError: If a setting is out of range, there is no mask, or the greatest mask is narrower than a frame or a
+            band.
+    """
+
+    name = "specaugment"
+
+    def __init__(
+        self,
+        p: float = 1.0,
+        time_masks: int = 2,
+        time_width_s: float = 0.5,
+        max_time_share: float = 0.3,
+        freq_masks: int = 2,
+        freq_width: float = 0.15,
+    ) -> None:
+        super().__init__(p)
+        for setting, count in (("time_masks", time_masks), ("freq_masks", freq_masks)):
+            whole = isinstance(count, int) and not isinstance(count, bool)
+            self.require(whole and count >= 0, setting, count, "a whole number, 0 or more")
+        self.require(time_masks + freq_masks > 0, "time_masks", time_masks, "1 or more where freq_masks is 0")
+        self.time_masks, self.freq_masks = time_masks, freq_masks
+        self.time_width_s = self.number("time_width_s", time_width_s, 0)
+        self.max_time_share = self.number("max_time_share", max_time_share, 0, 1)
+        self.freq_width = self.number("freq_width", freq_width, 0, 1)
+        self.widest_frames = self.most_frames = self.widest_bands = 0
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Turn widths into frames and bands."""
+        _, bands, frames = features.shape
+        frame_s = features.hop / features.sample_rate_hz
+        self.widest_frames, self.widest_bands = round(self.time_width_s / frame_s), round(self.freq_width * bands)
+        self.most_frames = int(self.max_time_share * frames)
+        if self.time_masks:
+            allowed = f"from a frame of {frame_s:g} s to the window of {frames * frame_s:g} s"
+            self.require(1 <= self.widest_frames <= frames, "time_width_s", self.time_width_s, allowed)
+            self.require(self.most_frames >= 1, "max_time_share", self.max_time_share, f"1/{frames} or more, a frame")
+        if self.freq_masks:
+            self.require(self.widest_bands >= 1, "freq_width", self.freq_width, f"1/{bands} or more, a band of {bands}")
+
+    def forward(self, x: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
+        """Return features ``(B, C, F, T)`` with masks over the rows."""
+        size, _, bands, frames = x.shape
+        time = self._stretches(rng, size, self.time_masks, frames, self.widest_frames, self.most_frames)
+        freq = self._stretches(rng, size, self.freq_masks, bands, self.widest_bands)
+        others = np.setdiff1d(np.arange(size), rows)
+        for stretches in (time, freq):
+            stretches[others, :, 1] = 0  # of no width
+        everything = np.arange(size)
+        over_time = _covered(drawn(time, everything, x.device), frames)[:, None, None, :]
+        over_freq = _covered(drawn(freq, everything, x.device), bands)[:, None, :, None]
+        return torch.where(over_time | over_freq, 0.0, x)  # half the time of masked_fill
+
+    @staticmethod
+    def _stretches(
+        rng: np.random.Generator, size: int, masks: int, length: int, widest: int, most: int | None = None
+    ) -> NDArray[np.int64]:
+        """Return start and width of the masks of each window, ``(B, masks, 2)``, at most ``most`` wide together."""
+        width = rng.integers(0, widest + 1, (size, masks))
+        if most is not None:
+            total = np.maximum(width.sum(axis=1, keepdims=True), 1)
+            width = np.where(total > most, width * most // total, width)
+        start = np.floor(rng.random((size, masks)) * (length - width + 1)).astype(np.int64)
+        return np.stack([start, width], axis=2)
+
+
+def _covered(stretches: Tensor, length: int) -> Tensor:
+    """Return whether each of ``length`` places is in a stretch, ``(B, length)``, of ``(B, masks, 2)``."""
+    place = torch.arange(length, device=stretches.device)
+    begin, width = stretches[..., :1], stretches[..., 1:]
+    return ((place >= begin) & (place < begin + width)).any(dim=1)

@@ -1,0 +1,88 @@
+"""Sampling by a power of the class counts."""
+
+import math
+
+import numpy as np
+from numpy.random import Generator
+
+from birdclf.data.sampling import Numbers, within_classes
+from birdclf.errors import UserError
+
+
+class Power:
+    """Draws class j with a probability proportional to ``n_j ** q`` (Kang et al., 2020, equation 1).
+
+    An epoch takes as many draws of each class as are expected of it, rounded up or down at random, so that the draws
+    vary less than independent ones; with q 1 each recording comes exactly once.
+
+    Attributes:
+        balances: Whether q is not 1.
+
+    Args:
+        q: 1 as they occur, 0.5 the square root, 0 balanced; 0 to 1.
+
+    Raises:
+        UserError: If ``q`` is out of range.
+    """
+
+    def __init__(self, q: float = 0.5) -> None:
+        if isinstance(q, bool) or not isinstance(q, int | float) or not 0 <= q <= 1:
+            raise UserError(f"sampler.q is {q!r}; it must be between 0 (balanced) and 1 (as they occur).")
+        self.q, self.balances = float(q), q != 1
+
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return the positions of an epoch's recordings."""
+        return drawn_by_power(target, self.q, rng)
+
+
+class Progressive:
+    """Samples by a power that falls from 1 in the first epoch to 0 in the last, evenly.
+
+    Kang et al., 2020 (equation 3) go the same way by mixing the probabilities of both ends.
+
+    Attributes:
+        balances: True.
+
+    Args:
+        epochs: Epochs of the training, 1 or more.
+
+    Raises:
+        UserError: If there is no epoch.
+    """
+
+    balances = True
+
+    def __init__(self, epochs: int) -> None:
+        if epochs < 1:
+            raise UserError(f"sampler.epochs is {epochs}; it must be 1 or more, and is trainer.max_epochs: set that.")
+        self.epochs = epochs
+
+    def q(self, epoch: int) -> float:
+        """Return the power of an epoch, counted from 0."""
+        return 1 - min(epoch / max(self.epochs - 1, 1), 1.0)
+
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return the positions of an epoch's recordings."""
+        return drawn_by_power(target, self.q(epoch), rng)
+
+
+def drawn_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
+    """Return ``(n,)`` positions of shuffled draws, of class j about ``n n_j^q / sum_i n_i^q`` of them.
+
+    The numbers of draws are a systematic sample (Madow, 1949): each is one of the two whole numbers beside its
+    expectation, and right on average.
+
+    Args:
+        target: ``(n,)`` class of each recording.
+        q: The power, 0 to 1.
+        rng: Source of what is random.
+    """
+    counts = np.bincount(target)
+    present = rng.permutation(np.flatnonzero(counts))  # neighbours share a rounding: not the same ones in each epoch
+    weight = counts[present].astype(np.float64) ** q
+    ends = np.cumsum(weight) * (len(target) / math.fsum(weight))
+    ends[-1] = len(target)
+    marks = np.floor(ends + rng.random() + 1e-9).astype(np.int64)  # 2.9999999 is a 3 that was summed up
+    marks[-1] = len(target)
+    draws = np.repeat(present, np.diff(marks, prepend=0))
+    return rng.permutation(within_classes(target, draws, rng))

@@ -1,0 +1,78 @@
+"""Weights of several networks of one architecture, averaged into one that can be used."""
+
+from collections.abc import Mapping, Sequence
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import DataLoader
+
+from birdclf.data.dataset import Batch
+from birdclf.training.predictor import Predictor
+
+Weights = Mapping[str, Tensor]
+
+
+def mean_weights(ingredients: Sequence[Weights]) -> dict[str, Tensor]:
+    """Return the mean of tensors of the same names and shapes; of whole numbers, those of the first.
+
+    Args:
+        ingredients: One or more.
+    """
+    first = ingredients[0]
+    if len(ingredients) == 1:
+        return {name: value.clone() for name, value in first.items()}
+    return {
+        name: torch.stack([each[name].double() for each in ingredients]).mean(dim=0).to(value.dtype)
+        if value.is_floating_point()
+        else value.clone()
+        for name, value in first.items()
+    }
+
+
+def renew_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataLoader[Batch]) -> None:
+    """Measure the running statistics of a network's batch norms anew (Izmailov et al., 2018, section 3.2).
+
+    They become the mean over batches; dropout is off, as when the network is used. Without batch norms nothing is done.
+
+    Args:
+        trainer: Its device and precision are used.
+        predictor: Its network's batch norms are changed, and it is in evaluation mode afterwards.
+        batches: Of the train split.
+    """
+    norms = [layer for layer in predictor.network.modules() if isinstance(layer, _BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    trainer.predict(_Measuring(predictor), dataloaders=batches)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    predictor.eval()
+
+
+class _Measuring(pl.LightningModule):
+    """Runs train windows through a network whose norms listen."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def on_predict_model_eval(self) -> None:
+        """Let the network train, but for its dropout: a block may look at its own mode to tell what its norm does."""
+        self.predictor.eval()
+        self.predictor.network.train()
+        for layer in self.predictor.network.modules():
+            if isinstance(layer, _DropoutNd):
+                layer.eval()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Pass a batch through; a single window, which a norm of vectors cannot take, is left out."""
+        if len(batch.bands) > 1:
+            self.predictor(batch.bands)
+        return batch.target.cpu()  # the trainer warns of a step that gives nothing

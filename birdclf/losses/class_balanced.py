@@ -1,0 +1,58 @@
+"""Class-balanced loss (Cui et al., 2019)."""
+
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.losses.focal import focal_terms
+from birdclf.losses.targets import as_distribution, effective_number, in_range, log_probabilities
+
+INSIDE = ("cross_entropy", "focal")
+USUAL_GAMMA = 2.0
+
+
+class ClassBalanced(nn.Module):
+    """``w_y L(z, y)``, w the inverse effective number of recordings (Cui et al., 2019, equation 4); the batch's mean.
+
+    With beta 0 it is L itself. A soft target sums the terms of its classes by their probability.
+
+    Attributes:
+        weight: ``(K,)`` buffer of sum K, proportional to ``(1 - beta) / (1 - beta^n_j)``.
+        corrects_prior: False.
+        weighs_classes: Whether the weights differ between classes.
+
+    Args:
+        class_counts: ``(K,)`` train recordings of each class.
+        beta: Share of a recording's neighbours that it makes superfluous, in [0, 1).
+        inside: The loss L: ``cross_entropy`` or ``focal``.
+        gamma: Focus of the focal loss, 0 or more; None for 2. Cross-entropy has none.
+
+    Raises:
+        UserError: If an argument is out of range, or gamma is given to cross-entropy.
+    """
+
+    weight: Tensor
+    corrects_prior = False
+
+    def __init__(
+        self, class_counts: Tensor, beta: float = 0.99, inside: str = "cross_entropy", gamma: float | None = None
+    ) -> None:
+        super().__init__()
+        if inside not in INSIDE:
+            raise UserError(f"loss.inside is {inside!r}; it must be one of {', '.join(INSIDE)}.")
+        if gamma is not None and inside != "focal":
+            raise UserError(f"loss.gamma is {gamma}, but {inside} has none. Use loss.inside=focal, or leave it out.")
+        focus = USUAL_GAMMA if gamma is None else in_range("gamma", gamma, 0)
+        self.gamma = focus if inside == "focal" else 0.0
+        self.weighs_classes = beta > 0
+        self.register_buffer("weight", effective_number(class_counts, beta))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss, a scalar.
+
+        Args:
+            logits: ``(B, K)``.
+            target: ``(B,)`` classes or ``(B, K)`` probabilities.
+        """
+        log_p = log_probabilities(logits)
+        t = as_distribution(target, log_p)
+        return (t * self.weight * focal_terms(log_p, self.gamma)).sum(dim=1).mean()

@@ -1,0 +1,211 @@
+"""Weights of another run or file that a training starts from."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.models.head import output_layer
+from birdclf.quoting import shown
+from birdclf.training.checkpoint import opened
+
+log = logging.getLogger(__name__)
+
+PREFIXES: Final = ("module.", "_orig_mod.", "network.", "model.")
+"""What wrappers put before a network's names."""
+NESTED: Final = ("state_dict", "model_state_dict")
+LISTED: Final = 12  # names that a log shows
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file offers.
+
+    Attributes:
+        path: The file.
+        tensors: By their names, without what wrappers put before them.
+        classes: Names of the K classes; None where the file does not say.
+        features: Settings of the features that the weights were trained on; None where the file does not say.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    classes: tuple[str, ...] | None
+    features: dict[str, Any] | None
+
+
+@dataclass
+class Fitted:
+    """What became of a network's tensors.
+
+    Attributes:
+        names: Those that took on the file's values.
+        rest: Those that did not, with the reason.
+        by: How they were found: ``name``, or ``order and shape``.
+        species: Rows of the output layer that were taken by the name of their species.
+    """
+
+    names: list[str]
+    rest: dict[str, str]
+    by: str
+    species: list[str] = field(default_factory=list)
+
+
+def source_file(init_from: str) -> Path:
+    """Return the file that ``init_from`` stands for: itself, or a run folder's best checkpoint.
+
+    Raises:
+        UserError: If there is none.
+    """
+    path = Path(init_from).expanduser()
+    file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"init_from={shown(init_from)}: {shown(file)} does not exist. Give a run folder or a file.")
+    return file
+
+
+def file_hash(file: Path) -> str:
+    """Return the hash of a file's content."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def read_source(init_from: str) -> Source:
+    """Open a run's best checkpoint, a checkpoint, or a plain PyTorch file; nothing in it is executed.
+
+    Raises:
+        UserError: If it cannot be read, would run code, or holds no weights.
+    """
+    file = source_file(init_from)
+    content = opened(file)
+    own = content.get("birdclf")
+    weights = next((content[key] for key in NESTED if isinstance(content.get(key), Mapping)), content)
+    tensors = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    if isinstance(own, dict):  # a checkpoint of ours holds the features beside the network
+        tensors = {name: value for name, value in tensors.items() if name.startswith("network.")}
+    if not tensors:
+        raise UserError(f"init_from: {shown(file)} holds no weights. Give a run folder, a checkpoint or a state dict.")
+    classes = own.get("classes") if isinstance(own, dict) else None
+    features = own.get("features") if isinstance(own, dict) else None
+    return Source(
+        file,
+        {_bare(name): value for name, value in tensors.items()},
+        tuple(map(str, classes)) if isinstance(classes, list) else None,
+        features if isinstance(features, dict) else None,
+    )
+
+
+@torch.no_grad()
+def start_from(network: nn.Module, source: Source, classes: tuple[str, ...], redraw: bool = False) -> Fitted:
+    """Give a network the weights of a source, as far as they fit.
+
+    Tensors are found by name, or by their order, last names and shapes where that finds more. The output layer is taken
+    whole where the classes are the same ones, or the source does not say; else the rows of the species that both have.
+
+    Args:
+        network: ``(B, C, F, T)`` features to ``(B, K)`` logits; changed in place.
+        source: What is offered.
+        classes: Names of the K classes.
+        redraw: Whether the output layer keeps its random values.
+
+    Raises:
+        UserError: If nothing fits.
+    """
+    state = network.state_dict()
+    last = output_layer(network, len(classes))
+    prefix = next(name for name, layer in network.named_modules() if layer is last)
+    head = {f"{prefix}.{name}".lstrip(".") for name in last.state_dict()}
+    by_name = {name: _bare(name) for name in state if _bare(name) in source.tensors}
+    by_order = _in_order(state, source.tensors)
+    ways = (("name", _of_equal_shape(by_name, state, source.tensors)), ("order and shape", by_order))
+    by, found = max(ways, key=lambda way: len(way[1]))
+    other_classes = source.classes is not None and source.classes != classes
+    fitted = Fitted([], {}, by)
+    for name, value in state.items():
+        offered = source.tensors.get(by_name.get(name, ""))
+        if name in head and redraw:
+            fitted.rest[name] = "drawn anew"
+        elif name in head and other_classes:
+            fitted.rest[name] = "other classes"
+            if offered is not None:
+                fitted.species = _rows(value, offered, source.classes or (), classes)
+        elif name in found:
+            value.copy_(source.tensors[found[name]])
+            fitted.names.append(name)
+        else:
+            there = f"there {_size(offered)}" if offered is not None else "not there"
+            fitted.rest[name] = f"{_size(value)}, {there}"
+    if not any(state[name].ndim for name in fitted.names):
+        raise UserError(
+            f"init_from: of the {len(source.tensors)} tensors of {shown(source.path)} none fits "
+            f"{type(network).__name__} ({_listed(fitted.rest)}). Choose the model that it was trained as."
+        )
+    return fitted
+
+
+def report(fitted: Fitted, source: Source, features: Mapping[str, Any]) -> None:
+    """Log which tensors fitted and which did not, and what of the source is not taken over."""
+    total = len(fitted.names) + len(fitted.rest)
+    log.info("init_from %s: %d of %d tensors fitted, by %s", shown(source.path), len(fitted.names), total, fitted.by)
+    for name, why in list(fitted.rest.items())[:LISTED]:
+        log.info("  random: %s (%s)", shown(name), why)
+    if len(fitted.rest) > LISTED:
+        log.info("  random: %d more", len(fitted.rest) - LISTED)
+    if fitted.species:
+        log.info("  output layer: rows of %d species that both runs have", len(fitted.species))
+    log.info("class list, class counts and normalisation are this run's own, fitted anew")
+    theirs = {name: value for name, value in (source.features or {}).items() if features.get(name) != value}
+    for name, value in theirs.items():
+        log.warning(
+            "init_from was trained on other features: features.%s was %s and is %s now",
+            shown(name), shown(value), shown(features.get(name)),
+        )  # fmt: skip
+
+
+def _bare(name: str) -> str:
+    while prefix := next((p for p in PREFIXES if name.startswith(p) and name != p), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _of_equal_shape(
+    pairs: Mapping[str, str], state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> dict[str, str]:
+    return {name: other for name, other in pairs.items() if state[name].shape == tensors[other].shape}
+
+
+def _in_order(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return which tensor stands for which where the sequences of kinds and shapes agree."""
+
+    def kinds(some: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
+        return [(name.rpartition(".")[2], value.shape) for name, value in some.items()]
+
+    ours, theirs = list(state), list(tensors)
+    same = SequenceMatcher(None, kinds(state), kinds(tensors), autojunk=False).get_matching_blocks()
+    return {ours[block.a + i]: theirs[block.b + i] for block in same for i in range(block.size)}
+
+
+def _rows(value: Tensor, offered: Tensor, theirs: Iterable[str], classes: tuple[str, ...]) -> list[str]:
+    """Copy the rows of the species that both class lists have; return their names."""
+    row_of = {name: row for row, name in enumerate(theirs)}
+    if offered.shape[1:] != value.shape[1:] or value.ndim == 0 or len(offered) != len(row_of):
+        return []
+    common = [name for name in classes if name in row_of]
+    for name in common:
+        value[classes.index(name)] = offered[row_of[name]]
+    return common
+
+
+def _size(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a number"
+
+
+def _listed(rest: Mapping[str, str]) -> str:
+    return "; ".join(f"{shown(name)}: {why}" for name, why in list(rest.items())[:3])

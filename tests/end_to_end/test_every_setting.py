@@ -1,0 +1,212 @@
+"""Every setting acts: changed alone, it changes a draw, a batch, a loss, a gradient or a rate, or it is refused.
+
+The files below ``conf/`` are found by looking, and each of their keys needs another value here or by its type, so that
+a new setting that nobody reads fails a test.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from birdclf.config import conf_dir
+from birdclf.errors import UserError
+from birdclf.training.building import build_classifier, build_data, check_settings
+
+CONF = conf_dir()
+GROUPS = ("loss", "sampler", "augment", "features", "window", "scheduler", "layers", "optimizer")
+BASE = (
+    "data=synthetic", "data.num_species=4", "data.scale=0.05", "model=audio_cnn", "model.width=0.1", "model.dropout=0",
+    "store.workers=0", "loader.batch_size=8", "trainer.max_epochs=10", "trainer.accelerator=cpu", "channels_last=false",
+    "run_dir=unused",
+)  # fmt: skip
+EPOCHS = (0, 5, 9)  # of max_epochs
+RATED_EPOCHS = 30
+
+# Another value of a key that has none by its type: of a text, of a list, or of null.
+OTHER = {
+    "beta": 0.5,
+    "channels": "[delta,static]",
+    "decay": "matrices",
+    "delta_width": 5,
+    "eval": "all",
+    "eps": 1000.0,
+    "f_max_hz": 12000,
+    "fill": "mirror",
+    "freeze": "[features.0]",
+    "gamma": 0.5,
+    "inside": "focal",
+    "kappa": 100.0,
+    "max_time_share": 0.05,
+    "max_weight_ratio": 1.5,
+    "min_lr": 5e-4,
+    "mode": "min",
+    "n_fft": 2048,
+    "nesterov": "false",
+    "norm_stats": "learnt",
+    "padding": "silence",
+    "rates": "{classifier:0.1}",
+    "reweight_from": 0.2,
+    "sample_rate_hz": 48000,
+    "train": "first",
+    "window_s": 4.0,
+}
+# What a setting needs beside it to have something to act on.
+WITH = {
+    "loss/class_balanced.gamma": ["loss.inside=focal"],
+    "loss/cross_entropy.max_weight_ratio": ["loss.weight_power=1"],
+    "loss/ldam": ["model.head=cosine"],
+    "features/log_mel.delta_width": ["features.channels=[static,delta]"],
+    "features/pcen.delta_width": ["features.channels=[static,delta]"],
+    "layers/default.norm_stats": ["layers.freeze=[features.0]"],
+}
+# What a setting is changed by where neither its name nor its type says.
+ELSEWHERE = {"loss/ldam.scale": "model.scale=20", "loss/focal.alpha": "loss.alpha=class_frequency"}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=[*BASE, *overrides])
+
+
+def keys_of(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of every setting of a group's file, as composed."""
+    for name, value in node.items():
+        if isinstance(value, dict) and name not in OTHER:
+            yield from keys_of(value, f"{above}{name}.")
+        elif not name.startswith("_"):
+            yield f"{above}{name}", value
+
+
+def settings() -> Iterator[tuple[str, str, Any]]:
+    for group in GROUPS:
+        for file in sorted((CONF / group).glob("*.yaml")):
+            place = f"{group}/{file.stem}"
+            node = OmegaConf.to_container(composed(f"{group}={file.stem}", *WITH.get(place, []))[group], resolve=True)
+            for key, value in keys_of(node):
+                yield place, key, value
+
+
+def other_value(key: str, value: Any) -> str:
+    """Return another value than the default, in Hydra's words."""
+    name = key.rpartition(".")[2]
+    if name in OTHER:
+        return str(OTHER[name])
+    if isinstance(value, bool):
+        return str(not value).lower()
+    if isinstance(value, int):
+        return str(value // 2 if value >= 16 else value + 1)
+    if isinstance(value, float):
+        return repr(0.7 * value if value else 0.3)
+    if isinstance(value, list) and all(isinstance(one, float) for one in value):
+        return repr([0.7 * one for one in value])
+    raise AssertionError(f"{key}={value!r} has no other value here: give it one in OTHER")
+
+
+def observed(cfg: DictConfig) -> dict[str, Any]:
+    """Return all that a setting may change in the first steps of an epoch, and the rates of many."""
+    check_settings(cfg)
+    pl.seed_everything(cfg.seed, verbose=False)
+    data = build_data(cfg)
+    data.prepare()
+    classifier = build_classifier(cfg, data).train()
+    classifier.trainer = trainer = instantiate(
+        cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all"
+    )
+    made = classifier.configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    trainer.optimizers = [optimizer]
+    seen: dict[str, Any] = {"rates": rates_of(optimizer, scheduler)}
+    for epoch in EPOCHS:
+        trainer.fit_loop.epoch_progress.current.completed = epoch
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        for i, batch in zip(range(2), loader, strict=False):
+            torch.manual_seed(i)
+            classifier.on_train_batch_start(batch, i)
+            optimizer.zero_grad()
+            loss = classifier.training_step(batch, i)
+            loss.backward()
+            seen[f"draws {epoch} {i}"] = batch.recording.tolist()
+            seen[f"bands {epoch} {i}"] = digest(batch.bands)
+            seen[f"loss {epoch} {i}"] = loss.item()
+            seen[f"gradients {epoch} {i}"] = digest(*(p.grad for p in classifier.parameters() if p.grad is not None))
+            optimizer.step()
+            seen[f"weights {epoch} {i}"] = digest(*classifier.network.parameters())
+            seen[f"statistics {epoch} {i}"] = digest(*classifier.network.buffers())
+    batch = next(iter(data.val_dataloader()))
+    seen["validation"] = (digest(batch.bands), len(batch.bands))
+    return seen
+
+
+def rates_of(optimizer: torch.optim.Optimizer, scheduler: Any) -> list[list[float]]:
+    """Return the rates of all groups over many epochs in which a metric gets no better; both are left as they were."""
+    kept = optimizer.state_dict(), scheduler.state_dict()
+    rates = []
+    for epoch in range(RATED_EPOCHS):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(0.1 * min(epoch, 4))
+        else:
+            optimizer._opt_called = True  # the order of the two calls is not what is looked at
+            scheduler.step()
+    optimizer.load_state_dict(kept[0])
+    scheduler.load_state_dict(kept[1])
+    return rates
+
+
+def digest(*tensors: torch.Tensor) -> str:
+    whole = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        whole.update(tensor.detach().contiguous().numpy().tobytes())
+    return whole.hexdigest()
+
+
+SETTINGS = list(settings())
+BEFORE: dict[tuple[str, ...], dict[str, Any]] = {}
+
+
+@pytest.mark.parametrize(("place", "key", "value"), SETTINGS, ids=[f"{place}.{key}" for place, key, _ in SETTINGS])
+def test_a_setting_changed_alone_changes_training(place: str, key: str, value: Any) -> None:
+    group, _, option = place.partition("/")
+    beside = (f"{group}={option}", *WITH.get(place, []), *WITH.get(f"{place}.{key}", []))
+    changed = ELSEWHERE.get(f"{place}.{key}") or f"{group}.{key}={other_value(key, value)}"
+    if beside not in BEFORE:
+        BEFORE[beside] = observed(composed(*beside))
+    after = observed(composed(*beside, changed))
+    assert after != BEFORE[beside], f"{changed} changes nothing"
+
+
+def test_the_same_settings_are_observed_alike() -> None:
+    assert observed(composed("augment=[specaugment,mixup]")) == observed(composed("augment=[specaugment,mixup]"))
+
+
+IGNORED = [
+    ("loss.gamma=1", "loss=class_balanced"),
+    ("loss.max_weight_ratio=2", "loss=cross_entropy"),
+    ("features.delta_width=5", "features=log_mel"),
+    ("layers.norm_stats=learnt", "layers=default"),
+    ("loss.beta=0.9", "loss=ldam", "model.head=cosine", "loss.reweight_from=null"),
+    ("model.scale=20", "model.head=linear"),
+    ("redraw_output=true", "init_from=null"),
+    ("allow=[prior_twice]", "loss=focal"),
+]
+
+
+@pytest.mark.parametrize("words", IGNORED, ids=lambda words: words[0])
+def test_a_setting_that_the_rest_would_ignore_is_refused(words: tuple[str, ...]) -> None:
+    check_settings(composed(*words[1:]))
+    with pytest.raises((UserError, InstantiationException)) as refused:
+        check_settings(composed(*words))
+    cause = refused.value if isinstance(refused.value, UserError) else refused.value.__cause__
+    assert isinstance(cause, UserError), cause
+    assert words[0].split("=")[0].rpartition(".")[2] in str(cause)

@@ -1,0 +1,217 @@
+"""What holds for any loss: each file of ``conf/loss`` is found by looking and held to it, as late in training."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional
+
+from birdclf.config import conf_dir
+from birdclf.losses.cross_entropy import CrossEntropy
+
+COUNTS = torch.tensor([1216, 300, 40, 12, 2])
+CLASSES = len(COUNTS)
+EPOCHS = 10
+
+FILES = sorted(path.stem for path in (conf_dir() / "loss").glob("*.yaml"))
+OTHER_KNOBS = [
+    "cross_entropy loss.label_smoothing=0.1",
+    "cross_entropy_balanced loss.label_smoothing=0.1",
+    "cross_entropy_balanced loss.max_weight_ratio=10",
+    "focal loss.gamma=0",
+    "focal loss.gamma=0.1",
+    "focal loss.alpha=0.25",
+    "focal loss.alpha=class_frequency",
+    "class_balanced loss.beta=0.9999",
+    "class_balanced loss.inside=focal",
+    "class_balanced loss.inside=focal loss.gamma=0.5",
+    "balanced_softmax loss.tau=0.5",
+    "ldam loss.reweight_from=null",
+    "ldam loss.max_margin=0",
+    "ldam loss.scale=1",
+]
+FEW = hypothesis_settings(max_examples=8)  # for each of many losses
+Make = Callable[..., nn.Module]
+
+
+@cache
+def settings(case: str) -> DictConfig:
+    name, *more = case.split()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=[f"loss={name}", *more])
+    return cfg.loss
+
+
+@pytest.fixture(scope="module", params=[*FILES, *OTHER_KNOBS])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Return a maker of the loss for some class counts, told that the last epoch has begun if it wants to know."""
+    node = settings(request.param)
+
+    def loss(counts: Tensor = COUNTS) -> nn.Module:
+        built = instantiate(node, class_counts=counts)
+        if hasattr(built, "begin_epoch"):
+            built.begin_epoch(EPOCHS - 1, EPOCHS)
+        return built
+
+    return loss
+
+
+def batch(seed: int = 0, n: int = 16, scale: float = 3.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(n, CLASSES, generator=generator)
+    return logits, torch.randint(0, CLASSES, (n,), generator=generator)
+
+
+def one_hot(target: Tensor) -> Tensor:
+    return functional.one_hot(target, CLASSES).float()
+
+
+def test_there_are_losses():
+    assert {"cross_entropy", "focal", "class_balanced", "balanced_softmax", "ldam"} <= set(FILES)
+
+
+def test_it_says_what_it_does_about_the_prior(make):
+    usual, other = make(), make(COUNTS.flip(0))
+    logits, target = batch()
+    said = [getattr(usual, name, False) for name in ("corrects_prior", "weighs_classes")]
+    assert all(isinstance(one, bool) for one in said)
+    if any(said):
+        assert abs(float(usual(logits, target) - other(logits, target))) > 1e-3, "class counts change nothing"
+
+
+def test_it_is_a_positive_scalar_that_teaches(make):
+    logits, target = batch()
+    z = logits.requires_grad_()
+    loss = make()
+    value = loss(z, target)
+    gradient = torch.autograd.grad(value, z)[0]
+    assert value.shape == () and value > 0
+    assert gradient.abs().sum(dim=1).min() > 0, "a recording teaches nothing"
+    assert loss(z - 0.1 * gradient, target) < value
+
+
+def test_one_hot_targets_equal_integer_targets(make):
+    logits, target = batch()
+    loss = make()
+    torch.testing.assert_close(loss(logits, one_hot(target)), loss(logits, target))
+
+
+@FEW
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
+def test_a_batch_mixed_with_itself_mixes_losses(make, seed, share):
+    """Mixup pairs a batch with a permutation of it, and wants ``share L(a) + (1 - share) L(b)``."""
+    logits, a = batch(seed)
+    b = a[torch.randperm(len(a), generator=torch.Generator().manual_seed(seed))]
+    loss = make()
+    soft = share * one_hot(a) + (1 - share) * one_hot(b)
+    torch.testing.assert_close(loss(logits, soft), share * loss(logits, a) + (1 - share) * loss(logits, b))
+
+
+@FEW
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
+def test_it_is_linear_in_a_soft_target(make, seed, share):
+    loss = make()
+    if isinstance(loss, CrossEntropy) and loss.weighs_classes:
+        return  # it divides by the weights of the batch, which only a permutation of it leaves alone
+    logits, _ = batch(seed)
+    one, two = (torch.softmax(batch(seed + i)[0], dim=1) for i in (1, 2))
+    parts = share * loss(logits, one) + (1 - share) * loss(logits, two)
+    torch.testing.assert_close(loss(logits, share * one + (1 - share) * two), parts)
+
+
+@FEW
+@given(seed=st.integers(0, 10**6), shift=st.floats(-100, 100))
+def test_logits_shifted_together_change_nothing(make, seed, shift):
+    logits, target = batch(seed)
+    loss = make()
+    torch.testing.assert_close(loss(logits.double() + shift, target), loss(logits.double(), target))
+
+
+@FEW
+@given(seed=st.integers(0, 10**6))
+def test_names_and_order_change_nothing(make, seed):
+    logits, target = batch(seed)
+    generator = torch.Generator().manual_seed(seed)
+    value = make()(logits, target)
+    rows, classes = torch.randperm(len(logits), generator=generator), torch.randperm(CLASSES, generator=generator)
+    torch.testing.assert_close(make()(logits[rows], target[rows]), value)
+    renamed = classes.argsort()[target]  # class classes[i] is called i now
+    torch.testing.assert_close(make(COUNTS[classes])(logits[:, classes], renamed), value)
+
+
+def test_its_gradient_is_that_of_its_values(make):
+    logits, target = batch(n=3, scale=1.0)
+    loss, z = make().double(), logits.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), z)
+    soft = torch.softmax(batch(seed=1, n=3)[0].double(), dim=1)
+    assert torch.autograd.gradcheck(lambda x: loss(x, soft), z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(make, dtype):
+    logits, target = batch()
+    loss, half = make(), logits.to(dtype)
+    value = loss(half, target)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, loss(half.float(), target))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("extreme", [1e4, -1e4])
+def test_extreme_logits_stay_finite(make, dtype, extreme):
+    loss = make()
+    certain = torch.full((CLASSES, CLASSES), -extreme).fill_diagonal_(extreme)
+    one_out = [torch.zeros(CLASSES, CLASSES).index_fill_(1, torch.tensor([k]), extreme) for k in range(CLASSES)]
+    for z in (certain, *one_out):
+        for target in (torch.arange(CLASSES), torch.full((CLASSES, CLASSES), 1 / CLASSES)):
+            logits = z.to(dtype, copy=True).requires_grad_()
+            value = loss(logits, target)
+            value.backward()
+            assert value.isfinite() and logits.grad.isfinite().all()
+
+
+def test_a_batch_of_one(make):
+    logits, target = batch(n=1)
+    value = make()(logits.requires_grad_(), target)
+    value.backward()
+    assert value.isfinite() and logits.grad.isfinite().all() and logits.grad.any()
+
+
+def test_a_class_without_a_train_recording_stays_finite(make):
+    loss = make(torch.tensor([10, 0, 3, 0, 1]))
+    assert all(buffer.isfinite().all() for buffer in loss.buffers())
+    logits, _ = batch(n=CLASSES)
+    value = loss(logits.requires_grad_(), torch.arange(CLASSES))
+    value.backward()
+    assert value.isfinite() and logits.grad.isfinite().all()
+
+
+def test_what_it_holds_moves_with_the_module(make):
+    loss = make()
+    assert not list(loss.parameters())
+    assert len(loss.state_dict()) == len(list(loss.buffers())), "a buffer is missing from checkpoints"
+    assert not [name for name, value in vars(loss).items() if isinstance(value, Tensor)]
+
+
+def test_where_training_stands_leaves_no_trace(make):
+    loss = make()
+    if not hasattr(loss, "begin_epoch"):
+        pytest.skip("it is the same in every epoch")
+    logits, target = batch()
+    for epoch in range(EPOCHS):
+        fresh = make()
+        fresh.begin_epoch(epoch, EPOCHS)
+        for before in (EPOCHS - 1, 0, epoch):
+            loss.begin_epoch(before, EPOCHS)
+            loss.begin_epoch(epoch, EPOCHS)
+            assert torch.equal(loss(logits, target), fresh(logits, target))

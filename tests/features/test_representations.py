@@ -55,6 +55,11 @@ def brief(name: str, padding: str) -> Representation:
     return make(name, window_s=0.5, padding=padding)
 
 
+FREE = [name for name in NAMES if "sample_rate_hz" in shared(name).settings]
+"""Those without a rate of their own, nor a normalisation that published weights were trained with."""
+every_free = pytest.mark.parametrize("name", FREE)
+
+
 def noise(samples: int = WINDOW, seed: int = 0, level: float = 0.1) -> torch.Tensor:
     return level * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
 
@@ -75,7 +80,8 @@ def test_the_shape_of_a_window_of_five_seconds(name):
     assert isinstance(features, Representation)
     assert features.shape == (len(features.channels), features.n_bands, 500)
     assert features(stored(features, noise())).shape == (1, *features.shape)
-    for samples, frames in ((1, 500), (WINDOW, 500), (WINDOW + 319, 500), (WINDOW + 320, 501)):
+    window = 5 * features.sample_rate_hz
+    for samples, frames in ((1, 500), (window, 500), (window + features.hop - 1, 500), (window + features.hop, 501)):
         result = features.analyse(noise(samples))
         assert result.bands.shape == (features.n_bands, frames) and result.level_db.shape == (frames,)
         assert result.bands.dtype == result.level_db.dtype == torch.float32
@@ -91,7 +97,7 @@ def test_blocks_give_what_the_whole_gives(name, samples, cuts, padding):
     torch.testing.assert_close(torch.cat([part.level_db for part in parts]), whole.level_db, **close)
 
 
-@every
+@every_free
 def test_fit_gives_mean_0_and_deviation_1(name):
     features = make(name)
     windows = torch.cat([stored(features, noise(seed=seed) * torch.rand(1)) for seed in range(4)])
@@ -106,9 +112,10 @@ def test_fit_gives_mean_0_and_deviation_1(name):
 def test_padding_is_in_the_waveform(name):
     short = noise(50_000)
     repeated, silent = shared(name), make(name, padding="silence")
-    tiled = short.repeat(4)[:WINDOW]
+    window = 5 * repeated.sample_rate_hz
+    tiled = short.repeat(4)[:window]
     torch.testing.assert_close(repeated.analyse(short).bands, repeated.analyse(tiled).bands, rtol=0, atol=0)
-    zeros = torch.cat([short, torch.zeros(WINDOW - len(short))])
+    zeros = torch.cat([short, torch.zeros(window - len(short))])
     torch.testing.assert_close(silent.analyse(short).bands, repeated.analyse(zeros).bands, rtol=0, atol=0)
     assert not torch.allclose(silent.analyse(short).bands, repeated.analyse(short).bands, atol=0.1)
     torch.testing.assert_close(silent.analyse(noise()).bands, repeated.analyse(noise()).bands, rtol=0, atol=0)
@@ -146,18 +153,18 @@ def test_power_of_mel_bands_and_back(name):
 
 
 @every
-@pytest.mark.parametrize("hz", [1_000, 3_000, 8_000])
+@pytest.mark.parametrize("hz", [1_000, 3_000, 6_000])
 def test_a_burst_is_brightest_where_the_axis_says(name, hz):
     features = shared(name)
-    sound = noise(level=0.01)
-    begin = 3 * RATE
-    sound[begin : begin + 3_200] += torch.sin(2 * torch.pi * hz * torch.arange(3_200) / RATE)
+    rate = features.sample_rate_hz
+    sound, begin, tenth = noise(5 * rate, level=0.01), 3 * rate, rate // 10
+    sound[begin : begin + tenth] += torch.sin(2 * torch.pi * hz * torch.arange(tenth) / rate)
     assert (features.centres_hz.diff() > 0).all()
     db = features.to_db(features.analyse(sound).bands)[:, 302:308]
     assert abs(features.centres_hz[db.mean(dim=1).argmax()] / hz - 1) < 0.15
 
 
-@every
+@every_free
 def test_levels_are_the_same_so_that_windows_are(name):
     sound = swelling(2 * WINDOW)
     torch.testing.assert_close(shared(name).analyse(sound).level_db, MFCCStack().analyse(sound).level_db)
@@ -195,7 +202,7 @@ ACTS = {
 ON_THE_BATCH = {"channels", "delta_width"}
 
 
-@every
+@every_free
 def test_every_setting_acts(name):
     usual, sound = shared(name), swelling(3 * RATE)
     before = usual(stored(usual, sound))
@@ -219,7 +226,7 @@ def test_stores_of_mfcc_that_are_there_are_found():
     )
 
 
-@every
+@every_free
 def test_a_store_holds_it_and_chooses_the_same_windows(name, folder, store: FeatureStore, store_root: Path):
     features = shared(name)
     held = open_store(folder, features, store_root, workers=0)

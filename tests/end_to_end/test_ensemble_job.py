@@ -8,6 +8,8 @@ import pytest
 from tiny_runs import TINY, Command
 
 MEMBERS = ("phase3_balanced_softmax", "phase3_specaugment", "phase3_log_mel")
+pytestmark = pytest.mark.slow
+
 JOBS = ("phase2b", *MEMBERS, "phase3_crt", "phase3_ensemble")
 DATA = ("monitor=val/macro_f1", "data=synthetic", "data.num_species=4", "data.scale=0.01")
 

@@ -86,7 +86,12 @@ def test_help_of_train_lists_groups_and_settings(birdclf: Command, tmp_path: Pat
     done = birdclf("train", "--help", cwd=tmp_path)
     assert done.status == 0
     assert done.out.startswith("birdclf train ")
-    for words in ("loss: cross_entropy", "model: audio_cnn, audio_cnn_v2", "experiment: ", "sweep: "):
+    for words in (
+        "loss: balanced_softmax, class_balanced, cross_entropy, ",
+        "model: audio_cnn, audio_cnn_v2",
+        "experiment: ",
+        "sweep: ",
+    ):
         assert words in done.out, words
     for key in ("seed: 1", "monitor: val/macro_f1", "batch_size: 32", "--cfg job", "-m "):
         assert key in done.out, key

@@ -17,8 +17,8 @@ from birdclf.models.pretrained import check_pretrained, from_hub, load_weights, 
 EXTRA: Final = "ast"
 PUBLISHED: Final = "MIT/ast-finetuned-audioset-10-10-0.4593"
 POSITIONS: Final = "audio_spectrogram_transformer.embeddings.position_embeddings"
-PUBLISHED_ROWS: Final = 12
-"""Patches along frequency of all published weights: 128 bands, patches of 16 every 10."""
+PUBLISHED_GRIDS: Final = tuple((112 // stride + 1, 1008 // stride + 1) for stride in (10, 12, 14, 16))
+"""Rows and columns of patches of all published weights: 128 bands, 1024 frames, patches of 16 every so many."""
 SILENCE: Final = 4.2677393 / (2 * 4.5689974)
 """What the library fills a short window with: 0 before AudioSet's normalisation."""
 
@@ -137,7 +137,8 @@ class AudioSpectrogramTransformer(nn.Module):
 def fitted_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return position embeddings for another grid of patches, as the paper's section 2.2 and its code do.
 
-    Along each axis the middle is cut out where there are enough, else they are interpolated.
+    Along each axis the middle is cut out where there are enough, else they are interpolated. Embeddings do not say what
+    grid they are of: as many as published ones are taken for those, others to have the rows that are wanted.
 
     Args:
         positions: ``(1, 2 + rows * columns, D)``, the first two of which belong to no patch.
@@ -145,12 +146,14 @@ def fitted_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Returns:
         ``(1, 2 + grid[0] * grid[1], D)``.
+
+    Raises:
+        UserError: If it cannot be told how many rows they have.
     """
     rows, columns = grid
     if positions.shape[1] == 2 + rows * columns:
         return positions
-    known = positions.shape[1] - 2
-    held = rows if known % rows == 0 else PUBLISHED_ROWS if known % PUBLISHED_ROWS == 0 else 1
+    held = _rows(positions.shape[1] - 2, rows)
     kept = positions[:, 2:].reshape(1, held, -1, positions.shape[2]).permute(0, 3, 1, 2)  # (1, D, rows, columns)
     for axis, wanted in ((2, rows), (3, columns)):
         here = kept.shape[axis]
@@ -160,6 +163,21 @@ def fitted_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
             size = (wanted, kept.shape[3]) if axis == 2 else (kept.shape[2], wanted)
             kept = interpolate(kept, size, mode="bilinear", align_corners=False)
     return torch.cat([positions[:, :2], kept.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def _rows(patches: int, wanted: int) -> int:
+    """Return how many rows a grid of so many patches has."""
+    published = {rows * columns: rows for rows, columns in PUBLISHED_GRIDS}
+    if patches in published:
+        return published[patches]
+    usual = PUBLISHED_GRIDS[0][0]
+    for rows in (wanted, usual):
+        if patches % rows == 0:
+            return rows
+    raise UserError(
+        f"model.pretrained: its position embeddings are of {patches} patches, which make up neither {wanted} rows, as "
+        f"model.bands, patch and frequency_stride do, nor {usual}. Choose those that the weights were trained with."
+    )
 
 
 RENAMED: Final[Mapping[str, str]] = {

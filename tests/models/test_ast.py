@@ -136,6 +136,21 @@ def test_too_few_positions_are_interpolated():
     torch.testing.assert_close(fewer, ramp[:8])
 
 
+@pytest.mark.parametrize("held", ast.PUBLISHED_GRIDS, ids=str)
+@pytest.mark.parametrize("wanted", [(6, 25), (8, 31), (12, 49), (1, 20)], ids=str)
+def test_a_published_grid_is_known_by_its_size(held: tuple[int, int], wanted: tuple[int, int]):
+    along = torch.arange(float(held[1])).expand(held)  # equal along frequency: rows taken wrongly would mix columns
+    positions = torch.cat([torch.zeros(1, 2, 1), along.reshape(1, -1, 1)], dim=1)
+    found = fitted_positions(positions, wanted)[0, 2:, 0].unflatten(0, wanted)
+    begin = (held[1] - wanted[1]) // 2
+    torch.testing.assert_close(found, torch.arange(begin, begin + wanted[1]).float().expand(wanted))
+
+
+def test_positions_of_an_unknown_grid_are_refused():
+    with pytest.raises(UserError, match=r"of 35 patches, which make up neither 8 rows"):
+        fitted_positions(torch.zeros(1, 37, 1), (8, 31))
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"in_channels": 3}, r"takes one channel, not 3\. Use features=ast"),
     ({"hidden_size": 13}, r"multiple of model\.heads=2, such as 14"),

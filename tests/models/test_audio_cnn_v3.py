@@ -70,7 +70,7 @@ def test_a_dropped_path_leaves_the_shortcut_and_the_expectation():
     torch.manual_seed(0)
     drop = DropPath(0.25).train()
     rows = drop(torch.ones(4000, 2, 1, 1))[:, :, 0, 0]
-    assert set(rows.flatten().tolist()) == {0.0, pytest.approx(1 / 0.75)}
+    assert sorted(set(rows.flatten().tolist())) == pytest.approx([0.0, 1 / 0.75])
     assert bool((rows[:, 0] == rows[:, 1]).all()) and float(rows.mean()) == pytest.approx(1.0, abs=0.05)
 
 
@@ -91,7 +91,7 @@ def test_evaluation_folds_norms_to_the_same_values():
         norm.running_var.uniform_(0.5, 2.0)
     x = torch.randn(2, 5, 7, 9)
     expected = block.eval()(x)
-    assert float(expected.min()) == 0 and float(block.second(block.first(x)).min()) < 0
+    assert float(expected.detach().min()) == 0 and float(block.second(block.first(x)).detach().min()) < 0
     with torch.no_grad():
         torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,11 @@ def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], list[LeftO
     """Return the configurations in the order of their first run, and the runs that repeat another exactly."""
     groups: dict[str, dict[int, Run]] = {}
     left_out = []
+    of_folder: dict[str, str] = {}
+    for _ in range(3):  # an ensemble of second stages of runs; a longer chain is told apart by its folders
+        of_folder = {run.folder.name: _key(run.config, of_folder) for run in runs}
     for run in runs:
-        seeds = groups.setdefault(config_hash({**run.config, "seed": None}), {})
+        seeds = groups.setdefault(_key(run.config, of_folder), {})
         if run.seed in seeds:
             same = seeds[run.seed].folder
             left_out.append(LeftOut(run.folder, f"It has the configuration and the seed of {same}, which is shown."))
@@ -56,6 +60,23 @@ def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], list[LeftO
     by_seed = [dict(sorted(group.items())) for group in groups.values()]
     names = _labels([next(iter(group.values())) for group in by_seed])
     return [Configuration(name, group) for name, group in zip(names, by_seed, strict=True)], left_out
+
+
+def _key(config: Mapping[str, Any], of_folder: Mapping[str, str]) -> str:
+    """Return what all seeds of a configuration have in common.
+
+    Where it builds on another run of the report, of the same seed as a rule, that run's configuration counts.
+
+    Args:
+        config: Of a run.
+        of_folder: Keys of the report's runs by the names of their folders.
+    """
+    built_on = {name: config[name] for name in ("init_from", "members") if config.get(name)}
+    known = {
+        name: [of_folder.get(Path(str(path)).name, path) for path in ([value] if isinstance(value, str) else value)]
+        for name, value in built_on.items()
+    }
+    return config_hash({**config, **known, "seed": None})
 
 
 def best_first(found: Sequence[Configuration]) -> tuple[list[Configuration], str]:
@@ -91,11 +112,9 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     varied = [key for key in keys if len({each.get(key) for each in trained}) > 1]
     labels = []
     for run, each in zip(runs, settings, strict=True):
-        if not run.trained:
-            labels.append(" ".join(each.values()) or run.name)  # what it was made of
-            continue
         words = [each[key] if "." not in key else f"{key}={each[key]}" for key in varied if key in each]
-        labels.append(" ".join(words) or run.name)
+        made_of = " ".join(each.values()) if not run.trained else ""
+        labels.append(" ".join(words) or made_of or run.name)
     return _told_apart(labels, runs)
 
 

@@ -39,3 +39,13 @@ def test_equal_overrides_are_told_apart_by_the_configuration(tmp_path):
 def test_one_configuration_has_the_name_of_its_experiment(tmp_path):
     write_run(tmp_path / "0_a", name="phase0")
     assert configured(tmp_path)[0][0].label == "phase0"
+
+
+def test_runs_that_build_on_the_run_of_their_seed_are_one_configuration(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / f"{seed}_first", name="first", seed=seed)
+        write_run(tmp_path / f"{seed}_second", name="second", seed=seed, init_from=f"sweep/{seed}_first")
+        write_run(tmp_path / f"{seed}_both", name="both", seed=seed, members=[f"{seed}_first", f"{seed}_second"])
+    write_run(tmp_path / "3_other", name="other", seed=1, init_from="elsewhere/run")
+    found, left_out = configured(tmp_path)
+    assert sorted(list(c.runs) for c in found) == [[1], [1, 2], [1, 2], [1, 2]] and not left_out

@@ -1,5 +1,6 @@
 """Post-hoc logit adjustment: the train prior is taken out of the logits of a trained network."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -56,7 +57,7 @@ class Adjusts(Protocol):
         """Return adjusted logits ``(N, K)``."""
 
 
-class PostHoc:
+class PostHoc(ABC):
     """What is done to logits once training is over.
 
     Attributes:
@@ -67,6 +68,7 @@ class PostHoc:
     corrects_prior: bool
     needs_rows = False
 
+    @abstractmethod
     def fit(
         self,
         logits: Logits,
@@ -82,7 +84,6 @@ class PostHoc:
             score: Judges logits ``(N, K)`` of the same clips; higher is better.
             rows: Of the network's output layer; None where it is not a linear one.
         """
-        raise NotImplementedError
 
 
 class Unadjusted(PostHoc):

@@ -104,7 +104,7 @@ def fitted_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collec
         return Fitted(loaded.adjustment, loaded.temperature)
     posthoc: PostHoc = Unadjusted()
     if "posthoc" in cfg:  # older runs have none
-        posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted)
+        posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted)  # type: ignore[type-abstract]
     if val := raw.get("val"):
         rows = rows_of(loaded.predictor.network, len(loaded.classes))
         return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)

@@ -129,18 +129,20 @@ def _hub_weights(name: str, known: Any) -> Any:
 def _load(network: nn.Module, weights: dict[str, Tensor], source: str, in_channels: int) -> None:
     """Load the weights of a file, with its first convolution adapted to the channels and without its head."""
     adapt = from_extra("timm.models", EXTRA).adapt_input_conv
-    cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    for layer in _names(cfg.get("first_conv")):
+    # What timm notes of it; a network may lack any of these notes.
+    known: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    for layer in _names(known.get("first_conv")):
         for name, value in weights.items():
             if f".{name}".endswith(f".{layer}.weight") and value.ndim == 4 and value.shape[1] != in_channels:
                 weights[name] = adapt(in_channels, value, base_chans=value.shape[1])
-    load_weights(network, weights, source, replaced=_names(cfg.get("classifier")))
+    load_weights(network, weights, source, replaced=_names(known.get("classifier")))
 
 
 def _restride(network: nn.Module, name: str, stride: tuple[int, int]) -> None:
-    cfg: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    found = [network.get_submodule(layer) for layer in _names(cfg.get("first_conv"))]
-    if len(found) != 1 or not isinstance(found[0], nn.Conv2d) or cfg.get("fixed_input_size"):
+    # What timm notes of it; a network may lack any of these notes.
+    known: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    found = [network.get_submodule(layer) for layer in _names(known.get("first_conv"))]
+    if len(found) != 1 or not isinstance(found[0], nn.Conv2d) or known.get("fixed_input_size"):
         raise UserError(f"model.stem_stride is set, but the first layer of {name} lets none be chosen. Leave it out.")
     kernel = found[0].kernel_size
     if stride[0] > kernel[0] or stride[1] > kernel[1]:

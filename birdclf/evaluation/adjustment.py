@@ -1,5 +1,6 @@
 """Post-hoc logit adjustment: the train prior is taken out of the logits of a trained network."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,18 @@ class PostHoc(ABC):
         """
 
 
+def check_tau(tau: float | None, most: float = math.inf) -> None:
+    """Refuse a tau that is neither None nor a finite number from 0 to ``most``.
+
+    Raises:
+        UserError: If it is.
+    """
+    number = isinstance(tau, int | float) and not isinstance(tau, bool)
+    if tau is not None and not (number and math.isfinite(tau) and 0 <= tau <= most):
+        allowed = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
+        raise UserError(f"posthoc.tau is {tau!r}; it must be null (tuned on validation) or a number {allowed}.")
+
+
 class Unadjusted(PostHoc):
     """Leaves logits as they are."""
 
@@ -116,9 +129,7 @@ class LogitAdjustment(PostHoc):
     """
 
     def __init__(self, tau: float | None = None) -> None:
-        number = isinstance(tau, int | float) and not isinstance(tau, bool)
-        if tau is not None and not (number and 0 <= tau < float("inf")):
-            raise UserError(f"posthoc.tau is {tau!r}; it must be null (tuned on validation) or a number 0 or more.")
+        check_tau(tau)
         self.tau, self.corrects_prior = tau, tau != 0
 
     def fit(

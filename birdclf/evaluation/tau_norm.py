@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdclf.errors import UserError
-from birdclf.evaluation.adjustment import Logits, OutputRows, PostHoc
+from birdclf.evaluation.adjustment import Logits, OutputRows, PostHoc, check_tau
 
 GRID: Final = tuple(step / 20 for step in range(21))
 """Taus that are tried, 0 to 1."""
@@ -55,9 +55,7 @@ class TauNorm(PostHoc):
     needs_rows = True
 
     def __init__(self, tau: float | None = None) -> None:
-        number = isinstance(tau, int | float) and not isinstance(tau, bool)
-        if tau is not None and not (number and 0 <= tau <= 1):
-            raise UserError(f"posthoc.tau is {tau!r}; it must be null (tuned on validation) or a number from 0 to 1.")
+        check_tau(tau, most=1)
         self.tau, self.corrects_prior = tau, tau != 0
 
     def fit(

@@ -12,6 +12,7 @@ from torchaudio.compliance import kaldi
 
 from birdclf.features.framing import at_least, framed
 from birdclf.features.representation import Analysis, Representation, require
+from birdclf.features.spectra import PowerByProducts
 
 RATE_HZ: Final = 16_000
 HOP: Final = 160
@@ -96,12 +97,23 @@ class AstFilterbank(Representation):
         for stretch in framed(at_least(blocks, self.frames * HOP, self.padding), FRAME, HOP, centred=False):
             frames = stretch.unfold(0, FRAME, HOP)  # (T, 400)
             frames = frames - frames.mean(dim=1, keepdim=True)
-            before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-            heard = _power((frames - PREEMPHASIS * before) * self.hann)
-            level = _power(frames * self.hann) @ self.banks[:, -1]
-            least = torch.finfo(torch.float32).eps
-            bands = (heard @ self.kaldi_banks).clamp_min(least).log()
-            yield Analysis(bands.T.contiguous(), level.clamp_min(1e-10).log10() * 10)
+            level = self.spectrum(frames * self.hann) @ self.banks[:, -1]
+            yield Analysis(self._log_bands(frames).T.contiguous(), level.clamp_min(1e-10).log10() * 10)
+
+    def analyse_windows(self, waveforms: Tensor) -> Tensor:
+        """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each a recording of its own."""
+        frames = functional.pad(waveforms, (0, FRAME - HOP)).unfold(1, FRAME, HOP)  # (B, frames, 400)
+        return self._log_bands(frames - frames.mean(dim=2, keepdim=True)).transpose(1, 2)
+
+    def without_fft(self) -> None:
+        """Compute spectra by matrix products from now on, to the same values: for programs without a fast transform."""
+        self.spectrum = PowerByProducts(N_FFT, FRAME)
+
+    def _log_bands(self, frames: Tensor) -> Tensor:
+        """Return the logarithm of power by mel band ``(..., n_mels)`` of frames ``(..., 400)`` with mean 0."""
+        before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        heard = self.spectrum((frames - PREEMPHASIS * before) * self.hann)
+        return (heard @ self.kaldi_banks).clamp_min(torch.finfo(torch.float32).eps).log()
 
     def to_db(self, bands: Tensor) -> Tensor:
         """Return power by mel band in dB ``(..., n_mels, T)`` of stored bands, float32."""
@@ -114,9 +126,3 @@ class AstFilterbank(Representation):
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Leave ``mean`` and ``std`` as they were given."""
 
-
-def _power(frames: Tensor) -> Tensor:
-    """Return the power spectrum ``(T, 257)`` of frames ``(T, 400)``."""
-    spectrum = torch.fft.rfft(frames, n=N_FFT)
-    power: Tensor = spectrum.real.square() + spectrum.imag.square()
-    return power

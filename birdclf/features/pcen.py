@@ -121,9 +121,8 @@ class PCEN(Representation):
         for piece in self._powers(blocks):
             for power in torch.split(piece, FRAMES_A_STRETCH):
                 energy = (power[:, :-1] * SCALE).clamp_max_(LOUDEST)  # (frames, n_mels)
-                before, n = energy[0] if mean is None else mean, len(energy)
-                means = self.smoother[:n, :n] @ energy + self.decay[:n] * before
-                mean = means[-1]
+                means = self._means(energy, energy[:1] if mean is None else mean)
+                mean = means[-1:]
                 bands = self._compressed(energy * (self.eps + means) ** -self.gain).T
                 now = Analysis(bands, decibels(power[:, -1].clone()))
                 if held is not None:
@@ -131,6 +130,22 @@ class PCEN(Representation):
                 held = now
         if held is not None and len(held.level_db) > 1:  # the last frame of a centred transform is cropped
             yield Analysis(held.bands[:, :-1], held.level_db[:-1])
+
+    def analyse_windows(self, waveforms: Tensor) -> Tensor:
+        """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each a recording of its own."""
+        energy = (self._window_power(waveforms)[..., :-1] * SCALE).clamp(max=LOUDEST)  # (B, frames + 1, n_mels)
+        mean, parts = energy[:, :1], []
+        for part in torch.split(energy, FRAMES_A_STRETCH, dim=1):
+            parts.append(self._means(part, mean))
+            mean = parts[-1][:, -1:]
+        bands = self._compressed(energy * (self.eps + torch.cat(parts, dim=1)) ** -self.gain)
+        return bands[:, : self.frames].transpose(1, 2)
+
+    def _means(self, energy: Tensor, before: Tensor) -> Tensor:
+        """Return the mean level of each band over the past, of energy ``(..., T, n_mels)`` and ``(..., 1, n_mels)``."""
+        n = energy.shape[-2]
+        means: Tensor = self.smoother[:n, :n] @ energy + self.decay[:n] * before
+        return means
 
     def to_db(self, bands: Tensor) -> Tensor:
         """Return power by mel band relative to its own mean, ``E / (eps + M)^gain``, in dB ``(..., n_mels, T)``."""

@@ -6,11 +6,13 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from birdclf.errors import UserError
 from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
 from birdclf.features.framing import at_least, framed
 from birdclf.features.mel import decibels, filled_blocks, filled_mel_filters, level_filter, mel_centres_hz, mel_filters
+from birdclf.features.spectra import PowerByProducts, PowerSpectrum
 
 IN_MEMORY: Final = 32 * 2**20
 """Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""
@@ -36,7 +38,8 @@ class Representation(nn.Module):
 
     :meth:`analyse` runs once a recording and is stored; :meth:`forward` runs on every batch, on the device. What is
     stored here is power by mel band, in dB, clipped ``top_db`` below the recording's peak. A subclass that stores
-    something else overrides :meth:`to_db` and :meth:`from_db`, or :meth:`analyse_blocks` as well.
+    something else overrides :meth:`to_db` and :meth:`from_db`, or :meth:`analyse_blocks` and :meth:`analyse_windows` as
+    well.
 
     Attributes:
         mean: ``(C, F, 1)`` buffer, of the train split.
@@ -126,6 +129,7 @@ class Representation(nn.Module):
         self.bank_blocks = filled_blocks(banks)
         self.register_buffer("banks", banks, persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.spectrum = PowerSpectrum(n_fft)
         centres_hz = torch.from_numpy(mel_centres_hz(sample_rate_hz, n_mels, f_min_hz, f_max_hz)).float()
         self.register_buffer("centres_hz", centres_hz, persistent=False)
         self.register_buffer("delta_kernels", delta_kernels(self.channels, self.delta_width), persistent=False)
@@ -174,6 +178,26 @@ class Representation(nn.Module):
                 rows = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(-1, columns)
                 yield Analysis(self.from_db(rows[:, :-1].clamp_min(peak_db - self.top_db).T), rows[:, -1])
 
+    def analyse_windows(self, waveforms: Tensor) -> Tensor:
+        """Return the stored bands of windows, each what :meth:`analyse` returns of it as a recording of its own.
+
+        It can be traced: nothing here depends on values or leaves torch.
+
+        Args:
+            waveforms: ``(B, frames * hop)`` float32, mono at ``sample_rate_hz``.
+
+        Returns:
+            ``(B, F, frames)`` float32.
+        """
+        db = self._window_power(waveforms)[..., :-1].clamp_min(1e-10).log10() * 10  # (B, frames + 1, n_mels)
+        if self.top_db < torch.inf:
+            db = torch.maximum(db, db.amax(dim=(1, 2), keepdim=True) - self.top_db)
+        return self.from_db(db[:, : self.frames].transpose(1, 2))
+
+    def without_fft(self) -> None:
+        """Compute spectra by matrix products from now on, to the same values: for programs without a fast transform."""
+        self.spectrum = PowerByProducts(self.spectrum.n_fft, self.spectrum.n_fft)
+
     def to_db(self, bands: Tensor) -> Tensor:
         """Return power by mel band in dB ``(..., n_mels, T)`` of stored bands ``(..., F, T)``, float32."""
         return bands.float()
@@ -185,15 +209,19 @@ class Representation(nn.Module):
     def _powers(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield power by mel band, and between 1 and 10 kHz, ``(frames, n_mels + 1)``, of a recording."""
         for stretch in framed(at_least(blocks, self.frames * self.hop, self.padding), self.n_fft, self.hop):
-            yield self._power(stretch)
+            yield self._power(stretch.unfold(0, self.n_fft, self.hop))
 
-    def _power(self, stretch: Tensor) -> Tensor:
-        """Return power by mel band, and between 1 and 10 kHz, ``(frames, n_mels + 1)``, of a stretch of samples."""
-        spectrum = torch.fft.rfft(stretch.unfold(0, self.n_fft, self.hop) * self.window)
-        power = spectrum.real.square() + spectrum.imag.square()
+    def _window_power(self, waveforms: Tensor) -> Tensor:
+        """Return :meth:`_power` ``(B, frames + 1, n_mels + 1)`` of the centred frames of windows ``(B, samples)``."""
+        padded = functional.pad(waveforms, (self.n_fft // 2, self.n_fft // 2))
+        return self._power(padded.unfold(1, self.n_fft, self.hop))
+
+    def _power(self, frames: Tensor) -> Tensor:
+        """Return power by mel band, and between 1 and 10 kHz, ``(..., n_mels + 1)``, of frames ``(..., n_fft)``."""
+        power = self.spectrum(frames * self.window)
         # A filter spans few bins: without the zeros of the banks this takes a quarter of the time.
-        parts = [power[:, bins] @ self.banks[bins, bands] for bins, bands in self.bank_blocks]
-        return torch.cat(parts, dim=1)
+        parts = [power[..., bins] @ self.banks[bins, bands] for bins, bands in self.bank_blocks]
+        return torch.cat(parts, dim=-1)
 
     def forward(self, bands: Tensor) -> Tensor:
         """Return normalised features of a batch of windows.

@@ -245,3 +245,22 @@ def test_each_network_takes_it(name, network):
     made = network(3, in_channels=features.shape[0], width=0.05)
     made(features(stored(features, noise()).repeat(2, 1, 1))).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
+
+
+@every
+@given(seed=st.integers(0, 1000), level=st.sampled_from([0.0, 1e-6, 0.1, 1.0]))
+def test_a_batch_of_windows_gives_what_each_gives_as_a_recording(name, seed, level):
+    features = shared(name)
+    window = features.frames * features.hop
+    sounds = torch.stack([noise(window, seed, level), swelling(window) * level, torch.zeros(window)])
+    expected = torch.stack([features.analyse(sound).bands for sound in sounds])
+    torch.testing.assert_close(features.analyse_windows(sounds), expected, rtol=1e-3, atol=1e-3)
+
+
+@every
+def test_without_a_fast_transform_values_stay_the_same(name):
+    slow = make(name)
+    slow.without_fft()
+    sounds = torch.stack([noise(level=1.0), swelling()])[:, : slow.frames * slow.hop]
+    torch.testing.assert_close(slow.analyse_windows(sounds), shared(name).analyse_windows(sounds), rtol=2e-3, atol=2e-3)
+    assert slow.state_dict().keys() == shared(name).state_dict().keys()

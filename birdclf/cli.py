@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 from birdclf import __version__
 from birdclf.catalog import synthesize_command
 from birdclf.catalog.fetch import command as fetch_command
+from birdclf.detection import predict_command
 from birdclf.errors import UserError
 from birdclf.inference import evaluate_command, soup_command
 from birdclf.quoting import shown
@@ -29,6 +30,7 @@ PLAIN = {
     "evaluate": evaluate_command,
     "soup": soup_command,
     "report": report_command,
+    "predict": predict_command,
 }
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
 

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "training": {"catalog", "features", "augment", "data", "models", "losses", "evaluation", "config", "run_folder"},
     "inference": {
         "audio",
+        "models",
         "catalog",
         "audit",
         "features",
@@ -37,6 +38,7 @@ MAY_IMPORT = {
         "run_folder",
         "sweep",
     },
+    "detection": {"audio", "catalog", "features", "models", "inference"},
     "report": {"audio", "catalog", "features", "evaluation", "inference", "config", "sweep"},
     "sweep": {"config", "mistakes", "run_folder"},
 }

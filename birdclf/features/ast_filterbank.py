@@ -113,7 +113,8 @@ class AstFilterbank(Representation):
         """Return the logarithm of power by mel band ``(..., n_mels)`` of frames ``(..., 400)`` with mean 0."""
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
         heard = self.spectrum((frames - PREEMPHASIS * before) * self.hann)
-        return (heard @ self.kaldi_banks).clamp_min(torch.finfo(torch.float32).eps).log()
+        bands: Tensor = (heard @ self.kaldi_banks).clamp_min(torch.finfo(torch.float32).eps).log()
+        return bands
 
     def to_db(self, bands: Tensor) -> Tensor:
         """Return power by mel band in dB ``(..., n_mels, T)`` of stored bands, float32."""
@@ -125,4 +126,3 @@ class AstFilterbank(Representation):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Leave ``mean`` and ``std`` as they were given."""
-

@@ -1,0 +1,1 @@
+"""Recordings of any length in, detections out: which species is heard, from when to when, and how surely."""

@@ -1,0 +1,147 @@
+"""What says which species is heard in a window of sound, whatever it was read from."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+
+from birdclf.audio.clip import Samples
+from birdclf.audio.mixing import Mix
+from birdclf.errors import UserError
+from birdclf.inference.checkpoint import LoadedRun, load_run
+from birdclf.inference.trust import build
+from birdclf.inference.waveforms import WaveformClassifier
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What a classifier wants to hear.
+
+    Attributes:
+        classes: Names of the K classes.
+        sample_rate_hz: Sample rate of its windows.
+        samples: Samples a window.
+        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``.
+        mix: How a recording becomes one signal.
+    """
+
+    classes: tuple[str, ...]
+    sample_rate_hz: int
+    samples: int
+    padding: str
+    mix: Mix
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds."""
+        return self.samples / self.sample_rate_hz
+
+
+class Classifier(Protocol):
+    """Gives probabilities of windows.
+
+    Attributes:
+        hearing: What it wants to hear.
+        source: Where it was read from.
+    """
+
+    hearing: Hearing
+    source: Path
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with the file."""
+        ...
+
+    def __call__(self, windows: Samples) -> tuple[Vectors, Vectors]:
+        """Return calibrated probabilities ``(B, K)`` and embeddings ``(B, D)`` of windows ``(B, samples)``."""
+        ...
+
+
+class TorchClassifier:
+    """A checkpoint, on a GPU where there is one.
+
+    Args:
+        loaded: What the checkpoint holds.
+        source: The file.
+        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
+        trusted: Top-level packages beside ``birdclf`` whose code the checkpoint may name.
+
+    Raises:
+        UserError: If there is no such device, or the checkpoint mixes channels in an unknown way.
+    """
+
+    def __init__(
+        self, loaded: LoadedRun, source: Path, device: str | None = None, trusted: Collection[str] = ()
+    ) -> None:
+        self.source = source
+        self.device = _device(device)
+        self.module = WaveformClassifier(loaded).to(self.device)
+        features = loaded.predictor.features
+        audio = loaded.config.get("audio")
+        mix = build(audio, Mix, "audio", trusted) if audio else Mix()
+        samples = features.frames * features.hop
+        self.hearing = Hearing(loaded.classes, features.sample_rate_hz, samples, features.padding, mix)
+
+    def fingerprint(self) -> str:
+        """Return the hash of the file."""
+        return file_hash(self.source)
+
+    @torch.inference_mode()
+    def __call__(self, windows: Samples) -> tuple[Vectors, Vectors]:
+        """Return calibrated probabilities ``(B, K)`` and embeddings ``(B, D)`` of windows ``(B, samples)``."""
+        waveforms = torch.from_numpy(windows)
+        if self.device.type != "cpu":
+            waveforms = waveforms.pin_memory().to(self.device, non_blocking=True)
+        probabilities, embeddings = self.module(waveforms)
+        return probabilities.cpu().numpy(), embeddings.cpu().numpy()
+
+
+def open_classifier(
+    source: Path, checkpoint: str = "best", device: str | None = None, trusted: Collection[str] = ()
+) -> Classifier:
+    """Return the classifier of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
+
+    Args:
+        source: Run folder or ``.onnx`` file. Nothing in it is executed.
+        checkpoint: ``best`` or ``last``, of a run folder.
+        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
+        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+
+    Raises:
+        UserError: If it is neither, or cannot be used.
+    """
+    if source.suffix.lower() == ".onnx":
+        from birdclf.detection.onnx_classifier import OnnxClassifier
+
+        return OnnxClassifier(source, device)
+    if source.is_file():
+        raise UserError(f"{source} is neither a run folder nor an .onnx file. Give the folder that holds checkpoints/.")
+    file = source / "checkpoints" / f"{checkpoint}.ckpt"
+    return TorchClassifier(load_run(source, checkpoint, trusted), file, device, trusted)
+
+
+def file_hash(file: Path) -> str:
+    """Return the hash of a file's content."""
+    digest = xxhash.xxh3_128()
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} is not there: {str(error).splitlines()[0]} Use --device cpu.") from error
+    return device

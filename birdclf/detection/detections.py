@@ -1,0 +1,113 @@
+"""Probabilities of windows to detections: which species, from when to when, and how surely."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdclf.detection.classifier import Vectors
+from birdclf.errors import UserError
+
+TOUCHING_S: Final = 1e-6
+DIGITS: Final = 6
+"""Microseconds, so that every format has the same times."""
+LEAST: Final = 1e-30
+"""Probability below which a logarithm would say more than float32 holds."""
+
+Times = NDArray[np.float64]
+
+
+class Detection(NamedTuple):
+    """A species in a stretch of a recording.
+
+    Attributes:
+        start_s: Where it begins, in seconds.
+        end_s: Where it ends, in seconds.
+        species: Name of the class.
+        confidence: Highest probability of its windows.
+        windows: How many windows it was found in.
+    """
+
+    start_s: float
+    end_s: float
+    species: str
+    confidence: float
+    windows: int
+
+
+@dataclass(frozen=True)
+class Detecting:
+    """What makes a detection.
+
+    Attributes:
+        min_confidence: Least probability, from 0 to 1.
+        top_k: Most species in one window.
+        merge: Whether detections of one species in windows that overlap or touch are one.
+        smooth_s: Logits are averaged over windows whose middles lie at most half of this apart, in seconds; 0 for none.
+        species: Species that occur; None for all. Probabilities are then those among them.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    min_confidence: float = 0.25
+    top_k: int = 3
+    merge: bool = True
+    smooth_s: float = 0.0
+    species: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise UserError(f"--min-confidence {self.min_confidence:g}: a probability from 0 to 1.")
+        if self.top_k < 1:
+            raise UserError(f"--top-k {self.top_k}: species in one window, 1 or more.")
+        if not 0 <= self.smooth_s < float("inf"):
+            raise UserError(f"--smooth {self.smooth_s:g}: seconds, 0 or more.")
+
+    def detections(
+        self, probabilities: Vectors, start_s: Times, end_s: Times, classes: Sequence[str]
+    ) -> list[Detection]:
+        """Return the detections of a recording, by begin and confidence.
+
+        Args:
+            probabilities: ``(n, K)`` of its windows.
+            start_s: ``(n,)`` their begins, ascending, in seconds.
+            end_s: ``(n,)`` their ends, in seconds.
+            classes: K names.
+        """
+        if not len(probabilities):
+            return []
+        p = self.calibrated(probabilities, (start_s + end_s) / 2, classes)
+        best = np.argsort(-p, axis=1, kind="stable")[:, : self.top_k]
+        window, place = np.nonzero(np.take_along_axis(p, best, axis=1) >= max(self.min_confidence, LEAST))
+        rows: list[tuple[int, float, float, float, int]] = []
+        for k, i in sorted(zip(best[window, place].tolist(), window.tolist(), strict=True)):
+            last = rows[-1] if rows else None
+            if self.merge and last and last[0] == k and start_s[i] <= last[2] + TOUCHING_S:
+                rows[-1] = (k, last[1], max(last[2], float(end_s[i])), max(last[3], float(p[i, k])), last[4] + 1)
+            else:
+                rows.append((k, float(start_s[i]), float(end_s[i]), float(p[i, k]), 1))
+        rows.sort(key=lambda row: (row[1], -row[3], row[0]))
+        return [
+            Detection(round(start, DIGITS), round(end, DIGITS), classes[k], round(confidence, DIGITS), n)
+            for k, start, end, confidence, n in rows
+        ]
+
+    def calibrated(self, probabilities: Vectors, middle_s: Times, classes: Sequence[str]) -> Vectors:
+        """Return probabilities ``(n, K)``, smoothed and among the species that occur."""
+        if not self.smooth_s and self.species is None:
+            return probabilities
+        log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
+        if self.smooth_s:
+            # Logits and log probabilities of a window differ by one number, which the softmax takes out again.
+            sums = np.concatenate([np.zeros((1, log_p.shape[1])), np.cumsum(log_p, axis=0)])
+            low = np.searchsorted(middle_s, middle_s - self.smooth_s / 2 - TOUCHING_S, "left")
+            high = np.searchsorted(middle_s, middle_s + self.smooth_s / 2 + TOUCHING_S, "right")
+            log_p = (sums[high] - sums[low]) / (high - low)[:, None]
+        p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+        if self.species is not None:
+            kept = np.isin(np.asarray(classes), self.species)
+            p = np.exp(log_p - log_p[:, kept].max(axis=1, keepdims=True)) * kept
+        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -1,0 +1,159 @@
+"""A trained model for programs: sound in, tables out."""
+
+import os
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from birdclf.audio.clip import Waveform
+from birdclf.audio.waveform import resampled
+from birdclf.detection.classifier import Classifier, Vectors, open_classifier
+from birdclf.detection.detections import Detecting
+from birdclf.detection.inputs import recordings_of
+from birdclf.detection.results import Result, detections_table
+from birdclf.detection.species_list import known_species
+from birdclf.detection.stream import BATCH, Heard, Listening, listen
+from birdclf.detection.windows import windows_of
+from birdclf.errors import UserError
+
+Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+class Detector:
+    """A trained model.
+
+    Example:
+        >>> model = load("outputs/run/2026-01-31_12-00-00")
+        >>> table = model.predict("song.wav", hop=1.0)
+
+    Args:
+        classifier: Gives probabilities.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+        return self.classifier.hearing.classes
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate of the waveforms that it wants."""
+        return self.classifier.hearing.sample_rate_hz
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds."""
+        return self.classifier.hearing.window_s
+
+    def predict(
+        self,
+        audio: Audio,
+        hop: float | None = None,
+        min_confidence: float = 0.25,
+        top_k: int = 3,
+        merge: bool = True,
+        smooth: float = 0.0,
+        species: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Return the detections in recordings of any length.
+
+        Args:
+            audio: A file, a folder or a pattern, or several of them.
+            hop: Seconds from the beginning of one window to that of the next; None for a window.
+            min_confidence: Least calibrated probability, from 0 to 1.
+            top_k: Most species in one window.
+            merge: Whether detections of one species in windows that overlap or touch are one.
+            smooth: Logits are averaged over so many seconds; 0 for none.
+            species: Species that occur; None for all.
+
+        Returns:
+            Columns ``path``, ``start_s``, ``end_s``, ``species``, ``confidence`` and ``windows``.
+
+        Raises:
+            UserError: If a value is out of range, a file is missing, or none can be decoded. Of files that others were
+                done beside, a warning tells.
+        """
+        known = None if species is None else known_species(species, self.classes, "species")
+        detecting = Detecting(min_confidence, top_k, merge, smooth, known)
+        return detections_table([Result.of(heard, detecting, self.classes) for heard in self._heard(audio, hop)])
+
+    def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:
+        """Return calibrated probabilities: ``path``, ``start_s``, ``end_s`` and a column a class, a row a window.
+
+        Raises:
+            UserError: As :meth:`predict`.
+        """
+        heard = self._heard(audio, hop)
+        frames = [self._windows(one).join(pd.DataFrame(one.probabilities, columns=list(self.classes))) for one in heard]
+        return pd.concat(frames, ignore_index=True)
+
+    def embeddings(self, audio: Audio, hop: float | None = None) -> tuple[pd.DataFrame, Vectors]:
+        """Return what the network's last layer sees: ``path``, ``start_s`` and ``end_s`` of windows, and ``(n, D)``.
+
+        Raises:
+            UserError: As :meth:`predict`.
+        """
+        heard = self._heard(audio, hop, embeddings=True)
+        return (
+            pd.concat([self._windows(one) for one in heard], ignore_index=True),
+            np.concatenate([one.embeddings for one in heard]),
+        )
+
+    def classify(self, waveform: NDArray[np.floating], sample_rate_hz: int) -> Vectors:
+        """Return calibrated probabilities ``(n, K)`` of the windows, side by side, of ``(samples,)`` mono in [-1, 1].
+
+        Raises:
+            UserError: If the waveform is no row of finite samples, or its rate is not above 0.
+        """
+        sound = np.asarray(waveform)
+        if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all() or sample_rate_hz <= 0:
+            raise UserError(
+                f"waveform has shape {sound.shape} at {sample_rate_hz} Hz; it must be one row of finite samples, mono, "
+                f"at a rate above 0."
+            )
+        hearing = self.classifier.hearing
+        blocks: list[Waveform] = [sound.astype(np.float32)]
+        heard = resampled(blocks, sample_rate_hz, hearing.sample_rate_hz)
+        parts = windows_of(heard, hearing.sample_rate_hz, hearing.samples, hearing.samples, hearing.padding)
+        windows = np.stack([window.samples for window in parts])
+        batches = (windows[first : first + BATCH] for first in range(0, len(windows), BATCH))
+        return np.concatenate([self.classifier(batch)[0] for batch in batches])
+
+    def _heard(self, audio: Audio, hop: float | None, embeddings: bool = False) -> list[Heard]:
+        given = [os.fspath(one) for one in ([audio] if isinstance(audio, str | os.PathLike) else audio)]
+        how = Listening(self.window_s if hop is None else hop, embeddings)
+        all_heard = [one for one in listen(recordings_of(given), self.classifier, how) if isinstance(one, Heard)]
+        bad = [f"{one.recording.path} {one.problem}" for one in all_heard if one.problem]
+        if not any(len(one.start_s) for one in all_heard):
+            raise UserError(f"Nothing could be heard: {'; '.join(bad)}.")
+        for problem in bad:
+            warnings.warn(problem, stacklevel=3)
+        return all_heard
+
+    @staticmethod
+    def _windows(heard: Heard) -> pd.DataFrame:
+        return pd.DataFrame({"path": heard.recording.path, "start_s": heard.start_s, "end_s": heard.end_s})
+
+
+def load(
+    run: str | os.PathLike[str], checkpoint: str = "best", device: str | None = None, trust: Collection[str] = ()
+) -> Detector:
+    """Return the trained model of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
+
+    Args:
+        run: Run folder or ``.onnx`` file. Nothing in it is executed.
+        checkpoint: ``best`` or ``last``, of a run folder.
+        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
+        trust: Top-level packages beside ``birdclf`` whose networks may be built.
+
+    Raises:
+        UserError: If it is neither, or cannot be used.
+    """
+    return Detector(open_classifier(Path(run).expanduser(), checkpoint, device, trust))

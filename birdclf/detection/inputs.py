@@ -1,0 +1,108 @@
+"""The recordings that a user names: files, folders, patterns, or a list on standard input."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from birdclf.audio.files import EXTENSIONS
+from birdclf.catalog.tree import walk
+from birdclf.errors import UserError
+
+
+class Recording(NamedTuple):
+    """A file to listen to.
+
+    Attributes:
+        path: The file, as the user named it or the folder above it.
+        name: Where its results go, relative, with slashes; unlike that of any other recording.
+        file: Its real path, which tells it from others.
+    """
+
+    path: str
+    name: str
+    file: str
+
+
+def recordings_of(
+    given: Sequence[str], listed: Iterable[str] = (), named: Mapping[str, str] | None = None
+) -> list[Recording]:
+    """Return the recordings that some words name, each file once, in their order.
+
+    A folder stands for the sound files below it, hidden ones and links to folders passed over. A pattern such as
+    ``**/*.wav`` stands for what it fits, if no file has that very name.
+
+    Args:
+        given: Files, folders and patterns; ``-`` stands for ``listed``.
+        listed: Lines with a file, a folder or a pattern each.
+        named: Names that some real paths have already.
+
+    Raises:
+        UserError: If a word fits nothing, or no sound file is left.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for word in _words(given, listed):
+        for path, name in _named(word):
+            found.setdefault(os.path.realpath(path), (path, name))
+    if not found:
+        raise UserError(
+            f"There is no sound file in {', '.join(map(str, given))}. Files with {', '.join(sorted(EXTENSIONS))} are "
+            f"looked for in folders, at any depth; name others themselves."
+        )
+    named = named or {}
+    taken = {name.casefold() for name in named.values()}
+    recordings = []
+    for file, (path, name) in found.items():
+        own = named.get(file) or _free(name, taken)
+        taken.add(own.casefold())
+        recordings.append(Recording(path, own, file))
+    return recordings
+
+
+def _words(given: Sequence[str], listed: Iterable[str]) -> Iterator[str]:
+    for word in given:
+        if word != "-":
+            yield word
+            continue
+        for line in listed:
+            if line.strip("\r\n"):
+                yield line.strip("\r\n")
+
+
+def _named(word: str) -> Iterator[tuple[str, str]]:
+    """Yield files that a word stands for, and the name of each below it."""
+    path = os.path.expanduser(word)
+    if os.path.isdir(path):
+        yield from _below(path)
+    elif os.path.lexists(path) or not glob.has_magic(path):
+        if not os.path.lexists(path):
+            raise UserError(f"{word} does not exist. Give sound files, folders, or patterns in quotes such as '*.wav'.")
+        yield path, os.path.basename(path)
+    else:
+        fitting = sorted(glob.glob(path, recursive=True))
+        if not fitting:
+            raise UserError(f"No file fits {word}. Check the pattern; **/ stands for folders at any depth.")
+        for one in fitting:
+            if os.path.isdir(one):
+                yield from _below(one)
+            elif Path(one).suffix.lower() in EXTENSIONS:
+                yield one, os.path.basename(one)
+
+
+def _below(folder: str) -> Iterator[tuple[str, str]]:
+    for inside, names in walk(Path(folder)):
+        for name in names:
+            if Path(name).suffix.lower() in EXTENSIONS:
+                path = os.path.join(inside, name)
+                yield path, Path(path).relative_to(folder).as_posix()
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken: itself, or one with a number before its ending."""
+    stem, ending = os.path.splitext(name)
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{stem} ({number}){ending}"
+    return free

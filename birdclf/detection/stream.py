@@ -1,0 +1,228 @@
+"""Recordings to probabilities: decoded in the background, classified in batches that reach across files."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.files import FileReader
+from birdclf.audio.waveform import resampled
+from birdclf.detection.classifier import Classifier, Hearing, Vectors
+from birdclf.detection.inputs import Recording
+from birdclf.detection.overview import Overview
+from birdclf.detection.windows import Window, windows_of
+from birdclf.errors import UserError
+
+BATCH: Final = 16
+AHEAD: Final = 3
+"""Batches that may wait: with the one at work about 50 MB of sound."""
+
+
+@dataclass
+class Heard:
+    """What was heard of one recording.
+
+    Attributes:
+        recording: Which one.
+        start_s: ``(n,)`` begins of its windows, in seconds.
+        end_s: ``(n,)`` ends, in seconds.
+        probabilities: ``(n, K)``.
+        embeddings: ``(n, D)``; no rows where they were not wanted.
+        duration_s: How long it is, as far as it could be decoded.
+        problem: Why it could not be decoded, or not to its end; empty where it could.
+        overview: Its spectrogram; None where it was not wanted.
+    """
+
+    recording: Recording
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    probabilities: Vectors
+    embeddings: Vectors
+    duration_s: float
+    problem: str
+    overview: Overview | None
+
+
+@dataclass
+class _Open:
+    """A recording that is being heard; results of its batches are gathered here."""
+
+    recording: Recording
+    overview: Overview | None
+    start_s: list[float] = field(default_factory=list)
+    end_s: list[float] = field(default_factory=list)
+    probabilities: list[Vectors] = field(default_factory=list)
+    embeddings: list[Vectors] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of a recording in the queue."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How recordings are listened to.
+
+    Attributes:
+        hop_s: Seconds from the beginning of one window to that of the next.
+        embeddings: Whether embeddings are wanted.
+        overview: Whether spectrograms are wanted.
+        batch: Windows that are classified together.
+    """
+
+    hop_s: float
+    embeddings: bool = False
+    overview: bool = False
+    batch: int = BATCH
+
+    def check(self, hearing: Hearing) -> None:
+        """Refuse a hop that is no stretch of time.
+
+        Raises:
+            UserError: If it is not above 0, or so short that it is no sample.
+        """
+        if not 1 / hearing.sample_rate_hz <= self.hop_s < float("inf"):
+            raise UserError(f"--hop {self.hop_s:g}: seconds from window to window, above 0; a window unless given.")
+        if self.batch < 1:
+            raise UserError(f"--batch-size {self.batch}: windows that are classified together, 1 or more.")
+
+
+def listen(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard | float]:
+    """Yield what is heard of each recording, in their order; in between, the seconds that were heard since.
+
+    One thread decodes while another computes, and no recording is ever held whole.
+
+    Args:
+        recordings: What is listened to.
+        classifier: Gives probabilities of windows.
+        how: Hop, batches and what is wanted.
+
+    Raises:
+        UserError: If the hop is no stretch of time.
+    """
+    how.check(classifier.hearing)
+    waiting: queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None] = queue.Queue(AHEAD)
+    stop = threading.Event()
+    decoder = threading.Thread(target=_decode, args=(recordings, classifier.hearing, how, waiting, stop), daemon=True)
+    decoder.start()
+    try:
+        yield from _classified(waiting, classifier, how)
+    finally:
+        stop.set()
+        while decoder.is_alive():  # it may wait for room
+            try:
+                waiting.get(timeout=0.05)
+            except queue.Empty:
+                continue
+
+
+def _classified(
+    waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
+    classifier: Classifier,
+    how: Listening,
+) -> Iterator[Heard | float]:
+    begun: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
+    batch: list[tuple[_Open, Window]] = []
+    classes = len(classifier.hearing.classes)
+    while (item := waiting.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        recording, part = item
+        if not begun or begun[-1][1] is not None:
+            rate = classifier.hearing.sample_rate_hz
+            begun.append((_Open(recording, Overview(rate) if how.overview else None), None))
+        if isinstance(part, _End):
+            begun[-1] = (begun[-1][0], part)
+        else:
+            batch += [(begun[-1][0], window) for window in part]
+        while len(batch) >= how.batch:
+            yield _classify(batch[: how.batch], classifier, how)
+            batch = batch[how.batch :]
+        waits = {id(owner) for owner, _ in batch}
+        while begun and begun[0][1] is not None and id(begun[0][0]) not in waits:
+            yield _closed(*begun.pop(0), classes)
+    if batch:
+        yield _classify(batch, classifier, how)
+    for opened, end in begun:
+        yield _closed(opened, end, classes)
+
+
+def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening) -> float:
+    """Add a batch's results to its recordings; return the seconds of sound that are new."""
+    probabilities, embeddings = classifier(np.stack([window.samples for _, window in batch]))
+    seconds = 0.0
+    for row, (owner, window) in enumerate(batch):
+        new_s = window.end_s - max(window.start_s, owner.end_s[-1] if owner.end_s else 0.0)
+        seconds += new_s
+        owner.start_s.append(window.start_s)
+        owner.end_s.append(window.end_s)
+        owner.probabilities.append(probabilities[row])
+        if how.embeddings:
+            owner.embeddings.append(embeddings[row])
+        if owner.overview is not None:
+            owner.overview.add(window.start_s, window.samples[: round(_heard_s(window) * owner.overview.rate_hz)])
+    return seconds
+
+
+def _heard_s(window: Window) -> float:
+    return window.end_s - window.start_s
+
+
+def _closed(opened: _Open, end: _End | None, classes: int) -> Heard:
+    return Heard(
+        opened.recording,
+        np.asarray(opened.start_s),
+        np.asarray(opened.end_s),
+        np.asarray(opened.probabilities, np.float32).reshape(-1, classes),
+        np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32),
+        max(opened.end_s, default=0.0),
+        end.problem if end else "",
+        opened.overview,
+    )
+
+
+def _decode(
+    recordings: Sequence[Recording],
+    hearing: Hearing,
+    how: Listening,
+    waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
+    stop: threading.Event,
+) -> None:
+    """Put the windows of recordings, and the end of each, into a queue, until all is read or nobody listens."""
+    try:
+        for recording in recordings:
+            problem = ""
+            part: list[Window] = []
+            try:
+                for window in _windows(recording, hearing, how.hop_s):
+                    part.append(window)
+                    if len(part) == how.batch:
+                        waiting.put((recording, part))
+                        part = []
+                    if stop.is_set():
+                        return
+            except AudioError as error:
+                problem = str(error)
+            if part:
+                waiting.put((recording, part))
+            waiting.put((recording, _End(problem)))
+        waiting.put(None)
+    except BaseException as error:  # it belongs to whoever listens
+        waiting.put(error)
+
+
+def _windows(recording: Recording, hearing: Hearing, hop_s: float) -> Iterator[Window]:
+    reader, clip = FileReader(), Clip(recording.name, recording.path)
+    with reader.open(clip) as sound:
+        mixer = hearing.mix.mixer(reader, clip, sound.channels)
+        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, hearing.sample_rate_hz)
+        hop = max(1, round(hop_s * hearing.sample_rate_hz))
+        yield from windows_of(blocks, hearing.sample_rate_hz, hearing.samples, hop, hearing.padding)

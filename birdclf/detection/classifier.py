@@ -83,7 +83,7 @@ class TorchClassifier:
         self.source = source
         self.device = _device(device)
         self.module = WaveformClassifier(loaded).to(self.device)
-        features = loaded.predictor.features
+        features = loaded.features
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
         samples = features.frames * features.hop

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -14,9 +15,10 @@ from birdclf.evaluation.adjustment import Adjustment, Adjusts
 from birdclf.evaluation.tau_norm import TauNormalised
 from birdclf.features.representation import Representation
 from birdclf.inference.trust import build, named
-from birdclf.training.checkpoint import opened
-from birdclf.training.classifier import CHECKPOINT_FORMAT
-from birdclf.training.predictor import Predictor
+from birdclf.training.checkpoint import CHECKPOINT_FORMAT, opened
+
+if TYPE_CHECKING:
+    from birdclf.training.predictor import Predictor
 
 NEEDED = {"format": int, "classes": list, "features": dict, "config": dict}
 
@@ -26,7 +28,9 @@ class LoadedRun:
     """What a checkpoint holds.
 
     Attributes:
-        predictor: Network and fitted features with their weights, in evaluation mode, on the CPU.
+        network: With its weights, in evaluation mode, on the CPU.
+        features: Fitted ones.
+        channels_last: Whether the network was trained in channels-last memory format.
         classes: Names of the K classes, in the order of the logits.
         temperature: What logits are divided by before the softmax; None where none was fitted.
         epoch: Epochs trained.
@@ -34,12 +38,21 @@ class LoadedRun:
         adjustment: What makes other logits of the network's before all else; None where nothing does.
     """
 
-    predictor: Predictor
+    network: nn.Module
+    features: Representation
+    channels_last: bool
     classes: tuple[str, ...]
     temperature: float | None
     epoch: int
     config: dict[str, Any]
     adjustment: Adjusts | None = None
+
+    @cached_property
+    def predictor(self) -> "Predictor":
+        """The same network and features, for a trainer."""
+        from birdclf.training.predictor import Predictor  # imports Lightning, which takes seconds
+
+        return Predictor(self.network, self.features, self.channels_last).eval()
 
 
 def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
@@ -68,13 +81,13 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     target = (config.get("features") or {}).get("_target_")
     features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)
     network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
-    predictor = Predictor(network, features, channels_last=bool(config.get("channels_last", True)))
+    both = nn.ModuleDict({"network": network, "features": features})
     weights = {
         name: value for name, value in content["state_dict"].items() if name.startswith(("network.", "features."))
     }
     _check_classes(weights, len(classes), network, file)
     try:
-        predictor.load_state_dict(weights)
+        both.load_state_dict(weights)
     except RuntimeError as error:
         problem = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
@@ -83,7 +96,9 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
         ) from error
     temperature = own.get("temperature")
     adjustment = _adjustment(own.get("adjustment"), len(classes), file)
-    return LoadedRun(predictor.eval(), classes, temperature, int(content["epoch"]) + 1, config, adjustment)
+    both.eval()
+    channels_last, epoch = bool(config.get("channels_last", True)), int(content["epoch"]) + 1
+    return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
 
 
 def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:

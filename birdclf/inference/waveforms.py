@@ -24,13 +24,10 @@ class WaveformClassifier(nn.Module):
 
     def __init__(self, loaded: LoadedRun, channels_last: bool | None = None) -> None:
         super().__init__()
-        predictor = loaded.predictor
-        if channels_last is None:
-            self.memory_format = predictor.memory_format
-        else:
-            self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.features = predictor.features
-        self.network = predictor.network.to(memory_format=self.memory_format)
+        last = loaded.channels_last if channels_last is None else channels_last
+        self.memory_format = torch.channels_last if last else torch.contiguous_format
+        self.features = loaded.features
+        self.network = loaded.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         scale, offset = affine(loaded)
         self.register_buffer("scale", torch.from_numpy(scale))
         self.register_buffer("offset", torch.from_numpy(offset))

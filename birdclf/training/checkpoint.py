@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: written whole or not at all, read without running anything in them."""
+"""Checkpoints on the disk: written whole or not at all, read without running anything in them or any Lightning."""
 
 import io
 import os
@@ -9,29 +9,13 @@ from typing import Any, Final
 from zipfile import BadZipFile
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import nn
 
 from birdclf.errors import UserError
-from birdclf.training.predictor import Predictor
 
+CHECKPOINT_FORMAT: Final = 1
 LAST: Final = "last.ckpt"
 BEFORE: Final = "before_last.ckpt"
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """The trainer's way to the disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint whole; ``last.ckpt`` stays as ``before_last.ckpt`` when another takes its place.
-
-        Raises:
-            OSError: If it cannot be written; what was there before still is.
-        """
-        write_whole(checkpoint, Path(path))
-
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> Any:
-        """Read a checkpoint; a file that would run code is refused by torch, whatever the caller asks for."""
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
 def write_whole(content: dict[str, Any], path: Path) -> None:
@@ -81,7 +65,7 @@ def opened(file: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(classifier: Predictor, checkpoint: Path) -> int:
+def load_weights(classifier: nn.Module, checkpoint: Path) -> int:
     """Load a checkpoint's weights and return its epoch, from 1; nothing in the file is executed.
 
     Raises:

@@ -17,12 +17,11 @@ from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
 from birdclf.features.representation import Representation
 from birdclf.training.accumulation import share_of_step
+from birdclf.training.checkpoint import CHECKPOINT_FORMAT
 from birdclf.training.gather import batch_of_all, processes
 from birdclf.training.layers import Layers, MakeOptimizer, named_rates
 from birdclf.training.metrics import EpochMetrics
 from birdclf.training.predictor import Predictor
-
-CHECKPOINT_FORMAT = 1
 
 Stage = Literal["train", "val"]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
 from birdclf.errors import UserError
-from birdclf.training.checkpoint import WholeCheckpoints
+from birdclf.training.checkpoint_io import WholeCheckpoints
 from birdclf.training.compile import Compile
 
 

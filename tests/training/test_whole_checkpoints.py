@@ -6,7 +6,8 @@ import pickle
 import pytest
 import torch
 
-from birdclf.training.checkpoint import BEFORE, LAST, WholeCheckpoints
+from birdclf.training.checkpoint import BEFORE, LAST
+from birdclf.training.checkpoint_io import WholeCheckpoints
 
 
 class Evil:

@@ -15,8 +15,11 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 from augmenting import augmenting
+from listening import HOURS as LONG_HOURS
+from listening import listening
 from measure import (
     ROOT,
     Figures,
@@ -86,6 +89,8 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         augmented = augmenting(folder)
     with console.status("networks in turns"):
         networks = of_each_network()
+    with console.status("predicting an hour, 6 hours and a minute"):
+        heard = listening(folder)
     with console.status("preparing sound files, decoding them and the librosa loop in turns"):
         preparing = against_librosa(folder)
     with console.status("peak memory of birdclf prepare"):
@@ -147,6 +152,17 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         for name, figures in networks.items()
     ]  # fmt: skip
     rows += [
+        Row(
+            "birdclf predict, an hour of FLAC, over real time",
+            heard["times_real_time"],
+            "",
+            f"{median(heard['seconds']):.1f} s, start-up apart, pictures included",
+            at_least=200,
+        ),
+        Row(
+            f"birdclf predict, peak memory of {LONG_HOURS} hours", heard["peak_gb"], " GB", "all processes", at_most=1.2
+        ),
+        Row("birdclf predict, first result of a minute", heard["first_s"], " s", "from the command's start", at_most=4),
         Row("a million recordings loaded, split, grouped", million_s, " s", "made up, no audio", at_most=60),
         Row("peak memory of that", million_gb, " GB", "one process", at_most=4),
     ]
@@ -159,6 +175,7 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         "networks": networks,
         "sweep": sweep,
         "growth": growth,
+        "listening": heard,
         "help_s": help_s,
         "settings_s": settings_s,
         "preparing": preparing,

@@ -106,12 +106,15 @@ def a_million(folder: Path) -> tuple[float, float]:
 
 def _peak_gb(folder: Path, root: Path) -> float:
     words = ("prepare", "data=folder", f"data.root={root}", f"store.dir={folder / 'store'}", "store.workers=2")
-    log = folder / f"{root.name}.log"
+    return peak_gb(folder / f"{root.name}.log", *words, f"hydra.run.dir={folder / root.name}-run")
+
+
+def peak_gb(log: Path, *words: str) -> float:
+    """Return the peak memory in GB of a command of birdclf, with all its processes; what it says goes to a log."""
     with open(log, "w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "birdclf", *words, f"hydra.run.dir={folder / root.name}-run"],
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "birdclf", *words], stdout=output, stderr=output, start_new_session=True
+        )
     peaks = [0.0]
     watch = threading.Thread(target=_watch, args=(process, peaks))
     watch.start()

@@ -22,6 +22,8 @@ MINUTES_FROM_S: Final = 300.0
 def timeline(title: str, duration_s: float, found: Sequence[Detection], overview: Overview) -> bytes:
     """Return a PNG: bars of the species with most seconds, as dark as they are sure, above the spectrogram.
 
+    A number behind a name is the highest confidence of its detections.
+
     Args:
         title: What stands above, such as the file's name.
         duration_s: Length of the recording in seconds.
@@ -42,7 +44,9 @@ def timeline(title: str, duration_s: float, found: Sequence[Detection], overview
         spans = [(one.start_s / unit_s, (one.end_s - one.start_s) / unit_s) for one in own]
         above.broken_barh(spans, (row - 0.38, 0.76), color=[_shade(one.confidence) for one in own])
     above.set_ylim(rows - 0.5, -0.5)
-    above.set_yticks(range(len(names)), labels=[_words(name) for name in names], parse_math=False)
+    surest = {name: max(one.confidence for one in found if one.species == name) for name in names}
+    labels = [f"{_words(name)}  {surest[name]:.2f}" for name in names]
+    above.set_yticks(range(len(names)), labels=labels, parse_math=False)
     above.tick_params(length=0)
     above.spines[["top", "right"]].set_visible(False)
     hidden = len(seconds) - len(names)

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.compliance import kaldi
 
+from birdclf.features.analysis import Analysis
+from birdclf.features.checking import require
 from birdclf.features.framing import at_least, framed
-from birdclf.features.representation import Analysis, Representation, require
+from birdclf.features.representation import Representation
 from birdclf.features.spectra import PowerByProducts
 
 RATE_HZ: Final = 16_000

@@ -18,7 +18,7 @@ from birdclf.audio.clip import AudioError, Clip, Reader
 from birdclf.audio.mixing import Mix
 from birdclf.audio.waveform import resampled
 from birdclf.audit.meter import Measurement, Meter
-from birdclf.features.representation import Analysis
+from birdclf.features.analysis import Analysis
 
 
 class Analyser(Protocol):

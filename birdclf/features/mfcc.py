@@ -8,7 +8,8 @@ import torchaudio
 from torch import Tensor
 
 from birdclf.features.channels import ALL
-from birdclf.features.representation import Representation, require
+from birdclf.features.checking import require
+from birdclf.features.representation import Representation
 
 
 class MFCCStack(Representation):

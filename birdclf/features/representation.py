@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.errors import UserError
+from birdclf.features.analysis import Analysis
 from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
+from birdclf.features.checking import require
 from birdclf.features.framing import at_least, framed
 from birdclf.features.mel import decibels, filled_blocks, filled_mel_filters, level_filter, mel_centres_hz, mel_filters
+from birdclf.features.normalisation import mean_and_std
 from birdclf.features.spectra import PowerByProducts, PowerSpectrum
 
 IN_MEMORY: Final = 32 * 2**20
@@ -19,18 +21,6 @@ IN_MEMORY: Final = 32 * 2**20
 FRAMES_A_CHUNK: Final = 1024
 LEVEL_MELS: Final = 128
 """Mel bands that the level is summed of, however many are stored: a choice of features moves no window."""
-
-
-class Analysis(NamedTuple):
-    """What the store keeps of a recording.
-
-    Attributes:
-        bands: ``(F, T)`` float32, for MFCC the static coefficients.
-        level_db: ``(T,)`` float32, energy between 1 and 10 kHz in dB, which finds the loudest window.
-    """
-
-    bands: Tensor
-    level_db: Tensor
 
 
 class Representation(nn.Module):
@@ -249,22 +239,6 @@ class Representation(nn.Module):
         Raises:
             ValueError: If there is no window.
         """
-        count = 0
-        total = torch.zeros(self.mean.shape, dtype=torch.float64)
-        squares = torch.zeros_like(total)
-        for bands in batches:
-            stack = self.stack(bands).double()
-            count += stack.shape[0] * stack.shape[-1]
-            total += stack.sum(dim=(0, 3)).unsqueeze(-1)
-            squares += stack.square().sum(dim=(0, 3)).unsqueeze(-1)
-        if not count:
-            raise ValueError("no window to fit the normalisation on")
-        mean = total / count
+        mean, std = mean_and_std((self.stack(bands) for bands in batches), self.mean.shape)
         self.mean.copy_(mean)
-        self.std.copy_((squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1e-5))
-
-
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """Refuse a value of ``features.<name>`` that does not hold, saying what is allowed."""
-    if not holds:
-        raise UserError(f"features.{name} is {value!r}; it must be {allowed}.")
+        self.std.copy_(std)

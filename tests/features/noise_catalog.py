@@ -11,7 +11,7 @@ from torch import Tensor
 
 from birdclf.audio.clip import AudioError, Clip, Samples, Sound
 from birdclf.catalog.catalog import Catalog
-from birdclf.features.representation import Analysis
+from birdclf.features.analysis import Analysis
 from birdclf.randomness import stream
 
 RATE = 32_000

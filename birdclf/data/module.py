@@ -118,7 +118,7 @@ class RecordingDataModule(pl.LightningDataModule):
         table = self.source.table.assign(row=np.arange(len(self.source)))
         measured = {"duration_s": "duration_s", "sample_rate_hz": "native_rate_hz", "audio_hash": "audio_hash"}
         table = table.assign(**{column: self.audit[name] for column, name in measured.items()})
-        table["split"] = table.recording_id.map(stages.to_dict()).where(usable)
+        table["split"] = pd.Series(stages.reindex(table.recording_id).to_numpy(), dtype=stages.dtype).where(usable)
         self.table = table[table.split.notna()].reset_index(drop=True)
         self.classes = tuple(sorted(self.table.species.unique()))
         if len(self.classes) < 2:
@@ -207,8 +207,8 @@ class RecordingDataModule(pl.LightningDataModule):
         return self._in_order("test")
 
     def _dataset(self, stage: str, policy: str, part: "pd.Index[int] | None" = None) -> WindowDataset:
-        rows = self.table[self.table.split == stage] if part is None else self.table.loc[part]
-        row, target = rows.row.to_numpy(dtype=np.int64), rows.target.to_numpy(dtype=np.int64)
+        chosen = self.table.index[self.table.split == stage] if part is None else part
+        row, target = (self.table[name].loc[chosen].to_numpy(dtype=np.int64) for name in ("row", "target"))
         return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed, apart=stage == "train")
 
     @cached_property

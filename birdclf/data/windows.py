@@ -66,9 +66,13 @@ def window_starts(
         return offset + np.asarray(loudest, dtype=np.int64), each
     counts = -(-length // frames)
     owner = np.repeat(each, counts)
-    nth = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    last = (length - frames)[owner]  # the last window ends with the recording and overlaps the one before it
-    return offset[owner] + np.minimum(nth * frames, last), owner
+    start = np.arange(len(owner))  # in place from here on: of a million recordings each array counts
+    start -= (np.cumsum(counts) - counts)[owner]
+    start *= frames
+    # The last window ends with the recording and overlaps the one before it.
+    np.minimum(start, (length - frames)[owner], out=start)
+    start += offset[owner]
+    return start, owner
 
 
 GOLDEN: Final = (5**0.5 - 1) / 2

@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -86,7 +86,7 @@ class Session:
         self.classifier, self.folder, self.limits = classifier, folder, limits
         self.corrections = Corrections(folder.path)
         self.entries: dict[str, Entry] = {}
-        self._waiting: queue.Queue[Entry] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[Entry | None] = queue.Queue(MOST_WAITING)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -100,6 +100,8 @@ class Session:
     def stop(self) -> None:
         """Stop listening, after the batch at work."""
         self._stopped.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)  # it may be waiting for one
         self._thread.join(timeout=5)
 
     def entry(self, known: str) -> Entry:
@@ -181,10 +183,9 @@ class Session:
 
     def _work(self) -> None:
         while not self._stopped.is_set():
-            try:
-                entry = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
+            entry = self._waiting.get()
+            if entry is None:
+                return
             with self._lock:
                 entry.state = LISTENING
             try:

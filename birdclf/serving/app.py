@@ -167,7 +167,7 @@ class _Requests:
 
 def _name(source: Path) -> str:
     """Return what a model is called: its file, or the run folder of its checkpoint, and nothing of where that is."""
-    return source.name if source.suffix == ".onnx" else source.absolute().parents[1].name
+    return source.name if source.suffix.lower() == ".onnx" else source.absolute().parents[1].name
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """An upload on its way in: measured while it arrives, and tried before it is kept."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,6 +23,7 @@ KINDS: Final = {
     "MPEG": (".mp3", "audio/mpeg"),
 }
 """Ending and media type by what libsndfile finds in the content."""
+STANDSTILL_S: Final = 60.0
 LEAST_RATE_HZ: Final = 1000
 MOST_SAMPLES_A_S: Final = 2_000_000
 """Of all channels: a minute, which is decoded at once, is then below 0.5 GB."""
@@ -48,12 +50,12 @@ async def store(body: AsyncIterator[bytes], file: Path, limits: Limits) -> str:
         SHA-256 of the content, in hexadecimal digits.
 
     Raises:
-        RefusedError: If it is empty or too large. What was written is left for the caller to remove.
+        RefusedError: If it is empty, too large or at a standstill. What was written is left for the caller to remove.
         OSError: If it cannot be written.
     """
     digest, size = hashlib.sha256(), 0
     with file.open("xb") as opened:
-        async for block in body:
+        async for block in _flowing(body):
             size += len(block)
             if size > limits.bytes:
                 raise limits.too_large
@@ -62,6 +64,19 @@ async def store(body: AsyncIterator[bytes], file: Path, limits: Limits) -> str:
     if not size:
         raise RefusedError("The file is empty. Choose a recording.")
     return digest.hexdigest()
+
+
+async def _flowing(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what arrives, until nothing does for a while: the place is needed for others."""
+    while True:
+        try:
+            async with asyncio.timeout(STANDSTILL_S):
+                block = await anext(body, None)
+        except TimeoutError as error:
+            raise RefusedError(f"Nothing arrived for {STANDSTILL_S:g} s. Upload the file again.", 408) from error
+        if block is None:
+            return
+        yield block
 
 
 def tried(file: Path, limits: Limits) -> Sort:

@@ -20,6 +20,7 @@ function clock(seconds, digits = 1) {
 }
 
 const percent = share => `${Math.round(100 * share)} %`;
+const counted = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
 const spanOf = row => `${clock(row.start_s)} to ${clock(row.end_s)}`;
 
 async function ask(path, options) {
@@ -111,13 +112,27 @@ function keep(told) {
   const before = known.get(told.id);
   if (before?.dirty && before.version === told.version) return;
   known.set(told.id, { ...told, dirty: false });
+  if (before?.dirty) carryOver(before, known.get(told.id));
   listed();
+}
+
+// What was not saved stays, where the same was detected again.
+function carryOver(before, told) {
+  const key = row => `${row.start_s} ${row.end_s} ${row.predicted}`;
+  const judged = new Map(before.rows.filter(row => row.verdict).map(row => [key(row), row]));
+  for (const row of told.rows) {
+    const earlier = judged.get(key(row));
+    if (!earlier || !judged.delete(key(row))) continue;
+    told.dirty = true;
+    Object.assign(row, { verdict: earlier.verdict, species: earlier.species });
+  }
+  if (judged.size) complain(`${told.name} was listened to with other settings; what was not saved of ${counted(judged.size, "row")} is gone.`);
 }
 
 function summary(told) {
   const species = new Set(told.rows.map(row => row.predicted)).size;
   const count = told.rows.length;
-  return count ? `${count} ${count === 1 ? "detection" : "detections"} of ${species} species` : "nothing detected";
+  return count ? `${counted(count, "detection")} of ${species} species` : "nothing detected";
 }
 
 function listed() {
@@ -145,6 +160,7 @@ async function select(id) {
   if (!told.version || !other) return;
   $("recording").dataset.shown = shown;
   active = null;
+  stopAt = Infinity;
   zoom = 1;
   for (const name of SETTINGS) $(name).value = told.settings[name];
   $("name").textContent = told.name;
@@ -307,7 +323,7 @@ async function save() {
     told.rows.forEach((row, n) => refresh(n));
     unsaved(false);
     const { labels, no_bird: none, all_labels: all, recordings } = answer.saved;
-    $("saved").textContent = `Saved: ${labels} labelled, ${none} without a bird. corrections.csv has ${all} rows of ${recordings} recordings.`;
+    $("saved").textContent = `Saved: ${labels} labelled, ${none} without a bird. corrections.csv has ${counted(all, "row")} of ${counted(recordings, "recording")}.`;
   } catch (error) {
     complain(error.message);
   }

@@ -127,7 +127,7 @@ class Session:
                 self._put(entry)
                 self.entries[entry.id] = entry
                 return entry
-            there.title = entry.title
+            there.title, there.file = entry.title, entry.file  # the file may have been removed, and is back
         return self.again(there, entry.asked)
 
     def again(self, entry: Entry, asked: Asked) -> Entry:

@@ -92,7 +92,8 @@ def test_a_recording_that_somebody_removed(served: Served):
     assert served.client.get(f"/recordings/{told['id']}/sound").status_code == 404
     answer = served.client.post(f"/recordings/{told['id']}/again", params={"hop": 0.5})
     assert answer.status_code == 404 and "Choose it again" in answer.json()["problem"]
-    assert served.upload(sound()).status_code == 201
+    assert served.upload(sound(), "other name.wav").status_code == 201
+    assert served.client.get(f"/recordings/{told['id']}/sound").status_code == 200
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_says_so(served: Served):

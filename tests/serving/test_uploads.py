@@ -4,7 +4,7 @@ import asyncio
 import io
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from serving.servers import RATE_HZ, Served, sound
 from birdclf.serving import app
 from birdclf.serving.app import application
 from birdclf.serving.guard import Hosts
-from birdclf.serving.intake import tried
+from birdclf.serving.intake import store, tried
+from birdclf.serving.refusal import RefusedError
 
 
 def ask(served: Served, blocks: Callable[[], bytes | None], *headers: tuple[bytes, bytes]) -> tuple[int, int]:
@@ -60,6 +61,17 @@ def test_nothing_is_left_of_an_upload_that_breaks_off(served: Served):
     assert ask(served, lambda: left.pop(0))[0] == 400
     assert served.files() == []
     assert served.heard(sound())["state"] == "done"
+
+
+def test_an_upload_that_stands_still_is_given_up(served: Served, monkeypatch):
+    async def standing() -> AsyncIterator[bytes]:
+        yield sound()[:1000]
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("birdclf.serving.intake.STANDSTILL_S", 0.05)
+    with pytest.raises(RefusedError, match="Nothing arrived for 0.05 s") as refused:
+        asyncio.run(store(standing(), served.session.folder.temporary(), served.session.limits))
+    assert refused.value.status == 408
 
 
 def test_as_large_as_the_limit_is_taken(serving):

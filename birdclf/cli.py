@@ -17,6 +17,7 @@ from birdclf.errors import UserError
 from birdclf.inference import evaluate_command, soup_command
 from birdclf.quoting import shown
 from birdclf.report import command as report_command
+from birdclf.serving import serve_command
 
 COMPOSED = {
     "train": "train a classifier; settings as KEY=VALUE, see birdclf train --help",
@@ -31,6 +32,7 @@ PLAIN = {
     "soup": soup_command,
     "report": report_command,
     "predict": predict_command,
+    "serve": serve_command,
 }
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
 

@@ -103,6 +103,7 @@ CASES = {
         Case(started_from, ("best.ckpt",)),
         Case(started_from_file, ("mine.pt",)),
     ],
+    "serve": [Case(lambda job: ["serve", job, "--port", "0"], ("best.ckpt",))],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
 }
 

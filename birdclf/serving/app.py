@@ -1,0 +1,213 @@
+"""The page and what it asks for, as an ASGI application."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import Route
+
+from birdclf.detection.formats import FORMATS
+from birdclf.detection.predict import heard_range
+from birdclf.disk import reason
+from birdclf.errors import UserError
+from birdclf.pages import page_template
+from birdclf.quoting import shown
+from birdclf.serving.answers import Answer, told_of, told_of_session
+from birdclf.serving.guard import Guard, Hosts, policy_of
+from birdclf.serving.intake import store, tried
+from birdclf.serving.kept import PREFIX
+from birdclf.serving.refusal import RefusedError
+from birdclf.serving.session import Entry, Session
+from birdclf.serving.settings import Asked
+
+TABLES: Final = {"csv": "text/csv", "raven": "text/plain", "audacity": "text/plain"}
+"""Formats that can be downloaded, with their media types."""
+ENDINGS: Final = {"csv": ".csv", "raven": ".Table.1.selections.txt", "audacity": ".txt"}
+MOST_UPLOADS: Final = 4
+"""At once; the disk takes as many unfinished ones."""
+LONGEST_TITLE: Final = 200
+LARGEST_CORRECTIONS: Final = 20_000_000
+
+
+def application(session: Session, hosts: Hosts) -> Starlette:
+    """Return the application.
+
+    Args:
+        session: What was heard so far.
+        hosts: Names of the server.
+    """
+    page = page_template("serving").render(
+        model=_name(session.classifier.source),
+        species=f"{len(session.classes):,}",
+        window=f"{session.classifier.hearing.window_s:g}",
+        megabytes=f"{session.limits.megabytes:g}",
+        minutes=f"{session.limits.minutes:g}",
+    )
+    return Starlette(
+        routes=_Requests(session, page).routes(),
+        middleware=[Middleware(Guard, hosts=hosts, policy=policy_of(page))],
+        exception_handlers={
+            RefusedError: _refused,
+            UserError: _mistaken,
+            OSError: _lost,
+            HTTPException: _unknown,
+            Exception: _broken,
+        },
+    )
+
+
+class _Requests:
+    """One method a request."""
+
+    def __init__(self, session: Session, page: str) -> None:
+        self.session, self.page_text = session, page
+        self.uploads = 0
+
+    def routes(self) -> list[Route]:
+        one = "/recordings/{known}"
+        return [
+            Route("/", self.page),
+            Route("/favicon.ico", self.icon),
+            Route("/session", self.begin),
+            Route("/recordings", self.upload, methods=["POST"]),
+            Route(one, self.recording),
+            Route(f"{one}/sound", self.sound),
+            Route(f"{one}/picture", self.picture),
+            Route(f"{one}/again", self.again, methods=["POST"]),
+            Route(f"{one}/corrections", self.correct, methods=["POST"]),
+            Route(f"{one}/table/{{kind}}", self.table),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(self.page_text)
+
+    async def icon(self, request: Request) -> Response:
+        return Response(status_code=204)
+
+    async def begin(self, request: Request) -> Response:
+        return Answer(told_of_session(self.session))
+
+    async def upload(self, request: Request) -> Response:
+        session, limits = self.session, self.session.limits
+        asked = self._asked(request)
+        title = request.query_params.get("name", "").replace("\\", "/").rpartition("/")[2][:LONGEST_TITLE]
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > limits.bytes:
+            raise limits.too_large
+        if self.uploads >= MOST_UPLOADS:
+            raise RefusedError(f"{MOST_UPLOADS} recordings are being uploaded already. Come back in a moment.", 503)
+        self.uploads += 1
+        temporary = session.folder.temporary()
+        try:
+            digest = await store(request.stream(), temporary, limits)
+            sort = await run_in_threadpool(tried, temporary, limits)
+            file, fresh = session.folder.keep(temporary, digest, title, sort.ending)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        finally:
+            self.uploads -= 1
+            temporary.unlink(missing_ok=True)
+        entry = Entry(
+            digest[:PREFIX], title or "recording", file, sort.media_type, sort.duration_s, fresh, asked,
+            high_hz=session.classifier.hearing.sample_rate_hz / 2,
+        )  # fmt: skip
+        return Answer(told_of(session.add(entry)), 201)
+
+    async def recording(self, request: Request) -> Response:
+        return Answer(told_of(self._entry(request)))
+
+    async def sound(self, request: Request) -> Response:
+        entry = self._entry(request)
+        if not entry.file.is_file():
+            raise RefusedError("The recording is no longer in the server's folder. Choose it again.", 404)
+        return FileResponse(entry.file, media_type=entry.media_type)
+
+    async def picture(self, request: Request) -> Response:
+        entry = self._entry(request)
+        if not entry.picture:
+            raise RefusedError("There is no picture yet.", 404)
+        return Response(entry.picture, media_type="image/png")
+
+    async def again(self, request: Request) -> Response:
+        return Answer(told_of(self.session.again(self._entry(request), self._asked(request))))
+
+    async def correct(self, request: Request) -> Response:
+        entry = self._entry(request)
+        given = await _json(request)
+        saved = await run_in_threadpool(self.session.save, entry, given.get("version"), given.get("rows"))
+        return Answer(told_of(entry) | {"saved": saved._asdict()})
+
+    async def table(self, request: Request) -> Response:
+        entry, kind = self._entry(request), request.path_params["kind"]
+        if kind not in TABLES or not entry.version:
+            raise RefusedError("There is no such table.", 404)
+        result = self.session.result(entry)
+        written = next(iter(FORMATS[kind]([result], heard_range(self.session.classifier))), None)
+        stem = re.sub(r"[^A-Za-z0-9 _.()-]", "_", result.name.rpartition(".")[0])
+        return Response(
+            written.content if written else b"",
+            media_type=TABLES[kind],
+            headers={"content-disposition": f'attachment; filename="{stem}{ENDINGS[kind]}"'},
+        )
+
+    def _entry(self, request: Request) -> Entry:
+        return self.session.entry(request.path_params["known"])
+
+    def _asked(self, request: Request) -> Asked:
+        return Asked.read(request.query_params, self.session.classifier.hearing.window_s)
+
+
+def _name(source: Path) -> str:
+    """Return what a model is called: its file, or the run folder of its checkpoint, and nothing of where that is."""
+    return source.name if source.suffix.lower() == ".onnx" else source.absolute().parents[1].name
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    body = b"".join([block async for block in _limited(request.stream(), LARGEST_CORRECTIONS)])
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError("The corrections cannot be read.") from error
+    if not isinstance(content, dict):
+        raise RefusedError("The corrections cannot be read.")
+    return content
+
+
+async def _limited(body: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for block in body:
+        size += len(block)
+        if size > most:
+            raise RefusedError("There are too many corrections.", 413)
+        yield block
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return Answer({"problem": error.message}, error.status)
+
+
+async def _mistaken(request: Request, error: Exception) -> Response:
+    return Answer({"problem": shown(error)}, 409)
+
+
+async def _lost(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    return Answer({"problem": f"The server's folder cannot be written to: {reason(error)}. Nothing is lost."}, 507)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Answer({"problem": f"{error.detail}."}, error.status_code, error.headers)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return Answer({"problem": "Something went wrong in the server; its terminal says what."}, 500)

@@ -1,0 +1,181 @@
+"""What users say of detections: a manifest to train on, and beside it the stretches without a bird.
+
+Other rows of the files, and columns that somebody added, stay as they are.
+"""
+
+import csv
+import io
+import math
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from birdclf.catalog.tables import decimal, distinct_columns, read_text
+from birdclf.disk import write_whole
+from birdclf.errors import UserError
+from birdclf.serving.rows import CONFIRMED, CORRECTED, NO_BIRD, Row
+
+LABELS: Final = "corrections.csv"
+EMPTY: Final = "no_bird.csv"
+COLUMNS: Final = (
+    "recording_id", "path", "species", "start_s", "end_s", "group", "predicted", "confidence", "verdict",
+)  # fmt: skip
+
+Line = dict[str, str]
+
+
+class Saved(NamedTuple):
+    """What the files hold after a recording was saved.
+
+    Attributes:
+        labels: Rows of this recording to train on.
+        no_bird: Stretches of it without a bird.
+        all_labels: Rows of all recordings.
+        recordings: Recordings that have one.
+    """
+
+    labels: int
+    no_bird: int
+    all_labels: int
+    recordings: int
+
+
+class Corrections:
+    """The files ``corrections.csv`` and ``no_bird.csv`` of a folder.
+
+    The first is what ``birdclf train data=manifest`` reads: a row a stretch that a user named. The second has the same
+    columns but ``species``, so that no stretch without a bird is trained on as a species.
+
+    Args:
+        folder: Where they are; made by the first save.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.labels, self.no_bird = folder / LABELS, folder / EMPTY
+        self._lock = threading.Lock()
+
+    def of(self, path: str) -> list[Row]:
+        """Return what was said of a recording.
+
+        Args:
+            path: As in the files, relative to the folder.
+
+        Raises:
+            UserError: If a file cannot be read.
+        """
+        with self._lock:
+            labels, no_bird = _read(self.labels)[1], _read(self.no_bird)[1]
+        both = ((labels, True), (no_bird, False))
+        return [_row(line, bird) for lines, bird in both for line in lines if _is_of(line, path)]
+
+    def save(self, path: str, rows: Sequence[Row]) -> Saved:
+        """Put a recording's rows in place of its earlier ones; all others stay.
+
+        Args:
+            path: The recording, relative to the folder.
+            rows: All that is known of it.
+
+        Raises:
+            UserError: If a file cannot be read; none is then written.
+            OSError: If one cannot be written.
+        """
+        named = [row for row in rows if row.is_label]
+        empty = [row for row in rows if row.verdict == NO_BIRD]
+        with self._lock:
+            before = [_read(file) for file in (self.labels, self.no_bird)]
+            texts = []
+            for (header, lines), own in zip(before, (named, empty), strict=True):
+                lines[:] = _replaced(lines, path, own)
+                texts.append(_text(header, lines))
+            for file, text in zip((self.labels, self.no_bird), texts, strict=True):
+                if file.exists() or "\n" in text.rstrip("\n"):
+                    write_whole(file, text)
+        labels = before[0][1]
+        return Saved(len(named), len(empty), len(labels), len({line["path"] for line in labels}))
+
+
+def _read(file: Path) -> tuple[list[str], list[Line]]:
+    """Return the columns and rows of a file; those it would begin with where there is none."""
+    columns = [name for name in COLUMNS if name != "species" or file.name == LABELS]
+    if not file.exists():
+        return columns, []
+    reader = csv.reader(io.StringIO(read_text(file), newline=""))
+    try:
+        header = next(reader, columns)
+        lines = []
+        for cells in reader:
+            if cells and len(cells) != len(header):
+                raise UserError(
+                    f"{file}: line {reader.line_num} has {len(cells)} values for {len(header)} columns. Correct it, or "
+                    f"move the file away."
+                )
+            if cells:
+                lines.append(dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise UserError(f"{file}: line {reader.line_num} cannot be read: {error}. Move the file away.") from error
+    distinct_columns(header, file)
+    if header.count("") > 1:  # a row is kept by the names of its columns
+        raise UserError(f"{file} has {header.count('')} columns without a name. Name them, or move the file away.")
+    missing = [name for name in columns if name not in header]
+    if missing_needed := [name for name in ("path", "start_s", "end_s") if name in missing]:
+        raise UserError(f"{file} lacks the column(s) {', '.join(missing_needed)}. Restore it, or move it away.")
+    return [*header, *missing], lines
+
+
+def _is_of(line: Line, path: str) -> bool:
+    """Return whether a row is a stretch of a recording, as the page writes them; others are left alone."""
+    return line["path"] == path and all(math.isfinite(_number(line.get(name, ""))) for name in ("start_s", "end_s"))
+
+
+def _row(line: Line, bird: bool) -> Row:
+    predicted, species = line.get("predicted", ""), line.get("species", "") if bird else ""
+    verdict = NO_BIRD if not bird else CONFIRMED if species == predicted else CORRECTED
+    confidence = _number(line.get("confidence", ""))
+    known = confidence if math.isfinite(confidence) else None
+    return Row(float(line["start_s"]), float(line["end_s"]), predicted, known, verdict, species)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _replaced(lines: Iterable[Line], path: str, rows: Sequence[Row]) -> list[Line]:
+    """Return the rows of other recordings, and a recording's own with what somebody added to them."""
+    others, earlier = [], {}
+    for line in lines:
+        if _is_of(line, path):
+            earlier[_row(line, bird=False).key] = line
+        else:
+            others.append(line)
+    repeats: Counter[str] = Counter()
+    own = []
+    for row in rows:
+        recording_id = f"{path}#{decimal(row.start_s)}-{decimal(row.end_s)}"
+        repeats[recording_id] += 1
+        again = f"#{repeats[recording_id]}" if repeats[recording_id] > 1 else ""
+        cells = {
+            "recording_id": recording_id + again,
+            "path": path,
+            "species": row.species,
+            "start_s": decimal(row.start_s),
+            "end_s": decimal(row.end_s),
+            "group": path,
+            "predicted": row.predicted,
+            "confidence": "" if row.confidence is None else decimal(row.confidence),
+            "verdict": row.verdict,
+        }
+        own.append(earlier.get(row.key, {}) | cells)
+    return others + own
+
+
+def _text(header: Sequence[str], lines: Iterable[Line]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()

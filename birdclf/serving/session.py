@@ -1,0 +1,232 @@
+"""What was heard since the server began: recordings one after the other, in a thread of their own."""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Generator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+from birdclf.detection.classifier import Classifier
+from birdclf.detection.detections import Detection
+from birdclf.detection.inputs import Recording
+from birdclf.detection.results import Result
+from birdclf.detection.stream import Heard, Listening, listen
+from birdclf.errors import UserError
+from birdclf.quoting import shown
+from birdclf.serving.corrections import Corrections, Saved
+from birdclf.serving.kept import KeptFolder
+from birdclf.serving.picture import spectrogram
+from birdclf.serving.refusal import RefusedError
+from birdclf.serving.rows import NO_BIRD, Row, judged, rows_of
+from birdclf.serving.settings import Asked, Limits
+
+WAITING: Final = "waiting"
+LISTENING: Final = "listening"
+DONE: Final = "done"
+FAILED: Final = "failed"
+MOST_WAITING: Final = 20
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Entry:
+    """A recording of this session.
+
+    Attributes:
+        id: What the page calls it.
+        title: What its user calls it; any text.
+        file: Where it is kept.
+        media_type: Such as ``audio/wav``.
+        duration_s: Its length in seconds: first what it says, then what was heard.
+        fresh: Whether it was not in the folder before this session.
+        asked: How it is listened to.
+        state: One of the words above.
+        heard_s: Seconds that were listened to so far.
+        problem: What went wrong; empty where nothing did.
+        version: Counts how often it was listened to.
+        rows: The page's table.
+        windows: How many windows were classified.
+        picture: PNG of its spectrogram.
+        picture_s: Seconds that it shows.
+        high_hz: Highest frequency in it.
+    """
+
+    id: str
+    title: str
+    file: Path
+    media_type: str
+    duration_s: float
+    fresh: bool
+    asked: Asked
+    state: str = WAITING
+    heard_s: float = 0.0
+    problem: str = ""
+    version: int = 0
+    rows: list[Row] = field(default_factory=list)
+    windows: int = 0
+    picture: bytes = b""
+    picture_s: float = 0.0
+    high_hz: float = 0.0
+
+
+class Session:
+    """Recordings, and the one thread that listens to them.
+
+    Args:
+        classifier: Gives probabilities.
+        folder: Where recordings are kept.
+        limits: What they may be.
+    """
+
+    def __init__(self, classifier: Classifier, folder: KeptFolder, limits: Limits) -> None:
+        self.classifier, self.folder, self.limits = classifier, folder, limits
+        self.corrections = Corrections(folder.path)
+        self.entries: dict[str, Entry] = {}
+        self._waiting: queue.Queue[Entry | None] = queue.Queue(MOST_WAITING)
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the species that the model knows."""
+        return self.classifier.hearing.classes
+
+    def stop(self) -> None:
+        """Stop listening, after the batch at work."""
+        self._stopped.set()
+        with suppress(queue.Full):
+            self._waiting.put_nowait(None)  # it may be waiting for one
+        self._thread.join(timeout=5)
+
+    def entry(self, known: str) -> Entry:
+        """Return a recording by what the page calls it.
+
+        Raises:
+            RefusedError: If there is none.
+        """
+        try:
+            return self.entries[known]
+        except KeyError:
+            raise RefusedError("There is no such recording in this session. Choose it again.", 404) from None
+
+    def add(self, entry: Entry) -> Entry:
+        """Let a recording wait for its turn; one that was heard already is heard again.
+
+        Raises:
+            RefusedError: If too many wait.
+        """
+        with self._lock:
+            there = self.entries.get(entry.id)
+            if there is None or there.state == FAILED:
+                self._put(entry)
+                self.entries[entry.id] = entry
+                return entry
+            there.title, there.file = entry.title, entry.file  # the file may have been removed, and is back
+        return self.again(there, entry.asked)
+
+    def again(self, entry: Entry, asked: Asked) -> Entry:
+        """Listen to a recording again, unless it waits already or was heard just so.
+
+        Raises:
+            RefusedError: If too many wait, or it is being listened to otherwise.
+        """
+        with self._lock:
+            if entry.state in (WAITING, LISTENING):
+                if entry.asked != asked:
+                    raise RefusedError("It is being listened to with other settings. Wait for it.", 409)
+                return entry
+            if entry.state == DONE and entry.asked == asked:
+                return entry
+            if not entry.file.is_file():
+                raise RefusedError("The recording is no longer in the server's folder. Choose it again.", 404)
+            self._put(entry)
+            entry.asked, entry.state, entry.heard_s, entry.problem = asked, WAITING, 0.0, ""
+            return entry
+
+    def save(self, entry: Entry, version: Any, given: Any) -> Saved:
+        """Keep what the user says of a recording's rows.
+
+        Raises:
+            RefusedError: If it was listened to again since the page showed them, or they cannot be read.
+            UserError: If the files cannot be read.
+            OSError: If they cannot be written.
+        """
+        with self._lock:
+            if entry.state != DONE or version != entry.version:
+                raise RefusedError("The recording was listened to again meanwhile. Reload the page.", 409)
+            rows = judged(entry.rows, given, self.classes)
+            saved = self.corrections.save(self.folder.relative(entry.file), rows)
+            entry.rows = rows
+        return saved
+
+    def result(self, entry: Entry) -> Result:
+        """Return the detections of a recording as they are saved: with corrected names, and none without a bird."""
+        named = [
+            Detection(row.start_s, row.end_s, row.species or row.predicted, row.confidence or 0.0, row.windows)
+            for row in entry.rows
+            if row.verdict != NO_BIRD
+        ]
+        name = entry.file.name.partition("_")[2]  # what its user calls it, without what a table could trip over
+        return Result(name, name, entry.duration_s, entry.windows, entry.problem, named)
+
+    def _put(self, entry: Entry) -> None:
+        try:
+            self._waiting.put_nowait(entry)
+        except queue.Full:
+            raise RefusedError(f"{MOST_WAITING} recordings wait already. Come back when some are done.", 503) from None
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            entry = self._waiting.get()
+            if entry is None:
+                return
+            with self._lock:
+                entry.state = LISTENING
+            try:
+                self._hear(entry)
+            except RefusedError as error:
+                self._fail(entry, error.message)
+            except (UserError, OSError) as error:
+                self._fail(entry, shown(error))
+            except Exception:
+                log.exception("while listening to %s", shown(entry.file))
+                self._fail(entry, "Something went wrong in the server; its terminal says what.")
+
+    def _hear(self, entry: Entry) -> None:
+        recording = Recording(os.fspath(entry.file), entry.file.name, os.fspath(entry.file))
+        how = Listening(entry.asked.hop_s, overview=True)
+        parts = cast("Generator[Heard | float]", listen([recording], self.classifier, how))
+        with closing(parts):
+            for part in parts:
+                if self._stopped.is_set():
+                    return
+                if isinstance(part, Heard):
+                    self._done(entry, part)
+                    return
+                entry.heard_s += part
+                if entry.heard_s > self.limits.minutes * 60:
+                    raise self.limits.too_long("is longer than it says")
+
+    def _done(self, entry: Entry, heard: Heard) -> None:
+        if not len(heard.start_s) or heard.overview is None:
+            raise RefusedError(f"The recording {shown(heard.problem)}. Choose another file.")
+        found = entry.asked.detecting.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
+        rows = rows_of(found, self.corrections.of(self.folder.relative(entry.file)))
+        picture, picture_s = spectrogram(heard.overview)
+        with self._lock:
+            entry.rows, entry.picture, entry.picture_s = rows, picture, picture_s
+            entry.duration_s, entry.windows = heard.duration_s, len(heard.start_s)
+            entry.problem = shown(heard.problem)
+            entry.version += 1
+            entry.state = DONE
+
+    def _fail(self, entry: Entry, message: str) -> None:
+        if entry.fresh and not entry.version:  # nothing was ever heard of it, and nobody could correct it
+            entry.file.unlink(missing_ok=True)
+        entry.problem, entry.state = message, FAILED

@@ -1,0 +1,114 @@
+"""What may be asked of the page's server: how large and long a recording may be, and how it is listened to."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from birdclf.detection.detections import Detecting
+from birdclf.errors import UserError
+from birdclf.serving.refusal import RefusedError
+
+MEGABYTE: Final = 1_000_000
+LEAST_HOP_S: Final = 0.1
+"""An hour is then 36,000 windows."""
+MOST_HOP_S: Final = 60.0
+MOST_SPECIES: Final = 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an upload may be.
+
+    Attributes:
+        megabytes: Its size, in millions of bytes.
+        minutes: Its length.
+
+    Raises:
+        UserError: If one is not above 0.
+    """
+
+    megabytes: float = 200.0
+    minutes: float = 60.0
+
+    def __post_init__(self) -> None:
+        for option, value in (("--max-upload-mb", self.megabytes), ("--max-minutes", self.minutes)):
+            if not 0 < value < math.inf:
+                raise UserError(f"{option} {value:g} lets nothing through; it must be a number above 0.")
+
+    @property
+    def bytes(self) -> int:
+        """Size in bytes."""
+        return round(self.megabytes * MEGABYTE)
+
+    @property
+    def too_large(self) -> RefusedError:
+        """What is said of an upload that is larger."""
+        return RefusedError(
+            f"The file is larger than {self.megabytes:g} MB. Cut it, or start the server with a larger "
+            f"--max-upload-mb.",
+            413,
+        )
+
+    def too_long(self, said: str) -> RefusedError:
+        """Return what is said of a recording that is longer.
+
+        Args:
+            said: How long it is, such as ``is 75.0 minutes long``.
+        """
+        return RefusedError(
+            f"The recording {said}; at most {self.minutes:g} minutes are taken. Cut it, start the server with a larger "
+            f"--max-minutes, or use birdclf predict."
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a recording is listened to.
+
+    Attributes:
+        min_confidence: Least probability of a detection, from 0 to 1.
+        hop_s: Seconds from the beginning of one window to that of the next.
+        top_k: Most species in one window.
+    """
+
+    min_confidence: float
+    hop_s: float
+    top_k: int
+
+    @classmethod
+    def read(cls, given: Mapping[str, str], window_s: float) -> "Asked":
+        """Return what a request asks for; what it does not say is as in ``birdclf predict``.
+
+        Args:
+            given: Texts by name, as in the address.
+            window_s: Length of a window.
+
+        Raises:
+            RefusedError: If one is no number, or out of range.
+        """
+        default = Detecting()
+        confidence = _number(given, "min_confidence", "The least confidence", default.min_confidence, 0, 1)
+        hop_s = _number(given, "hop", "The hop", window_s, min(LEAST_HOP_S, window_s), max(MOST_HOP_S, window_s))
+        top_k = _number(given, "top_k", "The number of species in a window", default.top_k, 1, MOST_SPECIES)
+        if top_k != int(top_k):
+            raise RefusedError(f"The number of species in a window is {top_k:g}; it must be a whole number.")
+        return cls(confidence, hop_s, int(top_k))
+
+    @property
+    def detecting(self) -> Detecting:
+        """What makes a detection."""
+        return Detecting(self.min_confidence, self.top_k)
+
+
+def _number(given: Mapping[str, str], key: str, what: str, default: float, least: float, most: float) -> float:
+    text = given.get(key, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise RefusedError(f"{what} must be a number from {least:g} to {most:g}.")
+    return value

@@ -12,6 +12,7 @@ ROWS: Final = 128
 FFT: Final = 1024
 STEP_S: Final = 0.025
 FLOOR_DB: Final = -100.0
+ROUNDING_S: Final = 1e-6
 
 
 class Overview:
@@ -38,7 +39,9 @@ class Overview:
         power = np.abs(np.fft.rfft(frames * self._taper, axis=1)[:, : FFT // 2]) ** 2
         rows = power.reshape(len(power), ROWS, -1).max(axis=2)
         db = 10 * np.log10(np.maximum(rows, 10 ** (FLOOR_DB / 10)), dtype=np.float32)
-        at_s = start_s + np.arange(len(db)) * STEP_S
+        at_s = (
+            start_s + np.arange(len(db)) * STEP_S + ROUNDING_S
+        )  # else a frame may fall into the column before its own
         while at_s[-1] >= COLUMNS * self.column_s:
             self._fold()
         column = (at_s / self.column_s).astype(np.int64)

@@ -41,7 +41,7 @@ class Overview:
         at_s = start_s + np.arange(len(db)) * STEP_S
         while at_s[-1] >= COLUMNS * self.column_s:
             self._fold()
-        column = (at_s / self.column_s).astype(np.int64)
+        column = np.minimum((at_s / self.column_s).astype(np.int64), COLUMNS - 1)  # the quotient may be rounded up
         np.maximum.at(self._db.T, column, db)
         self._columns = max(self._columns, int(column[-1]) + 1)
 

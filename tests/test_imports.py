@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "sweep",
     },
     "detection": {"audio", "catalog", "features", "models", "inference"},
+    "labelling": {"audio", "catalog", "detection", "inference"},
     "report": {"audio", "catalog", "features", "evaluation", "inference", "config", "sweep"},
     "sweep": {"config", "mistakes", "run_folder"},
 }

@@ -81,7 +81,7 @@ def predict_to_folder(
         if len(left) < len(recordings):
             done = len(recordings) - len(left)
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
-        for heard in _with_progress(left, classifier, how):
+        for heard in with_progress(left, classifier, how):
             result = Result.of(heard, detecting, classifier.hearing.classes)
             write_apart(out, heard, result, wanted)
             folder.add(heard.recording, result)
@@ -115,7 +115,7 @@ def predict_to_screen(
         UserError: If there is no recording.
     """
     results: list[Result] = []
-    for heard in _with_progress(recordings_of(given, listed), classifier, how):
+    for heard in with_progress(recordings_of(given, listed), classifier, how):
         result = Result.of(heard, detecting, classifier.hearing.classes)
         if as_lines == "jsonl":
             print(json_lines(result), end="", flush=True)
@@ -204,7 +204,7 @@ def _tell(result: Result) -> None:
         print(f"birdclf: {shown(result.path)} {shown(result.problem)}{done}", file=sys.stderr)
 
 
-def _with_progress(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard]:
+def with_progress(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard]:
     """Yield what is heard, under a bar with the time left where somebody watches."""
     with _bar(recordings) as advance:
         for heard in listen(recordings, classifier, how):

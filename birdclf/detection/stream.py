@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,12 +77,14 @@ class Listening:
         embeddings: Whether embeddings are wanted.
         overview: Whether spectrograms are wanted.
         batch: Windows that are classified together.
+        each: Is given each window in turn with its recording, probabilities ``(K,)`` and embedding ``(D,)``.
     """
 
     hop_s: float
     embeddings: bool = False
     overview: bool = False
     batch: int = BATCH
+    each: Callable[[Recording, Window, Vectors, Vectors], None] | None = None
 
     def check(self, hearing: Hearing) -> None:
         """Refuse a hop that is no stretch of time.
@@ -165,6 +167,8 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
         owner.start_s.append(window.start_s)
         owner.end_s.append(window.end_s)
         owner.probabilities.append(probabilities[row])
+        if how.each is not None:
+            how.each(owner.recording, window, probabilities[row], embeddings[row])
         if how.embeddings:
             owner.embeddings.append(embeddings[row])
         if owner.overview is not None:

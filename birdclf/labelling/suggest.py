@@ -30,7 +30,9 @@ from birdclf.quoting import shown
 from birdclf.randomness import stream
 
 QUIET: Final = 2.0**-14
-"""From the lowest to the highest sample of a silent window: two steps of 16 bits."""
+"""How far a silent sample may lie from the middle: two steps of 16 bits."""
+SHORTEST_S: Final = 0.01
+"""What sounds for less is no call, but a click, or where resampling rings beside a cut."""
 LISTED: Final = 5
 COLUMNS: Final = (
     "path", "start_s", "end_s", "species", "predicted", "confidence", "second_guess", "uncertainty", "rank", "group",
@@ -142,11 +144,11 @@ def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listeni
     among = Detecting(species=choosing.species)
     measure = MEASURES[choosing.uncertainty]
     pool = Pool(choosing.n * choosing.pool)
-    windows = 0
+    windows, rate_hz = 0, classifier.hearing.sample_rate_hz
 
     def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
         nonlocal windows
-        if silent(window.samples):
+        if silent(window.samples, rate_hz):
             return
         windows += 1
         p = among.calibrated(p[None], np.zeros(1), classes)[:, kept]
@@ -181,9 +183,9 @@ def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listeni
     return Chosen(picked, heard, windows, problems)
 
 
-def silent(samples: Waveform) -> bool:
+def silent(samples: Waveform, rate_hz: int) -> bool:
     """Return whether a window ``(samples,)`` has no sound in it, be it all zero or an offset."""
-    return float(np.ptp(samples)) <= QUIET
+    return bool(np.count_nonzero(np.abs(samples - np.median(samples)) > QUIET) < SHORTEST_S * rate_hz)
 
 
 def table_of(suggestions: Sequence[Suggestion]) -> pd.DataFrame:

@@ -173,7 +173,12 @@ def test_a_model_of_one_species_is_never_unsure(field: Path):
         suggest(one, [str(field)], [], field.parent / "out", Listening(1.0), Choosing())
 
 
-def test_silence_is_what_has_no_step():
-    assert silent(np.zeros(9, np.float32)) and silent(np.full(9, -0.5, np.float32))
-    assert silent(np.asarray([0, 2**-15, 0, -(2**-15)], np.float32))
-    assert not silent(np.asarray([0, 0, 1e-3], np.float32))
+def test_silence_is_a_level_that_stays_but_for_a_click():
+    window = np.full(RATE_HZ, -0.5, np.float32)
+    assert silent(np.zeros_like(window), RATE_HZ) and silent(window, RATE_HZ)
+    window[::2] += 2**-15  # the last of 16 bits
+    assert silent(window, RATE_HZ)
+    window[:79] += 0.1
+    assert silent(window, RATE_HZ)
+    window[:81] += 0.1
+    assert not silent(window, RATE_HZ)

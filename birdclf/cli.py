@@ -15,6 +15,7 @@ from birdclf.catalog.fetch import command as fetch_command
 from birdclf.detection import predict_command
 from birdclf.errors import UserError
 from birdclf.inference import evaluate_command, soup_command
+from birdclf.labelling import suggest_command
 from birdclf.quoting import shown
 from birdclf.report import command as report_command
 from birdclf.serving import serve_command
@@ -33,6 +34,7 @@ PLAIN = {
     "report": report_command,
     "predict": predict_command,
     "serve": serve_command,
+    "suggest": suggest_command,
 }
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
 

@@ -40,6 +40,7 @@ MAY_IMPORT = {
     },
     "detection": {"audio", "catalog", "features", "models", "inference"},
     "serving": {"audio", "catalog", "detection", "inference", "run_folder"},
+    "labelling": {"audio", "catalog", "detection", "inference"},
     "report": {"audio", "catalog", "features", "evaluation", "inference", "config", "sweep"},
     "sweep": {"config", "mistakes", "run_folder"},
 }

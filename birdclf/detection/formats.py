@@ -17,10 +17,12 @@ class Written(NamedTuple):
     Attributes:
         name: Relative, with slashes.
         content: All of it.
+        needed: Whether it is written where there is no older one that it takes the place of.
     """
 
     name: str
     content: bytes
+    needed: bool = True
 
 
 class Range(NamedTuple):
@@ -67,9 +69,8 @@ def as_raven(results: Sequence[Result], heard: Range) -> Iterator[Written]:
     all_rows: list[str] = []
     offset_s = 0.0
     for result in results:
-        if result.detections:
-            rows = [_selection(n, found, result.path, 0.0, heard) for n, found in enumerate(result.detections, start=1)]
-            yield Written(f"raven/{_stem(result.name)}.Table.1.selections.txt", _selections(rows))
+        rows = [_selection(n, found, result.path, 0.0, heard) for n, found in enumerate(result.detections, start=1)]
+        yield Written(f"raven/{_stem(result.name)}.Table.1.selections.txt", _selections(rows), needed=bool(rows))
         first = len(all_rows) + 1
         all_rows += [
             _selection(n, found, result.path, offset_s, heard) for n, found in enumerate(result.detections, start=first)
@@ -81,9 +82,8 @@ def as_raven(results: Sequence[Result], heard: Range) -> Iterator[Written]:
 def as_audacity(results: Sequence[Result], heard: Range) -> Iterator[Written]:
     """Yield a label file a recording: begin, end and species."""
     for result in results:
-        if result.detections:
-            lines = (f"{one.start_s:.6f}\t{one.end_s:.6f}\t{shown(one.species)}\n" for one in result.detections)
-            yield Written(f"audacity/{_stem(result.name)}.txt", "".join(lines).encode())
+        text = "".join(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{shown(one.species)}\n" for one in result.detections)
+        yield Written(f"audacity/{_stem(result.name)}.txt", text.encode(), needed=bool(text))
 
 
 FORMATS: Final[dict[str, Callable[[Sequence[Result], Range], Iterator[Written]]]] = {

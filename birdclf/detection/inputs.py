@@ -4,11 +4,15 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from birdclf.audio.files import EXTENSIONS
 from birdclf.catalog.tree import walk
 from birdclf.errors import UserError
+from birdclf.quoting import shown
+
+LONGEST_BYTES: Final = 180
+"""Most file systems take 255 bytes, of which what is written of a recording adds some."""
 
 
 class Recording(NamedTuple):
@@ -16,7 +20,7 @@ class Recording(NamedTuple):
 
     Attributes:
         path: The file, as the user named it or the folder above it.
-        name: Where its results go, relative, with slashes; unlike that of any other recording.
+        name: Where its results go, relative, with slashes; unlike that of any other recording even without its ending.
         file: Its real path, which tells it from others.
     """
 
@@ -51,11 +55,11 @@ def recordings_of(
             f"looked for in folders, at any depth; name others themselves."
         )
     named = named or {}
-    taken = {name.casefold() for name in named.values()}
+    taken = {_key(name) for name in named.values()}
     recordings = []
     for file, (path, name) in found.items():
-        own = named.get(file) or _free(name, taken)
-        taken.add(own.casefold())
+        own = named.get(file) or _free(_short(name), taken)
+        taken.add(_key(own))
         recordings.append(Recording(path, own, file))
     return recordings
 
@@ -80,7 +84,7 @@ def _named(word: str) -> Iterator[tuple[str, str]]:
             raise UserError(f"{word} does not exist. Give sound files, folders, or patterns in quotes such as '*.wav'.")
         yield path, os.path.basename(path)
     else:
-        fitting = sorted(glob.glob(path, recursive=True))
+        fitting = sorted(set(_fitting(path)))
         if not fitting:
             raise UserError(f"No file fits {word}. Check the pattern; **/ stands for folders at any depth.")
         for one in fitting:
@@ -88,6 +92,18 @@ def _named(word: str) -> Iterator[tuple[str, str]]:
                 yield from _below(one)
             elif Path(one).suffix.lower() in EXTENSIONS:
                 yield one, os.path.basename(one)
+
+
+def _fitting(pattern: str) -> Iterator[str]:
+    """Yield what a pattern fits; ``**/`` goes into the folders that a folder's name would, and no link to a folder."""
+    before, deep, after = pattern.partition("**/")
+    if not deep or (before and not before.endswith("/")):
+        yield from glob.glob(pattern)
+        return
+    for base in glob.glob(before) if before else [""]:
+        for folder, _ in walk(Path(base)):
+            inside = folder if base else os.path.relpath(folder)
+            yield from _fitting(os.path.join("" if inside == "." else glob.escape(inside), after))
 
 
 def _below(folder: str) -> Iterator[tuple[str, str]]:
@@ -98,11 +114,23 @@ def _below(folder: str) -> Iterator[tuple[str, str]]:
                 yield path, Path(path).relative_to(folder).as_posix()
 
 
+def _key(name: str) -> str:
+    """Return what must differ: tables stand without the ending, and some systems take no heed of case."""
+    return shown(os.path.splitext(name)[0]).casefold()
+
+
+def _short(name: str) -> str:
+    """Return a name whose parts are so short that an ending can be added to each."""
+    stem, ending = os.path.splitext(name)
+    parts = (shown(part).encode()[:LONGEST_BYTES].decode(errors="ignore") for part in stem.split("/"))
+    return "/".join(parts) + ending[:8]
+
+
 def _free(name: str, taken: set[str]) -> str:
     """Return a name that is not taken: itself, or one with a number before its ending."""
     stem, ending = os.path.splitext(name)
     number, free = 1, name
-    while free.casefold() in taken:
+    while _key(free) in taken:
         number += 1
         free = f"{stem} ({number}){ending}"
     return free

@@ -44,7 +44,7 @@ class Overview:
         )  # else a frame may fall into the column before its own
         while at_s[-1] >= COLUMNS * self.column_s:
             self._fold()
-        column = (at_s / self.column_s).astype(np.int64)
+        column = np.minimum((at_s / self.column_s).astype(np.int64), COLUMNS - 1)  # the quotient may be rounded up
         np.maximum.at(self._db.T, column, db)
         self._columns = max(self._columns, int(column[-1]) + 1)
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from birdclf.audio.files import read_header
 from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import Detecting
-from birdclf.detection.folder import ResultsFolder, write_bytes
+from birdclf.detection.folder import results_folder, write_bytes
 from birdclf.detection.formats import FORMATS, Range, Written, json_lines
 from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.results import Result, detections_table, files_table, species_table
@@ -74,21 +74,20 @@ def predict_to_folder(
     """
     settings = _settings(classifier, how, detecting, wanted)
     recordings = recordings_of(given, listed)
-    with writing_to(out, "the same command goes on where this one stopped."):
-        folder = ResultsFolder(out, settings)
-        with folder.held():
-            recordings = recordings_of(given, listed, folder.names())
-            left = folder.left(recordings)
-            if len(left) < len(recordings):
-                done = len(recordings) - len(left)
-                print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
-            for heard in _with_progress(left, classifier, how):
-                result = Result.of(heard, detecting, classifier.hearing.classes)
-                write_apart(out, heard, result, wanted)
-                folder.add(heard.recording, result)
-                _tell(result)
-            results = folder.results()
-            kept = folder.write(_files(results, wanted, heard_range(classifier)))
+    way = "the same command goes on where this one stopped."
+    with writing_to(out, way), results_folder(out, settings) as folder:
+        recordings = recordings_of(given, listed, folder.names())
+        left = folder.left(recordings)
+        if len(left) < len(recordings):
+            done = len(recordings) - len(left)
+            print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
+        for heard in with_progress(left, classifier, how):
+            result = Result.of(heard, detecting, classifier.hearing.classes)
+            write_apart(out, heard, result, wanted)
+            folder.add(heard.recording, result)
+            _tell(result)
+        results = folder.results()
+        kept = folder.write(_files(results, wanted, heard_range(classifier)))
     for name in kept:
         print(f"{shown(out / name)} was changed since it was written, and is left as it is", file=sys.stderr)
     return results
@@ -116,7 +115,7 @@ def predict_to_screen(
         UserError: If there is no recording.
     """
     results: list[Result] = []
-    for heard in _with_progress(recordings_of(given, listed), classifier, how):
+    for heard in with_progress(recordings_of(given, listed), classifier, how):
         result = Result.of(heard, detecting, classifier.hearing.classes)
         if as_lines == "jsonl":
             print(json_lines(result), end="", flush=True)
@@ -205,7 +204,7 @@ def _tell(result: Result) -> None:
         print(f"birdclf: {shown(result.path)} {shown(result.problem)}{done}", file=sys.stderr)
 
 
-def _with_progress(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard]:
+def with_progress(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard]:
     """Yield what is heard, under a bar with the time left where somebody watches."""
     with _bar(recordings) as advance:
         for heard in listen(recordings, classifier, how):

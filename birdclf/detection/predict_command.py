@@ -92,7 +92,8 @@ def run(arguments: argparse.Namespace) -> None:
     timelines = out is not None and not arguments.no_timelines
     how = Listening(hop_s, arguments.embeddings, timelines, arguments.batch_size)
     how.check(hearing)
-    lines = sys.stdin.read().splitlines() if "-" in arguments.audio else []
+    # Names of files are bytes to the system, and only a line's end separates them.
+    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n") if "-" in arguments.audio else []
     if out is None:
         results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])
         check_any(results)

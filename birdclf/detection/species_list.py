@@ -39,6 +39,9 @@ def known_species(named: Sequence[str], classes: Sequence[str], where: str) -> t
     spelt = {name.casefold(): name for name in classes}
     found = []
     for name in named:
+        if name in classes:  # two of them may differ in case alone
+            found.append(name)
+            continue
         if name.casefold() not in spelt:
             near = difflib.get_close_matches(name.casefold(), spelt, n=1, cutoff=0.6)
             hint = f"Did you mean {spelt[near[0]]!r}?" if near else "Drop it, or take a model that was trained on it."

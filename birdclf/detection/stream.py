@@ -2,14 +2,14 @@
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.clip import AudioError, Clip, Waveform
 from birdclf.audio.files import FileReader
 from birdclf.audio.waveform import resampled
 from birdclf.detection.classifier import Classifier, Hearing, Vectors
@@ -60,11 +60,12 @@ class _Open:
     embeddings: list[Vectors] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _End:
-    """The end of a recording in the queue."""
+    """The end of a recording in the queue: why there is no more of it, and how many samples there were."""
 
     problem: str = ""
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,14 @@ class Listening:
         embeddings: Whether embeddings are wanted.
         overview: Whether spectrograms are wanted.
         batch: Windows that are classified together.
+        each: Is given each window in turn with its recording, probabilities ``(K,)`` and embedding ``(D,)``.
     """
 
     hop_s: float
     embeddings: bool = False
     overview: bool = False
     batch: int = BATCH
+    each: Callable[[Recording, Window, Vectors, Vectors], None] | None = None
 
     def check(self, hearing: Hearing) -> None:
         """Refuse a hop that is no stretch of time.
@@ -131,7 +134,6 @@ def _classified(
 ) -> Iterator[Heard | float]:
     begun: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
     batch: list[tuple[_Open, Window]] = []
-    classes = len(classifier.hearing.classes)
     while (item := waiting.get()) is not None:
         if isinstance(item, BaseException):
             raise item
@@ -148,11 +150,11 @@ def _classified(
             batch = batch[how.batch :]
         waits = {id(owner) for owner, _ in batch}
         while begun and begun[0][1] is not None and id(begun[0][0]) not in waits:
-            yield _closed(*begun.pop(0), classes)
+            yield _closed(*begun.pop(0), classifier.hearing)
     if batch:
         yield _classify(batch, classifier, how)
     for opened, end in begun:
-        yield _closed(opened, end, classes)
+        yield _closed(opened, end, classifier.hearing)
 
 
 def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening) -> float:
@@ -165,6 +167,8 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
         owner.start_s.append(window.start_s)
         owner.end_s.append(window.end_s)
         owner.probabilities.append(probabilities[row])
+        if how.each is not None:
+            how.each(owner.recording, window, probabilities[row], embeddings[row])
         if how.embeddings:
             owner.embeddings.append(embeddings[row])
         if owner.overview is not None:
@@ -176,14 +180,17 @@ def _heard_s(window: Window) -> float:
     return window.end_s - window.start_s
 
 
-def _closed(opened: _Open, end: _End | None, classes: int) -> Heard:
+def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
+    duration_s = max(opened.end_s, default=0.0)
+    if end and not end.problem:  # windows far apart may end before the recording does
+        duration_s = end.samples / hearing.sample_rate_hz
     return Heard(
         opened.recording,
         np.asarray(opened.start_s),
         np.asarray(opened.end_s),
-        np.asarray(opened.probabilities, np.float32).reshape(-1, classes),
+        np.asarray(opened.probabilities, np.float32).reshape(-1, len(hearing.classes)),
         np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32),
-        max(opened.end_s, default=0.0),
+        duration_s,
         end.problem if end else "",
         opened.overview,
     )
@@ -199,10 +206,10 @@ def _decode(
     """Put the windows of recordings, and the end of each, into a queue, until all is read or nobody listens."""
     try:
         for recording in recordings:
-            problem = ""
+            end = _End()
             part: list[Window] = []
             try:
-                for window in _windows(recording, hearing, how.hop_s):
+                for window in _windows(recording, hearing, how.hop_s, end):
                     part.append(window)
                     if len(part) == how.batch:
                         waiting.put((recording, part))
@@ -210,19 +217,26 @@ def _decode(
                     if stop.is_set():
                         return
             except AudioError as error:
-                problem = str(error)
+                end.problem = str(error)
             if part:
                 waiting.put((recording, part))
-            waiting.put((recording, _End(problem)))
+            waiting.put((recording, end))
         waiting.put(None)
     except BaseException as error:  # it belongs to whoever listens
         waiting.put(error)
 
 
-def _windows(recording: Recording, hearing: Hearing, hop_s: float) -> Iterator[Window]:
+def _windows(recording: Recording, hearing: Hearing, hop_s: float, end: _End) -> Iterator[Window]:
+    """Yield the windows of a recording, and count its samples."""
+
+    def counted(blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+        for block in blocks:
+            end.samples += len(block)
+            yield block
+
     reader, clip = FileReader(), Clip(recording.name, recording.path)
     with reader.open(clip) as sound:
         mixer = hearing.mix.mixer(reader, clip, sound.channels)
         blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, hearing.sample_rate_hz)
         hop = max(1, round(hop_s * hearing.sample_rate_hz))
-        yield from windows_of(blocks, hearing.sample_rate_hz, hearing.samples, hop, hearing.padding)
+        yield from windows_of(counted(blocks), hearing.sample_rate_hz, hearing.samples, hop, hearing.padding)

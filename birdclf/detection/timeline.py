@@ -1,6 +1,7 @@
 """A recording as a picture: its spectrogram, and above it which species was detected when."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -63,7 +64,9 @@ def timeline(title: str, duration_s: float, found: Sequence[Detection], overview
     below.set_xlabel("time in minutes" if in_minutes else "time in s")
     below.set_ylabel("kHz")
     file = io.BytesIO()
-    figure.savefig(file, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a box stands for a letter of no font here
+        figure.savefig(file, format="png")
     return file.getvalue()
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from birdclf.audio.clip import AudioError, Waveform
+from birdclf.audio.sound import encoded, spectrogram
 from birdclf.audio.waveform import read_waveform
 from birdclf.catalog.catalog import Catalog
 from birdclf.errors import UserError
@@ -16,7 +17,6 @@ from birdclf.inference.trust import named
 from birdclf.report.document import Card, Cards, Section
 from birdclf.report.moments import Moments, moments_of
 from birdclf.report.runs import Run
-from birdclf.report.sound import encoded, spectrogram
 
 EACH: Final = 8  # cards of a kind
 RATE_HZ: Final = 22_050

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from audit.made_up_audit import audit_of
 from axe_playwright_python.sync_playwright import Axe
+from detection.made_up import RATE_HZ, Pitches, tones
 from playwright.sync_api import Browser, Page
 from report.made_up_runs import AVIARY, CRITERIA, REFERENCE, name_recordings_of_the_aviary, write_sweep
 
 from birdclf.audit.page import write_page
+from birdclf.detection.stream import Listening
+from birdclf.labelling.suggest import Choosing, suggest
 from birdclf.report.report import report
 
 SCHEMES = ("light", "dark")
@@ -18,7 +22,7 @@ WIDTHS = {"desk": 1200, "phone": 420}
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report and an audit with something in every section."""
+    """A report and an audit with something in every section, and clips to label."""
     folder = tmp_path_factory.mktemp("pages")
     more = {"data": AVIARY, "criteria": CRITERIA, "reference": REFERENCE, "evaluation": {"draws": 100}}
     write_sweep(folder / "in", seeds=(1,), clips=60, **more)
@@ -38,7 +42,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     audit.loc[30:45, ["audio_hash", "species"]] = ["same", "wren"]
     write_page(audit, "birds", folder / "audit.html")
-    return {"report": told / "report.html", "audit": folder / "audit.html"}
+    field = folder / "field"
+    field.mkdir()
+    for n, hz in enumerate((500, 1_250, 2_750)):
+        soundfile.write(field / f"a {n * 'long ' * 9}name.wav", tones(hz, 500, 1_250), RATE_HZ)
+    suggest(Pitches(), [str(field)], [], folder / "to_label", Listening(1.0), Choosing(n=7))
+    return {
+        "report": told / "report.html",
+        "audit": folder / "audit.html",
+        "labels": folder / "to_label" / "index.html",
+    }
 
 
 def opened(browser: Browser, file: Path, scheme: str, width: int) -> Page:
@@ -58,7 +71,7 @@ def violations(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("name", ["report", "audit"])
+@pytest.mark.parametrize("name", ["report", "audit", "labels"])
 def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, scheme: str, width: int):
     page = opened(browser, pages[name], scheme, width)
     assert violations(page) == []

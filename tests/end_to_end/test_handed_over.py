@@ -105,6 +105,11 @@ CASES = {
     ],
     "serve": [Case(lambda job: ["serve", job, "--port", "0"], ("best.ckpt",))],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
+    "predict": [
+        Case(lambda job: ["predict", job, "recordings"], ("best.ckpt",)),
+        Case(lambda job: ["predict", job, "recordings", "--out", "found", "--checkpoint", "last"], ("last.ckpt",)),
+    ],
+    "suggest": [Case(lambda job: ["suggest", job, "recordings", "--out", "to_label"], ("best.ckpt",))],
 }
 
 

@@ -1,0 +1,89 @@
+"""A page to listen to clips and to label them: one HTML file that loads nothing else."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.files import FileReader
+from birdclf.audio.mixing import Mix
+from birdclf.audio.sound import encoded, spectrogram
+from birdclf.audio.waveform import read_waveform
+from birdclf.labelling.suggestion import Suggestion
+from birdclf.pages import page_template
+from birdclf.randomness import key_of
+
+RATE_HZ: Final = 22_050
+MOST_BYTES: Final = 60_000_000
+"""Limit of all pictures and sounds together, as they are written in the page."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A suggestion as the page shows it.
+
+    Attributes:
+        suggestion: What is suggested.
+        name: Name of its file.
+        picture: Its spectrogram as a data URL; empty where it is left out.
+        sound: Its sound as a data URL; empty where it is left out.
+        note: Why something is left out.
+    """
+
+    suggestion: Suggestion
+    name: str
+    picture: str = ""
+    sound: str = ""
+    note: str = ""
+
+
+def page(suggestions: Sequence[Suggestion], classes: Sequence[str], mix: Mix, most_bytes: int = MOST_BYTES) -> str:
+    """Return the page.
+
+    Args:
+        suggestions: Clips to label.
+        classes: Names that are offered.
+        mix: How a recording becomes one signal.
+        most_bytes: Limit of all pictures and sounds together; past it cards come without sound.
+    """
+    rows = [one.row() for one in suggestions]
+    data = {
+        "key": f"{key_of(*(tuple(row.values()) for row in rows)):016x}",
+        "columns": list(rows[0]) if rows else [],
+        "rows": rows,
+        "guesses": [[name for name, _ in one.guesses] for one in suggestions],
+    }
+    recordings = len({one.recording.file for one in suggestions})
+    cards = list(_cards(suggestions, mix, most_bytes))
+    return page_template("labelling").render(cards=cards, classes=list(classes), data=data, recordings=recordings)
+
+
+def _cards(suggestions: Sequence[Suggestion], mix: Mix, left: int) -> Iterator[Card]:
+    reader = FileReader()
+    for one in suggestions:
+        name = Path(one.recording.file).name
+        try:
+            heard = read_waveform(reader, Clip(name, one.recording.file, one.start_s, one.end_s), RATE_HZ, mix)
+        except AudioError as error:
+            yield Card(one, name, note=f"The recording {error}; it may have changed since.")
+            continue
+        except OSError as error:
+            yield Card(one, name, note=f"The recording cannot be opened: {error.strerror}.")
+            continue
+        loud = np.asarray(heard * (0.9 / max(float(np.abs(heard).max()), 1e-9)), dtype=np.float32)
+        picture, (content, mime) = _url(spectrogram(loud, RATE_HZ), "image/png"), encoded(loud, RATE_HZ)
+        sound, note = _url(content, mime), ""
+        if len(picture) + len(sound) > left:
+            sound, note = "", "The sound is left out to keep the page small; play the file itself."
+        if len(picture) > left:
+            picture = ""
+        left -= len(picture) + len(sound)
+        yield Card(one, name, picture, sound, note)
+
+
+def _url(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"

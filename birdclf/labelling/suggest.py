@@ -1,0 +1,200 @@
+"""The ``suggest`` command: unlabelled recordings in, a table and a page of the clips most worth a label out."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from csv import QUOTE_NONNUMERIC
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from birdclf.audio.clip import Waveform
+from birdclf.detection.classifier import Classifier, Vectors
+from birdclf.detection.detections import Detecting
+from birdclf.detection.inputs import Recording, recordings_of
+from birdclf.detection.predict import with_progress
+from birdclf.detection.stream import Listening
+from birdclf.detection.windows import Window
+from birdclf.disk import writing_to
+from birdclf.errors import UserError
+from birdclf.labelling.diverse import diverse
+from birdclf.labelling.page import page
+from birdclf.labelling.pool import Candidate, Pool
+from birdclf.labelling.suggestion import Suggestion
+from birdclf.labelling.uncertainty import MEASURES
+from birdclf.quoting import shown
+from birdclf.randomness import stream
+
+QUIET: Final = 2.0**-14
+"""How far a silent sample may lie from the middle: two steps of 16 bits."""
+SHORTEST_S: Final = 0.01
+"""What sounds for less is no call, but a click, or where resampling rings beside a cut."""
+LISTED: Final = 5
+COLUMNS: Final = (
+    "path", "start_s", "end_s", "species", "predicted", "confidence", "second_guess", "uncertainty", "rank", "group",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Which windows are suggested.
+
+    Attributes:
+        n: How many.
+        uncertainty: Measure of :data:`birdclf.labelling.uncertainty.MEASURES`.
+        pool: How many times as many of the most uncertain ones they are chosen from, to be different.
+        seed: Where the choice begins.
+        species: Species that occur; None for all.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    n: int = 50
+    uncertainty: str = "entropy"
+    pool: int = 10
+    seed: int = 1
+    species: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("--n", self.n), ("--pool", self.pool)):
+            if value < 1:
+                raise UserError(f"{name} {value}: a whole number, 1 or more.")
+        if self.species is not None and len(self.species) < 2:
+            raise UserError(f"--species-list names {self.species[0]} alone, of which a model is always sure. Add some.")
+
+
+class Chosen(NamedTuple):
+    """What is suggested, and what it was chosen from.
+
+    Attributes:
+        suggestions: By uncertainty.
+        recordings: How many could be heard.
+        windows: How many windows were heard that are not silent.
+        problems: A sentence on each recording that could not be heard, or not to its end.
+    """
+
+    suggestions: list[Suggestion]
+    recordings: int
+    windows: int
+    problems: list[str]
+
+
+def suggest(
+    classifier: Classifier, given: Sequence[str], listed: Sequence[str], out: Path, how: Listening, choosing: Choosing
+) -> Chosen:
+    """Choose windows of recordings to label, and write a table of them and a page to label them on.
+
+    Args:
+        classifier: Gives probabilities and embeddings.
+        given: Files, folders and patterns.
+        listed: Lines for ``-`` among them.
+        out: Folder that is made for ``suggestions.csv`` and ``index.html``.
+        how: Hop and batches.
+        choosing: Which windows.
+
+    Raises:
+        UserError: If there is no recording or none with sound, or the folder exists or cannot be written.
+    """
+    refuse_existing(out)
+    recordings = recordings_of(given, listed)
+    with writing_to(out.parent, "then give the command again."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = out.with_name(f".{out.name[:100]}.{os.getpid()}.tmp")
+        unfinished.mkdir()
+        try:
+            chosen = choose(classifier, recordings, how, choosing)
+            # All texts are in quotes: a carriage return in a name would end the line else.
+            text = table_of(chosen.suggestions).to_csv(index=False, lineterminator="\n", quoting=QUOTE_NONNUMERIC)
+            (unfinished / "suggestions.csv").write_text(text, encoding="utf-8", newline="")
+            names = choosing.species or classifier.hearing.classes
+            (unfinished / "index.html").write_text(page(chosen.suggestions, names, classifier.hearing.mix), "utf-8")
+            refuse_existing(out)
+            os.rename(unfinished, out)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return chosen
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse a folder that is there already.
+
+    Raises:
+        UserError: If it is.
+    """
+    if os.path.lexists(out):
+        raise UserError(f"{out} exists already, and may hold labels. Choose a new folder with --out.")
+
+
+def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listening, choosing: Choosing) -> Chosen:
+    """Return the windows that are suggested.
+
+    Raises:
+        UserError: If nothing could be heard in any recording.
+    """
+    classes = classifier.hearing.classes
+    if len(classes) < 2:
+        raise UserError(f"The model knows {len(classes)} species, and is never unsure. Give one that knows more.")
+    kept = np.isin(np.asarray(classes), choosing.species or classes)
+    names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
+    among = Detecting(species=choosing.species)
+    measure = MEASURES[choosing.uncertainty]
+    pool = Pool(choosing.n * choosing.pool)
+    windows, rate_hz = 0, classifier.hearing.sample_rate_hz
+
+    def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
+        nonlocal windows
+        if silent(window.samples, rate_hz):
+            return
+        windows += 1
+        p = among.calibrated(p[None], np.zeros(1), classes)[:, kept]
+        uncertainty = float(measure(p)[0])
+        if pool.wants(uncertainty):  # copies, for what is given is a row of a batch
+            pool.add(Candidate(recording, window.start_s, window.end_s, p[0].copy(), embedding.copy(), uncertainty))
+
+    problems = []
+
+    def tell(recording: Recording, problem: str) -> None:
+        problems.append(f"{shown(recording.path)} {shown(problem)}")
+        print(f"birdclf: {problems[-1]}", file=sys.stderr)
+
+    named = [one for one in recordings if _in_utf_8(one.file)]
+    for recording in recordings:
+        if not _in_utf_8(recording.file):
+            tell(recording, "has a name that is not UTF-8, which no table can hold")
+    heard = 0
+    for one in with_progress(named, classifier, Listening(how.hop_s, batch=how.batch, each=each)):
+        heard += len(one.start_s) > 0
+        if one.problem:
+            tell(one.recording, one.problem)
+    candidates = pool.best()
+    if not candidates:
+        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        said = f": {'; '.join(problems[:LISTED])}{more}" if problems else ""
+        raise UserError(f"There is nothing to hear but silence in {len(recordings)} recordings{said}.")
+    embeddings = np.stack([one.embedding for one in candidates])
+    weights = np.asarray([one.uncertainty for one in candidates])
+    rows = diverse(embeddings, weights, choosing.n, stream("suggest", choosing.seed))
+    picked = [Suggestion.of(rank, candidates[row], names) for rank, row in enumerate(rows, start=1)]
+    return Chosen(picked, heard, windows, problems)
+
+
+def silent(samples: Waveform, rate_hz: int) -> bool:
+    """Return whether a window ``(samples,)`` has no sound in it, be it all zero or an offset."""
+    return bool(np.count_nonzero(np.abs(samples - np.median(samples)) > QUIET) < SHORTEST_S * rate_hz)
+
+
+def table_of(suggestions: Sequence[Suggestion]) -> pd.DataFrame:
+    """Return a manifest without species; a clip's group is its recording, so that no split cuts one in two."""
+    return pd.DataFrame([one.row() for one in suggestions], columns=list(COLUMNS))
+
+
+def _in_utf_8(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

@@ -66,9 +66,10 @@ def calibration(facts: RunFacts) -> str:
 def species(facts: RunFacts) -> str:
     """Return the table of species."""
     rows = [
-        [in_markdown(row.species), f"{row.train:,}", f"{row.val:,}", f"{row.test:,}", row.bucket, number(row.f1)]
+        [in_markdown(str(row.species)), *(f"{count:,}" for count in (row.train, row.val, row.test)), str(row.bucket),
+         number(row.f1)]
         for row in facts.species.itertuples()
-    ]
+    ]  # fmt: skip
     sizes = facts.species.bucket.value_counts()
     told = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
     heads = ["species", "train", "val", "test", "bucket", "F1 on test"]

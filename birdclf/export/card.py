@@ -59,7 +59,7 @@ def write_card(out: Path, text: str) -> None:
     """
     if os.path.lexists(out):
         raise UserError(f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it.")
-    with writing_to(out.parent, "or choose another file with --out."):
+    with writing_to(out.parent, "or choose another place with --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, text)
 

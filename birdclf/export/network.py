@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from birdclf.allocator import keep_freed_memory
@@ -51,10 +52,17 @@ class Origin:
         return own_recordings(self.run, reference.hearing, self.source, self.trusted)
 
     def sounds(self, reference: TorchClassifier, own: OwnRecordings | None) -> Iterator[Heard]:
-        """Return the windows that an export is held to."""
-        if self.verify:
-            return windows_of_files(self.verify, reference.hearing)
-        return (own or self.own(reference)).some("val")
+        """Return the windows that an export is held to.
+
+        Raises:
+            UserError: If there is none.
+        """
+        sounds = (
+            windows_of_files(self.verify, reference.hearing)
+            if self.verify
+            else (own or self.own(reference)).some("val")
+        )
+        return chain([next(sounds)], sounds)  # before a minute is spent on tracing: there may be none
 
 
 def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
@@ -132,7 +140,7 @@ def _beside(out: Path) -> Iterator[Path]:
     """Give a folder for unfinished files on the disk of a new file; it goes, and so does an empty folder above it."""
     check_free(out)
     made = not out.parent.exists()
-    with writing_to(out.parent, "or choose another file with --out."):
+    with writing_to(out.parent, "or choose another place with --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             with tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent) as folder:

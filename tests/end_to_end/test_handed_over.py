@@ -103,6 +103,10 @@ CASES = {
         Case(started_from, ("best.ckpt",)),
         Case(started_from_file, ("mine.pt",)),
     ],
+    "export": [
+        Case(lambda job: ["export", job, "--format", "onnx", "torch_export"], ("best.ckpt",)),
+        Case(lambda job: ["export", job, "--checkpoint", "last"], ("last.ckpt",)),
+    ],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
 }
 

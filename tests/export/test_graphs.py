@@ -155,7 +155,7 @@ def test_all_weights_are_in_the_one_file_and_no_path_of_this_machine(written: Pa
     assert all(part.data_location == onnx.TensorProto.DEFAULT for part in model.graph.initializer)
     assert [path.name for path in written.parent.iterdir()] == ["model.onnx"]
     data = written.read_bytes()
-    for word in (b"File \"", b".py", b"site-packages", str(Path(torch.__file__).parent).encode()):
+    for word in (b'File "', b".py", b"site-packages", str(Path(torch.__file__).parent).encode()):
         assert word not in data
 
 

@@ -14,6 +14,7 @@ from birdclf.catalog import synthesize_command
 from birdclf.catalog.fetch import command as fetch_command
 from birdclf.detection import predict_command
 from birdclf.errors import UserError
+from birdclf.export import command as export_command
 from birdclf.inference import evaluate_command, soup_command
 from birdclf.labelling import suggest_command
 from birdclf.quoting import shown
@@ -35,6 +36,7 @@ PLAIN = {
     "predict": predict_command,
     "serve": serve_command,
     "suggest": suggest_command,
+    "export": export_command,
 }
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
 

@@ -67,7 +67,7 @@ def open_recordings(
     Raises:
         UserError: If the source has moved, has other species, or lacks recordings.
     """
-    catalog = _catalog(cfg, run, another, trusted)
+    catalog = run_catalog(cfg, run, another, trusted)
     mix, rules = built(cfg, "audio", Mix, run, trusted), built(cfg, "audit", Rules, run, trusted)
     split = FileSplit(str(run / "split.csv")).assign(catalog, cfg.seed)
     absent = split.index.difference(pd.Index(catalog.table.recording_id))
@@ -118,7 +118,18 @@ def open_recordings(
     return Recordings(catalog, loaders, supports, own, heard)
 
 
-def _catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[str]) -> Catalog:
+def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[str]) -> Catalog:
+    """Return the catalog of a run's source, or of another one.
+
+    Args:
+        cfg: Settings of the run, with the source to use.
+        run: The run folder.
+        another: Whether the source may be another than the run's own.
+        trusted: Top-level packages whose sources may be built.
+
+    Raises:
+        UserError: If the split is missing, or the source has moved or cannot be read.
+    """
     if not (run / "split.csv").is_file():
         raise UserError(f"{run / 'split.csv'} does not exist, so that nobody knows what was test. Restore it.")
     try:

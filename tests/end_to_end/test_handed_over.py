@@ -104,6 +104,10 @@ CASES = {
         Case(started_from_file, ("mine.pt",)),
     ],
     "serve": [Case(lambda job: ["serve", job, "--port", "0"], ("best.ckpt",))],
+    "export": [
+        Case(lambda job: ["export", job, "--format", "onnx", "torch_export"], ("best.ckpt",)),
+        Case(lambda job: ["export", job, "--checkpoint", "last"], ("last.ckpt",)),
+    ],
     "report": [Case(lambda job: ["report", job, "--out", "told"], ("best.ckpt",), status=0)],
     "predict": [
         Case(lambda job: ["predict", job, "recordings"], ("best.ckpt",)),

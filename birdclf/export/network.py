@@ -1,0 +1,156 @@
+"""A run's network to a file, which is held to the checkpoint before it gets its name."""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from birdclf.allocator import keep_freed_memory
+from birdclf.detection.classifier import TorchClassifier
+from birdclf.disk import writing_to
+from birdclf.errors import UserError
+from birdclf.export.metadata import metadata_of
+from birdclf.export.onnx_file import require_onnx, write_onnx
+from birdclf.export.sounds import Heard, OwnRecordings, own_recordings, windows_of_files
+from birdclf.export.torch_file import Program, write_program
+from birdclf.export.verification import compare
+from birdclf.inference.checkpoint import LoadedRun, load_run
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is exported, and what it is held to.
+
+    Attributes:
+        run: The run folder.
+        checkpoint: ``best`` or ``last``.
+        verify: Files, folders and patterns that an export is held to; none for the run's own validation recordings.
+        source: Settings that say where the run's recordings are now.
+        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
+    """
+
+    run: Path
+    checkpoint: str = "best"
+    verify: Sequence[str] = ()
+    source: Sequence[str] = ()
+    trusted: Collection[str] = ()
+
+    def load(self) -> LoadedRun:
+        """Return what the checkpoint holds, anew at every call: an export changes it."""
+        return load_run(self.run, self.checkpoint, self.trusted)
+
+    def reference(self) -> TorchClassifier:
+        """Return the checkpoint as ``birdclf predict`` uses it."""
+        file = self.run / "checkpoints" / f"{self.checkpoint}.ckpt"
+        return TorchClassifier(self.load(), file, "cpu", self.trusted)
+
+    def own(self, reference: TorchClassifier) -> OwnRecordings:
+        """Return the run's own recordings."""
+        return own_recordings(self.run, reference.hearing, self.source, self.trusted)
+
+    def sounds(self, reference: TorchClassifier, own: OwnRecordings | None) -> Iterator[Heard]:
+        """Return the windows that an export is held to.
+
+        Raises:
+            UserError: If there is none.
+        """
+        sounds = (
+            windows_of_files(self.verify, reference.hearing)
+            if self.verify
+            else (own or self.own(reference)).some("val")
+        )
+        return chain([next(sounds)], sounds)  # before a minute is spent on tracing: there may be none
+
+
+def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
+    """Write a run as an ONNX file, which ``birdclf predict`` reads like the run.
+
+    Args:
+        origin: What is exported.
+        out: The new file.
+        int8: Whether its network is to be in 8-bit integers; what that costs is printed.
+
+    Raises:
+        UserError: If something is missing, the file exists or cannot be written, or it says something else than the
+            checkpoint does.
+    """
+    require_onnx()
+    from birdclf.detection.onnx_classifier import OnnxClassifier
+
+    keep_freed_memory()
+    reference = origin.reference()
+    own = origin.own(reference) if int8 else None
+    sounds = origin.sounds(reference, own)
+    with _beside(out) as folder:
+        loaded, file = origin.load(), folder / "float32.onnx"
+        network = write_onnx(loaded, metadata_of(loaded, reference.hearing), file)
+        exported = OnnxClassifier(file, "cpu")
+        agreement = compare(reference, exported, sounds)
+        agreement.check("onnx")
+        print(f"onnx against the checkpoint, {agreement}")
+        if own is not None:
+            from birdclf.export.quantisation import CALIBRATION, calibration_windows, cost, quantise
+
+            windows = calibration_windows(own.middles("train", CALIBRATION))
+            smaller = folder / "int8.onnx"
+            quantise(file, network, windows, metadata_of(loaded, reference.hearing, "int8"), smaller)
+            print(cost(exported, OnnxClassifier(smaller, "cpu"), own.middles("val")))
+            file = smaller
+        _keep(file, out)
+
+
+def export_program(origin: Origin, out: Path) -> None:
+    """Write a run as a file of ``torch.export``.
+
+    Args:
+        origin: What is exported.
+        out: The new file.
+
+    Raises:
+        UserError: If something is missing, the file exists or cannot be written, or it says something else than the
+            checkpoint does.
+    """
+    keep_freed_memory()
+    reference = origin.reference()
+    sounds = origin.sounds(reference, None)
+    with _beside(out) as folder:
+        loaded, file = origin.load(), folder / "model.pt2"
+        write_program(loaded, metadata_of(loaded, reference.hearing), file)
+        agreement = compare(reference, Program(file), sounds)
+        agreement.check("torch_export")
+        print(f"torch_export against the checkpoint, {agreement}")
+        _keep(file, out)
+
+
+def check_free(out: Path) -> None:
+    """Refuse a file that exists.
+
+    Raises:
+        UserError: If it does.
+    """
+    if os.path.lexists(out):
+        raise UserError(f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it.")
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Give a folder for unfinished files on the disk of a new file; it goes, and so does an empty folder above it."""
+    check_free(out)
+    made = not out.parent.exists()
+    with writing_to(out.parent, "or choose another place with --out."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".export.", dir=out.parent) as folder:
+                yield Path(folder)
+        finally:
+            if made:
+                with suppress(OSError):  # the file is in it
+                    out.parent.rmdir()
+
+
+def _keep(file: Path, out: Path) -> None:
+    check_free(out)  # minutes have passed
+    os.replace(file, out)

@@ -1,0 +1,176 @@
+"""A model card says what a run's folder tells, and what others wrote in it stays words."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from birdclf.errors import UserError
+from birdclf.export.card import card, write_card
+
+BAD = '<img src=x onerror="alert(1)"> | **bold**'
+SPECIES = {"Alauda arvensis": (120, 10, 20), "Bubo bubo": (40, 4, 6), BAD: (3, 1, 2), "Pica pica": (2, 1, 0)}
+
+
+def bucket(**figures: float) -> dict:
+    return {
+        "precision": 0.5,
+        "recall": 0.5,
+        "f1": 0.5,
+        "classes": 1,
+        "clips": 8,
+        "f1_low": 0.4,
+        "f1_high": 0.6,
+    } | figures
+
+
+def figures() -> dict:
+    interval = {"value": 0.8, "low": 0.7, "high": 0.9}
+    named = dict.fromkeys(("accuracy", "macro_f1", "macro_f1_evaluable", "balanced_accuracy", "weighted_f1"), interval)
+    return named | {
+        "top5_accuracy": 0.95, "macro_average_precision": 0.75, "nll": 0.5, "ece": 0.1, "nll_calibrated": 0.4,
+        "ece_calibrated": 0.02, "clips": 28, "buckets": {"many": bucket(), "medium": bucket(), "few": bucket(f1=0.0)},
+    }  # fmt: skip
+
+
+def make_run(folder: Path, synthetic: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    config = {
+        "name": "phase2b", "seed": 7, "data": {"_target_": "birdclf.catalog.folder.folder_catalog"},
+        "features": {"_target_": "birdclf.features.mfcc.MFCCStack", "window_s": 5.0, "sample_rate_hz": 32000},
+        "model": {"_target_": "birdclf.models.audio_cnn_v2.AudioCNNv2"}, "window": {"eval": "center"},
+        "split": {"_target_": "birdclf.data.split.StratifiedSplit"}, "evaluation": {"many": 100, "few": 20},
+    }  # fmt: skip
+    if synthetic:
+        config["data"] = {"_target_": "birdclf.catalog.synthetic.synthetic_catalog"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    facts = {"temperature": 1.5, "monitor": "val/macro_f1", "best_epoch": 9, "epochs": 12, "parameters": 4_222_041}
+    (folder / "metrics.json").write_text(json.dumps({"val": figures(), "test": figures(), "classes": 4} | facts))
+    provenance = {
+        "overrides": ["experiment=phase2b", "store.dir=/home/me/store", "data.root=mine", "optimizer.lr=0.001"],
+        "versions": {"torch": "2.11.0"}, "machine": {"processor": "Fast <b>CPU</b>", "cpus": 8, "gpu": None},
+        "catalog": {"name": "folder mine", "content_hash": "abc123"},
+    }  # fmt: skip
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    (folder / "done.json").write_text(json.dumps({"seconds": 9000.0}))
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in SPECIES}
+    stages = [
+        (name, split)
+        for name, counts in SPECIES.items()
+        for split, n in zip(("train", "val", "test"), counts, strict=True)
+        for _ in range(n)
+    ]
+    rows = [f"r{number},{quoted[name]},{split}" for number, (name, split) in enumerate(stages)]
+    (folder / "split.csv").write_text("recording_id,species,split\n" + "\n".join(rows) + "\n")
+    recalls = (0.9, 0.5, 0.0, 0.0)
+    lines = [f"{name},1,1,1,{r},{r},{r}" for name, r in zip(quoted.values(), recalls, strict=True)]
+    (folder / "per_class.csv").write_text("species,train,val,test,precision,recall,f1\n" + "\n".join(lines) + "\n")
+    (folder / "leaks.csv").write_text("split,leak,recordings,known,shared,share\ntest,recordist,28,28,14,0.5\n")
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "best.ckpt").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "# phase2b",
+        "AudioCNNv2 with 4,222,041 parameters",
+        "Recordings: 165 train, 16 val, 28 test",
+        "abc123",
+        "4: 1 many-shot, 1 medium-shot, 2 few-shot",
+        "| Bubo bubo | 40 | 4 | 6 | medium | 0.500 |",
+        "| accuracy | 0.800 (0.700 to 0.900) | 0.800 (0.700 to 0.900) |",
+        "temperature of 1.5",
+        "| calibration error, calibrated | 0.020 | 0.020 |",
+        "1 of the 3 species with a test recording were not recognised in any of them, 1 of them few-shot",
+        "1 species have no test recording: Pica pica",
+        "50.0% of the test recordings share a recordist with a training one",
+        "one of the 4 species, also rain",
+        "hears 5 s at a time and nothing above 16 kHz",
+        "birdclf predict RUN",
+        "Time: 2.5 hours",
+        "8 CPUs, no GPU",
+        "torch 2.11.0",
+        "birdclf train experiment=phase2b optimizer.lr=0.001",
+        "Not stated: add one before sharing",
+    ],
+)
+def test_it_says_what_the_folder_tells(run: Path, said: str):
+    assert said in card(run)
+
+
+def test_it_names_no_folder_of_this_machine(run: Path):
+    text = card(run)
+    assert "/home/me" not in text and "data.root" not in text and str(run) not in text
+
+
+def test_what_others_wrote_stays_words(run: Path):
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(card(run, "<script>alert(2)</script>"))
+    assert "<img" not in page and "<script" not in page and "<b>" not in page
+    assert "&lt;img src=x onerror=" in page and "**bold**" in page and "<td>few</td>" in page
+    assert page.count("<table>") == 4
+
+
+def test_made_up_sound_is_said_first(run: Path, tmp_path: Path):
+    told = card(make_run(tmp_path / "aviary", synthetic=True))
+    assert told.split("\n\n")[1].startswith("> **Trained on made-up sound.**") and "made-up" not in card(run)
+
+
+def test_a_licence_is_the_users_word(run: Path):
+    assert card(run, "CC BY-NC 4.0").endswith("## Licence\n\nCC BY-NC 4.0\n")
+
+
+@pytest.mark.parametrize("gone", ["provenance.json", "done.json", "per_class.csv", "leaks.csv"])
+def test_older_runs_have_cards_too(run: Path, gone: str):
+    (run / gone).unlink()
+    text = card(run)
+    assert "## Training" in text and ("not known" in text) == (gone == "leaks.csv")
+
+
+@pytest.mark.parametrize("gone", ["metrics.json", "config.yaml", "split.csv", "checkpoints/best.ckpt"])
+def test_what_a_card_cannot_do_without_is_named(run: Path, gone: str):
+    (run / gone).unlink()
+    with pytest.raises(UserError, match=f"{gone} does not exist"):
+        card(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.json", "{"),
+        ("metrics.json", "[]"),
+        ("metrics.json", '{"val": 3}'),
+        ("metrics.json", json.dumps({"val": figures(), "test": figures(), "classes": 4, "temperature": 1, "epochs": 1,
+                                     "monitor": "m", "best_epoch": 1, "parameters": "<script>"})),
+        ("provenance.json", '{"machine": [3]}'),
+        ("split.csv", "a,b\n1,2\n"),
+        ("per_class.csv", "species,precision,recall,f1\nBubo bubo,x,y,z\n"),
+        ("leaks.csv", "split,leak,recordings,known,shared\ntest,recordist,a,b,c\n"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named(run: Path, file: str, content: str):
+    (run / file).write_text(content)
+    with pytest.raises(UserError, match=file.split(".")[0]):
+        card(run)
+
+
+def test_nothing_is_overwritten(tmp_path: Path):
+    (tmp_path / "card.md").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        write_card(tmp_path / "card.md", "new")
+    write_card(tmp_path / "new" / "card.md", "new")
+    assert (tmp_path / "card.md").read_text() == "mine" and (tmp_path / "new" / "card.md").read_text() == "new"
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written to"):
+        write_card(tmp_path / "file" / "card.md", "new")

@@ -34,9 +34,9 @@ PLAIN = {
     "soup": soup_command,
     "report": report_command,
     "predict": predict_command,
+    "export": export_command,
     "serve": serve_command,
     "suggest": suggest_command,
-    "export": export_command,
 }
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
 

@@ -69,9 +69,7 @@ def judged(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]
     Raises:
         RefusedError: If it is no such list, or a name cannot be one.
     """
-    told = list(rows)
-    for n, row in enumerate(rows):
-        told[n] = replace(row, verdict=UNCHECKED, species="")
+    told = [replace(row, verdict=UNCHECKED, species="") for row in rows]
     if not isinstance(given, list):
         raise RefusedError("The corrections are no list.")
     for item in given:

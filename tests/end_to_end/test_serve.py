@@ -225,7 +225,7 @@ def test_what_is_no_recording_is_said_on_the_page(page: Page):
 
 def test_zoom_and_keyboard(page: Page, song: Path):
     page.set_input_files("#files", song)
-    expect(page.locator("#rows tr").first).to_be_visible(timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("detection", timeout=60_000)
     page.locator("#in").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
@@ -244,7 +244,7 @@ def test_axe_finds_nothing(browser: Browser, server: Server, song: Path, scheme:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(server.url)
     page.set_input_files("#files", song)
-    expect(page.locator("#rows tr").first).to_be_visible(timeout=60_000)
+    expect(page.locator("#status")).to_contain_text("detection", timeout=60_000)
     rows = page.locator("#rows tr")
     rows.nth(0).get_by_role("button", name="Confirm").click()
     if rows.count() > 1:

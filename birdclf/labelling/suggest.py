@@ -64,6 +64,8 @@ class Choosing:
         for name, value in (("--n", self.n), ("--pool", self.pool)):
             if value < 1:
                 raise UserError(f"{name} {value}: a whole number, 1 or more.")
+        if self.uncertainty not in MEASURES:
+            raise UserError(f"--uncertainty {self.uncertainty}: one of {', '.join(MEASURES)}.")
         if self.species is not None and len(self.species) < 2:
             raise UserError(f"--species-list names {self.species[0]} alone, of which a model is always sure. Add some.")
 

@@ -160,7 +160,13 @@ def test_names_come_back_from_the_table_as_they_are(field: Path, name: str):
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"n": 0}, "--n 0"), ({"n": -3}, "--n -3"), ({"pool": 0}, "--pool 0"), ({"species": ("crane",)}, "crane alone")],
+    [
+        ({"n": 0}, "--n 0"),
+        ({"n": -3}, "--n -3"),
+        ({"pool": 0}, "--pool 0"),
+        ({"uncertainty": "none"}, "--uncertainty none"),
+        ({"species": ("crane",)}, "crane alone"),
+    ],
 )
 def test_values_out_of_range_are_refused(values, words):
     with pytest.raises(UserError, match=words):

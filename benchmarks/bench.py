@@ -112,8 +112,8 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
             at_least=3),
         Row("ONNX Runtime over torch, sound to probabilities, windows/s", exported["ratio"], "",
             f"{exported['windows_per_s']['onnxruntime']:.1f} against {exported['windows_per_s']['torch']:.1f}, "
-            f"phase2b, {exported['threads']} thread, batches of {exported['batch']}; rounds {min(exported['ratios']):.2f} to "
-            f"{max(exported['ratios']):.2f}"),
+            f"phase2b, {exported['threads']} thread, batches of {exported['batch']}; rounds "
+            f"{min(exported['ratios']):.2f} to {max(exported['ratios']):.2f}"),
         Row("sweep of 8 small jobs, time over their training", sweep["ratio"], "",
             f"{sweep['seconds']:.0f} against {sweep['training_s']:.0f} s, the command's start included", at_most=1.15),
         Row("memory from 10,000 to 1,000,000 windows", growth["growth_mb"], " MB",

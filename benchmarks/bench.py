@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from augmenting import augmenting
+from exporting import of_an_export
 from listening import HOURS as LONG_HOURS
 from listening import listening
 from measure import (
@@ -91,6 +92,8 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         networks = of_each_network()
     with console.status("predicting an hour, 6 hours and a minute"):
         heard = listening(folder)
+    with console.status("an exported run and its checkpoint in turns"):
+        exported = of_an_export()
     with console.status("preparing sound files, decoding them and the librosa loop in turns"):
         preparing = against_librosa(folder)
     with console.status("peak memory of birdclf prepare"):
@@ -112,6 +115,10 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
             f"{inference['windows_per_s']['birdclf']:.0f} against {inference['windows_per_s'][inference['rival']]:.0f} "
             f"({inference['rival']}); rounds {min(inference['ratios']):.2f} to {max(inference['ratios']):.2f}",
             at_least=3),
+        Row("ONNX Runtime over torch, sound to probabilities, windows/s", exported["ratio"], "",
+            f"{exported['windows_per_s']['onnxruntime']:.1f} against {exported['windows_per_s']['torch']:.1f}, "
+            f"phase2b, {exported['threads']} thread, batches of {exported['batch']}; rounds "
+            f"{min(exported['ratios']):.2f} to {max(exported['ratios']):.2f}"),
         Row("sweep of 8 small jobs, time over their training", sweep["ratio"], "",
             f"{sweep['seconds']:.0f} against {sweep['training_s']:.0f} s, the command's start included", at_most=1.15),
         Row("memory from 10,000 to 1,000,000 windows", growth["growth_mb"], " MB",
@@ -173,6 +180,7 @@ def measure(folder: Path, console: Console) -> tuple[dict[str, Figures | float],
         "ceiling": ceiling,
         "predicting": inference,
         "networks": networks,
+        "exporting": exported,
         "sweep": sweep,
         "growth": growth,
         "listening": heard,

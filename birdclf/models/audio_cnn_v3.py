@@ -90,7 +90,7 @@ class AudioCNNv3(nn.Module):
 def with_heights(x: Tensor) -> Tensor:
     """Return ``(B, C, F, T)`` with a channel more: the height of each band, from -1 at the lowest to 1."""
     rows = torch.linspace(-1.0, 1.0, x.shape[2], dtype=x.dtype, device=x.device)
-    return torch.cat([x, rows[:, None].expand(len(x), 1, x.shape[2], x.shape[3])], dim=1)
+    return torch.cat([x, rows[:, None].expand(x.shape[0], 1, x.shape[2], x.shape[3])], dim=1)
 
 
 def _whole(name: str, value: object) -> None:

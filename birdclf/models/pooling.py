@@ -72,7 +72,7 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, F, T)`` to ``(B, C)``."""
         weights = self.score(x).flatten(2).softmax(dim=2)  # (B, G, F T)
-        places = x.reshape(len(x), self.groups, -1, x.shape[2] * x.shape[3])  # (B, G, C / G, F T)
+        places = x.reshape(x.shape[0], self.groups, -1, x.shape[2] * x.shape[3])  # (B, G, C / G, F T)
         return torch.einsum("bgp,bgcp->bgc", weights, places).flatten(1)
 
 

@@ -292,6 +292,16 @@ def test_evaluate_builds_nothing_that_a_run_folder_should_not_name(birdclf, job:
     assert "hunter2" not in mistake and not trace.exists()
 
 
+@pytest.mark.parametrize("kind", ["data", "imported", "nested", "function of ours", "from the environment"])
+def test_export_builds_nothing_that_a_run_folder_should_not_name(birdclf, job: Path, handed, kind: str):
+    trace = handed(kind)
+    mistake = birdclf("export", job, "--format", "torch_export", cwd=job.parents[1]).mistake
+    assert "config.yaml" in mistake and CONFIGS[kind](trace)[0].split(".")[0] in mistake
+    done = birdclf("export", job, "--format", "card", "--out", "card.md", cwd=job.parents[1])
+    card = (job.parents[1] / "card.md").read_text() if done.status == 0 else ""
+    assert "hunter2" not in mistake + card and not trace.exists() and "Traceback" not in done.err
+
+
 @pytest.mark.parametrize(
     "kind", ["data", "imported", "positional", "nested", "in a list", "of torch", "from the environment"]
 )

@@ -209,9 +209,10 @@ class Representation(nn.Module):
     def _power(self, frames: Tensor) -> Tensor:
         """Return power by mel band, and between 1 and 10 kHz, ``(..., n_mels + 1)``, of frames ``(..., n_fft)``."""
         power = self.spectrum(frames * self.window)
+        rows = power.reshape(-1, power.shape[-1])  # products of matrices; those of a batch of them are far slower
         # A filter spans few bins: without the zeros of the banks this takes a quarter of the time.
-        parts = [power[..., bins] @ self.banks[bins, bands] for bins, bands in self.bank_blocks]
-        return torch.cat(parts, dim=-1)
+        parts = [rows[:, bins] @ self.banks[bins, bands] for bins, bands in self.bank_blocks]
+        return torch.cat(parts, dim=1).reshape(*power.shape[:-1], -1)
 
     def forward(self, bands: Tensor) -> Tensor:
         """Return normalised features of a batch of windows.

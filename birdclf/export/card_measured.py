@@ -65,11 +65,11 @@ def calibration(facts: RunFacts) -> str:
 
 def species(facts: RunFacts) -> str:
     """Return the table of species."""
+    t = facts.species
     rows = [
-        [in_markdown(str(row.species)), *(f"{count:,}" for count in (row.train, row.val, row.test)), str(row.bucket),
-         number(row.f1)]
-        for row in facts.species.itertuples()
-    ]  # fmt: skip
+        [in_markdown(name), f"{train:,}", f"{val:,}", f"{test:,}", bucket, number(f1)]
+        for name, train, val, test, bucket, f1 in zip(t.species, t.train, t.val, t.test, t.bucket, t.f1, strict=True)
+    ]
     sizes = facts.species.bucket.value_counts()
     told = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
     heads = ["species", "train", "val", "test", "bucket", "F1 on test"]

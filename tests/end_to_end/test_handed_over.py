@@ -292,7 +292,7 @@ def test_evaluate_builds_nothing_that_a_run_folder_should_not_name(birdclf, job:
     assert "hunter2" not in mistake and not trace.exists()
 
 
-@pytest.mark.parametrize("kind", ["data", "imported", "nested", "function of ours", "from the environment"])
+@pytest.mark.parametrize("kind", ["data", "imported", "positional", "nested", "from the environment"])
 def test_export_builds_nothing_that_a_run_folder_should_not_name(birdclf, job: Path, handed, kind: str):
     trace = handed(kind)
     mistake = birdclf("export", job, "--format", "torch_export", cwd=job.parents[1]).mistake

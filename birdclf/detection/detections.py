@@ -46,7 +46,7 @@ class Detecting:
         top_k: Most species in one window.
         merge: Whether detections of one species in windows that overlap or touch are one.
         smooth_s: Logits are averaged over windows whose middles lie at most half of this apart, in seconds; 0 for none.
-        species: Species that occur; None for all. Probabilities are then those among them.
+        species: Species that occur, two or more; None for all. Probabilities are then those among them.
 
     Raises:
         UserError: If a value is out of range.
@@ -65,6 +65,11 @@ class Detecting:
             raise UserError(f"--top-k {self.top_k}: species in one window, 1 or more.")
         if not 0 <= self.smooth_s < float("inf"):
             raise UserError(f"--smooth {self.smooth_s:g}: seconds, 0 or more.")
+        if self.species is not None and len(self.species) < 2:
+            raise UserError(
+                f"--species-list names {self.species[0]} alone: every sound would be it, for probabilities are shares "
+                f"among the species of the list. Add the others that occur there."
+            )
 
     def detections(
         self, probabilities: Vectors, start_s: Times, end_s: Times, classes: Sequence[str]

@@ -66,8 +66,7 @@ class Choosing:
                 raise UserError(f"{name} {value}: a whole number, 1 or more.")
         if self.uncertainty not in MEASURES:
             raise UserError(f"--uncertainty {self.uncertainty}: one of {', '.join(MEASURES)}.")
-        if self.species is not None and len(self.species) < 2:
-            raise UserError(f"--species-list names {self.species[0]} alone, of which a model is always sure. Add some.")
+        Detecting(species=self.species)  # refuses a species alone, of which a model is always sure
 
 
 class Chosen(NamedTuple):

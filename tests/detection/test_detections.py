@@ -112,7 +112,7 @@ def test_smoothing_takes_a_probability_of_nothing():
     np.testing.assert_allclose(smooth, [[0.5, 0.5, 0, 0]] * 2, atol=1e-6)
 
 
-@given(probabilities(), st.sets(st.sampled_from(CLASSES), min_size=1))
+@given(probabilities(), st.sets(st.sampled_from(CLASSES), min_size=2))
 def test_species_that_occur_share_the_probability(p, names):
     kept = np.isin(CLASSES, sorted(names))
     among = Detecting(species=tuple(sorted(names))).calibrated(p, np.arange(len(p)) + 0.5, CLASSES)
@@ -128,7 +128,7 @@ def test_species_of_nearly_no_probability_still_share_it():
 
 
 def test_nothing_heard_is_nothing_found():
-    for detecting in (Detecting(), Detecting(smooth_s=3.0, species=("a",))):
+    for detecting in (Detecting(), Detecting(smooth_s=3.0, species=("a", "c"))):
         assert found(np.empty((0, 4)), detecting) == []
 
 
@@ -136,6 +136,7 @@ def test_nothing_heard_is_nothing_found():
     ("values", "words"),
     [
         ({"min_confidence": -0.1}, "--min-confidence -0.1"),
+        ({"species": ("a",)}, "names a alone"),
         ({"min_confidence": 1.1}, "--min-confidence 1.1"),
         ({"min_confidence": float("nan")}, "--min-confidence nan"),
         ({"top_k": 0}, "--top-k 0"),

@@ -22,7 +22,9 @@ UNSAFE_CALLS = {
 UNSAFE_METHODS = {"read_pickle", "load_from_checkpoint", "unsafe_load", "extractall", "extract", "unpack_archive"}
 PARTS_OF = {"pickle": {"UnpicklingError"}, "zipfile": {"BadZipFile"}, "yaml": {"YAMLError"}}
 """All that is used of modules that could do harm: their exceptions."""
-OPEN_CHECKPOINTS = ["models/pretrained.py", "training/checkpoint.py", "training/progress.py"]
+OPEN_CHECKPOINTS = [
+    "models/pretrained.py", "training/checkpoint.py", "training/checkpoint_io.py", "training/progress.py"
+]  # fmt: skip
 INSTANTIATE = [
     "features/prepare.py", "inference/ensemble_job.py", "training/building.py", "training/companions.py",
     "training/train.py",

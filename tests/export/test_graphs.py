@@ -31,7 +31,6 @@ from birdclf.features.representation import Representation
 from birdclf.inference.checkpoint import LoadedRun
 from birdclf.inference.waveforms import WaveformClassifier
 from birdclf.models.audio_cnn import AudioCNN
-from birdclf.training.predictor import Predictor
 
 CLASSES = ("Alauda arvensis", "Bubo bubo", 'Kauz "Ümläut" <b>', "Pica pica", "Turdus merula")
 FEATURES = sorted(path.stem for path in (conf_dir() / "features").glob("*.yaml"))
@@ -60,7 +59,7 @@ def loaded_run(features: Representation, network: nn.Module) -> LoadedRun:
                 module.running_mean.normal_(generator=generator)
                 module.running_var.uniform_(0.5, 2.0, generator=generator)
     prior = Adjustment(0.7, (0.5, 0.2, 0.15, 0.1, 0.05))
-    return LoadedRun(Predictor(network, features).eval(), CLASSES, 1.7, 3, {}, prior)
+    return LoadedRun(network.eval(), features.eval(), True, CLASSES, 1.7, 3, {}, prior)
 
 
 def hearing_of(features: Representation) -> Hearing:

@@ -45,7 +45,7 @@ def test_options_act(field: Path):
     model = Detector(Pitches())
     assert len(model.predict(field, merge=False)) == 7
     assert set(model.predict(field, min_confidence=0.9).confidence >= 0.9) == {True}
-    assert set(model.predict(field, species=["CRANE"]).species) == {"crane"}
+    assert set(model.predict(field, species=["CRANE", "wood lark"], min_confidence=0).species) == {"crane", "wood lark"}
     assert model.predict(field, hop=0.5, merge=False).start_s.max() == 4.0
     assert model.predict(field, top_k=1).groupby(["path", "start_s"]).size().max() == 1
     assert (

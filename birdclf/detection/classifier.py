@@ -115,9 +115,12 @@ def open_classifier(
         trusted: Top-level packages beside ``birdclf`` whose networks may be built.
 
     Raises:
-        UserError: If it is neither, or cannot be used.
+        UserError: If it is neither, cannot be used, or a file comes with an option that only a run folder has.
     """
     if source.suffix.lower() == ".onnx":
+        if checkpoint != "best" or trusted:
+            option = "--trust" if trusted else f"--checkpoint {checkpoint}"
+            raise UserError(f"{option} is for a run folder; {source} holds one network, and no code. Leave it out.")
         from birdclf.detection.onnx_classifier import OnnxClassifier
 
         return OnnxClassifier(source, device)

@@ -1,11 +1,11 @@
 """The words of ``birdclf predict``."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
+from birdclf.detection.options import add_model, add_recordings, listed_lines
 from birdclf.errors import UserError
+from birdclf.inference.options import search_current_folder
 
 SUMMARY = "name the birds in recordings"
 DESCRIPTION = (
@@ -19,21 +19,13 @@ ON_SCREEN = ("csv", "jsonl")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a file of birdclf export --format onnx")
-    parser.add_argument(
-        "audio",
-        nargs="+",
-        metavar="AUDIO",
-        help="files, folders, patterns in quotes; - for a list on standard input",
-    )
+    add_model(parser)
+    add_recordings(parser, "no other is found")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (printed if not given)")
     parser.add_argument(
         "--format", nargs="+", action="extend", choices=FORMATS, metavar="FORMAT", dest="formats",
         help=f"{', '.join(FORMATS)}; several at once (csv, raven and audacity with --out, else csv)",
     )  # fmt: skip
-    parser.add_argument(
-        "--hop", type=float, metavar="SECONDS", help="from the beginning of a window to that of the next (a window)"
-    )
     parser.add_argument(
         "--min-confidence", type=float, default=0.25, metavar="P", help="least calibrated probability (0.25)"
     )
@@ -44,22 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smooth", type=float, default=0.0, metavar="SECONDS", help="average logits over so much time (0: not)"
     )
-    parser.add_argument(
-        "--species-list", type=Path, metavar="FILE",
-        help="species that occur there, one a line or the column species of a CSV; no other is found",
-    )  # fmt: skip
     parser.add_argument("--embeddings", action="store_true", help="write what the network's last layer sees (.npz)")
     parser.add_argument("--no-timelines", action="store_true", help="write no pictures")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows classified together (16)")
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (the fastest there is)")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package of code that the run folder may name; the current folder is searched as well",
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -70,8 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     out = arguments.out.expanduser() if arguments.out else None
     formats = _formats(arguments, out)
-    if arguments.trust:
-        sys.path.append(os.getcwd())  # a user's own network, as in training
+    search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.detections import Detecting
     from birdclf.detection.predict import Wanted, check_any, predict_to_folder, predict_to_screen, summary
@@ -92,8 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     timelines = out is not None and not arguments.no_timelines
     how = Listening(hop_s, arguments.embeddings, timelines, arguments.batch_size)
     how.check(hearing)
-    # Names of files are bytes to the system, and only a line's end separates them.
-    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n") if "-" in arguments.audio else []
+    lines = listed_lines(arguments.audio)
     if out is None:
         results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])
         check_any(results)

@@ -2,10 +2,10 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from birdclf.errors import UserError
+from birdclf.inference.options import add_checkpoint, add_trust, search_current_folder
 
 SUMMARY = "write a run's network for other programs, or its model card"
 DESCRIPTION = (
@@ -36,18 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantize", choices=("int8",), help="weights and activations of the network as integers; needs the run's data"
     )
     parser.add_argument("--licence", metavar="TEXT", help="under which the model may be used, for the card")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
+    add_checkpoint(parser)
     parser.add_argument(
         "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="where the run's recordings are now, such as data.root=DIR",
     )  # fmt: skip
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package of code that the run folder may name; the current folder is searched as well",
-    )
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -67,8 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(
                 f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it."
             )
-    if arguments.trust:
-        sys.path.append(os.getcwd())  # a user's own network, as in training
+    search_current_folder(arguments.trust)
     if "card" in outs:
         from birdclf.export.card import card
 

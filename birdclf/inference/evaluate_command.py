@@ -1,11 +1,11 @@
 """The words of ``birdclf evaluate``."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from birdclf.errors import UserError
+from birdclf.inference.options import add_checkpoint, add_trust, search_current_folder
 
 SUMMARY = "judge a run's checkpoint again, or several runs as one"
 DESCRIPTION = (
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("equal", "tuned"),
         help="how much each of several runs counts: the same, or as validation has it (equal)",
     )
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
+    add_checkpoint(parser)
     parser.add_argument(
         "--window", choices=("first", "center", "loudest", "all"), help="window of a recording (as in the run)"
     )
@@ -42,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="new folder for the figures (RUN/evaluations/NAME; of several runs outputs/ensembles/TIME)",
     )
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package of code that the run folder may name; the current folder is searched as well",
-    )
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,8 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     if len(arguments.runs) == 1 and (arguments.average or arguments.weights):
         option = "--average" if arguments.average else "--weights"
         raise UserError(f"{option} says how several runs are averaged; one is given: {arguments.runs[0]}.")
-    if arguments.trust:
-        sys.path.append(os.getcwd())  # a user's own source or network, as in training
+    search_current_folder(arguments.trust)
     out = arguments.out.expanduser() if arguments.out else None
     runs = [run.expanduser() for run in arguments.runs]
     how = (arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust)

@@ -1,9 +1,9 @@
 """The words of ``birdclf soup``."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
+
+from birdclf.inference.options import add_trust, search_current_folder
 
 SUMMARY = "average the weights of several runs into one network"
 DESCRIPTION = (
@@ -29,13 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="new folder (outputs/soups/TIME)")
     parser.add_argument("--keep", action="store_true", help="write the soup also where it is no better")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package of code that the run folders may name; the current folder is searched as well",
-    )
+    add_trust(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -46,8 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from birdclf.inference.soup import soup
 
-    if arguments.trust:
-        sys.path.append(os.getcwd())  # a user's own network, as in training
+    search_current_folder(arguments.trust)
     out = arguments.out.expanduser() if arguments.out else None
     runs = [run.expanduser() for run in arguments.runs]
     soup(runs, arguments.recipe, arguments.source, out, arguments.keep, arguments.trust)

@@ -1,9 +1,11 @@
 """The words of ``birdclf suggest``."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
+
+from birdclf.detection.options import add_model, add_recordings, listed_lines
+from birdclf.inference.options import search_current_folder
 
 SUMMARY = "choose clips of recordings to label"
 DESCRIPTION = (
@@ -16,13 +18,8 @@ UNCERTAINTIES = ("entropy", "margin", "least_confidence")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a file of birdclf export --format onnx")
-    parser.add_argument(
-        "audio",
-        nargs="+",
-        metavar="AUDIO",
-        help="files, folders, patterns in quotes; - for a list on standard input",
-    )
+    add_model(parser)
+    add_recordings(parser, "the model is asked among them")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder of the table and the page")
     parser.add_argument("--n", type=int, default=50, metavar="N", help="how many clips (50)")
     parser.add_argument(
@@ -33,24 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pool", type=int, default=10, metavar="FACTOR",
         help="choose among so many times as many of the most uncertain clips; 1: uncertainty alone (10)",
     )  # fmt: skip
-    parser.add_argument(
-        "--hop", type=float, metavar="SECONDS", help="from the beginning of a window to that of the next (a window)"
-    )
-    parser.add_argument(
-        "--species-list", type=Path, metavar="FILE",
-        help="species that occur there, one a line or the column species of a CSV; the model is asked among them",
-    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="where the choice begins (1)")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows classified together (16)")
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (the fastest there is)")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package of code that the run folder may name; the current folder is searched as well",
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -59,8 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: As the modules that do the work.
     """
-    if arguments.trust:
-        sys.path.append(os.getcwd())  # a user's own network, as in training
+    search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.species_list import read_species
     from birdclf.detection.stream import Listening
@@ -75,8 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     choosing = Choosing(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
     how = Listening(hearing.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
     how.check(hearing)
-    # Names of files are bytes to the system, and only a line's end separates them.
-    lines = os.fsdecode(sys.stdin.buffer.read()).split("\n") if "-" in arguments.audio else []
+    lines = listed_lines(arguments.audio)
     chosen = suggest(classifier, arguments.audio, lines, out, how, choosing)
     found = len(chosen.suggestions)
     if found < choosing.n:

@@ -2,11 +2,11 @@
 
 import argparse
 import importlib.util
-import os
-import sys
 from pathlib import Path
 
+from birdclf.detection.options import add_model
 from birdclf.errors import UserError
+from birdclf.inference.options import search_current_folder
 
 SUMMARY = "a local page: drop a recording, see and hear what is detected, correct it"
 DESCRIPTION = (
@@ -19,7 +19,7 @@ NEEDED = ("starlette", "uvicorn")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a file of birdclf export --format onnx")
+    add_model(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (127.0.0.1, this machine alone)"
     )
@@ -27,15 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where uploads and corrections are kept (RUN/serve)")
     parser.add_argument("--max-upload-mb", type=float, default=200, metavar="MB", help="largest upload (200)")
     parser.add_argument("--max-minutes", type=float, default=60, metavar="N", help="longest recording (60)")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (the fastest there is)")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package of code that the run folder may name; the current folder is searched as well",
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -48,8 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--port {arguments.port}: a number from 0 to 65535.")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise UserError(f"birdclf serve needs {' and '.join(missing)}. Install it: pip install 'birdclf[serve]'")
-    if arguments.trust:
-        sys.path.append(os.getcwd())  # a user's own network, as in training
+    search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.serving.server import serve
     from birdclf.serving.settings import Limits

@@ -148,7 +148,7 @@ def test_the_catalog_and_a_split_at_tabs_read_audacity_labels_back(results, fiel
     assert sorted(own) == sorted(row for one in results for row in times(one.detections))
 
 
-@pytest.mark.parametrize("name", ["../../up.wav", "/root/up.wav", "./here.wav", "a/../../b.wav", ".."])
+@pytest.mark.parametrize("name", ["../../up.wav", "/elsewhere/up.wav", "./here.wav", "a/../../b.wav", ".."])
 def test_no_name_leads_out_of_the_folder(name):
     one = result(name, [Detection(0.0, 1.0, "a", 0.5, 1)], path=name)
     for kind in ("raven", "audacity"):

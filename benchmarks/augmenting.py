@@ -33,10 +33,11 @@ class AugmentTurns(Callback):
     def __init__(self, path: str) -> None:
         self.file = open(path, "w", buffering=1)  # noqa: SIM115, open as long as the process
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: SpeciesClassifier) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Build the chains by their files."""
-        data = trainer.datamodule
-        files = {name: OmegaConf.load(conf_dir() / "augment" / f"{name}.yaml")[name] for name in NAMES}
+        assert isinstance(pl_module, SpeciesClassifier)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        files = {name: dict(OmegaConf.load(conf_dir() / "augment" / f"{name}.yaml"))[name] for name in NAMES}
         self.chains = [
             Chain(
                 {name: instantiate(files[name], _convert_="all") for name in names},
@@ -47,9 +48,10 @@ class AugmentTurns(Callback):
         self.mark = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: SpeciesClassifier, outputs: object, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         """Write the times."""
+        assert isinstance(pl_module, SpeciesClassifier)
         times = [time.perf_counter() - self.mark]
         moment = Moment(trainer.current_epoch, batch_idx)
         begin = time.perf_counter()

@@ -5,6 +5,7 @@ import time
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from birdclf.data.dataset import Batch
 from birdclf.training.classifier import SpeciesClassifier
@@ -21,7 +22,7 @@ class StepClock(Callback):
         self.file = open(path, "w", buffering=1)  # noqa: SIM115, open as long as the process
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: SpeciesClassifier, outputs: object, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         """Write the time."""
         self.file.write(f"{time.perf_counter()}\n")
@@ -41,17 +42,18 @@ class BareSteps(Callback):
         self.file = open(path, "w", buffering=1)  # noqa: SIM115, open as long as the process
         self.running_loss = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: SpeciesClassifier) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open a loader for the bare steps of the epoch, with batches that the trainer has not just read."""
-        loader = trainer.datamodule.train_dataloader()
-        loader.sampler.set_epoch(trainer.current_epoch + trainer.max_epochs)
+        loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        loader.sampler.set_epoch(trainer.current_epoch + (trainer.max_epochs or 0))
         self.batches = iter(loader)
         self.mark = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: SpeciesClassifier, outputs: object, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         """Take a bare step and write both times."""
+        assert isinstance(pl_module, SpeciesClassifier)
         begin = time.perf_counter()
         batch = next(self.batches)
         fetched = time.perf_counter()
@@ -62,7 +64,7 @@ class BareSteps(Callback):
         self.file.write(f"{begin - self.mark} {end - begin} {fetched - begin} {made - fetched}\n")
         self.mark = time.perf_counter()
 
-    def _learn(self, classifier: SpeciesClassifier, optimizer: object, features: Tensor, target: Tensor) -> None:
+    def _learn(self, classifier: SpeciesClassifier, optimizer: Optimizer, features: Tensor, target: Tensor) -> None:
         loss = classifier.loss(classifier.network(features), target)
         optimizer.zero_grad()
         loss.backward()

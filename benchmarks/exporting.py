@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from birdclf.inference.checkpoint import LoadedRun
 
 CLASSES = 89
 BATCH = 16
@@ -25,7 +28,7 @@ ROUNDS = 6  # the first of which does not count
 Figures = dict[str, Any]
 
 
-def started() -> Any:
+def started() -> "LoadedRun":
     """Return phase2b as a checkpoint of its first moment would hold it."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
@@ -33,15 +36,14 @@ def started() -> Any:
 
     from birdclf.config import conf_dir
     from birdclf.inference.checkpoint import LoadedRun
-    from birdclf.training.predictor import Predictor
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=["experiment=phase2b"])
     features = instantiate(cfg.features)
     network = instantiate(cfg.model, num_classes=CLASSES, in_channels=features.shape[0])
-    config = OmegaConf.to_container(OmegaConf.create({"audio": OmegaConf.to_container(cfg.audio, resolve=True)}))
+    config = {"audio": OmegaConf.to_container(cfg.audio, resolve=True)}
     classes = tuple(f"species {k}" for k in range(CLASSES))
-    return LoadedRun(Predictor(network, features).eval(), classes, 1.0, 0, config)
+    return LoadedRun(network.eval(), features, bool(cfg.channels_last), classes, None, 0, config)
 
 
 def in_turns(run: Path | None, threads: int) -> Figures:
@@ -58,7 +60,7 @@ def in_turns(run: Path | None, threads: int) -> Figures:
     keep_freed_memory()
     torch.set_num_threads(threads)
 
-    def load() -> Any:
+    def load() -> "LoadedRun":
         return started() if run is None else load_run(run)
 
     ours = TorchClassifier(load(), Path("none"), "cpu")

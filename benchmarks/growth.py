@@ -29,7 +29,9 @@ FRAMES, BANDS, WINDOWS_EACH, SPECIES = 500, 20, 6, 1000
 
 def own_memory_mb() -> float:
     """Return the memory of this process that no file backs."""
-    return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def watched(peak: list[float]) -> None:
@@ -74,10 +76,10 @@ def main() -> None:
     catalog, store = made_up(folder, windows)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=["experiment=phase2b", "model.width=0.25", "run_dir=.", "window.train=all"])
-    module.open_store = lambda *_: store  # type: ignore[assignment]
+    vars(module)["open_store"] = lambda *_: store
     data = build_data(cfg)
     data.source = catalog
-    data.features.fit = lambda _: None  # reads every window once, and keeps none
+    vars(data.features)["fit"] = lambda _: None  # reads every window once, and keeps none
     peak = [0.0]
     threading.Thread(target=watched, args=(peak,), daemon=True).start()
     data.prepare()

@@ -23,9 +23,9 @@ def listening(folder: Path) -> dict[str, Any]:
     run = folder / "listened_by"
     write_untrained(run)
     files = {name: folder / f"{name}.flac" for name in ("short", "minute", "hour", "long")}
-    for name, seconds in (("short", SHORT_S), ("minute", 60), ("hour", 3600), ("long", HOURS * 3600)):
-        write_noise(files[name], seconds)
-    heard = {name: [] for name in ("short", "hour")}
+    for name, length in (("short", SHORT_S), ("minute", 60), ("hour", 3600), ("long", HOURS * 3600)):
+        write_noise(files[name], length)
+    heard: dict[str, list[float]] = {name: [] for name in ("short", "hour")}
     for round_ in range(ROUNDS + 1):
         for name, times in heard.items():
             began = time.perf_counter()

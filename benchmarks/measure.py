@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -21,14 +22,16 @@ BATCH = 32
 WARMUP = 3
 STORE = os.environ.get("BIRDCLF_STORE", str(ROOT / "outputs" / "store"))
 PLAIN_WORKERS = (0, 2)
+COMMANDS = ("train --help", "train experiment=phase2b --cfg job")
 
 Figures = dict[str, Any]
+Sides = dict[str, Callable[[], Program]]
 
 
 def against_plain_loop(folder: Path) -> Figures:
     """Return windows a second of birdclf and of the plain loop, which may choose its better number of workers."""
     write_plain_files(folder / "plain")
-    sides = {"birdclf": partial(birdclf_program, folder, "StepClock")}
+    sides: Sides = {"birdclf": partial(birdclf_program, folder, "StepClock")}
     for workers in PLAIN_WORKERS:
         sides[f"plain, {workers} workers"] = partial(plain_program, folder, workers)
     rounds = in_turns(sides, WARMUP, rounds=7, steps=3)
@@ -40,7 +43,7 @@ def against_plain_loop(folder: Path) -> Figures:
 
 def of_the_ceiling(folder: Path) -> Figures:
     """Return the share of the machine's own float32 matrix-product rate that a training step of phase2b reaches."""
-    sides = {
+    sides: Sides = {
         "birdclf": partial(birdclf_program, folder, "StepClock"),
         "products": lambda: Program([sys.executable, "ceiling.py"], folder / "ceiling.log"),
     }
@@ -53,9 +56,8 @@ def of_the_ceiling(folder: Path) -> Figures:
 
 def predicting(folder: Path) -> Figures:
     """Return windows a second of predicting, and of the plain loop that predicts; it may choose its workers."""
-    if not (folder / "plain").exists():
-        write_plain_files(folder / "plain")
-    sides = {"birdclf": lambda: predicting_program(folder)}
+    write_plain_files(folder / "plain")
+    sides: Sides = {"birdclf": lambda: predicting_program(folder)}
     for workers in PLAIN_WORKERS:
         sides[f"plain, {workers} workers"] = partial(plain_program, folder, workers, "--predict")
     rounds = in_turns(sides, WARMUP, rounds=7, steps=8)
@@ -108,6 +110,11 @@ def against_bare_steps(folder: Path) -> Figures:
         "ratios": ratios,
         **{name: median(column) for name, column in columns.items()},
     }
+
+
+def starting(folder: Path) -> dict[str, float]:
+    """Return the seconds that commands take which only say something."""
+    return {words: seconds_to_answer(folder, *words.split()) for words in COMMANDS}
 
 
 def seconds_to_answer(folder: Path, *words: str) -> float:

@@ -72,16 +72,17 @@ class Side:
         # Written out as matrix products: the counter does not know the CPU's fused attention.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             self.network.eval()(self.x)
-        return counter.get_total_flops() / 2
+        return float(counter.get_total_flops()) / 2
 
     def train_s(self) -> float:
         """Return the seconds of a training step."""
+        from torch.autograd import backward
         from torch.nn.functional import cross_entropy
 
         self.network.train()
         began = time.perf_counter()
         self.optimizer.zero_grad()
-        cross_entropy(self.network(self.x), self.target).backward()
+        backward(cross_entropy(self.network(self.x), self.target))
         self.optimizer.step()
         return time.perf_counter() - began
 

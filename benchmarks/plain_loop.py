@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 NUM_CLASSES = 89
 
 
-class BirdDataset(Dataset):
+class BirdDataset(Dataset[tuple[torch.Tensor, int]]):
     """One file a recording."""
 
     def __init__(self, folder: Path) -> None:

@@ -7,6 +7,7 @@ The weights are those of the start; their values do not matter to the speed. LIN
 
 import sys
 import time
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -26,8 +27,8 @@ class PredictClock(Callback):
         self.file, self.whole = open(path, "w", buffering=1), whole  # noqa: SIM115, open as long as the process
 
     def on_predict_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: tuple, batch: object, batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Sequence[Sized], batch: object,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Write the time."""
         if len(outputs[0]) == self.whole:

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -70,13 +71,14 @@ def decode_loop(folder: Path, kind: str, out: Path) -> None:
 
 def birdclf_store(folder: Path, kind: str, out: Path) -> None:
     from birdclf.features import build
+    from birdclf.features.journal import Journal, Rows
 
-    class ToldJournal(build.Journal):
-        def add(self, rows: build.Rows, files: tuple[object, ...]) -> None:
+    class ToldJournal(Journal):
+        def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:
             super().add(rows, files)
             told(len(self.rows) + len(self.waiting))
 
-    build.Journal = ToldJournal
+    vars(build)["Journal"] = ToldJournal  # says how far it is
     store_of(recordings(folder, kind), MANY, out)
 
 

@@ -53,9 +53,9 @@ def difference(folder: Path, kind: str, recordings: int = 3) -> float:
     paths = (folder / "recordings" / f"{number}.{kind}" for number in range(recordings))
     store = store_of(paths, recordings, folder / "agreement")
     largest = 0.0
-    for number, row in enumerate(store.index.itertuples()):
-        ours = store.frames[row.offset : row.offset + row.frames].T.astype(np.float32)
-        theirs = np.load(folder / "librosa" / kind / f"{number}.npy")[0, :, : row.frames]
+    for number, (offset, frames) in enumerate(store.index[["offset", "frames"]].to_numpy()):
+        ours = store.frames[offset : offset + frames].T.astype(np.float32)
+        theirs = np.load(folder / "librosa" / kind / f"{number}.npy")[0, :, :frames]
         largest = max(largest, float(np.abs(ours - theirs).max() / np.ptp(theirs)))
     return largest
 
@@ -95,13 +95,13 @@ def peak_memory(folder: Path) -> dict[str, float]:
     return {name: _peak_gb(folder, place) for name, place in made.items()}
 
 
-def a_million(folder: Path) -> tuple[float, float]:
+def a_million(folder: Path) -> dict[str, float]:
     """Return seconds and peak memory in GB of loading, splitting and grouping a made-up catalogue."""
     million.write(folder / "million.parquet")
     command = [sys.executable, "million.py", str(folder / "million.parquet")]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     seconds, gigabytes = map(float, done.stdout.split())
-    return seconds, gigabytes
+    return {"seconds": seconds, "peak_gb": gigabytes}
 
 
 def _peak_gb(folder: Path, root: Path) -> float:

@@ -22,7 +22,7 @@ class Program:
     """
 
     def __init__(self, command: list[str], log: Path, lines: Path | None = None) -> None:
-        self.lines, self.log = lines or log.with_suffix(".out"), log
+        self.command, self.lines, self.log = command, lines or log.with_suffix(".out"), log
         with open(log, "w") as errors, open(log.with_suffix(".out"), "w") as output:
             self.process = subprocess.Popen(
                 command, cwd=Path(__file__).parent, stdout=output, stderr=errors, start_new_session=True
@@ -36,7 +36,7 @@ class Program:
                 return [[float(word) for word in line.split()] for line in written]
             if self.process.poll() is not None:
                 raise RuntimeError(
-                    f"{self.process.args} ended with status {self.process.returncode} after {len(written)} steps:\n"
+                    f"{' '.join(self.command)} ended with {self.process.returncode} after {len(written)} steps:\n"
                     f"{self.log.read_text()}"
                 )
             time.sleep(0.01)

@@ -1,0 +1,171 @@
+"""What the benchmark prints of what it measured: a line a figure, with the target that it is held to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from listening import HOURS as LONG_HOURS
+from preparing import HOURS, MANY
+
+Figures = Mapping[str, Any]
+LEAST_OVER_LIBROSA = {"mp3": 4.0, "ogg": 2.7}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a figure, how it came about, and the target it is held to (``None``: for information)."""
+
+    name: str
+    value: float
+    unit: str
+    how: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> str:
+        """Target in words, empty without one."""
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}{self.unit}"
+        return "" if self.at_most is None else f"at most {self.at_most:g}{self.unit}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met, empty without one."""
+        if not self.target:
+            return ""
+        met = (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
+        return "[green]met[/]" if met else "[red]not met[/]"
+
+
+def of_training(found: Figures) -> list[Row]:
+    """Return the row of phase2b beside the plain loop."""
+    how = f"{_against(found, 'birdclf', found['rival'])} ({found['rival']}); {_rounds(found['ratios'])}"
+    return [Row("phase2b over a plain loop, windows/s", found["ratio"], "", how, at_least=2.2)]
+
+
+def of_the_share(found: Figures) -> list[Row]:
+    """Return the row of phase2b beside matrix products."""
+    how = (
+        f"{found['step_gflop']:.0f} GFLOP a step, no padding; products {found['products_gflop_per_s']:.0f} GFLOP/s; "
+        f"rounds {100 * min(found['shares']):.0f} to {100 * max(found['shares']):.0f} %"
+    )
+    return [Row("share of the matrix-product rate", 100 * found["share"], " %", how, at_least=70)]
+
+
+def of_predicting(found: Figures) -> list[Row]:
+    """Return the row of evaluation beside the plain loop."""
+    how = f"{_against(found, 'birdclf', found['rival'])} ({found['rival']}); {_rounds(found['ratios'])}"
+    return [Row("predicting over a plain loop, windows/s", found["ratio"], "", how, at_least=3)]
+
+
+def of_exporting(found: Figures) -> list[Row]:
+    """Return the row of ONNX Runtime beside PyTorch."""
+    how = (
+        f"{_against(found, 'onnxruntime', 'torch', 1)}, phase2b, {found['threads']} thread, batches of "
+        f"{found['batch']}; {_rounds(found['ratios'])}"
+    )
+    return [Row("ONNX Runtime over torch, sound to probabilities, windows/s", found["ratio"], "", how)]
+
+
+def of_the_sweep(found: Figures) -> list[Row]:
+    """Return the row of a sweep's own cost."""
+    how = f"{found['seconds']:.0f} against {found['training_s']:.0f} s, the command's start included"
+    return [Row("sweep of 8 small jobs, time over their training", found["ratio"], "", how, at_most=1.15)]
+
+
+def of_growth(found: Figures) -> list[Row]:
+    """Return the row of memory over the size of a catalogue."""
+    small, large = (found["peak_mb"][windows] for windows in ("10000", "1000000"))
+    how = f"peaks {small:.0f} and {large:.0f} MB, no file's pages"
+    return [Row("memory from 10,000 to 1,000,000 windows", found["growth_mb"], " MB", how, at_most=200)]
+
+
+def of_bare_steps(found: Figures) -> list[Row]:
+    """Return the rows of what a step costs beside arithmetic."""
+    step, fetch, features, bare = (1000 * found[name] for name in ("lightning_s", "fetch_s", "features_s", "bare_s"))
+    how = f"{step:.0f} against {bare:.0f} ms; error {100 * found['error']:.1f} %"
+    return [
+        Row("loader's share of a step", 100 * fetch / step, " %", f"{fetch:.1f} of {step:.0f} ms", at_most=2),
+        Row("deltas' and normalisation's share", 100 * features / step, " %", f"{features:.1f} of {step:.0f} ms"),
+        Row("Lightning's step longer than a bare one by", 100 * (found["ratio"] - 1), " %", how, at_most=3),
+    ]
+
+
+def of_augmenting(found: Figures) -> list[Row]:
+    """Return a row an augmentation, and one of the usual chain, which has the target."""
+    step = 1000 * found["step_s"]
+    return [
+        Row(f"augmentation's share of a step: {name}", 100 * share, " %",
+            f"{1000 * found['added_s'][name]:.1f} of {step:.0f} ms", at_most=5 if " " in name else None)
+        for name, share in found["share"].items()
+    ]  # fmt: skip
+
+
+def of_starting(found: Figures) -> list[Row]:
+    """Return a row a command."""
+    return [Row(f"birdclf {words}", seconds, " s", "median of 3", at_most=1.5) for words, seconds in found.items()]
+
+
+def of_preparing(found: Figures) -> list[Row]:
+    """Return two rows a kind of file: beside a librosa loop, and beside decoding alone."""
+    rows = []
+    for kind, figures in found.items():
+        rates = figures["recordings_per_s"]
+        rows += [
+            Row(f"prepare, 30 s {kind.upper()}, over a librosa loop", figures["over_librosa"], "",
+                f"{rates['birdclf']:.0f} against {rates['librosa']:.0f} recordings/s; features differ by at most "
+                f"{figures['difference']:.1e} of their range", at_least=LEAST_OVER_LIBROSA[kind]),
+            Row(f"prepare, 30 s {kind.upper()}, time over decoding alone", figures["over_decoding"], "",
+                f"{rates['birdclf']:.0f} against {rates['decode']:.0f} recordings/s", at_most=1.35),
+        ]  # fmt: skip
+    return rows
+
+
+def of_peak_memory(found: Figures) -> list[Row]:
+    """Return the rows of memory of ``birdclf prepare``."""
+    return [
+        Row(f"peak memory of prepare, {what}", found[name], " GB", "all processes", at_most=1.5)
+        for name, what in (("many", f"{MANY:,} recordings"), ("long", f"one of {HOURS} hours"))
+    ]
+
+
+def of_networks(found: Figures) -> list[Row]:
+    """Return a row a network."""
+    return [
+        Row(f"{name}, training", figures["train_windows_per_s"], " windows/s",
+            f"evaluation {figures['evaluate_windows_per_s']:.0f}; {figures['parameters']:,} parameters, "
+            f"{figures['multiply_adds'] / 1e6:,.0f} M multiply-adds a window")
+        for name, figures in found.items()
+    ]  # fmt: skip
+
+
+def of_listening(found: Figures) -> list[Row]:
+    """Return the rows of ``birdclf predict``."""
+    how = f"{median(found['seconds']):.1f} s, start-up apart, pictures included"
+    memory = f"birdclf predict, peak memory of {LONG_HOURS} hours"
+    return [
+        Row("birdclf predict, an hour of FLAC, over real time", found["times_real_time"], "", how, at_least=200),
+        Row(memory, found["peak_gb"], " GB", "all processes", at_most=1.2),
+        Row("birdclf predict, first result of a minute", found["first_s"], " s", "from the command's start", at_most=4),
+    ]
+
+
+def of_a_million(found: Figures) -> list[Row]:
+    """Return the rows of a catalogue of a million recordings."""
+    return [
+        Row("a million recordings loaded, split, grouped", found["seconds"], " s", "made up, no audio", at_most=60),
+        Row("peak memory of that", found["peak_gb"], " GB", "one process", at_most=4),
+    ]
+
+
+def _against(found: Figures, ours: str, theirs: str, digits: int = 0) -> str:
+    rates = found["windows_per_s"]
+    return f"{rates[ours]:.{digits}f} against {rates[theirs]:.{digits}f}"
+
+
+def _rounds(ratios: list[float]) -> str:
+    return f"rounds {min(ratios):.2f} to {max(ratios):.2f}"

@@ -1,0 +1,71 @@
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from rich.console import Console
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    if not BENCHMARKS.is_dir():
+        pytest.skip("an installed package has no benchmarks")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("bench")
+
+
+def part(bench: ModuleType, value: float, fails: bool = False):
+    def measure(folder: Path) -> dict[str, float]:
+        assert folder.is_dir()
+        if fails:
+            raise RuntimeError("the rival ended with 1")
+        return {"ratio": value}
+
+    def rows(found: dict[str, float]):
+        return [bench.rows.Row("speed", found["ratio"], "", "in turns", at_least=2)]
+
+    return bench.Part("measuring", measure, rows)
+
+
+def test_a_part_that_fails_stops_no_other_and_is_named(bench, tmp_path, monkeypatch) -> None:
+    parts = {"first": part(bench, 2.5), "second": part(bench, 0.0, fails=True), "third": part(bench, 1.5)}
+    monkeypatch.setattr(bench, "PARTS", parts)
+    console = Console(record=True, width=120)
+    path = tmp_path / "bench.json"
+
+    assert bench.run(list(parts), path, console) == ["second"]
+
+    kept = json.loads(path.read_text())
+    assert kept["measured"] == {"first": {"ratio": 2.5}, "third": {"ratio": 1.5}}
+    assert list(kept["failed"]) == ["second"] and set(kept["seconds"]) == set(parts)
+    said = console.export_text()
+    assert "second failed" in said and "the rival ended with 1" in said
+    assert [row["value"] for row in kept["rows"]] == [2.5, 1.5]
+
+
+def test_what_was_measured_outlives_an_interruption(bench, tmp_path, monkeypatch) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    parts = {"first": part(bench, 2.5), "second": bench.Part("measuring", stop, list)}
+    monkeypatch.setattr(bench, "PARTS", parts)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(list(parts), tmp_path / "bench.json", Console(quiet=True))
+    assert json.loads((tmp_path / "bench.json").read_text())["measured"] == {"first": {"ratio": 2.5}}
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "verdict"),
+    [
+        (2.0, {"at_least": 2}, "[green]met[/]"),
+        (1.9, {"at_least": 2}, "[red]not met[/]"),
+        (1.5, {"at_most": 1.5}, "[green]met[/]"),
+        (1.6, {"at_most": 1.5}, "[red]not met[/]"),
+        (9.9, {}, ""),
+    ],
+)
+def test_a_figure_is_held_to_its_target(bench, value, limits, verdict) -> None:
+    assert bench.rows.Row("speed", value, "", "", **limits).verdict == verdict

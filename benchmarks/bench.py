@@ -1,4 +1,4 @@
-"""How fast birdclf is, as ratios measured in one run (``make bench``, about 35 minutes).
+"""How fast birdclf is, as ratios measured in one run (``make bench``, about 26 minutes).
 
     make bench ARGS="--only exporting preparing"
 

@@ -59,6 +59,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
             set, it holds one of other settings, or it cannot be written to.
         BusyError: If another process trains in the run folder.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
     check_settings(cfg)
     if cfg.lr_find:
         check_finder(cfg)
@@ -77,7 +78,6 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
 def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     began, config = time.monotonic(), plain(cfg)
     progress = _progress(folder, config, resume)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
     keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 

@@ -1,6 +1,7 @@
 """One training run, from the command line to a complete run folder."""
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def outcome(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPat
     """Two epochs with the defaults of everything but size: what was printed, and the run folder."""
     cwd = tmp_path_factory.mktemp("work")
     words = on_folder(recordings, "outputs/first", "trainer.max_epochs=2", "model.width=0.1", "monitor=val/accuracy")
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)  # as in a new process
     done = birdclf(*words, cwd=cwd)
     assert done.status == 0, done.err
     return done, cwd / "outputs" / "first"
@@ -56,6 +58,12 @@ def events(finished: Path) -> EventAccumulator:
     read = EventAccumulator(str(finished / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
     read.Reload()
     return read
+
+
+def test_only_birdclf_speaks(outcome: tuple[Outcome, Path]) -> None:
+    done, folder = outcome
+    said = done.out + done.err + (folder / "train.log").read_text()
+    assert "GPU available" not in said and "litlogger" not in said
 
 
 FILES = (

@@ -2,7 +2,8 @@
 
     python benchmarks/networks.py [NAME ...]
 
-Features are those that the command of its file chooses, made up: their values do not matter to the speed.
+A name may be an experiment's too: ``best`` is its network on its features. Else features are those that the command of
+the network's file chooses. They are made up: their values do not matter to the speed.
 """
 
 import json
@@ -22,18 +23,18 @@ ROUNDS = 4  # the first of which does not count
 Figures = dict[str, Any]
 
 
-def names() -> list[str]:
-    """Return the names of all networks."""
+def names(group: str = "model") -> list[str]:
+    """Return the names of all networks, or of all files of another group."""
     from birdclf.config import conf_dir
 
-    return sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
 class Side:
     """A network in training.
 
     Args:
-        name: Of a file in ``conf/model/``.
+        name: Of a file in ``conf/model/`` or ``conf/experiment/``.
     """
 
     def __init__(self, name: str) -> None:
@@ -44,10 +45,13 @@ class Side:
 
         from birdclf.config import conf_dir
 
-        command = (conf_dir() / "model" / f"{name}.yaml").read_text().split("\n")[0]
+        words = [f"experiment={name}"]
+        if name in names():
+            command = (conf_dir() / "model" / f"{name}.yaml").read_text().split("\n")[0]
+            words = [f"model={name}", *re.findall(r"features=\w+", command)]
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("train", overrides=[f"model={name}", *re.findall(r"features=\w+", command)])
+            cfg = compose("train", overrides=words)
         self.shape = instantiate(cfg.features).shape
         torch.manual_seed(1)
         network = instantiate(cfg.model, num_classes=CLASSES, in_channels=self.shape[0])
@@ -135,8 +139,9 @@ def of_each_network() -> dict[str, Figures]:
 
 def main() -> None:
     chosen = [word for word in sys.argv[1:] if word != "--json"] or names()
-    if unknown := set(chosen) - set(names()):
-        sys.exit(f"there is no network {', '.join(sorted(unknown))}; choose among {', '.join(names())}")
+    known = [*names(), *names("experiment")]
+    if unknown := set(chosen) - set(known):
+        sys.exit(f"there is no network or experiment {', '.join(sorted(unknown))}; choose among {', '.join(known)}")
     figures = in_turns(chosen)
     if "--json" in sys.argv:
         print(json.dumps(figures))

@@ -41,6 +41,10 @@ class Estimate:
         """Return it for a table: with its interval of one seed, with the deviation of several."""
         if self.seeds > 1:
             return Number(self.value, f"{self.value:.3f} ± {self.sd:.3f}")
+        return self.interval_cell()
+
+    def interval_cell(self) -> Number:
+        """Return it for a table with its interval, of however many seeds."""
         known = "" if np.isnan(self.low) else f" [{self.low:.3f}, {self.high:.3f}]"
         return Number(self.value, f"{self.value:.3f}{known}")
 

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import CRITERIA, REFERENCE, write_run, write_sweep
+from made_up_runs import CRITERIA, REFERENCE, configured, write_run, write_sweep
+from scipy import stats
 from test_report_page import Seen
 
 from birdclf.errors import UserError
@@ -66,6 +68,18 @@ def test_the_csv_has_a_row_a_configuration_the_best_first(made):
     assert rows.val_score.is_monotonic_decreasing
     assert rows.parameters_per_class[0] == pytest.approx(4_222_041 / 8)
     assert (rows.minutes == 10).all() and (rows.windows_per_s == 130).all() and (rows.seeds == "1 2 3").all()
+
+
+def test_the_recall_of_rare_species_has_the_interval_of_its_seeds(made):
+    rows = {row[0]: row[-1] for row in table(made, "table", 1).rows}
+    told = pd.read_csv(made.folder / "comparison.csv").set_index("configuration")
+    found = configured(made.folder.parent / "sweep")[0]
+    assert rows.keys() == set(told.index) == {one.label for one in found}
+    for one in found:
+        values = list(one.values("test/few_recall").values())
+        low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+        assert rows[one.label].value == pytest.approx(told.test_few_recall[one.label]) == np.mean(values)
+        assert rows[one.label].text == f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
 
 
 def test_the_summary_says_who_is_beaten_and_what_is_open(made):

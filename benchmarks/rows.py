@@ -43,8 +43,7 @@ class Row:
 
 def of_training(found: Figures) -> list[Row]:
     """Return the row of phase2b beside the plain loop."""
-    how = f"{_against(found, 'birdclf', found['rival'])} ({found['rival']}); {_rounds(found['ratios'])}"
-    return [Row("phase2b over a plain loop, windows/s", found["ratio"], "", how, at_least=2.2)]
+    return [_beside_the_loop("phase2b", found, at_least=2.2)]
 
 
 def of_the_share(found: Figures) -> list[Row]:
@@ -58,8 +57,7 @@ def of_the_share(found: Figures) -> list[Row]:
 
 def of_predicting(found: Figures) -> list[Row]:
     """Return the row of evaluation beside the plain loop."""
-    how = f"{_against(found, 'birdclf', found['rival'])} ({found['rival']}); {_rounds(found['ratios'])}"
-    return [Row("predicting over a plain loop, windows/s", found["ratio"], "", how, at_least=3)]
+    return [_beside_the_loop("predicting", found, at_least=3)]
 
 
 def of_exporting(found: Figures) -> list[Row]:
@@ -160,6 +158,11 @@ def of_a_million(found: Figures) -> list[Row]:
         Row("a million recordings loaded, split, grouped", found["seconds"], " s", "made up, no audio", at_most=60),
         Row("peak memory of that", found["peak_gb"], " GB", "one process", at_most=4),
     ]
+
+
+def _beside_the_loop(name: str, found: Figures, at_least: float) -> Row:
+    how = f"{_against(found, 'birdclf', found['rival'])} ({found['rival']}); {_rounds(found['ratios'])}"
+    return Row(f"{name} over a plain loop, windows/s", found["ratio"], "", how, at_least=at_least)
 
 
 def _against(found: Figures, ours: str, theirs: str, digits: int = 0) -> str:

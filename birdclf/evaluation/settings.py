@@ -41,6 +41,11 @@ class Evaluation:
         if not 0 < self.confidence < 1:
             raise UserError(f"evaluation.confidence is {self.confidence}; it must lie between 0 and 1, such as 0.95.")
 
+    @property
+    def coverage(self) -> str:
+        """Return the coverage as a sentence has it: ``95 %``."""
+        return f"{100 * self.confidence:g} %"
+
     def buckets(self, train_counts: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
         """Return which classes are many-, medium- and few-shot, ``(K,)`` each, by their train recordings ``(K,)``."""
         return {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Block, Bullets, Cell, Folded, Number, Section, Table
 from birdclf.report.paired_tests import LEVEL, METRICS, Comparison
@@ -10,8 +11,8 @@ from birdclf.report.wording import counted, number, p_number, p_value, points
 NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
-def comparison_section(reference: Configuration, comparisons: Sequence[Comparison]) -> Section:
-    """Return the section of the tests between a reference and its rivals."""
+def comparison_section(reference: Configuration, comparisons: Sequence[Comparison], settings: Evaluation) -> Section:
+    """Return the section of the tests between a reference and its rivals, with the confidence of their intervals."""
     title = f"Is {reference.label} better than the others?"
     if not comparisons:
         return Section("tests", "Paired tests", ("There is one configuration; nothing to test it against.",))
@@ -19,9 +20,10 @@ def comparison_section(reference: Configuration, comparisons: Sequence[Compariso
     blocks: list[Block] = []
     if tested:
         blocks += [
-            f"Differences are {reference.label} minus the other, in points of accuracy or of F1 × 100, with 95 % "
-            "intervals. One seed: McNemar's exact test for accuracy and a permutation test over groups of "
-            "recordings for macro F1. Several seeds: a test paired by seed, so that the luck of a seed counts as well. "
+            f"Differences are {reference.label} minus the other, in points of accuracy or of F1 × 100, with "
+            f"{settings.coverage} intervals. One seed: McNemar's exact test for accuracy and a permutation test "
+            "over groups of recordings for macro F1. Several seeds: a test paired by seed, so that the luck of a seed "
+            "counts as well. "
             f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}.",
             Table("Tests, a row a rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
             Folded("The pair of each seed", (_pairs(tested),)),

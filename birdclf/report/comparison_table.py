@@ -14,11 +14,12 @@ from birdclf.report.wording import number
 BUCKETS = ("many", "medium", "few")
 
 
-def comparison_rows(found: Sequence[Configuration]) -> pd.DataFrame:
+def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.DataFrame:
     """Return a row a configuration, as ``comparison.csv`` has it: means over seeds, and standard deviations.
 
     Args:
         found: Configurations, the best first.
+        settings: Confidence of the intervals of those with one seed.
     """
     rows = []
     for configuration in found:
@@ -35,8 +36,9 @@ def comparison_rows(found: Sequence[Configuration]) -> pd.DataFrame:
             row[f"test_{name}"] = float(np.mean(values))
             row[f"test_{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
             if len(runs) == 1:
-                interval = runs[0].metrics["test"][name]
-                row |= {f"test_{name}_low": interval["low"], f"test_{name}_high": interval["high"]}
+                one = estimate(configuration, f"test/{name}", settings)
+                assert one, "every run has its accuracy and macro F1"
+                row |= {f"test_{name}_low": one.low, f"test_{name}_high": one.high}
         for figure in ("f1", "recall"):
             row |= {f"test_{bucket}_{figure}": configuration.mean(f"test/{bucket}_{figure}") for bucket in BUCKETS}
         row |= {
@@ -55,7 +57,7 @@ def table_section(found: Sequence[Configuration], monitor: str, settings: Evalua
     first = ("configuration", "parameters", "a class", "seeds", f"mean {monitor}", "test accuracy", "test macro F1")
     head = (*first, *(f"F1 {bucket}" for bucket in BUCKETS), "epochs", "minutes", "windows/s")
     rows: list[tuple[Cell, ...]] = []
-    for configuration, (_, row) in zip(found, comparison_rows(found).iterrows(), strict=True):
+    for configuration, (_, row) in zip(found, comparison_rows(found, settings).iterrows(), strict=True):
         accuracy, macro = (estimate(configuration, f"test/{name}", settings) for name in ("accuracy", "macro_f1"))
         assert accuracy and macro
         rows.append(
@@ -74,10 +76,10 @@ def table_section(found: Sequence[Configuration], monitor: str, settings: Evalua
             )
         )
     said = (
-        f"Sorted by {monitor} on validation data, the mean over seeds. Of one seed the brackets are 95 % intervals "
-        "over its test recordings; of several, ± is the standard deviation over seeds. Many, medium and few are "
-        f"species with more than {settings.many}, {settings.few} to {settings.many}, and fewer than {settings.few} "
-        "recordings to train on."
+        f"Sorted by {monitor} on validation data, the mean over seeds. Of one seed the brackets are "
+        f"{settings.coverage} intervals over its test recordings; of several, ± is the standard deviation over seeds. "
+        f"Many, medium and few are species with more than {settings.many}, {settings.few} to {settings.many}, and "
+        f"fewer than {settings.few} recordings to train on."
     )
     table = Table("Configurations", head, tuple(rows), filterable=True)
     return Section("table", "All configurations", (said, table, *_intervals(found, settings)))
@@ -95,7 +97,7 @@ def _intervals(found: Sequence[Configuration], settings: Evaluation) -> tuple[Bl
         "The same with intervals throughout: over test recordings of one seed, Student's of the mean over several. "
         "Intervals that touch decide nothing; the tests below are paired and see more."
     )
-    return said, Table("Test figures with 95 % intervals", head, tuple(rows), filterable=True)
+    return said, Table(f"Test figures with {settings.coverage} intervals", head, tuple(rows), filterable=True)
 
 
 def _speed(configuration: Configuration) -> float | None:

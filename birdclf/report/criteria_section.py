@@ -44,8 +44,8 @@ def criteria_section(
         said = f"The configuration {configuration.label} states none; add them under criteria: in its experiment."
         return Section("criteria", title, (said,)), verdicts
     said = (
-        f"Of {configuration.label}. A criterion is met when the whole 95 % interval satisfies it, not met when none of "
-        "it does, and undecided in between."
+        f"Of {configuration.label}. A criterion is met when the whole {settings.coverage} interval satisfies it, not "
+        "met when none of it does, and undecided in between."
     )
     table = Table("Criteria", ("kind", "criterion", "measured", "verdict", "basis"), tuple(rows))
     return Section("criteria", title, (said, table)), verdicts

@@ -6,8 +6,9 @@ from math import sqrt
 import numpy as np
 from scipy.stats import chi2, t
 
+from birdclf.config import direction
 from birdclf.evaluation.clusters import ClusterCounts
-from birdclf.evaluation.intervals import bootstrap_intervals
+from birdclf.evaluation.intervals import bootstrap_intervals, wilson
 from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Number
@@ -52,7 +53,7 @@ class Estimate:
 def estimate(configuration: Configuration, metric: str, settings: Evaluation) -> Estimate | None:
     """Return a metric such as ``test/accuracy``: the run's interval for one seed, Student's for several.
 
-    None where no run has it.
+    None where no run has it. No figure is below 0, and none that is better when higher is above 1, nor are its ends.
     """
     values = np.asarray(list(configuration.values(metric).values()))
     if not len(values):
@@ -64,7 +65,8 @@ def estimate(configuration: Configuration, metric: str, settings: Evaluation) ->
         return Estimate(float(values[0]), low, high, float("nan"), 1)
     sd = float(values.std(ddof=1))
     half = float(t.ppf(0.5 + settings.confidence / 2, len(values) - 1)) * sd / sqrt(len(values))
-    return Estimate(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half, sd, len(values))
+    mean, most = float(values.mean()), 1.0 if direction(metric) == "max" else float("inf")
+    return Estimate(mean, max(mean - half, 0.0), min(mean + half, most), sd, len(values))
 
 
 def spread(configuration: Configuration, metric: str, settings: Evaluation) -> Estimate | None:
@@ -82,10 +84,12 @@ def spread(configuration: Configuration, metric: str, settings: Evaluation) -> E
 def _interval_of(run: Run, metric: str, settings: Evaluation) -> tuple[float, float]:
     split, _, name = metric.rpartition("/")
     stored = run.metrics[split or "test"].get(name)
-    if isinstance(stored, dict) and "low" in stored:
+    if isinstance(stored, dict) and "low" in stored and run.evaluation.confidence == settings.confidence:
         return float(stored["low"]), float(stored["high"])
     if split == "val":
         return float("nan"), float("nan")
+    if name == "accuracy":
+        return wilson(int((run.test.target == run.test.prediction).sum()), len(run.test.target), settings.confidence)
     counts = ClusterCounts.of(run.test.target, run.test.prediction, run.test.cluster, len(run.classes))
     found = bootstrap_intervals(counts, run.train_counts, settings).get(name)
     return (found.low, found.high) if found else (float("nan"), float("nan"))

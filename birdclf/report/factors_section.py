@@ -7,6 +7,7 @@ from typing import Final
 import pandas as pd
 
 from birdclf.evaluation.effects import effects
+from birdclf.evaluation.settings import Evaluation
 from birdclf.report.configurations import Configuration, settings_of
 from birdclf.report.document import Block, Cell, Section, Table
 from birdclf.report.wording import counted, listed, number, p_number
@@ -16,7 +17,7 @@ MOST_FACTORS: Final = 4
 TITLE: Final = "Main effects and interactions"
 
 
-def factors_section(found: Sequence[Configuration]) -> Section:
+def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Section:
     """Return the section: effects of each level, where the runs make a complete factorial, else why there are none."""
     table, factors = factorial(found)
     why = _why_not(table, factors)
@@ -24,8 +25,8 @@ def factors_section(found: Sequence[Configuration]) -> Section:
         return Section("effects", TITLE, (why,))
     blocks: list[Block] = [
         f"{counted(len(table), 'run')} of {listed([f'{table[f].nunique()} × {f}' for f in factors])}. An effect is the "
-        "mean of a level minus the mean over all, with a 95 % interval; an x marks what factors do together beyond "
-        "their sum. p is the F-test of the whole term, with the seeds as replicates."
+        f"mean of a level minus the mean over all, with its {settings.coverage} interval; an x marks what factors do "
+        "together beyond their sum. p is the F-test of the whole term, with the seeds as replicates."
     ]
     if table.groupby(factors).size().max() == 1:
         blocks.append(
@@ -33,7 +34,7 @@ def factors_section(found: Sequence[Configuration]) -> Section:
         )
     for metric, name in MEASURED.items():
         try:
-            blocks.append(_table(name, effects(table, factors, metric)))
+            blocks.append(_table(name, effects(table, factors, metric, settings.confidence)))
         except ValueError as error:
             blocks.append(f"{name}: no effects can be told, because {error}.")
     return Section("effects", TITLE, tuple(blocks))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
-from birdclf.evaluation.settings import Evaluation
 from birdclf.report.calibration_section import calibration_section
 from birdclf.report.comparison_section import comparison_section
 from birdclf.report.comparison_table import comparison_rows, table_section
@@ -78,10 +77,11 @@ def report(
     found, repeated = configurations(runs)
     left_out = [*unusable, *repeated]
     ranked, monitor = best_first(found)
-    sections = _sections(ranked, monitor, _chosen(ranked, reference), left_out, with_gallery, studies_below(paths))
+    chosen = _chosen(ranked, reference)
+    sections = _sections(ranked, monitor, chosen, left_out, with_gallery, studies_below(paths))
     title = f"Report on {ranked[0].label}" if len(ranked) == 1 else f"Report on {len(ranked)} configurations"
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "comparison.csv", comparison_rows(ranked).to_csv(index=False))
+    _write(out / "comparison.csv", comparison_rows(ranked, chosen.first.evaluation).to_csv(index=False))
     _write(out / "report.md", markdown(title, sections))
     _write(out / "report.html", page(title, sections))
     return Report(out, sections, tuple(ranked), tuple(left_out))
@@ -95,15 +95,14 @@ def _sections(
     with_gallery: bool,
     studies: Sequence[Path],
 ) -> tuple[Section, ...]:
-    node = reference.first.config.get("evaluation") or {}  # runs of older versions have none
-    settings = Evaluation(**{key: value for key, value in node.items() if key != "_target_"})
+    settings = reference.first.evaluation
     comparisons = compare(reference, [c for c in ranked if c is not reference], settings)
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
         table_section(ranked, monitor, settings),
-        comparison_section(reference, comparisons),
-        factors_section(ranked),
+        comparison_section(reference, comparisons, settings),
+        factors_section(ranked, settings),
         *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,
         published_section(ranked),

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from birdclf.errors import UserError
 from birdclf.evaluation.predictions import Predictions, read_predictions
+from birdclf.evaluation.settings import Evaluation
 
 MARKS = ("done.json", "config.yaml", "split.csv", "metrics.json", "predictions.parquet")
 """Any of these makes a folder a run's, finished or not."""
@@ -57,6 +58,12 @@ class Run:
     def trained(self) -> bool:
         """Whether it was trained, and not made of other runs."""
         return not self.metrics.get("members")
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """How its figures are grouped, and how sure their intervals are."""
+        node = self.config.get("evaluation") or {}  # runs of older versions have none
+        return Evaluation(**{key: value for key, value in node.items() if key != "_target_"})
 
     @property
     def name(self) -> str:
@@ -165,6 +172,7 @@ def _check(run: Run) -> None:
     for split in ("val", "test"):
         _ = run.metrics[split]["accuracy"]["low"], run.metrics[split]["macro_f1"]["low"]
         _ = run.metrics[split]["buckets"], run.metrics[split]["clips"]
+    _ = run.evaluation
     _ = run.seed, [run.metrics[key] for key in ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")]
     if not run.trained:
         return  # it has no epochs

@@ -69,7 +69,8 @@ def _figures(reference: Configuration, settings: Evaluation) -> list[str]:
         found = estimate(reference, f"test/{metric}", settings)
         assert found, "every run has its accuracy and macro F1"
         said.append(
-            f"{NAMES[metric]} {found.value:.3f} (95 % interval {found.low:.3f} to {found.high:.3f}, {found.basis})"
+            f"{NAMES[metric]} {found.value:.3f} ({settings.coverage} interval {found.low:.3f} to {found.high:.3f}, "
+            f"{found.basis})"
         )
     return [f"On test data {reference.label} has {said[0]} and {said[1]}."]
 

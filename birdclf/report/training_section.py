@@ -29,9 +29,10 @@ def training_section(ranked: Sequence[Configuration], settings: Evaluation) -> S
     rows = tuple(_row(label, run, settings) for label, run in runs)
     head = ("configuration", "seed", "best val NLL", "at epoch", "best monitored", "at epoch", "of epochs")
     said = (
-        "The gap is train minus validation accuracy in the epoch whose weights were kept, with Newcombe's 95 % "
-        "interval. Train accuracy is measured while the epoch runs, with dropout and augmentation on, and so is a "
-        "little low. Where NLL was best long before the monitored metric, the probabilities are overconfident."
+        "The gap is train minus validation accuracy in the epoch whose weights were kept, with Newcombe's "
+        f"{settings.coverage} interval. Train accuracy is measured while the epoch runs, with dropout and augmentation "
+        "on, and so is a little low. Where NLL was best long before the monitored metric, the probabilities are "
+        "overconfident."
     )
     figures = [curves(label, run) for label, run in runs[:MOST_FIGURES]]
     blocks: list[Block] = [said, Table("Training of each run", (*head, "gap, points"), rows), figures[0]]

@@ -41,3 +41,23 @@ def test_one_seed_has_the_interval_of_its_run(tmp_path):
     assert few.low <= few.value <= few.high
     assert np.isnan(estimate(one, "val/nll", SETTINGS).low)
     assert spread(one, "test/accuracy", SETTINGS) is None and estimate(one, "test/beauty", SETTINGS) is None
+
+
+def test_a_share_lies_between_nothing_and_all(tmp_path):
+    for seed, skill in ((1, 0.3), (2, 0.99)):
+        write_run(tmp_path / str(seed), seed=seed, skill=skill)
+    both = configured(tmp_path)[0][0]
+    found = estimate(both, "test/accuracy", SETTINGS)
+    assert (found.low, found.high) == (0, 1) and 0.5 < found.value < 0.8
+    assert estimate(both, "val/nll", SETTINGS).high > 1
+
+
+def test_intervals_are_of_the_confidence_asked_for(tmp_path):
+    one = configured(write_run(tmp_path / "run"))[0][0]
+    n, hits = len(one.first.test.target), int((one.first.test.target == one.first.test.prediction).sum())
+    for metric in ("test/accuracy", "test/macro_f1", "test/few_recall"):
+        usual, narrow = (estimate(one, metric, Evaluation(confidence=c)) for c in (0.95, 0.5))
+        assert usual.low < narrow.low < narrow.value < narrow.high < usual.high
+    found = estimate(one, "test/accuracy", Evaluation(confidence=0.5))
+    interval = stats.binomtest(hits, n).proportion_ci(0.5, method="wilson")
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))

@@ -49,7 +49,7 @@ def test_runs_on_other_recordings_or_species_are_refused_with_the_reason(tmp_pat
     reasons = [c.refused for c in comparisons]
     assert "class lists differ" in reasons[0] and "recordings differ" in reasons[1] and "share no seed" in reasons[2]
     assert all(c.decided("accuracy") == 0 for c in comparisons)
-    section = comparison_section(reference, comparisons)
+    section = comparison_section(reference, comparisons, QUICK)
     bullets = section.blocks[-1]
     assert isinstance(bullets, Bullets) and len(bullets.items) == 3
 

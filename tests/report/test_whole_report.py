@@ -79,7 +79,7 @@ def test_the_recall_of_rare_species_has_the_interval_of_its_seeds(made):
         values = list(one.values("test/few_recall").values())
         low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
         assert rows[one.label].value == pytest.approx(told.test_few_recall[one.label]) == np.mean(values)
-        assert rows[one.label].text == f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
+        assert rows[one.label].text == f"{np.mean(values):.3f} [{max(low, 0):.3f}, {min(high, 1):.3f}]"
 
 
 def test_the_summary_says_who_is_beaten_and_what_is_open(made):
@@ -188,3 +188,16 @@ def test_an_incomplete_factorial_is_refused(tmp_path):
     metrics.write_text(json.dumps({}))
     made = report([tmp_path / "in"], tmp_path / "out", with_gallery=False)
     assert "1 of 4 combinations are missing" in section(made, "effects").blocks[0]
+
+
+def test_intervals_of_another_confidence_are_called_so(tmp_path):
+    found = {}
+    for confidence in (0.8, 0.95):
+        folder, settings = tmp_path / str(confidence), {"draws": 200, "confidence": confidence}
+        write_sweep(folder / "sweep", seeds=(1, 2), criteria=CRITERIA, evaluation=settings)
+        found[confidence] = report([folder / "sweep"], folder / "out")
+    text = (found[0.8].folder / "report.md").read_text()
+    assert text.count("80 %") >= 7 and "95 %" not in text
+    narrow, usual = (table(found[confidence], "effects").rows for confidence in (0.8, 0.95))
+    assert [row[2].value for row in narrow] == [row[2].value for row in usual]
+    assert [row[2].text for row in narrow] != [row[2].text for row in usual]

@@ -46,7 +46,10 @@ def search_space(words: Iterable[str], loader: Any = None) -> tuple[dict[str, "B
 
 
 def suggested(trial: "Trial", space: dict[str, "BaseDistribution"]) -> list[str]:
-    """Return a trial's values as words, drawn where the trial has none yet."""
+    """Return a trial's values as words, drawn where the trial has none yet.
+
+    A real number keeps four digits, for it is read in folder names and tables, and no result hangs on the fifth.
+    """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     words = []
@@ -58,7 +61,9 @@ def suggested(trial: "Trial", space: dict[str, "BaseDistribution"]) -> list[str]
             value = trial.suggest_int(key, among.low, among.high, step=among.step, log=among.log)
         else:
             assert isinstance(among, FloatDistribution)
-            value = trial.suggest_float(key, among.low, among.high, step=among.step, log=among.log)
+            drawn = trial.suggest_float(key, among.low, among.high, step=among.step, log=among.log)
+            short = float(f"{drawn:.4g}")
+            value = short if among.step is None and among.low <= short <= among.high else drawn
         words.append(f"{key}={value}")
     return words
 

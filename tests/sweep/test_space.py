@@ -48,12 +48,20 @@ def test_what_is_no_range_is_refused(word: str):
         search_space([word])
 
 
+def test_a_drawn_number_has_four_digits_where_they_are_inside():
+    space, _ = search_space(["lr=tag(log,interval(1e-5,1e-2))", "x=interval(1.23456,1.23457)", "y=range(0,2,0.12345)"])
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1)).ask()
+    lr, x, y = (override.value() for override in OverridesParser.create().parse_overrides(suggested(trial, space)))
+    assert lr == float(f"{lr:.4g}") != trial.params["lr"]
+    assert (x, y) == (trial.params["x"], trial.params["y"])
+
+
 @given(low=st.floats(1e-6, 1.0), span=st.floats(1e-6, 1e3), step=st.integers(1, 5), seed=st.integers(0, 9))
 def test_every_draw_is_inside_and_reads_as_the_same_value(low: float, span: float, step: int, seed: int):
     space, _ = search_space([f"x=tag(log,interval({low!r},{low + span!r}))", f"n=range(1,30,{step})", "c='a,b',1e-3"])
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
     words = suggested(trial, space)
     x, n, c = (override.value() for override in OverridesParser.create().parse_overrides(words))
-    assert x == trial.params["x"] and low <= x <= low + span
+    assert x == pytest.approx(trial.params["x"], rel=1e-3) and low <= x <= low + span
     assert n == trial.params["n"] and n in range(1, 30, step)
     assert c in ("a,b", 1e-3) and suggested(trial, space) == words

@@ -9,14 +9,15 @@ from birdclf.models.head import classifier_layer
 from birdclf.models.pooling import pooling_layer
 from birdclf.models.residual import ResidualBlock
 
-CHANNELS = (32, 64, 128, 256, 320)  # of the stem, and of each stage
+CHANNELS = (32, 48, 128, 256, 320)  # of the stem, and of each stage
 
 
 class AudioCNNv3(nn.Module):
     """A strided stem, four stages of residual blocks, a pool that attends to places, one linear layer.
 
     AudioCNNv2 spends most of its time moving the 64 full-size maps of its first layer through memory. Here the stem
-    halves time and has half the channels. It also sees how high each band lies, for a convolution treats all alike.
+    halves both axes and has half the channels, and maps are halved again before every stage but the first. The stem
+    also sees how high each band lies, for a convolution treats all alike.
 
     Args:
         num_classes: K.
@@ -58,16 +59,16 @@ class AudioCNNv3(nn.Module):
         self.heights = heights
         stem, *stages = (scaled(channels, width) for channels in CHANNELS)
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels + heights, stem, (3, 5), (1, stem_stride), (1, 2), bias=False),
+            nn.Conv2d(in_channels + heights, stem, (3, 5), (2, stem_stride), (1, 2), bias=False),
             nn.BatchNorm2d(stem),
-            nn.MaxPool2d(2, ceil_mode=True),  # before the ReLU, which it commutes with
+            nn.MaxPool2d((1, 2), ceil_mode=True),  # before the ReLU, which it commutes with
             nn.ReLU(),
         )
         blocks: list[nn.Module] = []
         rates = torch.linspace(0.0, drop_path, len(stages) * depth).tolist()
         before = stem
         for i, channels in enumerate(stages):
-            if 0 < i < 3:
+            if i:
                 blocks.append(nn.MaxPool2d(2, ceil_mode=True))
             for j in range(depth):
                 blocks.append(ResidualBlock(channels if j else before, channels, excite, rates[i * depth + j]))

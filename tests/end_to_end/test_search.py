@@ -58,7 +58,8 @@ def test_every_trial_is_a_job_of_its_number(searched: Path):
     table = pd.read_csv(searched / "search" / "sweep.csv").sort_values("job").reset_index(drop=True)
     assert table.status.tolist() == ["finished"] * TRIALS and table.job.tolist() == list(range(TRIALS))
     for trial, row in zip(read_study(searched / "search").trials, table.to_dict("records"), strict=True):
-        assert trial.value == row["val/macro_f1"] and f"optimizer.lr={trial.params['optimizer.lr']}" in row["overrides"]
+        rate = float(f"{trial.params['optimizer.lr']:.4g}")
+        assert trial.value == row["val/macro_f1"] and f"optimizer.lr={rate} " in row["overrides"]
         (folder,) = (searched / "search").glob(f"{trial.number}_*")
         rows = json.loads((folder / "history.json").read_text())
         assert trial.intermediate_values == {row["epoch"]: row["val/macro_f1"] for row in rows}

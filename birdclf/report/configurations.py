@@ -109,13 +109,29 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     settings = [settings_of(run) for run in runs]
     trained = [each for run, each in zip(runs, settings, strict=True) if run.trained]
     keys = sorted({key for each in trained for key in each}, key=_importance)
-    varied = [key for key in keys if len({each.get(key) for each in trained}) > 1]
+    configs = [run.config for run in runs if run.trained]
+    varied = [key for key in keys if len({each.get(key) for each in trained}) > 1 and _differs(key, configs)]
     labels = []
     for run, each in zip(runs, settings, strict=True):
         words = [each[key] if "." not in key else f"{key}={each[key]}" for key in varied if key in each]
         made_of = " ".join(each.values()) if not run.trained else ""
         labels.append(" ".join(words) or made_of or run.name)
     return _told_apart(labels, runs)
+
+
+def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a setting has several values: what one sweep sets may be what another's runs have anyway.
+
+    One that no configuration holds, such as the experiment, is known by the command lines alone.
+    """
+    values = [_value(config, key) for config in configs]
+    return all(v is None for v in values) or any(v != values[0] for v in values)
+
+
+def _value(node: Any, key: str) -> Any:
+    for word in key.split("."):
+        node = node.get(word) if isinstance(node, Mapping) else None
+    return node
 
 
 def _told_apart(labels: list[str], runs: Sequence[Run]) -> list[str]:

@@ -44,6 +44,7 @@ def write_run(
     model: str = "audio_cnn",
     loss: str = "cross_entropy",
     data_seed: int | None = None,
+    overrides: tuple[str, ...] = (),
     **config: Any,
 ) -> Path:
     """Write a run that is right in a share ``skill`` of its clips, more often for frequent species.
@@ -58,6 +59,7 @@ def write_run(
         model: Name in the overrides and in the configuration.
         loss: The same.
         data_seed: Seed of recordings and split, that of the run if None.
+        overrides: Set on the command line beside model, loss and seed.
         **config: Further top-level keys of the configuration.
     """
     names, data = species_names(classes), np.random.default_rng(seed if data_seed is None else data_seed)
@@ -96,7 +98,7 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(whole))
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text(
-        yaml.safe_dump([f"model={model}", f"loss={loss}", f"seed={seed}"])
+        yaml.safe_dump([f"model={model}", f"loss={loss}", f"seed={seed}", *overrides])
     )
     provenance = {
         "versions": {"torch": "2.11.0"},

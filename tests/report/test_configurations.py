@@ -49,3 +49,11 @@ def test_runs_that_build_on_the_run_of_their_seed_are_one_configuration(tmp_path
     write_run(tmp_path / "3_other", name="other", seed=1, init_from="elsewhere/run")
     found, left_out = configured(tmp_path)
     assert sorted(list(c.runs) for c in found) == [[1], [1, 2], [1, 2], [1, 2]] and not left_out
+
+
+def test_what_one_sweep_sets_and_the_others_have_anyway_is_no_part_of_a_label(tmp_path):
+    write_run(tmp_path / "0_a", overrides=("experiment=plain", "monitor=val/accuracy"))
+    write_run(tmp_path / "1_b", overrides=("experiment=wide",), loss="focal")
+    assert [c.label for c in configured(tmp_path)[0]] == ["plain cross_entropy", "wide focal"]
+    write_run(tmp_path / "2_c", overrides=("experiment=low", "monitor=val/nll"), monitor="val/nll")
+    assert [c.label for c in configured(tmp_path)[0]][2] == "low cross_entropy val/nll"

@@ -6,7 +6,6 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader
 
 from birdclf.data.dataset import Batch
@@ -35,7 +34,7 @@ def mean_weights(ingredients: Sequence[Weights]) -> dict[str, Tensor]:
 def renew_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataLoader[Batch]) -> None:
     """Measure the running statistics of a network's batch norms anew (Izmailov et al., 2018, section 3.2).
 
-    They become the mean over batches; dropout is off, as when the network is used. Without batch norms nothing is done.
+    They become the mean over batches; all else is as when the network is used. Without batch norms nothing is done.
 
     Args:
         trainer: Its device and precision are used.
@@ -64,12 +63,11 @@ class _Measuring(pl.LightningModule):
         self.predictor = predictor
 
     def on_predict_model_eval(self) -> None:
-        """Let the network train, but for its dropout: a block may look at its own mode to tell what its norm does."""
+        """Let the norms alone train: no dropout, no stochastic depth."""
         self.predictor.eval()
-        self.predictor.network.train()
         for layer in self.predictor.network.modules():
-            if isinstance(layer, _DropoutNd):
-                layer.eval()
+            if isinstance(layer, _BatchNorm):
+                layer.train()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Pass a batch through; a single window, which a norm of vectors cannot take, is left out."""

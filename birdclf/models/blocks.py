@@ -13,7 +13,8 @@ class ConvBlock(nn.Module):
 
     The pool comes before the ReLU. Both orders give the same values, since a maximum commutes with a monotone function,
     and this one applies the ReLU to a quarter of them. In evaluation without gradients the norm, then a fixed
-    affine map of each channel, becomes part of the convolution, which saves a pass over its output.
+    affine map of each channel, becomes part of the convolution, which saves a pass over its output. Whether that is so
+    is told by the norm's mode, not the block's: statistics are measured anew with all else in evaluation.
 
     Args:
         channels_in: Channels of the input.
@@ -31,7 +32,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, channels_in, F, T)`` to ``(B, channels_out, F, T)``, or half of F and T with the pool."""
-        as_is = self.training or torch.is_grad_enabled()
+        as_is = self.norm.training or torch.is_grad_enabled()
         normed = self.norm(self.conv(x)) if as_is else self._folded(x)
         pooled: Tensor = self.pool(normed)
         return torch.relu(pooled) if self.rectify else pooled

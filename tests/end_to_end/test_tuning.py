@@ -92,6 +92,15 @@ def test_the_mean_of_the_last_epochs_begins_at_its_start_and_runs_at_its_rate(tr
     assert content["callbacks"]["StochasticWeightAverage"]["taken"] == 2
 
 
+def test_the_mean_of_weights_has_statistics_of_its_own_in_every_norm(trained):
+    mean = weights_of(trained(*SWA, "averaging.rate=null"), "last.ckpt")
+    own = weights_of(trained(), "last.ckpt")  # of the same training, as its last step left them
+    names = [name for name in own if name.endswith(("running_mean", "running_var"))]
+    assert len(names) >= 6
+    for name in names:
+        assert not torch.equal(mean[name], own[name]), f"{name} is the last step's"
+
+
 def test_frozen_layers_and_their_statistics_are_those_that_training_began_with(trained):
     run = trained(*LAYERS)
     best, last = (weights_of(run, name) for name in ("best.ckpt", "last.ckpt"))

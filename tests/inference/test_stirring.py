@@ -10,6 +10,7 @@ from birdclf.data.dataset import Batch, as_fetched
 from birdclf.features.mfcc import MFCCStack
 from birdclf.inference.stirring import mean_weights, renew_norms
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
+from birdclf.models.audio_cnn_v3 import AudioCNNv3
 from birdclf.training.predictor import Predictor
 
 
@@ -52,3 +53,18 @@ def test_norms_get_the_mean_over_batches_whatever_they_held(predictor):
     before = {name: value.clone() for name, value in predictor.state_dict().items()}
     renew_norms(trainer, predictor, loader)
     assert all(torch.equal(value, before[name]) for name, value in predictor.state_dict().items())
+
+
+def test_what_a_norm_hears_is_what_evaluation_gives_it():
+    torch.manual_seed(0)
+    features = MFCCStack()
+    network = AudioCNNv3(num_classes=3, in_channels=3, width=0.05, drop_path=0.9, dropout=0.9)
+    predictor = Predictor(network, features).eval()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    loader = batches(predictor, [4, 4])
+    renew_norms(trainer, predictor, loader)
+    norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    assert all(norm.num_batches_tracked == 2 for norm in norms.values()), "each norm heard both batches"
+    before = {name: norm.running_var.clone() for name, norm in norms.items()}
+    renew_norms(trainer, predictor, loader)
+    assert all(torch.equal(norm.running_var, before[name]) for name, norm in norms.items())

@@ -62,7 +62,7 @@ class RangeTest(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note the loss of a step."""
-        self.waiting.append(float(outputs["loss"]) / trainer.accumulate_grad_batches)
+        self.waiting.append(float(outputs["loss"]))  # already divided by the batches of a step
         if trainer.global_step > len(self.rates):
             self.rates.append(self._rate())
             self.losses.append(sum(self.waiting))

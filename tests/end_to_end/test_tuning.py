@@ -152,6 +152,16 @@ def test_a_range_of_rates_is_tried_and_leaves_the_folder_for_a_run(birdclf, reco
     assert_same_end(run, trained())
 
 
+def test_a_range_test_notes_the_loss_of_whole_steps(birdclf, recordings, tmp_path):
+    first = []
+    for run, more in (("whole", ()), ("added", ("loader.batch_size=4", "trainer.accumulate_grad_batches=4"))):
+        given = words(recordings, tmp_path / run, *EXACT, "loader.batch_size=16", *more, "lr_find=true")
+        found = birdclf(*given, cwd=tmp_path)
+        assert found.status == 0, found.err
+        first.append(pd.read_csv(tmp_path / run / "lr_find.csv").loss[0])
+    assert first[1] == pytest.approx(first[0], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -61,6 +61,11 @@ class Progressive:
         """Return the power of an epoch, counted from 0."""
         return 1 - min(epoch / max(self.epochs - 1, 1), 1.0)
 
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return what a training that ended after some epochs has missed, None for nothing."""
+        q = self.q(epochs - 1)
+        return f"the sampler came from q 1 to {q:.2f}, not to 0" if q > 0 and epochs < max_epochs else None
+
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
         """Return the positions of an epoch's recordings."""
         return drawn_by_power(target, self.q(epoch), rng)

@@ -72,6 +72,12 @@ class LDAM(nn.Module):
         """
         self.reweighs = self.reweight_from is not None and epoch / max_epochs >= self.reweight_from
 
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return what a training that ended after some epochs has missed, None for nothing."""
+        if self.reweight_from is None or (epochs - 1) / max_epochs >= self.reweight_from:
+            return None
+        return f"no epoch was weighted: loss.reweight_from is {self.reweight_from:g} of the epochs"
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss, a scalar.
 

@@ -191,7 +191,20 @@ def _fit(
         raise KeyboardInterrupt from None
     finally:
         data.part = Part()
+    _warn_if_cut_short(trainer, classifier, data)
     return ending(trainer)
+
+
+def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule) -> None:
+    """Say what of a loss or a sampler that follows the epochs never came, because training ended early."""
+    assert trainer.max_epochs is not None
+    for part in (classifier.loss, data.sampler):
+        missed = getattr(part, "cut_short", None)
+        if missed is not None and (what := missed(trainer.current_epoch, trainer.max_epochs)):
+            early = trainer.current_epoch < trainer.max_epochs
+            way = " Let it last by callbacks.early_stopping.patience, or callbacks.early_stopping=null." if early else ""
+            said = "training ended after %d of %d epochs, so that %s.%s"
+            log.warning(said, trainer.current_epoch, trainer.max_epochs, what, way)
 
 
 def _bars(callbacks: list[pl.Callback]) -> list[pl.Callback]:

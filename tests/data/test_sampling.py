@@ -172,6 +172,8 @@ def test_progressive_goes_from_natural_to_balanced():
     sampler = Progressive(EPOCHS)
     assert [sampler.q(epoch) for epoch in range(EPOCHS)] == [1, 0.75, 0.5, 0.25, 0]
     assert Progressive(1).q(0) == 1 and sampler.q(99) == 0
+    assert "to 0.25, not to 0" in sampler.cut_short(EPOCHS - 1, EPOCHS)
+    assert sampler.cut_short(EPOCHS, EPOCHS) is None and Progressive(1).cut_short(1, 1) is None
     assert sorted(order(sampler, 0)) == list(range(len(TARGET)))
     assert np.ptp(drawn(sampler, 1, EPOCHS - 1)) <= 1
     for epoch in range(EPOCHS):

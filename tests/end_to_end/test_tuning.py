@@ -1,6 +1,7 @@
 """How weights are learnt: each way goes on from a stop to the same end, and does what it says."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,21 @@ def test_the_mean_of_weights_has_statistics_of_its_own_in_every_norm(trained):
     assert len(names) >= 6
     for name in names:
         assert not torch.equal(mean[name], own[name]), f"{name} is the last step's"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("sampler=progressive",), r"q 1 to 0\.\d\d, not to 0\. Let it last"),
+        (("loss=ldam", "model.head=cosine"), r"loss\.reweight_from is 0\.8 of the epochs\. Let it last"),
+    ],
+)
+def test_what_early_stopping_cuts_off_is_said(birdclf, recordings, tmp_path, more, said):
+    still = ("optimizer.lr=1e-12", "callbacks.early_stopping.patience=1", "model.dropout=0")
+    done = birdclf(*words(recordings, tmp_path / "run", *still, *more), cwd=tmp_path)
+    assert done.status == 0, done.err
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert re.search(rf"training ended after [23] of 4 epochs.*{said}", log), log
 
 
 def test_frozen_layers_and_their_statistics_are_those_that_training_began_with(trained):

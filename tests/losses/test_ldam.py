@@ -143,3 +143,13 @@ def test_the_usual_scale_is_the_cosine_heads():
 def test_bad_values_are_refused(settings, said):
     with pytest.raises(UserError, match=said):
         LDAM(COUNTS, **settings)
+
+
+def test_a_training_that_ended_before_the_weights_is_told_so():
+    loss = LDAM(COUNTS, reweight_from=0.8)
+    assert loss.cut_short(9, 10) is None
+    assert "loss.reweight_from is 0.8" in loss.cut_short(8, 10)
+    assert LDAM(COUNTS, reweight_from=None).cut_short(1, 10) is None
+    for epochs in range(1, 11):
+        loss.begin_epoch(epochs - 1, 10)
+        assert loss.reweighs == (loss.cut_short(epochs, 10) is None)

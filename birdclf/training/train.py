@@ -202,9 +202,9 @@ def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data:
         missed = getattr(part, "cut_short", None)
         if missed is not None and (what := missed(trainer.current_epoch, trainer.max_epochs)):
             early = trainer.current_epoch < trainer.max_epochs
-            way = " Let it last by callbacks.early_stopping.patience, or callbacks.early_stopping=null." if early else ""
+            way = " Let it last by callbacks.early_stopping.patience, or give callbacks.early_stopping=null."
             said = "training ended after %d of %d epochs, so that %s.%s"
-            log.warning(said, trainer.current_epoch, trainer.max_epochs, what, way)
+            log.warning(said, trainer.current_epoch, trainer.max_epochs, what, way if early else "")
 
 
 def _bars(callbacks: list[pl.Callback]) -> list[pl.Callback]:

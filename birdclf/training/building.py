@@ -17,7 +17,8 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.combinations import check_combinations, check_head, check_rows
-from birdclf.training.start import read_source, report, start_from
+from birdclf.training.start import Fitted, read_source, start_from
+from birdclf.training.start_report import check_frozen, report
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
 
@@ -42,23 +43,32 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
     )
 
 
-def build_classifier(cfg: DictConfig, data: RecordingDataModule, begins: bool = True) -> SpeciesClassifier:
+def build_classifier(
+    cfg: DictConfig, data: RecordingDataModule, begins: bool = True, folder: Path | None = None
+) -> SpeciesClassifier:
     """Return the classifier of a configuration for prepared data.
 
     Args:
         cfg: Composed ``conf/train.yaml``.
         data: Prepared data.
         begins: Whether training begins here, with the weights of ``init_from``; a snapshot has its own.
+        folder: Where it is written what became of these; None where another process does.
+
+    Raises:
+        UserError: If the weights of ``init_from`` do not fit, or leave random what is frozen.
     """
     network = instantiate(cfg.model, num_classes=len(data.classes), in_channels=data.features.shape[0])
+    fitted: Fitted | None = None
     if begins and cfg.init_from is not None:
         source = read_source(cfg.init_from)
-        report(start_from(network, source, data.classes, cfg.redraw_output), source, data.features.settings)
+        fitted = start_from(network, source, data.classes, cfg.redraw_output)
+        if folder is not None:
+            report(fitted, source, data.features.settings, data.table, folder)
     if process_count(cfg.trainer.devices) > 1:
         gpu = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
         network = sync_batch_norms(network, torch.device("cuda" if gpu else "cpu"))
     loss = instantiate(cfg.loss, class_counts=data.class_counts)
-    return SpeciesClassifier(
+    classifier = SpeciesClassifier(
         network=network,
         loss=loss,
         features=data.features,
@@ -73,6 +83,9 @@ def build_classifier(cfg: DictConfig, data: RecordingDataModule, begins: bool = 
         augment=build_augment(cfg, data.features, data.class_counts),
         layers=instantiate(cfg.layers),
     )
+    if fitted is not None:
+        check_frozen(classifier.network, fitted, len(data.classes))
+    return classifier
 
 
 def build_augment(cfg: DictConfig, features: Representation, class_counts: torch.Tensor) -> Chain | None:
@@ -140,9 +153,11 @@ def check_settings(cfg: DictConfig) -> None:
     posthoc = instantiate(cfg.posthoc)
     check_combinations(loss, instantiate(cfg.sampler), posthoc, cfg.allow)
     check_rows(posthoc, network, num_classes=2)
-    _check_start(cfg, network)
+    fitted = _check_start(cfg, network)
     layers = instantiate(cfg.layers)
     layers.settle(network, 2)
+    if fitted is not None:
+        check_frozen(network, fitted, 2, head=False)
     try:
         optimizer = layers.optimizer(instantiate(cfg.optimizer), network, 2)
     except (TypeError, ValueError) as error:
@@ -164,14 +179,15 @@ def check_settings(cfg: DictConfig) -> None:
     instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
 
 
-def _check_start(cfg: DictConfig, network: nn.Module) -> None:
+def _check_start(cfg: DictConfig, network: nn.Module) -> Fitted | None:
     if cfg.init_from is not None:
-        start_from(network, read_source(cfg.init_from), ("", " "), cfg.redraw_output)
-    elif cfg.redraw_output:
+        return start_from(network, read_source(cfg.init_from), ("", " "), cfg.redraw_output)
+    if cfg.redraw_output:
         raise UserError(
             "redraw_output (experiment=crt has it) draws the output layer of another run anew, but no run is given. "
             "Give its folder by init_from=RUN."
         )
+    return None
 
 
 def _check_monitor(monitor: str) -> None:

@@ -1,7 +1,6 @@
 """Weights of another run or file that a training starts from."""
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -16,12 +15,9 @@ from birdclf.models.head import output_layer
 from birdclf.quoting import shown
 from birdclf.training.checkpoint import opened
 
-log = logging.getLogger(__name__)
-
 PREFIXES: Final = ("module.", "_orig_mod.", "network.", "model.")
 """What wrappers put before a network's names."""
 NESTED: Final = ("state_dict", "model_state_dict")
-LISTED: Final = 12  # names that a log shows
 
 
 @dataclass(frozen=True)
@@ -46,13 +42,13 @@ class Fitted:
     """What became of a network's tensors.
 
     Attributes:
-        names: Those that took on the file's values.
+        names: Those that took on the file's values, and whose in the file.
         rest: Those that did not, with the reason.
         by: How they were found: ``name``, or ``order and shape``.
         species: Rows of the output layer that were taken by the name of their species.
     """
 
-    names: list[str]
+    names: dict[str, str]
     rest: dict[str, str]
     by: str
     species: list[str] = field(default_factory=list)
@@ -127,7 +123,7 @@ def start_from(network: nn.Module, source: Source, classes: tuple[str, ...], red
     ways = (("name", _of_equal_shape(by_name, state, source.tensors)), ("order and shape", by_order))
     by, found = max(ways, key=lambda way: len(way[1]))
     other_classes = source.classes is not None and source.classes != classes
-    fitted = Fitted([], {}, by)
+    fitted = Fitted({}, {}, by)
     for name, value in state.items():
         offered = source.tensors.get(by_name.get(name, ""))
         if name in head and redraw:
@@ -138,7 +134,7 @@ def start_from(network: nn.Module, source: Source, classes: tuple[str, ...], red
                 fitted.species = _rows(value, offered, source.classes or (), classes)
         elif name in found:
             value.copy_(source.tensors[found[name]])
-            fitted.names.append(name)
+            fitted.names[name] = found[name]
         else:
             there = f"there {_size(offered)}" if offered is not None else "not there"
             fitted.rest[name] = f"{_size(value)}, {there}"
@@ -148,25 +144,6 @@ def start_from(network: nn.Module, source: Source, classes: tuple[str, ...], red
             f"{type(network).__name__} ({_listed(fitted.rest)}). Choose the model that it was trained as."
         )
     return fitted
-
-
-def report(fitted: Fitted, source: Source, features: Mapping[str, Any]) -> None:
-    """Log which tensors fitted and which did not, and what of the source is not taken over."""
-    total = len(fitted.names) + len(fitted.rest)
-    log.info("init_from %s: %d of %d tensors fitted, by %s", shown(source.path), len(fitted.names), total, fitted.by)
-    for name, why in list(fitted.rest.items())[:LISTED]:
-        log.info("  random: %s (%s)", shown(name), why)
-    if len(fitted.rest) > LISTED:
-        log.info("  random: %d more", len(fitted.rest) - LISTED)
-    if fitted.species:
-        log.info("  output layer: rows of %d species that both runs have", len(fitted.species))
-    log.info("class list, class counts and normalisation are this run's own, fitted anew")
-    theirs = {name: value for name, value in (source.features or {}).items() if features.get(name) != value}
-    for name, value in theirs.items():
-        log.warning(
-            "init_from was trained on other features: features.%s was %s and is %s now",
-            shown(name), shown(value), shown(features.get(name)),
-        )  # fmt: skip
 
 
 def _bare(name: str) -> str:

@@ -84,7 +84,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     data = build_data(cfg)
     data.prepare()
     log.info("%s", shown(data.summary(), keep="\n"))
-    classifier = build_classifier(cfg, data, begins=progress is None)
+    classifier = build_classifier(cfg, data, begins=progress is None, folder=folder)
     if cfg.lr_find:
         return _find_rate(cfg, folder, classifier, data)
     stopped = (folder / CONFIG).is_file()

@@ -1,9 +1,11 @@
 """Random gain."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 
 
@@ -16,7 +18,7 @@ class Gain(OnPower):
         max_db: Greatest gain in dB, above the least.
 
     Raises:
-        UserError: If a setting is out of range.
+        UserError: If a setting is out of range, or changes nothing of these features.
     """
 
     name = "gain"
@@ -26,6 +28,16 @@ class Gain(OnPower):
         super().__init__(p)
         self.range_db = self.span("db", min_db, max_db, -60, 60)
         self.require(min_db != 0 or max_db != 0, "max_db", max_db, "another number than min_db where that is 0")
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Refuse features that a level does not change, such as deltas of dB alone."""
+        db = torch.rand(1, len(features.centres_hz), features.frames, generator=torch.Generator().manual_seed(0)) * 40
+        quiet, loud = (features.stack(features.from_db(db + gain)) for gain in (0.0, 6.0))
+        if torch.allclose(quiet, loud, atol=1e-3):
+            raise UserError(
+                f"augment.gain changes nothing of features.channels={list(features.channels)}. Add static, or take "
+                f"gain out of augment."
+            )
 
     def forward(
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation

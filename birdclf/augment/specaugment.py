@@ -13,46 +13,58 @@ class SpecAugment(OnFeatures):
     """Masks stretches of time and of bands (Park et al., 2019, section 2; without time warping).
 
     A mask is the same in all channels and another one for each window. Its width is uniform from 0 to the greatest,
-    then its place is uniform within the window. What is masked becomes 0, the mean of the train split. On MFCC a
-    frequency mask covers neighbouring coefficients, which is no range of Hz.
+    then its place is uniform within the window. What is masked becomes the mean of the train split. On MFCC a frequency
+    mask covers neighbouring coefficients, which is no range of Hz.
 
     Args:
         p: Probability for each window, 0 to 1.
         time_masks: Masks over time, 0 or more.
-        time_width_s: Greatest width of one, in seconds.
-        max_time_share: Greatest share of a window that its time masks cover together; beyond it all become narrower.
+        time_width_s: Greatest width of one, in seconds; None for 0.5.
+        max_time_share: Greatest share of a window that its time masks cover together, beyond which all become narrower;
+            None for 0.3.
         freq_masks: Masks over bands or coefficients, 0 or more.
-        freq_width: Greatest width of one, as a share of the bands.
+        freq_width: Greatest width of one, as a share of the bands; None for 0.15.
 
     Raises:
-        UserError: If a setting is out of range, there is no mask, or the greatest mask is narrower than a frame or a
-            band.
+        UserError: If a setting is out of range or of masks that there are none of, there is no mask, or the greatest
+            mask is narrower than a frame or a band.
     """
 
     name = "specaugment"
+    fill: Tensor | None
 
     def __init__(
         self,
         p: float = 1.0,
         time_masks: int = 2,
-        time_width_s: float = 0.5,
-        max_time_share: float = 0.3,
+        time_width_s: float | None = None,
+        max_time_share: float | None = None,
         freq_masks: int = 2,
-        freq_width: float = 0.15,
+        freq_width: float | None = None,
     ) -> None:
         super().__init__(p)
         for setting, count in (("time_masks", time_masks), ("freq_masks", freq_masks)):
             whole = isinstance(count, int) and not isinstance(count, bool)
             self.require(whole and count >= 0, setting, count, "a whole number, 0 or more")
         self.require(time_masks + freq_masks > 0, "time_masks", time_masks, "1 or more where freq_masks is 0")
+        for setting, value, masks in (
+            ("time_width_s", time_width_s, "time_masks"),
+            ("max_time_share", max_time_share, "time_masks"),
+            ("freq_width", freq_width, "freq_masks"),
+        ):
+            there = bool(time_masks if masks == "time_masks" else freq_masks)
+            self.require(value is None or there, setting, value, f"null where {masks} is 0")
         self.time_masks, self.freq_masks = time_masks, freq_masks
-        self.time_width_s = self.number("time_width_s", time_width_s, 0)
-        self.max_time_share = self.number("max_time_share", max_time_share, 0, 1)
-        self.freq_width = self.number("freq_width", freq_width, 0, 1)
+        self.time_width_s = self.number("time_width_s", 0.5 if time_width_s is None else time_width_s, 0)
+        self.max_time_share = self.number("max_time_share", 0.3 if max_time_share is None else max_time_share, 0, 1)
+        self.freq_width = self.number("freq_width", 0.15 if freq_width is None else freq_width, 0, 1)
+        self.register_buffer("fill", None, persistent=False)
         self.widest_frames = self.most_frames = self.widest_bands = 0
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Turn widths into frames and bands."""
+        """Turn widths into frames and bands, and take the train mean, None where that is 0."""
+        mean = features.normalised_mean.detach().clone()
+        self.register_buffer("fill", mean if bool(mean.any()) else None, persistent=False)
         _, bands, frames = features.shape
         frame_s = features.hop / features.sample_rate_hz
         self.widest_frames, self.widest_bands = round(self.time_width_s / frame_s), round(self.freq_width * bands)
@@ -75,7 +87,8 @@ class SpecAugment(OnFeatures):
         everything = np.arange(size)
         over_time = _covered(drawn(time, everything, x.device), frames)[:, None, None, :]
         over_freq = _covered(drawn(freq, everything, x.device), bands)[:, None, :, None]
-        return torch.where(over_time | over_freq, 0.0, x)  # half the time of masked_fill
+        fill = 0.0 if self.fill is None else self.fill
+        return torch.where(over_time | over_freq, fill, x)  # half the time of masked_fill
 
     @staticmethod
     def _stretches(

@@ -13,6 +13,7 @@ from torchaudio.compliance import kaldi
 from birdclf.features.analysis import Analysis
 from birdclf.features.checking import require
 from birdclf.features.framing import at_least, framed
+from birdclf.features.normalisation import mean_and_std
 from birdclf.features.representation import Representation
 from birdclf.features.spectra import PowerByProducts
 
@@ -33,7 +34,8 @@ class AstFilterbank(Representation):
 
     A frame of 25 ms begins every 10 ms: its mean is taken away, highs are raised by 0.97, a Hann window falls to 0 at
     both ends. Values agree with those of ``ASTFeatureExtractor`` of transformers. They are normalised by fixed figures,
-    ``(x - mean) / (2 std)``, which the published weights were trained with; nothing is fitted.
+    ``(x - mean) / (2 std)``, which the published weights were trained with; the train split's own mean is measured
+    beside them.
 
     The last two frames of a recording reach over its end, where they hear silence; the library leaves them out.
 
@@ -51,6 +53,7 @@ class AstFilterbank(Representation):
     stored_as: ClassVar = "ast-fbank-1"
 
     kaldi_banks: Tensor
+    train_mean: Tensor
     hann: Tensor
 
     def __init__(
@@ -83,6 +86,7 @@ class AstFilterbank(Representation):
         self.register_buffer("centres_hz", centres_hz.flatten().float(), persistent=False)
         self.mean.fill_(mean)
         self.std.fill_(2 * std)
+        self.register_buffer("train_mean", self.mean.clone(), persistent=False)
 
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes what :meth:`analyse` returns."""
@@ -126,5 +130,12 @@ class AstFilterbank(Representation):
         """Return stored bands ``(..., n_mels, T)`` of power by mel band in dB, float32."""
         return db.float() / DB
 
+    @property
+    def normalised_mean(self) -> Tensor:
+        """What the mean of the train split becomes, ``(1, n_mels, 1)``: 0 is that of AudioSet."""
+        return (self.train_mean - self.mean) / self.std
+
+    @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Leave ``mean`` and ``std`` as they were given."""
+        """Leave ``mean`` and ``std`` as they were given; measure the train split's own mean beside them."""
+        self.train_mean.copy_(mean_and_std((self.stack(bands) for bands in batches), self.mean.shape)[0])

@@ -226,6 +226,11 @@ class Representation(nn.Module):
         """
         return (self.stack(bands) - self.mean) / self.std
 
+    @property
+    def normalised_mean(self) -> Tensor:
+        """What the mean of the train split becomes, ``(C, F, 1)``: 0, unless features are normalised by other data."""
+        return torch.zeros_like(self.mean)
+
     def stack(self, bands: Tensor) -> Tensor:
         """Return the channels ``(B, C, F, frames)`` before normalisation."""
         return stacked(bands, self.channels, self.delta_kernels)

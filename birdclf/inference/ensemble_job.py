@@ -1,9 +1,13 @@
 """An ensemble as a job of a sweep: ``birdclf train members=[RUN,RUN]``."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -14,6 +18,24 @@ from birdclf.inference.ensemble import average_of
 from birdclf.inference.made import metrics_of, print_made, score, write_made
 from birdclf.inference.members import read_members
 from birdclf.run_folder import begun, check_same, forget_failure, held
+
+WITHOUT_EFFECT: Final = (
+    *(
+        "model",
+        "loss",
+        "features",
+        "window",
+        "audio",
+        "audit",
+        "augment",
+        "sampler",
+        "loader",
+        "optimizer",
+        "scheduler",
+    ),
+    *("layers", "averaging", "posthoc", "trainer", "init_from", "redraw_output", "lr_find", "allow"),
+)
+"""What a training has and an average does not."""
 
 
 def average_members(cfg: DictConfig, resume: bool = False) -> float:
@@ -37,6 +59,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
             f"members is {runs!r}; it must be a list of two run folders or more. experiment=phase3_ensemble finds them "
             f"in a sweep alone, beside the experiments that it averages; elsewhere give 'members=[RUN,RUN]'."
         )
+    _check_words()
     if config["init_from"] is not None or config["lr_find"]:
         raise UserError("members are averaged and nothing is trained: leave out init_from and lr_find.")
     with writing_to(folder, "the same command makes it anew."):
@@ -57,3 +80,17 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
             write_made(folder, made, members, predictions, metrics, settings, config)
     print_made(made, members, predictions, metrics, settings)
     return value
+
+
+def _check_words() -> None:
+    """Refuse words of a command that would train; in a sweep they may be meant for the jobs beside this one.
+
+    Raises:
+        UserError: If there is one.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
+        return
+    for word in HydraConfig.get().overrides.task:
+        group = re.split(r"[.=/@]", word.lstrip("+~"))[0]
+        if group in WITHOUT_EFFECT:
+            raise UserError(f"members are averaged, nothing is trained, so that {word} changes nothing. Leave it out.")

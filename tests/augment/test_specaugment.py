@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from birdclf.augment.chain import Moment
 from birdclf.augment.specaugment import SpecAugment
 from birdclf.errors import UserError
+from birdclf.features.ast_filterbank import AstFilterbank
 from birdclf.features.mfcc import MFCCStack
 
 FRAMES_A_S = 100
@@ -23,7 +24,7 @@ def masked(link: SpecAugment, size: int = 64, features: MFCCStack = EXACT, momen
 
 
 @given(
-    masks=st.integers(0, 4),
+    masks=st.integers(1, 4),
     width_s=st.floats(0.01, 1.0),
     share=st.floats(0.01, 1.0),
     freq_masks=st.integers(1, 3),
@@ -105,3 +106,17 @@ def test_each_window_has_masks_of_its_own():
 def test_what_is_refused(settings, said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         chain(SpecAugment(**settings))
+
+
+def test_where_features_are_normalised_by_other_data_the_fill_is_the_train_mean_all_the_same():
+    features, rng = AstFilterbank(window_s=1.0, n_mels=20), np.random.default_rng(0)
+    bands = torch.randn(8, 20, features.frames) + torch.linspace(-9, 3, 20)[:, None]
+    features.fit([bands[:4], bands[4:]])
+    link = SpecAugment(1.0, freq_masks=3, freq_width=0.5)
+    link.bind(features, torch.ones(2))
+    x = features(bands)
+    masked = link(x, np.arange(8), rng)
+    expected = ((bands.mean(dim=(0, 2)) - features.mean[0, :, 0]) / features.std[0, :, 0])[None, None, :, None]
+    hidden = masked != x
+    assert 0.05 < float(hidden.float().mean()) < 0.95
+    torch.testing.assert_close(masked[hidden], expected.expand_as(x)[hidden])

@@ -60,6 +60,7 @@ def test_the_table_holds_every_job_and_nothing_runs_twice(birdclf: Command, swee
     [
         (["experiment=phase3_ensemble"], "members is [None, None, None]; it must be a list of two run folders or more"),
         (["members=[sweep]"], "members is ['sweep']; it must be a list of two run folders or more"),
+        (["members=[a,b]", "loss=focal"], "nothing is trained, so that"),
         (["experiment=phase3_crt"], "Give its folder by init_from=RUN"),
         (["-m", "experiment=phase3_crt,phase2b"], "builds on the one with experiment=phase2b, which has not finished"),
     ],

@@ -44,6 +44,7 @@ OTHER = {
     "f_max_hz": 12000,
     "fill": "mirror",
     "freeze": "[features.0]",
+    "freq_width": 0.4,
     "gamma": 0.5,
     "inside": "focal",
     "kappa": 100.0,
@@ -58,6 +59,7 @@ OTHER = {
     "rates": "{classifier:0.1}",
     "reweight_from": 0.2,
     "sample_rate_hz": 48000,
+    "time_width_s": 1.5,
     "train": "first",
     "window_s": 4.0,
 }
@@ -213,6 +215,10 @@ IGNORED = [
     ("model.scale=20", "model.head=linear"),
     ("redraw_output=true", "init_from=null"),
     ("allow=[prior_twice]", "loss=focal"),
+    ("augment.specaugment.time_width_s=0.4", "augment=specaugment", "augment.specaugment.time_masks=0"),
+    ("augment.specaugment.max_time_share=0.4", "augment=specaugment", "augment.specaugment.time_masks=0"),
+    ("augment.specaugment.freq_width=0.4", "augment=specaugment", "augment.specaugment.freq_masks=0"),
+    ("augment=gain", "features=log_mel", "features.channels=[delta]"),
 ]
 
 

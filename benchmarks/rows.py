@@ -94,11 +94,11 @@ def of_bare_steps(found: Figures) -> list[Row]:
 
 
 def of_augmenting(found: Figures) -> list[Row]:
-    """Return a row an augmentation, and one of the usual chain, which has the target."""
+    """Return a row an augmentation, and one of the usual chain."""
     step = 1000 * found["step_s"]
     return [
         Row(f"augmentation's share of a step: {name}", 100 * share, " %",
-            f"{1000 * found['added_s'][name]:.1f} of {step:.0f} ms", at_most=5 if " " in name else None)
+            f"{1000 * found['added_s'][name]:.1f} of {step:.0f} ms", at_most=5)
         for name, share in found["share"].items()
     ]  # fmt: skip
 

@@ -47,13 +47,13 @@ class SpecAugment(OnFeatures):
             whole = isinstance(count, int) and not isinstance(count, bool)
             self.require(whole and count >= 0, setting, count, "a whole number, 0 or more")
         self.require(time_masks + freq_masks > 0, "time_masks", time_masks, "1 or more where freq_masks is 0")
-        for setting, value, masks in (
-            ("time_width_s", time_width_s, "time_masks"),
-            ("max_time_share", max_time_share, "time_masks"),
-            ("freq_width", freq_width, "freq_masks"),
+        of_time, of_freq = ("time_masks", time_masks), ("freq_masks", freq_masks)
+        for setting, value, (masks, count) in (
+            ("time_width_s", time_width_s, of_time),
+            ("max_time_share", max_time_share, of_time),
+            ("freq_width", freq_width, of_freq),
         ):
-            there = bool(time_masks if masks == "time_masks" else freq_masks)
-            self.require(value is None or there, setting, value, f"null where {masks} is 0")
+            self.require(value is None or count > 0, setting, value, f"null where {masks} is 0")
         self.time_masks, self.freq_masks = time_masks, freq_masks
         self.time_width_s = self.number("time_width_s", 0.5 if time_width_s is None else time_width_s, 0)
         self.max_time_share = self.number("max_time_share", 0.3 if max_time_share is None else max_time_share, 0, 1)

@@ -20,20 +20,8 @@ from birdclf.inference.members import read_members
 from birdclf.run_folder import begun, check_same, forget_failure, held
 
 WITHOUT_EFFECT: Final = (
-    *(
-        "model",
-        "loss",
-        "features",
-        "window",
-        "audio",
-        "audit",
-        "augment",
-        "sampler",
-        "loader",
-        "optimizer",
-        "scheduler",
-    ),
-    *("layers", "averaging", "posthoc", "trainer", "init_from", "redraw_output", "lr_find", "allow"),
+    *("model", "loss", "features", "window", "audio", "audit", "augment", "sampler", "loader", "optimizer"),
+    *("scheduler", "layers", "averaging", "posthoc", "trainer", "redraw_output", "allow"),
 )
 """What a training has and an average does not."""
 

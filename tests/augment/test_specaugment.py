@@ -24,7 +24,7 @@ def masked(link: SpecAugment, size: int = 64, features: MFCCStack = EXACT, momen
 
 
 @given(
-    masks=st.integers(1, 4),
+    masks=st.integers(0, 4),
     width_s=st.floats(0.01, 1.0),
     share=st.floats(0.01, 1.0),
     freq_masks=st.integers(1, 3),
@@ -32,7 +32,8 @@ def masked(link: SpecAugment, size: int = 64, features: MFCCStack = EXACT, momen
     batch_number=st.integers(0, 1000),
 )
 def test_no_mask_is_wider_than_it_may_be(masks, width_s, share, freq_masks, freq_width, batch_number):
-    link = SpecAugment(1.0, masks, width_s, share, freq_masks, freq_width)
+    of_time = (width_s, share) if masks else (None, None)
+    link = SpecAugment(1.0, masks, *of_time, freq_masks, freq_width)
     hidden = masked(link, 8, moment=Moment(0, batch_number))
     assert (hidden == hidden[:, :1]).all(), "another mask in another channel"
     over_time, over_freq = hidden[:, 0].all(dim=1), hidden[:, 0].all(dim=2)

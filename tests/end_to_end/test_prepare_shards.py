@@ -5,8 +5,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +13,31 @@ import pandas as pd
 import pytest
 from tiny_runs import Command, write_recordings
 
+from birdclf.features.build import CLIPS_A_TASK
+
 SHARDS = 3
 LONGEST_RUN_S = 240.0
+KILLED_IN_A_PIECE = """
+import os, signal, sys
+from birdclf.cli import main
+from birdclf.features.journal import Journal
+
+pieces, kept = int(sys.argv.pop(1)), sys.argv.pop(1) == "True"
+add = Journal.add
+
+def last(journal, rows, files):
+    global pieces
+    add(journal, rows, files)
+    pieces -= 1
+    if not pieces:
+        if kept:
+            journal.keep(files)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Journal.add = last
+main()
+"""
+"""A worker whose last act is to note a piece of its frames: a test that kills one from outside may come too late."""
 
 
 def words(recordings: Path, store_dir: Path, *more: str) -> list[str]:
@@ -64,10 +86,12 @@ def test_training_has_no_shards(birdclf: Command, tmp_path: Path):
 
 
 @contextmanager
-def worker(number: int, recordings: Path, cwd: Path, run: str) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(
+    number: int, recordings: Path, cwd: Path, run: str, program: Sequence[str] = ("-m", "birdclf")
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a worker as a process, which is killed at the end of the block if it has not ended."""
     shard = (f"store.shards={SHARDS}", f"store.shard={number}", f"hydra.run.dir={run}")
-    command = [sys.executable, "-m", "birdclf", *words(recordings, cwd / "store", *shard)]
+    command = [sys.executable, *program, *words(recordings, cwd / "store", *shard)]
     with open(cwd / f"{run}.txt", "wb") as said:
         one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # three processes on few cores
         process = subprocess.Popen(command, cwd=cwd, stdout=said, stderr=said, env=one_thread)
@@ -79,14 +103,6 @@ def worker(number: int, recordings: Path, cwd: Path, run: str) -> Iterator["subp
         process.wait()
 
 
-def wait_for_bytes(file: Path, size: float, process: "subprocess.Popen[bytes]") -> None:
-    """Wait until a file has grown so far, or the process that writes it has ended."""
-    end = time.monotonic() + LONGEST_RUN_S
-    while process.poll() is None and not (file.exists() and file.stat().st_size > size):
-        assert time.monotonic() < end, f"waited {LONGEST_RUN_S:g} s for {size:.0f} bytes in {file}"
-        time.sleep(0.01)
-
-
 @pytest.mark.slow
 def test_three_workers_of_which_one_is_killed_make_the_store_of_one(birdclf: Command, tmp_path: Path):
     rng = random.Random()
@@ -95,21 +111,16 @@ def test_three_workers_of_which_one_is_killed_make_the_store_of_one(birdclf: Com
         for copy in range(1, 12):
             os.link(sound, sound.with_stem(f"{sound.stem}-{copy}"))
     files = alone(birdclf, recordings, tmp_path)
-    name = next(iter(files)).split("/")[0].removesuffix(".lock")
-    victim, share = rng.randrange(SHARDS), rng.uniform(0, 0.9)
-    print(f"shard {victim} is killed with {share:.3f} of its frames written")
-    grown = tmp_path / "store" / f".{name}.shard-{victim}-of-{SHARDS}" / "frames.f16"
-    size = share * len(files[f"{name}/frames.f16"]) / SHARDS
+    clips = sum(1 for _ in recordings.rglob("*.wav")) // SHARDS
+    victim, piece, kept = rng.randrange(SHARDS), rng.randint(1, clips // CLIPS_A_TASK), rng.random() < 0.5
+    print(f"shard {victim} is killed with {piece} pieces of frames written, in its journal: {kept}")
     others = [number for number in range(SHARDS) if number != victim]
     with (
         worker(others[0], recordings, tmp_path, "one") as one,
         worker(others[1], recordings, tmp_path, "two") as two,
-        worker(victim, recordings, tmp_path, "killed") as killed,
+        worker(victim, recordings, tmp_path, "killed", ("-c", KILLED_IN_A_PIECE, str(piece), str(kept))) as killed,
     ):
-        wait_for_bytes(grown, size, killed)
-        killed.kill()
-        assert killed.wait() == -signal.SIGKILL, "it ended before it was killed"
-        assert [process.wait(LONGEST_RUN_S) for process in (one, two)] == [0, 0]
+        assert [process.wait(LONGEST_RUN_S) for process in (one, two, killed)] == [0, 0, -signal.SIGKILL]
     assert list(tmp_path.glob("*/audit.csv")) == [tmp_path / "alone_run" / "audit.csv"]  # nobody was the last
     assert f"not yet: {victim}." in (tmp_path / "one.txt").read_text() + (tmp_path / "two.txt").read_text()
     with worker(victim, recordings, tmp_path, "again") as again:

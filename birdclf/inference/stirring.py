@@ -1,14 +1,14 @@
 """Weights of several networks of one architecture, averaged into one that can be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from birdclf.data.dataset import Batch
+from birdclf.training.norm_statistics import batch_norms, measuring
 from birdclf.training.predictor import Predictor
 
 Weights = Mapping[str, Tensor]
@@ -34,43 +34,32 @@ def mean_weights(ingredients: Sequence[Weights]) -> dict[str, Tensor]:
 def renew_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataLoader[Batch]) -> None:
     """Measure the running statistics of a network's batch norms anew (Izmailov et al., 2018, section 3.2).
 
-    They become the mean over batches; all else is as when the network is used. Without batch norms nothing is done.
+    They become the mean over windows; all else is as when the network is used. Without batch norms nothing is done.
 
     Args:
         trainer: Its device and precision are used.
-        predictor: Its network's batch norms are changed, and it is in evaluation mode afterwards.
+        predictor: Its network's batch norms are changed.
         batches: Of the train split.
     """
-    norms = [layer for layer in predictor.network.modules() if isinstance(layer, _BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
-    trainer.predict(_Measuring(predictor), dataloaders=batches)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    predictor.eval()
+    norms = batch_norms(predictor.network)
+    if norms:
+        with measuring(predictor, norms) as weigh:
+            trainer.predict(_Measuring(predictor, weigh), dataloaders=batches)
 
 
 class _Measuring(pl.LightningModule):
     """Runs train windows through a network whose norms listen."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, weigh: Callable[[int], None]) -> None:
         super().__init__()
-        self.predictor = predictor
+        self.predictor, self.weigh = predictor, weigh
 
     def on_predict_model_eval(self) -> None:
-        """Let the norms alone train: no dropout, no stochastic depth."""
-        self.predictor.eval()
-        for layer in self.predictor.network.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.train()
+        """Leave the modes of the layers alone: the norms listen."""
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Pass a batch through; a single window, which a norm of vectors cannot take, is left out."""
         if len(batch.bands) > 1:
+            self.weigh(len(batch.bands))
             self.predictor(batch.bands)
         return batch.target.cpu()  # the trainer warns of a step that gives nothing

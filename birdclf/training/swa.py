@@ -10,6 +10,7 @@ from birdclf.data.loader import ResumableLoader
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.training.averaging import Averaging
+from birdclf.training.norm_statistics import batch_norms, measuring
 from birdclf.training.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -68,8 +69,7 @@ class StochasticWeightAverage(Averaging):
         return trainer.current_epoch >= int(self.start * trainer.max_epochs)
 
     def _norms(self, module: Predictor) -> list[_BatchNorm]:
-        norms = [layer for layer in module.network.modules() if isinstance(layer, _BatchNorm)]
-        return [norm for norm in norms if norm.training and norm.track_running_stats]
+        return [norm for norm in batch_norms(module.network) if norm.training]
 
     @torch.no_grad()
     def _measure(self, trainer: pl.Trainer, module: Predictor) -> None:
@@ -78,18 +78,8 @@ class StochasticWeightAverage(Averaging):
         assert isinstance(data, RecordingDataModule)
         loader: ResumableLoader = data.train_dataloader()
         loader.order.set_epoch(trainer.current_epoch)
-        norms = self._norms(module)
-        usual = [norm.momentum for norm in norms]
-        training = {layer: layer.training for layer in module.modules()}
-        module.eval()
-        for norm in norms:
-            norm.train()
-        for i, batch in enumerate(loader):
-            for norm in norms:
-                norm.momentum = loader.recordings(i, i + 1) / loader.recordings(0, i + 1)
-            with trainer.precision_plugin.forward_context():
-                module.forward(trainer.strategy.batch_to_device(batch).bands)
-        for norm, momentum in zip(norms, usual, strict=True):
-            norm.momentum = momentum
-        for layer, mode in training.items():
-            layer.training = mode
+        with measuring(module, self._norms(module)) as weigh:
+            for i, batch in enumerate(loader):
+                weigh(loader.recordings(i, i + 1))
+                with trainer.precision_plugin.forward_context():
+                    module.forward(trainer.strategy.batch_to_device(batch).bands)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from birdclf.data.dataset import Batch
-from birdclf.training.norm_statistics import batch_norms, measuring
+from birdclf.models.norm_statistics import batch_norms, measuring
 from birdclf.training.predictor import Predictor
 
 Weights = Mapping[str, Tensor]

@@ -9,8 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from birdclf.data.loader import ResumableLoader
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.models.norm_statistics import batch_norms, measuring
 from birdclf.training.averaging import Averaging
-from birdclf.training.norm_statistics import batch_norms, measuring
 from birdclf.training.predictor import Predictor
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from birdclf.training.norm_statistics import batch_norms, measuring
+from birdclf.models.norm_statistics import batch_norms, measuring
 
 
 def network() -> nn.Sequential:

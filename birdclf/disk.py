@@ -19,6 +19,24 @@ NOT_OURS: Final = frozenset(
 """Error numbers that come from the disk and not from a mistake in a program."""
 
 
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(file: Path) -> None:
+    """Refuse the few lines that Git LFS leaves in place of a file which it has not fetched.
+
+    Raises:
+        UserError: If the file is such a pointer; one that cannot be opened is left to its reader.
+    """
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(LFS_POINTER))
+    except OSError:
+        return
+    if begins == LFS_POINTER:
+        raise UserError(f"{file} is a Git LFS pointer, not the file itself. Fetch the file in its folder: git lfs pull")
+
+
 @contextmanager
 def writing_to(folder: Path, way: str) -> Iterator[None]:
     """Put in words that a folder cannot be written to.

@@ -1,12 +1,15 @@
 """Verdicts on measured recordings: ``ok``, ``warn`` or ``reject``."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
+from birdclf.audio.files import read_header
 from birdclf.audit.meter import SILENCE
 from birdclf.errors import UserError
 
@@ -20,6 +23,7 @@ VERDICT_OF: Final[dict[str, str]] = {
     "duplicate": "reject",
     "conflicting_duplicate": "reject",
     "several_labels": "warn",
+    "beyond_end": "warn",
     "header_lies": "warn",
     "mostly_silent": "warn",
     "quiet": "warn",
@@ -53,6 +57,7 @@ class Rules:
 
     Attributes:
         min_duration_s: Shorter recordings are ``too_short``.
+        max_overrun_s: ``beyond_end`` where a label ends more seconds after its recording.
         max_header_error_s: ``header_lies`` where header and decoder differ by more seconds.
         max_silent_share: ``mostly_silent`` above it; ``silent`` is what stays below -90 dB throughout.
         min_peak: ``quiet`` below it; full scale is 1.
@@ -68,6 +73,7 @@ class Rules:
     """
 
     min_duration_s: float = 0.3
+    max_overrun_s: float = 1.0
     max_header_error_s: float = 0.5
     max_silent_share: float = 0.5
     min_peak: float = 0.003
@@ -113,7 +119,9 @@ class Rules:
         known = table[["recording_id", "species", "path", "start_s", "end_s"]].reset_index(drop=True)
         audit = known.join(measured.drop(columns="recording_id").reset_index(drop=True))
         unreadable = audit[audit.error != ""]
-        findings = [Finding(*row) for row in zip(unreadable.index, unreadable.error, unreadable.reason, strict=True)]
+        findings = [
+            Finding(row, values["error"], values["reason"] + _late(values)) for row, values in _rows(unreadable)
+        ]
         findings += self._beyond_limits(audit[audit.error == ""])
         # Silence is not the same recording, even where a user lets it through.
         apart = [
@@ -132,11 +140,16 @@ class Rules:
 
     def _beyond_limits(self, a: pd.DataFrame) -> list[Finding]:
         silent = a.peak < SILENCE
+        a = a.assign(overrun_s=a.end_s - a.start_s - a.duration_s)
         short = f"is {{duration_s:.2f}} s long, shorter than audit.min_duration_s={self.min_duration_s:g}"
         checks = {
             "too_short": (a.duration_s < self.min_duration_s, short),
             "silent": (silent, "is silent from beginning to end"),
             "mostly_silent": (~silent & (a.silent_share > self.max_silent_share), "is silent for {silent_share:.0%}"),
+            "beyond_end": (
+                a.overrun_s.between(self.max_overrun_s, math.inf, inclusive="neither"),
+                "goes beyond the end: its label ends {overrun_s:,.1f} s after the recording",
+            ),
             "header_lies": (
                 (a.duration_s - a.header_duration_s).abs() > self.max_header_error_s,
                 "lasts {duration_s:.2f} s, by its header {header_duration_s:.2f} s",
@@ -156,6 +169,13 @@ class Rules:
             for problem, (beyond, words) in checks.items()
             for row, values in _rows(a[beyond])
         ]
+
+
+def _late(values: Mapping[str, Any]) -> str:
+    """Return how long after its recording's end an empty stretch begins, in words; nothing where nobody can tell."""
+    header = read_header(Path(values["path"])) if values["error"] == "empty" and values["start_s"] > 0 else None
+    late_s = values["start_s"] - header.duration_s if header else -1.0
+    return f": its label begins {late_s:,.1f} s after the recording ends" if late_s >= 0 else ""
 
 
 def _repeats(audit: pd.DataFrame) -> list[Finding]:

@@ -13,7 +13,8 @@ import pandas as pd
 
 from birdclf.audio.files import EXTENSIONS, FileReader
 from birdclf.catalog.catalog import Catalog
-from birdclf.catalog.tables import decimal, must_be_there, read_text
+from birdclf.catalog.tables import decimal, must_be_there
+from birdclf.catalog.text import read_text
 from birdclf.catalog.tree import real_paths, stamp_of, walk
 from birdclf.errors import UserError
 from birdclf.quoting import shown
@@ -163,6 +164,8 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
     table = table.assign(group=table.file.map(dict(zip(files, groups, strict=True)))).drop(columns="file")
     order = ["group", "start_s", "end_s", "species"]
     table = table.sort_values([*order, "low_hz", "high_hz"]).drop_duplicates(order).reset_index(drop=True)
+    if len(table) < len(clips):
+        log.info("%s: %d annotations repeat the stretch and label of another", shown(name), len(clips) - len(table))
     ids = table.group + "#" + table.start_s.map(decimal) + "-" + table.end_s.map(decimal)
     again = ids.groupby(ids).cumcount() + 1
     table = table.assign(

@@ -18,9 +18,9 @@ from birdclf.catalog.tables import (
     must_be_there,
     quality,
     read_csv,
-    read_text,
     text_column,
 )
+from birdclf.catalog.text import read_text
 from birdclf.catalog.tree import folders_in, real_paths, stamp_of
 from birdclf.errors import UserError
 

@@ -6,15 +6,19 @@ from typing import Final, Unpack
 
 import pandas as pd
 import pyarrow.parquet
+from pandas.api.types import infer_dtype
 
 from birdclf.audio.files import FileReader
 from birdclf.catalog.catalog import COLUMNS, Catalog
 from birdclf.catalog.select import Selection, select
 from birdclf.catalog.tables import decimal, distinct_columns, read_csv
 from birdclf.catalog.tree import ABSENT, real_paths, stamp_of
+from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
 
 NEEDED: Final = ("path", "species")
+TEXT: Final = ("string", "integer", "categorical", "empty")
+NUMERIC: Final = ("string", "floating", "integer", "mixed-integer-float", "decimal", "empty")
 NUMBERS: Final = ("start_s", "end_s", "duration_s", "sample_rate_hz")
 
 
@@ -25,7 +29,8 @@ def manifest_catalog(
 
     Further columns: ``recording_id`` (else made from path and stretch), ``group``, ``start_s`` and ``end_s``
     (a stretch of the file, in seconds), ``duration_s``, ``sample_rate_hz`` and ``split``; any other column is carried
-    along. Paths are relative to the table. A CSV is UTF-8; its cells stay text but for the numbers named here.
+    along. Paths are relative to the table. A CSV is UTF-8; its cells stay text but for the numbers named here. In
+    Parquet, names are text or whole numbers, and times may be durations.
 
     Args:
         path: The table, ending in ``.csv`` or ``.parquet``.
@@ -48,6 +53,8 @@ def manifest_catalog(
     for column in (*NEEDED, "recording_id"):
         if column not in table.columns:
             continue
+        if (kind := infer_dtype(table[column], skipna=True)) not in TEXT:
+            raise UserError(f"{path}: column {column} holds values of the type {kind}; save it as text.")
         empty = (table[column].isna() | (table[column] == "")).to_numpy()
         if empty.any():
             raise UserError(f"{path}: row {int(empty.argmax()) + 1} has no {column}. Fill it in or drop the row.")
@@ -86,6 +93,7 @@ def _read(file: Path) -> pd.DataFrame:
     if kind == ".csv":
         table = read_csv(file)
         return table.mask(table == "")
+    refuse_pointer(file)
     try:
         distinct_columns(pyarrow.parquet.read_schema(file).names, file)
         return pd.read_parquet(file)
@@ -116,12 +124,20 @@ def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bo
 
 
 def _numbers(table: pd.DataFrame, column: str, file: Path) -> "pd.Series[float]":
-    """Return a column as numbers, its default where it is missing or empty."""
+    """Return a column as numbers, its default where it is missing or empty; durations are seconds."""
     default = COLUMNS[column]
     if column not in table.columns:
         return pd.Series(default, index=table.index)
+    given, kind = table[column], infer_dtype(table[column], skipna=True)
     try:
-        numbers = pd.to_numeric(table[column]).astype(float).fillna(default)
-        return numbers.astype(type(default))
+        if kind.startswith("timedelta") and column.endswith("_s"):
+            numbers = pd.to_timedelta(given).dt.total_seconds()
+        elif kind in NUMERIC:
+            numbers = pd.to_numeric(given).astype(float)
+        else:
+            raise UserError(f"{file}: column {column} holds values of the type {kind}; save it as numbers.")
+        return numbers.fillna(default).astype(type(default))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file}: column {column} must hold numbers: {error}. Correct the cell.") from error
+        raise UserError(
+            f"{file}: column {column} must hold numbers, with a point before decimals: {error}. Correct the cell."
+        ) from error

@@ -18,6 +18,12 @@ OFFSET: Final = "file offset (s)"
 NAMES: Final = ("begin path", "begin file")  # the path says more: it tells files of one name apart
 # Where the name of the species is looked for, in this order.
 LABELS: Final = ("species", "common name", "scientific name", "species code", "annotation", "label", "tags", "class")
+# Columns that Raven fills in itself: numbers, places, times and what it measures, with a unit in parentheses.
+_MEASURED: Final = re.compile(
+    r"^(selection|view|channel|occupancy|score|confidence|(begin|end) (file|path|date|clock time|date time))$"
+    r"|\((m?s|k?hz|db[^()]*|samples?|frames|bits|u)\)$",
+    re.IGNORECASE,
+)
 _Row = tuple[str, Mapping[str, str]]
 """Where a row stands, for messages, and its values by lower-case column."""
 
@@ -70,7 +76,10 @@ def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
     if not _is_table(file):
         return None  # a note, a licence
     if any(line.strip() for line in lines):
-        raise UserError(f"{file} lacks 'Begin Time (s)' or 'End Time (s)' in its first line; it is no Raven table.")
+        raise UserError(
+            f"{file} lacks 'Begin Time (s)' or 'End Time (s)' in its first line; it is no Raven table, which has tabs "
+            f"between its columns."
+        )
     return header, []
 
 
@@ -132,12 +141,19 @@ def _label_column(file: Path, header: list[str], annotation: str | None) -> str:
     wanted = LABELS if annotation is None else (annotation.strip().casefold(),)
     keys = {name.casefold() for name in header}
     for key in wanted:
-        if key in keys:
+        if key in keys and not _MEASURED.search(key):
             return key
     asked = "none of the usual columns for the species" if annotation is None else f"no column {annotation!r}"
+    if annotation and wanted[0] in keys:
+        asked = f"measurements in {annotation!r}, and no labels"
+    others = [name for name in header if name and not _MEASURED.search(name)]
     raise UserError(
-        f"{file} has {asked}; it has {', '.join(filter(None, header))}. Name one of them, such as "
-        f"data.annotation='{header[-1]}'."
+        f"{file} has {asked}; it has {', '.join(filter(None, header))}. "
+        + (
+            f"Name the one that holds the labels, such as data.annotation='{others[-1]}'."
+            if others
+            else "None of these holds labels: add an annotation column in Raven, such as Species, and fill it in."
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """A subset of any source, and what its classes are: for ablations over the data by override."""
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -8,11 +9,16 @@ from typing import TypedDict
 import pandas as pd
 
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.tables import read_names
 from birdclf.errors import UserError
+from birdclf.quoting import shown
 from birdclf.randomness import key_of
 
 GRADES = {"A": 5.0, "B": 4.0, "C": 3.0, "D": 2.0, "E": 1.0}
 """Xeno-canto's grades on the scale of ratings, 1 to 5."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Selection(TypedDict, total=False):
@@ -39,8 +45,9 @@ def select(
         catalog: Any catalog.
         label: Column that names the class: ``species``, ``family`` or any other column; ``genus`` is the first word of
             ``scientific_name`` where there is no such column. Rows without a value are left out.
-        species: Classes to keep, as a list or as a text file with one a line; None keeps all.
-        exclude: Classes to leave out, as a list or as a text file.
+        species: Classes to keep, as a list or as a file, see
+            :func:`birdclf.catalog.tables.read_names`; None keeps all.
+        exclude: Classes to leave out, as a list or as a file.
         min_quality: Least quality, 1 to 5 or A to E (5 and A are best); unrated recordings are then left out.
         max_per_species: Most recordings of a class; which ones follows from their ids, and a smaller number keeps a
             part of a larger one's.
@@ -60,6 +67,8 @@ def select(
             raise UserError(f"data.max_per_species is {max_per_species!r}; it must be a whole number of 1 or more.")
         draw = table.recording_id.map(lambda name: key_of("max_per_species", name))
         table = table[draw.groupby(table.species).rank(method="first") <= max_per_species]
+    if left_out := len(catalog) - len(table):
+        log.info("%s: %d of %d recordings are left out by data.*", shown(catalog.name), left_out, len(catalog))
     if table.empty:
         raise UserError(
             f"{catalog.name}: no recording is left of {len(catalog)}. "
@@ -89,10 +98,15 @@ def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[st
         file = Path(given).expanduser()
         if not file.is_file():
             raise UserError(f"data.{key}={given} is no file. Give a text file with a name a line, or a list: [a,b].")
-        given = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        given = read_names(file)
     names = [str(name) for name in given]
     classes = set(table.species)
-    for name in names:
+    for name, value in zip(names, given, strict=True):
+        if value is None or (name not in classes and not isinstance(value, str)):
+            raise UserError(
+                f"data.{key} holds the value {value}, not a name. Quote a name that reads like a number, yes, no or "
+                f"nothing: \"data.{key}=['007','null']\"."
+            )
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(classes)[:10])} and so on."

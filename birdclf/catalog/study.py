@@ -1,19 +1,17 @@
 """What the study had: its species, and the recordings of each."""
 
+import csv
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
-
-import pandas as pd
 
 
 @lru_cache(maxsize=1)
 def study_counts() -> tuple[tuple[str, int], ...]:
     """Return the 90 species and the recordings of each, most first; the study left out the last, which has one."""
     with (files("birdclf.catalog") / "species_counts.csv").open(encoding="utf-8") as file:
-        table = pd.read_csv(file)
-    return tuple((str(s), int(n)) for s, n in zip(table["species"], table["recordings"], strict=True))
+        return tuple((row["species"], int(row["recordings"])) for row in csv.DictReader(file, strict=True))
 
 
 def has_the_studys_counts(counts: Iterable[tuple[str, int]]) -> bool:

@@ -1,35 +1,17 @@
-"""Text tables as users have them: read without guessing, refused with the line that is wrong."""
+"""Tables whose cells are text, read without guessing."""
 
 import ast
 import csv
 import math
 import os
+import re
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
+from birdclf.catalog.text import read_text, rows_of
 from birdclf.errors import UserError
-
-
-def read_text(file: Path) -> str:
-    """Return a text file's content, UTF-8 with or without a byte-order mark.
-
-    Raises:
-        UserError: If it cannot be read or is not UTF-8.
-    """
-    try:
-        data = file.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror or error}. Check its permissions.") from error
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{file}: line {line} is not UTF-8 (byte 0x{error.object[error.start]:02X}). Save the file as UTF-8, "
-            f"such as with: iconv -f LATIN1 -t UTF-8 OLD > NEW"
-        ) from error
 
 
 def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
@@ -44,32 +26,66 @@ def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
     Raises:
         UserError: If it cannot be read, is empty, has two columns of one name, lacks a needed column or value,
-            or a line has more or fewer values than the header.
+            or :func:`birdclf.catalog.text.rows_of` refuses it.
     """
-    reader = csv.reader(StringIO(read_text(file), newline=""))
-    rows, numbers = [], []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        for row in reader:
-            if len(row) == len(header):
-                rows.append([cell.strip() for cell in row])
-                numbers.append(reader.line_num)
-            elif row:
-                raise UserError(
-                    f"{file}: line {reader.line_num} has {len(row)} values for {len(header)} columns. Quote values "
-                    f"that hold a comma, or download the file again."
-                )
-    except csv.Error as error:
-        raise UserError(f"{file}: line {reader.line_num} cannot be read as a table: {error}.") from error
-    distinct_columns(header, file)
-    missing = [name for name in needed if name not in header]
-    if missing:
-        raise UserError(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}.")
-    table = pd.DataFrame(rows, columns=header, index=pd.Index(numbers, dtype=int), dtype=str)
+    header, rows = rows_of(read_text(file), file)
+    stripped = [(line, [cell.strip() for cell in row]) for line, row in rows]
+    table = _framed([name.strip() for name in header], stripped, file, needed)
     for name in needed:
         if (empty := table[name] == "").any():
             raise UserError(f"{file}: line {table.index[empty][0]} has no {name}. Fill it in or drop the line.")
     return table.drop(columns="", errors="ignore")
+
+
+def read_own(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a table that :func:`csv_text` made: names are what they were, such as ``NA``, ``007`` or the empty text.
+
+    Args:
+        file: A table of a run folder, such as ``split.csv``.
+        needed: Columns that must be there.
+
+    Raises:
+        UserError: If it is missing or empty, lacks a needed column, or :func:`birdclf.catalog.text.rows_of` refuses it.
+    """
+    if not file.exists():
+        raise UserError(f"{file} does not exist. Restore it.")
+    header, rows = rows_of(read_text(file), file)
+    if not header:
+        raise UserError(f"{file} cannot be read as a table: it is empty. Restore it.")
+    return _framed(header, rows, file, needed)
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return a table as CSV that :func:`read_own` reads back, whatever its names hold."""
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # which csv leaves unquoted, and every reader takes for the end of a line
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    return text
+
+
+def _framed(header: list[str], rows: list[tuple[int, list[str]]], file: Path, needed: Sequence[str]) -> pd.DataFrame:
+    distinct_columns(header, file)
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise UserError(f"{file} lacks the column(s) {', '.join(missing)}; it has {', '.join(header) or 'none'}.")
+    index = pd.Index([line for line, _ in rows], dtype=int)
+    return pd.DataFrame([row for _, row in rows], columns=header, index=index, dtype=str)
+
+
+def read_names(file: Path) -> list[str]:
+    """Return the names of a list: one a line, with ``#`` before remarks; or a CSV with a column ``species``.
+
+    Raises:
+        UserError: If it cannot be read, or names nothing.
+    """
+    if file.suffix.lower() == ".csv":
+        names = read_csv(file, ["species"]).species.tolist()
+    else:
+        lines = read_text(file).splitlines()
+        names = [name for line in lines if (name := re.split(r"(?:^|\s)#", line)[0].strip())]
+    if not names:
+        raise UserError(f"{file} names no species. Write one a line, as the run's per_class.csv spells them.")
+    return names
 
 
 def distinct_columns(header: Sequence[str], file: Path) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.fetch.ledger import read_ledger
 from birdclf.catalog.select import GRADES, Selection, select
 from birdclf.catalog.tree import real_paths, stamp_of
 from birdclf.errors import UserError
@@ -73,14 +74,12 @@ def _read(base: Path, root: str) -> pd.DataFrame:
             f"data.root={root} has no recordings.csv. Fill a folder with: "
             f'birdclf fetch xeno-canto "gen:turdus q:A" --out {root}'
         )
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{file} cannot be read as a table: {error}") from error
+    header, rows = read_ledger(file)
+    table = pd.DataFrame(list(rows.values()), columns=header, dtype=str)
     missing = [column for column in NEEDED if column not in table.columns]
     if missing:
         raise UserError(
             f"{file} lacks the column(s) {', '.join(missing)}, so birdclf fetch did not write it. A table of your own "
             f"opens with data=manifest."
         )
-    return table.drop_duplicates("id", keep="last")
+    return table

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.tables import read_own
 from birdclf.errors import UserError
 from birdclf.randomness import stream
 
@@ -111,13 +112,7 @@ class FileSplit:
         file = Path(path).expanduser()
         if not file.is_file():
             raise UserError(f"split.path={path} does not exist. Point it at the split.csv of a run folder.")
-        try:
-            table = pd.read_csv(file, dtype=str)
-        except ValueError as error:
-            raise UserError(f"split.path={path} cannot be read as a table: {error}") from error
-        missing = {"recording_id", "split"} - set(table.columns)
-        if missing:
-            raise UserError(f"split.path={path} lacks the column(s) {', '.join(sorted(missing))}.")
+        table = read_own(file, ("recording_id", "split"))
         self.stages = _checked(table.recording_id, table.split, f"split.path={path}")
 
         self.path = path
@@ -151,7 +146,8 @@ class ColumnSplit:
                 f"{catalog.name} has no column {self.column!r} (split.column). Its columns: "
                 f"{', '.join(catalog.table.columns)}."
             )
-        rows = catalog.table[catalog.table[self.column].notna()]
+        words = catalog.table[self.column]
+        rows = catalog.table[words.notna() & (words != "")]
         return _checked(rows.recording_id, rows[self.column], f"{catalog.name}, column {self.column!r}")
 
 

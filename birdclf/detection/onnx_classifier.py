@@ -9,6 +9,7 @@ import numpy as np
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
 from birdclf.detection.classifier import Hearing, Vectors, file_hash
+from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
 
 METADATA: Final = "birdclf"
@@ -35,6 +36,7 @@ class OnnxClassifier:
             raise UserError(f"{source} needs ONNX Runtime. Install it: pip install 'birdclf[onnx]'") from error
         if not source.is_file():
             raise UserError(f"{source} does not exist. Give a file of birdclf export --format onnx, or a run folder.")
+        refuse_pointer(source)
         self.source = source
         quiet = onnxruntime.SessionOptions()
         quiet.log_severity_level = 3

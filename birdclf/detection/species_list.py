@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from birdclf.catalog.tables import read_csv, read_text
+from birdclf.catalog.tables import read_names
 from birdclf.errors import UserError
 
 
@@ -20,14 +20,7 @@ def read_species(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: If it cannot be read, is empty, or names a species that the classifier does not know.
     """
-    if file.suffix.lower() == ".csv":
-        named = read_csv(file, ["species"]).species.tolist()
-    else:
-        named = [line.partition("#")[0].strip() for line in read_text(file).splitlines()]
-    named = [name for name in named if name]
-    if not named:
-        raise UserError(f"{file} names no species. Write one a line, as the run's per_class.csv spells them.")
-    return known_species(named, classes, str(file))
+    return known_species(read_names(file), classes, str(file))
 
 
 def known_species(named: Sequence[str], classes: Sequence[str], where: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
 from birdclf.evaluation import metrics
 from birdclf.evaluation.intervals import ClusterCounts, bootstrap_intervals, wilson
@@ -117,6 +118,7 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; a run writes it when its training has ended.")
+    refuse_pointer(path)
     try:
         table = pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from birdclf.catalog.tables import read_own
 from birdclf.errors import UserError
 from birdclf.evaluation.settings import Evaluation
 from birdclf.run_folder import begun
@@ -127,12 +128,12 @@ def _settings(config: Mapping[str, Any]) -> Evaluation:
 
 
 def _species(folder: Path, settings: Evaluation) -> pd.DataFrame:
-    split = _table(folder / "split.csv")
+    split = read_own(folder / "split.csv")
     counts = pd.crosstab(split.species, split.split).reindex(columns=list(SPLITS), fill_value=0)
     table = counts.rename_axis(columns=None).reset_index()
     figures = pd.DataFrame({"species": table.species, "precision": np.nan, "recall": np.nan, "f1": np.nan})
     if (folder / "per_class.csv").is_file():
-        read = _table(folder / "per_class.csv")[["species", "precision", "recall", "f1"]]
+        read = read_own(folder / "per_class.csv")[["species", "precision", "recall", "f1"]]
         figures = read.astype(dict.fromkeys(("precision", "recall", "f1"), float))
     table = table.merge(figures, on="species", how="left")
     table.loc[table.test == 0, ["precision", "recall", "f1"]] = np.nan
@@ -147,15 +148,6 @@ def _leaks(file: Path) -> pd.DataFrame:
     if not file.is_file():
         return pd.DataFrame(columns=columns)
     try:
-        return _table(file)[columns].astype(dict.fromkeys(columns[2:], int))
+        return read_own(file)[columns].astype(dict.fromkeys(columns[2:], int))
     except (KeyError, ValueError) as error:
         raise UserError(f"{file} is damaged: {error}. Restore it.") from error
-
-
-def _table(file: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{file} does not exist. Restore it.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as a table: {error}. Restore it.") from error

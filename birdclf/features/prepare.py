@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from birdclf.audit.page import write_page
 from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.tables import csv_text
 from birdclf.disk import write_whole, writing_to
 from birdclf.errors import UserError
 from birdclf.features.shard import Shard
@@ -47,7 +48,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     with writing_to(folder, "the same command then writes the audit without decoding anything again."):
         folder.mkdir(parents=True, exist_ok=True)
         write_page(audit, catalog.name, folder / "audit.html")
-        write_whole(folder / "audit.csv", audit.to_csv(index=False))  # last: where it is, nothing is written again
+        write_whole(folder / "audit.csv", csv_text(audit))  # last: where it is, nothing is written again
     hours = audit.duration_s.sum() / 3600
     verdicts = audit.verdict.value_counts()
     log.info("%s: %d recordings, %.1f hours of sound", shown(catalog.name), len(catalog), hours)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from birdclf.catalog.tables import read_own
 from birdclf.errors import UserError
 from birdclf.evaluation.predictions import Predictions, read_predictions
 from birdclf.inference.opening import check_folder, fitted_of, open_run
@@ -115,12 +116,8 @@ def read_split(run: Path) -> pd.DataFrame:
     Raises:
         UserError: If the file is missing or cannot be read.
     """
-    file = run / "split.csv"
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        return table[["recording_id", "species", "split"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{file} cannot be read: {error}. Restore it.") from error
+    columns = ["recording_id", "species", "split"]
+    return read_own(run / "split.csv", columns)[columns]
 
 
 def read_metrics(run: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
+from birdclf.catalog.tables import read_own
 from birdclf.data.dataset import Batch, WindowDataset, as_fetched
 from birdclf.data.split import STAGES, FileSplit
 from birdclf.errors import UserError
@@ -84,7 +85,7 @@ def open_recordings(
         )
     store = open_store(catalog, loaded.predictor.features, Path(cfg.store.dir), cfg.store.workers, mix)
     own, heard = not len(absent), 0
-    species = pd.read_csv(run / "split.csv", dtype=str).set_index("recording_id").species
+    species = read_own(run / "split.csv", ("recording_id", "species")).set_index("recording_id").species
     if own:
         stages = catalog.table.recording_id.map(split.to_dict())
         _check_decodable(catalog, store, stages.notna().to_numpy())
@@ -159,6 +160,6 @@ def _check_decodable(catalog: Catalog, store: FeatureStore, used: NDArray[np.boo
 
 def _heard(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
     """Return how many recordings have the very sound of a recording that the run was trained on."""
-    audit = pd.read_csv(run / "audit.csv", dtype=str, usecols=["recording_id", "audio_hash"])
-    train = audit.audio_hash[audit.recording_id.map(split.to_dict()) == "train"].dropna()
-    return int(index.audio_hash.isin(set(train)).sum())
+    audit = read_own(run / "audit.csv", ("recording_id", "audio_hash"))
+    train = set(audit.audio_hash[audit.recording_id.map(split.to_dict()) == "train"]) - {""}
+    return int(index.audio_hash.isin(train).sum())

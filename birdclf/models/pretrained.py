@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
 from birdclf.models.extras import from_extra
 
@@ -123,6 +124,7 @@ def check_pretrained(pretrained: object) -> None:
 
 
 def _opened(path: Path) -> dict[str, Any]:
+    refuse_pointer(path)
     try:
         if path.suffix == ".safetensors":
             found: dict[str, Any] = from_extra("safetensors.torch", "timm").load_file(path)

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
+from birdclf.catalog.tables import read_own
 from birdclf.errors import UserError
 from birdclf.evaluation.predictions import Predictions, read_predictions
 from birdclf.evaluation.settings import Evaluation
@@ -138,7 +139,7 @@ def read_run(folder: Path) -> Run:
         raise UserError("The run has no predictions.parquet, without which nothing can be tested. Run it again.")
     try:
         test, classes = read_predictions(predictions, "test")
-        split = pd.read_csv(folder / "split.csv", dtype=str, keep_default_na=False)
+        split = read_own(folder / "split.csv", ("species", "split"))
         counts, train_counts = (
             np.asarray(species.value_counts().reindex(list(classes), fill_value=0), dtype=np.int64)
             for species in (split.species, split.species[split.split == "train"])

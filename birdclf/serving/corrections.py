@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from birdclf.catalog.tables import decimal, distinct_columns, read_text
+from birdclf.catalog.tables import decimal, distinct_columns
+from birdclf.catalog.text import read_text, rows_of
 from birdclf.disk import write_whole
 from birdclf.errors import UserError
 from birdclf.serving.rows import CONFIRMED, CORRECTED, NO_BIRD, Row
@@ -101,21 +102,10 @@ def _read(file: Path) -> tuple[list[str], list[Line]]:
     columns = [name for name in COLUMNS if name != "species" or file.name == LABELS]
     if not file.exists():
         return columns, []
-    reader = csv.reader(io.StringIO(read_text(file), newline=""))
-    try:
-        header = next(reader, columns)
-        lines = []
-        for cells in reader:
-            if cells and len(cells) != len(header):
-                raise UserError(
-                    f"{file}: line {reader.line_num} has {len(cells)} values for {len(header)} columns. Correct it, or "
-                    f"move the file away."
-                )
-            if cells:
-                lines.append(dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise UserError(f"{file}: line {reader.line_num} cannot be read: {error}. Move the file away.") from error
+    header, rows = rows_of(read_text(file), file)
+    header = header or columns
     distinct_columns(header, file)
+    lines = [dict(zip(header, cells, strict=True)) for _, cells in rows]
     if header.count("") > 1:  # a row is kept by the names of its columns
         raise UserError(f"{file} has {header.count('')} columns without a name. Name them, or move the file away.")
     missing = [name for name in columns if name not in header]

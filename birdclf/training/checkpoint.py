@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import torch
 from torch import nn
 
+from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
 
 CHECKPOINT_FORMAT: Final = 1
@@ -44,8 +45,9 @@ def opened(file: Path) -> dict[str, Any]:
     """Return what a checkpoint holds, on the CPU; nothing in it is executed.
 
     Raises:
-        UserError: If it cannot be read, or holds more than weights and plain values.
+        UserError: If it cannot be read, is a Git LFS pointer, or holds more than weights and plain values.
     """
+    refuse_pointer(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on how a file is pickled that is about to be refused

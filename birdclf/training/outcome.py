@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from birdclf.catalog.tables import csv_text
 from birdclf.data.module import RecordingDataModule
 from birdclf.disk import write_whole
 from birdclf.errors import UserError
@@ -28,9 +29,12 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     the verdict. ``config.yaml`` comes last: where it is, the run has begun.
     """
     write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
-    data.table[["recording_id", "species", "split"]].to_csv(folder / "split.csv", index=False)
-    data.leaks().to_csv(folder / "leaks.csv", index=False)
-    data.audit.to_csv(folder / "audit.csv", index=False)
+    for name, table in (
+        ("split.csv", data.table[["recording_id", "species", "split"]]),
+        ("leaks.csv", data.leaks()),
+        ("audit.csv", data.audit),
+    ):
+        write_whole(folder / name, csv_text(table))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
 

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
 from birdclf.training.checkpoint import BEFORE, LAST
 
@@ -59,6 +60,7 @@ def latest(folder: Path) -> Progress | None:
             log.warning("%s cannot be read; going on from %s", damaged[0], path.name)
         return found
     if damaged:
+        refuse_pointer(damaged[0])
         raise UserError(
             f"{damaged[0]} cannot be read, so that the run cannot go on. Restore it, or move it away to start the run "
             f"from its beginning."

@@ -12,7 +12,9 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from birdclf.catalog.tables import csv_text
 from birdclf.data.dataset import Batch
+from birdclf.disk import write_whole
 from birdclf.evaluation.calibration import reliability
 from birdclf.evaluation.figures import confusion_figure, drawn, per_class_figure, reliability_figure
 from birdclf.evaluation.metrics import (
@@ -93,10 +95,10 @@ def write_tables(
     """
     write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
     test = predictions["test"]
-    per_class_table(test, classes, dict(supports)).to_csv(folder / "per_class.csv", index=False)
-    names = list(classes)
-    confusion = pd.DataFrame(test.confusion, index=pd.Index(names, name="species"), columns=names)
-    confusion.to_csv(folder / "confusion_matrix.csv")
+    confusion = pd.DataFrame(test.confusion, columns=list(classes))
+    confusion.insert(0, "species", classes, allow_duplicates=True)
+    for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
+        write_whole(folder / f"{name}.csv", csv_text(table))
     before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
     f1 = precision_recall_f1(test.confusion)[2]
     figures = {

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 from torch import nn
 
+from birdclf.catalog.tables import read_own
 from birdclf.disk import write_whole
 from birdclf.errors import UserError
 from birdclf.models.head import output_layer
@@ -89,7 +90,7 @@ def _warn_if_heard(file: Path, recordings: pd.DataFrame) -> None:
     known = file.parent.parent / "split.csv"
     if file.parent.name != "checkpoints" or not known.is_file():
         return
-    earlier = pd.read_csv(known, dtype=str, keep_default_na=False, usecols=["recording_id", "split"])
+    earlier = read_own(known, ("recording_id", "split"))
     stage = dict(zip(earlier.recording_id, earlier.split, strict=True))
     before = recordings.recording_id.map(stage)
     for held_out, learnt in (("val", ("train",)), ("test", ("train", "val"))):

@@ -93,5 +93,5 @@ def test_mistakes_are_explained(own: Path, tmp_path: Path):
     with pytest.raises(UserError, match="lacks the column"):
         xeno_canto_catalog(str(own))
     (own / "recordings.csv").write_bytes(b"id,species\n1,\xff\n")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="line 2 is not UTF-8"):
         xeno_canto_catalog(str(own))

@@ -2,11 +2,17 @@
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from birdclf.catalog.tables import distinct_columns
+from birdclf.catalog.text import read_text, rows_of
 from birdclf.errors import UserError
+from birdclf.quoting import shown
+
+log = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -72,26 +78,36 @@ class Ledger:
         self._ready = True
 
     def _read(self) -> None:
-        try:
-            text = self.path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{self.path} cannot be read: {error}. Move it away, or give another folder.") from error
-        whole = text[: text.rfind("\n") + 1]
-        if not whole:  # killed before the header was complete
-            return
-        reader = csv.DictReader(io.StringIO(whole, newline=""))
-        header = list(reader.fieldnames or [])
-        if "id" not in header:
-            raise UserError(f"{self.path} has no column 'id', so fetch did not write it. Give a folder of its own.")
+        header, rows = read_ledger(self.path)
         self._columns += [name for name in header if name and name not in self._columns]
-        for row in reader:
-            if row["id"]:
-                self.rows[row["id"]] = {name: row.get(name) or "" for name in self._columns}
+        self.rows = {id: {name: row.get(name, "") for name in self._columns} for id, row in rows.items()}
 
     def _text(self, rows: list[dict[str, str]]) -> str:
         buffer = io.StringIO(newline="")
         csv.DictWriter(buffer, self._columns, lineterminator="\n").writerows(rows)
         return buffer.getvalue()
+
+
+def read_ledger(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Return the columns of a ledger and its rows by ``id``, of which the last one counts.
+
+    Raises:
+        UserError: If the file is no table with a column ``id``.
+    """
+    text = read_text(path)
+    whole, _, rest = text.rpartition("\n")
+    if rest:
+        log.warning("%s: its last line is not whole, and is passed over", shown(path))
+    if not whole:  # killed before the header was complete
+        return [], {}
+    header, lines = rows_of(whole, path)
+    distinct_columns(header, path)
+    if "id" not in header:
+        raise UserError(f"{path} has no column 'id', so fetch did not write it. Give a folder of its own.")
+    rows = [dict(zip(header, cells, strict=True)) for _, cells in lines]
+    if nameless := sum(not row["id"] for row in rows):
+        log.warning("%s: %d rows have no id, and are passed over", shown(path), nameless)
+    return header, {row["id"]: row for row in rows if row["id"]}
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

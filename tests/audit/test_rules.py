@@ -286,3 +286,28 @@ def test_verdicts_that_name_no_problem_are_refused(verdicts):
 
 def test_the_verdict_on_the_unreadable_can_be_said():
     assert Rules(verdicts={"undecodable": "reject"}).verdict("undecodable") == "reject"
+
+
+def test_a_label_that_ends_after_its_recording_is_a_warning():
+    limit_s = DEFAULT["max_overrun_s"]
+    audit = judged(
+        row("at", start_s=2.0, end_s=12.0 + limit_s),
+        row("beyond", start_s=3.5, end_s=13.5 + limit_s + 995.0),
+        row("whole"),
+        row("inside", start_s=2.0, end_s=12.0),
+    )
+    assert audit.problems.to_dict() == {"at": "", "beyond": "beyond_end", "whole": "", "inside": ""}
+    assert audit.verdict["beyond"] == "warn"
+    assert audit.reason["beyond"] == "goes beyond the end: its label ends 996.0 s after the recording"
+    assert problems(row("a", end_s=11.5), rules=Rules(max_overrun_s=2.0)) == {"a": ""}
+
+
+@pytest.mark.parametrize(
+    ("start_s", "words"), [(1000.0, "is empty: its label begins 998.0 s after the recording ends"), (1.0, "is empty")]
+)
+def test_an_empty_stretch_says_how_far_it_lies_beyond_its_recording(tmp_path, tone, start_s, words):
+    path = str(tone(tmp_path / "a.wav", seconds=2.0))
+    empty = {"error": "empty", "reason": "is empty", "duration_s": 0.0, "start_s": start_s, "end_s": 2000.0}
+    audit = judged(row("a", path=path, **empty), row("gone", path=str(tmp_path / "gone.wav"), **empty))
+    assert audit.reason.to_dict() == {"a": words, "gone": "is empty"}
+    assert set(audit.problems) == {"empty"} and set(audit.verdict) == {"reject"}

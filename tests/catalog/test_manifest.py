@@ -1,3 +1,5 @@
+from datetime import time
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -267,3 +269,65 @@ def test_a_file_without_permission_stays_in_the_catalog(write, tmp_path, forbid)
     forbid(tmp_path / "audio" / "b.wav")
     made = manifest_catalog(path)
     assert list(made.table.stamp == "unreadable") == [False, True, False] and made.content_hash != before
+
+
+def test_durations_in_parquet_are_seconds(write):
+    times = {"start_s": pd.to_timedelta([1, 0, None], "s"), "end_s": pd.to_timedelta([1500, 2000, None], "ms")}
+    table = manifest_catalog(write("parquet", **times)).table
+    assert table.start_s.tolist() == [1, 0, 0] and table.end_s.tolist() == [1.5, 2, float("inf")]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pd.array([1, 2, None], dtype="Int64"),
+        pd.array([1.0, 2.0, None], dtype="Float32"),
+        [Decimal("1"), Decimal("2.0"), None],
+        ["1", "2e0", None],
+        pd.Categorical(["1", "2", None]),
+    ],
+)
+def test_numbers_in_parquet_are_read_whatever_holds_them(write, ends):
+    if isinstance(ends, pd.Categorical):
+        with pytest.raises(UserError, match="column end_s holds values of the type categorical"):
+            manifest_catalog(write("parquet", end_s=ends))
+    else:
+        assert manifest_catalog(write("parquet", end_s=ends)).table.end_s.tolist() == [1, 2, float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind"),
+    [
+        ("start_s", pd.to_datetime(["2020-01-01"] * 3), "datetime"),
+        ("start_s", [time(0, 0, 1)] * 3, "time"),
+        ("start_s", [True, False, True], "boolean"),
+        ("end_s", [True, None, True], "boolean"),
+        ("end_s", [b"1", b"2", b"3"], "bytes"),
+        ("duration_s", [[1], [2], [3]], "mixed"),
+        ("sample_rate_hz", pd.to_timedelta([1, 2, 3], "s"), "timedelta"),
+        ("species", [b"wren", b"robin", b"wren"], "bytes"),
+        ("species", [1.0, 2.0, 3.5], "floating"),
+        ("recording_id", [True, False, None], "boolean"),
+    ],
+)
+def test_other_types_in_parquet_are_refused_by_name(write, column, values, kind):
+    with pytest.raises(UserError, match=rf"list\.parquet: column {column} holds values of the type {kind}"):
+        manifest_catalog(write("parquet", **{column: values}))
+
+
+def test_whole_numbers_may_be_names(write):
+    assert manifest_catalog(write("parquet", species=[7, 12, 7])).classes == ("12", "7")
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "0,5", "True", "1 s"])
+def test_a_cell_that_is_no_number_is_refused(write, cell):
+    with pytest.raises(UserError, match="column start_s must hold numbers, with a point before decimals"):
+        manifest_catalog(write("csv", start_s=["0", cell, "0"]))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_pointer_of_git_lfs_is_called_that(write, kind):
+    path = Path(write(kind))
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UserError, match=rf"list\.{kind} is a Git LFS pointer, not the file itself.*git lfs pull"):
+        manifest_catalog(str(path))

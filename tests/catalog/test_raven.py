@@ -186,3 +186,29 @@ def test_two_recordings_of_one_name_are_refused(site):
         raven_catalog(str(site))
     table.rename(site / "a.wav.txt")
     assert raven_catalog(str(site)).table.group.tolist() == ["a.wav"]
+
+
+@pytest.mark.parametrize("annotation", [None, "High Freq (Hz)", "view"])
+def test_no_measurement_is_taken_for_a_label(site, annotation):
+    layouts.selections(site / "a.txt", [row(1, 2)])
+    with pytest.raises(UserError, match=r"it has Selection, .*None of these holds labels: add an annotation column"):
+        raven_catalog(str(site), annotation=annotation)
+    layouts.selections(
+        site / "a.txt", [row(1, 2, -40, "wren", 0.9)], "Inband Power (dB FS)", "Call (type)", "Delta (ms)"
+    )
+    with pytest.raises(UserError, match=r"such as data\.annotation='Call \(type\)'"):
+        raven_catalog(str(site), annotation=annotation)
+    assert raven_catalog(str(site), annotation="call (TYPE)").classes == ("wren",)
+
+
+def test_a_table_that_was_saved_with_commas_is_named(site):
+    (site / "a.selections.txt").write_text("Selection,Begin Time (s),End Time (s),Species\n1,0,1,wren\n")
+    with pytest.raises(UserError, match="no Raven table, which has tabs"):
+        raven_catalog(str(site))
+
+
+def test_repeats_are_counted(site, caplog):
+    layouts.selections(site / "a.txt", [row(1, 2, "wren", view=view) for view in ("Waveform 1", "S 1")], "Species")
+    with caplog.at_level("INFO"):
+        assert len(raven_catalog(str(site))) == 1
+    assert any("1 annotations repeat" in text for text in caplog.messages)

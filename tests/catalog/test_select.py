@@ -97,3 +97,29 @@ def test_a_source_passes_the_settings_on(folder):
     root = Path(folder.table.path[0]).parents[1]
     assert set(folder_catalog(str(root), max_per_species=3).class_counts) == {3}
     assert folder_catalog(str(root), exclude=[folder.classes[0]]).classes == folder.classes[1:]
+
+
+def test_names_that_read_like_values_are_kept_apart(catalog):
+    table = catalog.table.assign(species=["NA", "null", "007", "1e3", "TRUE", "None", "nan", "1", "True", "tit"])
+    made = Catalog(table, FileReader(), "made")
+    for name in ("NA", "null", "007", "1e3", "TRUE", "None", "nan"):
+        assert select(made, species=[name]).classes == (name,)
+    assert select(made, species=[1, True]).classes == ("1", "True")
+    for value in (None, 1000.0, 7):
+        with pytest.raises(UserError, match=rf"data\.species holds the value {value}, not a name\. Quote a name"):
+            select(made, species=[value])
+
+
+@pytest.mark.parametrize("key", ["species", "exclude"])
+def test_a_list_in_another_encoding_is_refused_as_everywhere(catalog, tmp_path, key):
+    (tmp_path / "l.txt").write_bytes("wren\nGr\u00fcnfink\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"l\.txt: line 2 is not UTF-8 \(byte 0xFC\).*iconv -f CP1252"):
+        select(catalog, **{key: str(tmp_path / "l.txt")})
+    (tmp_path / "l.csv").write_text("species,n\nwren,1\n", encoding="utf-16")
+    assert select(catalog, species=str(tmp_path / "l.csv")).classes == ("wren",)
+
+
+def test_what_is_left_out_is_counted(catalog, caplog):
+    with caplog.at_level("INFO"):
+        select(catalog, min_quality=5)
+    assert caplog.messages == ["made: 7 of 10 recordings are left out by data.*"]

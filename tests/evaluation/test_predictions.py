@@ -126,3 +126,10 @@ def test_a_file_that_holds_no_predictions_is_refused(tmp_path):
         table.to_parquet(path)
         with pytest.raises(UserError, match=words):
             read_predictions(path, "val")
+
+
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path):
+    file = tmp_path / "predictions.parquet"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UserError, match=r"predictions\.parquet is a Git LFS pointer.*git lfs pull"):
+        read_predictions(file, "test")

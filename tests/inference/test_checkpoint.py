@@ -302,3 +302,11 @@ def test_weights_that_training_began_with_are_not_looked_for_again(
     loaded = load_run(saved(tmp_path, thing))
     found = loaded.predictor.network.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())
+
+
+def test_a_pointer_of_git_lfs_is_called_that(tmp_path: Path):
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    file.parent.mkdir()
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UserError, match=r"best\.ckpt is a Git LFS pointer, not the file itself.*git lfs pull"):
+        load_run(tmp_path)

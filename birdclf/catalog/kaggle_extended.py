@@ -1,6 +1,7 @@
 """The two halves of Kaggle's "Xeno-Canto bird recordings extended" (A-M and N-Z)."""
 
 import csv
+import logging
 import os
 import re
 from io import StringIO
@@ -23,6 +24,8 @@ from birdclf.catalog.tables import (
 from birdclf.catalog.text import read_text
 from birdclf.catalog.tree import folders_in, real_paths, stamp_of
 from birdclf.errors import UserError
+
+log = logging.getLogger(__name__)
 
 HALVES: Final = ("A-M", "N-Z")
 NEEDED: Final = ("xc_id", "ebird_code")
@@ -115,6 +118,7 @@ def _listed(sources: list[Path], halves: dict[str, Path]) -> tuple[pd.DataFrame,
         table["xc_id"] = table.xc_id.str.removeprefix("XC").str.removesuffix(".0")
         tables.append(table.assign(_where=[f"{source}: line {line}" for line in table.index]))
     table = pd.concat(tables, ignore_index=True).fillna("")
+    listed = len(table)
     table = table.drop_duplicates("xc_id").reset_index(drop=True)
     home = {path.name: folder for folder in halves.values() for path in folders_in(folder)}
     files: list[Path | None] = []
@@ -122,4 +126,9 @@ def _listed(sources: list[Path], halves: dict[str, Path]) -> tuple[pd.DataFrame,
         folder = home.get(code) or halves.get(HALVES[0] if code[0].upper() <= "M" else HALVES[1])
         files.append(inside(folder, f"{code}/XC{number}.mp3", where) if folder else None)
     kept = table[[file is not None for file in files]].drop(columns="_where")
+    if listed > len(kept):
+        log.info(
+            "Kaggle extended: of %d rows, %d repeat a recording and %d are of a half that is not here",
+            listed, listed - len(table), len(table) - len(kept),
+        )  # fmt: skip
     return kept, [file for file in files if file is not None]

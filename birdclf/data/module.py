@@ -184,6 +184,8 @@ class RecordingDataModule(pl.LightningDataModule):
         unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
         if unseen:
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
+        if unassigned := len(self.source) - len(self.rejected) - len(self.table):
+            lines.append(f"left out by the split: {unassigned} usable recordings")
         if len(self.rejected):
             lines.append(f"set aside as unusable: {len(self.rejected)} recordings (audit.csv)")
         if doubtful := int((self.audit.verdict == "warn").sum()):

@@ -198,6 +198,8 @@ def test_species_left_out_are_in_the_summary(make, folder):
     data = make(with_split(folder, split), split=ColumnSplit())
     assert data.classes == ("barn owl", "marsh tit", "wood lark")
     assert "left out, too few usable recordings: crane" in data.summary()
+    assert "left out by the split: 8 usable recordings" in data.summary()
+    assert "left out by the split" not in make(folder).summary()
 
 
 def spoiled(tmp_path, tone):

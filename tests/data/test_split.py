@@ -191,6 +191,7 @@ def test_a_column_splits(tmp_path):
     made = catalog([4], split=["train", "val", None, "test"], fold=["test", "train", "train", "val"])
     assert ColumnSplit().assign(made, 1).to_dict() == {"s00-0000": "train", "s00-0001": "val", "s00-0003": "test"}
     assert ColumnSplit("fold").assign(made, 1).tolist() == ["test", "train", "train", "val"]
+    assert ColumnSplit().assign(catalog([2], split=["", "val"]), 1).to_dict() == {"s00-0001": "val"}
 
 
 def test_a_wrong_column_is_refused():

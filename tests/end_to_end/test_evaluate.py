@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tiny_runs import Command, Outcome, metrics_of, on_folder, write_recordings
+from tiny_runs import TINY, Command, Outcome, metrics_of, on_folder, write_recordings
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +188,26 @@ def test_without_a_temperature_one_is_fitted(copied: Path, evaluate):
     del content["birdclf"]["temperature"]
     torch.save(content, file)
     assert evaluate(copied).out.rstrip().endswith("equal to metrics.json")
+
+
+@pytest.mark.slow
+def test_names_that_read_like_nothing_are_names(birdclf: Command, evaluate, work: Path, tmp_path: Path):
+    folder = write_recordings(tmp_path / "in", {"NA": 5, "null": 5, "007": 5}, seconds=(0.5, 1))
+    rows = [
+        f"{path.relative_to(tmp_path)},{path.parent.name},{name}"
+        for path, name in zip(sorted(folder.rglob("*.wav")), ["nan", "NA", "None", "1e3", *range(11)], strict=True)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["path,species,recording_id", *rows]) + "\n")
+    run, again = tmp_path / "run", tmp_path / "again"
+    words = ["data=manifest", f"data.path={tmp_path / 'list.csv'}", *TINY]
+    done = birdclf("train", *words, f"hydra.run.dir={run}", cwd=work)
+    assert done.status == 0, done.err
+    assert evaluate(run).out.rstrip().endswith("equal to metrics.json")
+    split = ["split=file", f"split.path={run / 'split.csv'}", f"init_from={run}"]
+    done = birdclf("train", *words, *split, f"hydra.run.dir={again}", cwd=work)
+    assert done.status == 0 and "init_from has heard" not in done.out, done.err
+    assert (again / "split.csv").read_bytes() == (run / "split.csv").read_bytes()
+    done = birdclf("evaluate", run, again, "--out", tmp_path / "ensemble", cwd=work)
+    assert done.status == 0, done.err
+    done = birdclf("report", run, again, "--out", tmp_path / "report", "--no-gallery", cwd=work)
+    assert done.status == 0 and "left out" not in done.out, done.out + done.err

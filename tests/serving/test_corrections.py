@@ -9,6 +9,9 @@ import pytest
 from serving.servers import Served, sound
 
 from birdclf.catalog.manifest import manifest_catalog
+from birdclf.errors import UserError
+from birdclf.serving.corrections import Corrections
+from birdclf.serving.rows import Row
 
 
 def table(file: Path) -> list[dict[str, str]]:
@@ -179,3 +182,18 @@ def test_a_full_disk_leaves_the_files_as_they_were(served: Served, monkeypatch):
     assert (served.folder / "corrections.csv").read_bytes() == before
     assert [path.name for path in served.folder.glob(".*")] == []
     assert json.loads(served.client.get(f"/recordings/{told['id']}").text)["rows"][1]["verdict"] == ""
+
+
+def test_what_would_lose_rows_is_refused_and_kept(tmp_path: Path):
+    rows = [Row(0.0, 1.0, "NA", None, "corrected", "null")]
+    corrections = Corrections(tmp_path)
+    corrections.save("a.wav", rows)
+    whole = corrections.labels.read_text()
+    for text, words in (
+        (whole + 'b.wav#0-1,b.wav,"wren,0,1,b.wav,,,\n' * 2, "the quote that opens in line 3 is"),
+        (whole.replace(",", ";"), "separated by semicolons"),
+    ):
+        corrections.labels.write_text(text)
+        with pytest.raises(UserError, match=words):
+            corrections.save("a.wav", rows)
+        assert corrections.labels.read_text() == text

@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from birdclf.environment import prepare_import
+
 if TYPE_CHECKING:
     from birdclf.detection.detector import load as load
 
 __version__ = "0.1.0"
 __all__ = ["load"]
+
+prepare_import()
 
 
 def __getattr__(name: str) -> Any:

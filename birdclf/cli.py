@@ -13,10 +13,12 @@ from birdclf import __version__
 from birdclf.catalog import synthesize_command
 from birdclf.catalog.fetch import command as fetch_command
 from birdclf.detection import predict_command
+from birdclf.environment import prepare_command
 from birdclf.errors import UserError
 from birdclf.export import command as export_command
 from birdclf.inference import evaluate_command, soup_command
 from birdclf.labelling import suggest_command
+from birdclf.output import prepare_output, take_lost
 from birdclf.quoting import shown
 from birdclf.report import command as report_command
 from birdclf.serving import serve_command
@@ -41,13 +43,31 @@ PLAIN = {
 """Commands with ordinary arguments, each a module that says what they are and runs it."""
 
 
+SHOWING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info")
+"""Options whose output is all that the command was given for."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command.
 
     Args:
         argv: The words after ``birdclf``; None takes those of the process.
     """
+    prepare_command()
+    prepare_output()
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(words)
+    finally:
+        lost = take_lost()
+        broken = isinstance(lost, BrokenPipeError)  # the reader, such as head, has seen enough
+        if lost is not None and not broken:
+            sys.stderr.write(f"birdclf: standard output did not take all that was printed: {lost.strerror}\n")
+        if lost is not None and any(word.partition("=")[0] in SHOWING for word in words):
+            sys.exit(141 if broken else 1)
+
+
+def _run(words: list[str]) -> None:
     if words and words[0] in COMPOSED:
         _guarded(lambda: _composed(words[0], words[1:]))
         return
@@ -155,17 +175,24 @@ def _prepare(cfg: "DictConfig", resume: bool) -> None:
 def _guarded(run: Callable[[], Any]) -> None:
     """Run a command; print a user's mistake as one message and leave with status 1."""
     try:
+        _check_current_folder()
         run()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
         message = _explained(error)
         if message is None:
             raise
         _fail(message)
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the current folder is gone ({error.strerror}). Change to another one: cd DIR") from error
 
 
 def _fail(message: str) -> NoReturn:

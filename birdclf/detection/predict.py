@@ -23,6 +23,7 @@ from birdclf.detection.results import Result, detections_table, files_table, spe
 from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.disk import writing_to
 from birdclf.errors import UserError
+from birdclf.output import print_result
 from birdclf.quoting import shown
 
 FORMAT: Final = 1
@@ -112,15 +113,16 @@ def predict_to_screen(
         as_lines: ``csv`` or ``jsonl``.
 
     Raises:
-        UserError: If there is no recording.
+        BrokenPipeError: If nobody reads on.
+        UserError: If there is no recording, or standard output is full or closed.
     """
     results: list[Result] = []
     for heard in with_progress(recordings_of(given, listed), classifier, how):
         result = Result.of(heard, detecting, classifier.hearing.classes)
         if as_lines == "jsonl":
-            print(json_lines(result), end="", flush=True)
+            print_result(json_lines(result))
         else:
-            print(detections_table([result]).to_csv(index=False, header=not results), end="", flush=True)
+            print_result(detections_table([result]).to_csv(index=False, header=not results))
         results.append(result)
         _tell(result)
     return results

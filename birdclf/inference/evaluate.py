@@ -61,13 +61,10 @@ def evaluate(
 def _measure(
     opened: OpenedRun, raw: Mapping[str, Predictions], fitted: Fitted, checkpoint: str, folder: Path | None
 ) -> dict[str, Any]:
-    """Print the table, and write all of it where a folder is given; return the metrics."""
+    """Write the figures where a folder is given, print their table, and return them."""
     loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window
     metrics = fitted.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
     figures = {stage: metrics[stage] for stage in raw}
-    print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
-    if recordings.heard:
-        print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
     if folder is not None:
         folder.mkdir(parents=True)
         facts = {
@@ -80,6 +77,9 @@ def _measure(
         (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
         adjusted, temperature = fitted.adjusted(raw), fitted.temperature
         write_tables(folder, adjusted, loaded.classes, recordings.supports, settings, temperature)
+    print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
+    if recordings.heard:
+        print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
     return metrics
 
 

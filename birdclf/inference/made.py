@@ -165,7 +165,7 @@ def write_made(
     _write_provenance(folder, first, [*made.command, "--out", str(folder)] if own else made.command)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     write_tables(folder, predictions, first.classes, supports_of(first), settings, float(metrics["temperature"]))
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    OmegaConf.save(OmegaConf.create(dict(config)), folder / CONFIG)  # UTF-8 in every locale
     seconds = sum(_seconds(m) for m, weight in zip(members, made.weights, strict=True) if weight)
     content = {
         "config_hash": config_hash(config),

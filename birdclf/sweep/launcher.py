@@ -8,18 +8,17 @@ from typing import Any, Final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from birdclf.sweep.plugin import NAMESPACE, SearchSweeper
 from birdclf.sweep.trials import EXTRA
 
-PLUGINS: Final = "hydra_plugins"
-"""Package that Hydra looks for launchers in."""
 EXTRA_OF: Final = {
     "hydra_joblib_launcher": "joblib",
     "hydra_submitit_launcher": "slurm",
     "hydra_ray_launcher": "ray",
 }
 """Extra of pyproject.toml by the package in it that holds the launcher."""
-SEARCH: Final = "birdclf_search"
-"""Module in it that holds our sweeper."""
+SEARCH: Final = f"{SearchSweeper.__module__}.{SearchSweeper.__name__}"
+"""Our sweeper, as a configuration names it."""
 
 
 class Launcher(Callback):
@@ -33,13 +32,15 @@ class Launcher(Callback):
             # Hydra turns exceptions of a callback into warnings; leaving the process is the way to stop.
             choice = config.hydra.runtime.choices["hydra/launcher"]
             sys.exit(f"birdclf: hydra/launcher={choice} needs an extra: pip install 'birdclf[{extra}]'")
-        if str(config.hydra.sweeper._target_).split(".")[1] == SEARCH and find_spec("optuna") is None:
-            sys.exit(f"birdclf: sweep={config.hydra.runtime.choices.sweep} needs an extra: {EXTRA}")
+        if config.hydra.sweeper._target_ == SEARCH and find_spec("optuna") is None:
+            choices = config.hydra.runtime.choices
+            choice = f"sweep={choices.sweep}" if choices.get("sweep") else f"hydra/sweeper={choices['hydra/sweeper']}"
+            sys.exit(f"birdclf: {choice} needs an extra: {EXTRA}")
 
 
 def _installed(package: str) -> bool:
     try:
-        return find_spec(f"{PLUGINS}.{package}") is not None
+        return find_spec(f"{NAMESPACE}.{package}") is not None
     except ModuleNotFoundError:  # no plugin of any kind
         return False
 
@@ -51,7 +52,7 @@ def explain_launch(error: BaseException) -> str | None:
     killed, a queue that refuses a job, a cluster that is not there.
     """
     if not any(
-        str(frame.f_globals.get("__name__")).startswith(f"{PLUGINS}.") for frame, _ in walk_tb(error.__traceback__)
+        str(frame.f_globals.get("__name__")).startswith(f"{NAMESPACE}.") for frame, _ in walk_tb(error.__traceback__)
     ):
         return None
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -9,6 +9,7 @@ from hydra.core.plugins import Plugins
 from birdclf.sweep.search import Search
 
 NAMESPACE: Final = "hydra_plugins"
+"""Package that Hydra looks for launchers and sweepers in."""
 
 
 class SearchSweeper(Search):

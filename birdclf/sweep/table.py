@@ -24,7 +24,7 @@ NO_SETTING = ("sweep=", "callbacks/pruning=", "callbacks.pruning", "resume=", "f
 
 
 class SweepTable(Callback):
-    """Prints a multirun's jobs, best first, and writes ``sweep.csv`` and ``sweep.md`` to the sweep folder."""
+    """Writes a multirun's jobs, best first, to ``sweep.csv`` and ``sweep.md`` in the sweep folder, and prints them."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Collect the jobs once all have ended; leave with status 1 if one of them failed."""
@@ -32,12 +32,12 @@ class SweepTable(Callback):
         table = sweep_table(folder)
         said = failures(folder, sys.argv)
         if "resume" in config and not table.empty:  # a sweep of trainings; others have no scores to compare
-            _print(table, folder)
             try:
                 write_whole(folder / "sweep.csv", table.to_csv(index=False))
                 write_whole(folder / "sweep.md", _markdown(table))
             except OSError as error:
                 said = "\n".join(filter(None, [said, _unwritten(folder, error)]))
+            _print(table, folder)
         if said:
             # Hydra turns exceptions of a callback into warnings; leaving the process is the way to end with a status.
             sys.exit(said)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -16,6 +16,7 @@ from birdclf import run_folder
 from birdclf.config import plain
 from birdclf.errors import UserError
 from birdclf.mistakes import explain
+from birdclf.output import prepare_output
 from birdclf.quoting import shown
 from birdclf.run_folder import BusyError, Pruned
 from birdclf.sweep.launches import launch_of, words_of
@@ -42,6 +43,11 @@ class Task:
         self.error: Exception | None = None
         self.__name__ = run.__name__
         Task.interrupted = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in a launcher's process, before Hydra binds its log to that one's standard output."""
+        prepare_output()
+        self.__dict__.update(state)
 
     def __call__(self, cfg: "DictConfig") -> float | None:
         """Run one job; return its score, or None if it has none."""

@@ -56,7 +56,7 @@ def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> I
     with contextlib.ExitStack() as stack:
         started = []
         for rank in range(1, count):
-            said = stack.enter_context(tempfile.TemporaryFile("w+"))
+            said = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
             process = _start(rank, address, order, said)
             stack.callback(_end, process)
             started.append((rank, process, said))

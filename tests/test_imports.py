@@ -12,7 +12,8 @@ import birdclf
 
 PACKAGE = Path(birdclf.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-FREE = {"errors", "disk", "randomness", "allocator", "svg", "pages", "quoting"}  # what anyone may use
+# What anyone may use.
+FREE = {"errors", "disk", "randomness", "allocator", "svg", "pages", "quoting", "checks", "declared"}
 MAY_IMPORT = {
     "audio": set(),
     "catalog": {"audio"},

@@ -99,6 +99,7 @@ def _composed(command: str, words: list[str]) -> None:
     import hydra
 
     from birdclf.config import conf_dir
+    from birdclf.words import text_words
 
     # Errors arrive here as exceptions instead of being printed by Hydra, which would show a stack trace.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -109,6 +110,7 @@ def _composed(command: str, words: list[str]) -> None:
             f"{rerun[0]} opens a pickle, which runs whatever is in it, and is refused. Give the run's command instead: "
             f"its provenance.json has it."
         )
+    settings = text_words(command, options, settings)
     sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
     if options in (["--help"], ["-h"]):
         from birdclf.composed_help import composed_help

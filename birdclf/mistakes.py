@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from birdclf.disk import explain_disk
 from birdclf.errors import UserError
+
+ADDRESS = re.compile(r"(See|Please see|For more info)?:? ?https?://\S+( for \w+)?")
 
 
 def explain(error: BaseException) -> str | None:
@@ -35,7 +38,9 @@ def explain_composition(error: BaseException) -> str | None:
         return _instantiation(error)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, OverrideParseException):
+        return _unreadable(str(error.override))
+    lines = [line.strip() for line in ADDRESS.sub("", str(error)).splitlines() if line.strip()]
     if isinstance(error.__cause__, OmegaConfBaseException):
         lines += [line.strip() for line in str(error.__cause__).splitlines() if line.strip()]
     unknown = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
@@ -45,6 +50,15 @@ def explain_composition(error: BaseException) -> str | None:
     noise = ("full_key", "object_type", "reference_type", "Config search", "provider=")
     shown = [line for line in lines if not line.startswith(noise)]
     return " ".join(dict.fromkeys(shown))
+
+
+def _unreadable(word: str) -> str:
+    """Return a sentence on a word that Hydra's grammar has no place for."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"{word} has no value: write {word}=VALUE."
+    quoted = QuotedString(value, Quote.double).with_quotes()
+    return f"{word} cannot be read. If it is a text, quote it: '{key}={quoted}'; a list is {key}=[a,b]."
 
 
 def _instantiation(error: InstantiationException) -> str:

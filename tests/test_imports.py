@@ -13,7 +13,10 @@ import birdclf
 PACKAGE = Path(birdclf.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # What anyone may use.
-FREE = {"errors", "disk", "environment", "output", "randomness", "allocator", "svg", "pages", "quoting"}
+FREE = {
+    *("errors", "disk", "environment", "output", "randomness", "allocator"),
+    *("svg", "pages", "quoting", "checks", "declared"),
+}
 MAY_IMPORT = {
     "audio": set(),
     "catalog": {"audio"},

@@ -11,6 +11,7 @@ import pandas as pd
 
 from birdclf.audio.files import read_header
 from birdclf.audit.meter import SILENCE
+from birdclf.checks import in_range
 from birdclf.errors import UserError
 
 VERDICTS: Final = ("ok", "warn", "reject")
@@ -86,9 +87,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if name != "verdicts" and not (isinstance(value, int | float) and 0 <= value < float("inf")):
-                raise UserError(f"audit.{name} is {value!r}; it must be a number of 0 or more.")
+            if name != "verdicts":
+                in_range(f"audit.{name}", getattr(self, name), 0)
         if not isinstance(self.verdicts, Mapping):
             raise UserError(f"audit.verdicts is {self.verdicts!r}; name a problem: audit.verdicts.clipped=reject.")
         for problem, verdict in self.verdicts.items():

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from birdclf.checks import in_range
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 
@@ -63,10 +64,7 @@ class Augmentation(nn.Module, ABC):
     @classmethod
     def number(cls, setting: str, value: float, low: float, high: float = math.inf) -> float:
         """Return a finite number between two limits, or raise a UserError."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
-        cls.require(number and math.isfinite(value) and low <= value <= high, setting, value, f"a number {allowed}")
-        return value
+        return in_range(f"augment.{cls.name}.{setting}", value, low, high)
 
     @classmethod
     def span(cls, unit: str, least: float, most: float, low: float, high: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from birdclf.augment.augmentation import OnFeatures, Rows, drawn
+from birdclf.checks import whole
 from birdclf.features.representation import Representation
 
 
@@ -44,8 +45,7 @@ class SpecAugment(OnFeatures):
     ) -> None:
         super().__init__(p)
         for setting, count in (("time_masks", time_masks), ("freq_masks", freq_masks)):
-            whole = isinstance(count, int) and not isinstance(count, bool)
-            self.require(whole and count >= 0, setting, count, "a whole number, 0 or more")
+            whole(f"augment.{self.name}.{setting}", count, 0)
         self.require(time_masks + freq_masks > 0, "time_masks", time_masks, "1 or more where freq_masks is 0")
         of_time, of_freq = ("time_masks", time_masks), ("freq_masks", freq_masks)
         for setting, value, (masks, count) in (

@@ -10,6 +10,7 @@ import pandas as pd
 
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.tables import read_names
+from birdclf.checks import whole
 from birdclf.errors import UserError
 from birdclf.quoting import shown
 from birdclf.randomness import key_of
@@ -63,8 +64,7 @@ def select(
     if min_quality is not None:
         table = table[_quality(catalog)[table.index] >= _grade(min_quality)]
     if max_per_species is not None:
-        if not isinstance(max_per_species, int) or max_per_species < 1:
-            raise UserError(f"data.max_per_species is {max_per_species!r}; it must be a whole number of 1 or more.")
+        whole("data.max_per_species", max_per_species, 1)
         draw = table.recording_id.map(lambda name: key_of("max_per_species", name))
         table = table[draw.groupby(table.species).rank(method="first") <= max_per_species]
     if left_out := len(catalog) - len(table):

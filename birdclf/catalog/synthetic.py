@@ -1,6 +1,5 @@
 """The embedded default source: a procedural aviary with the species and the imbalance of a real collection."""
 
-import math
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -13,6 +12,7 @@ from birdclf.audio.aviary.reader import AviaryReader
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.select import Selection, select
 from birdclf.catalog.study import study_counts
+from birdclf.checks import is_number, is_whole
 from birdclf.errors import UserError
 from birdclf.randomness import key_of, stream, uniform
 
@@ -21,8 +21,7 @@ MAX_SCALE = 10.0
 
 
 def _check(name: str, value: object, low: float, high: float, whole: bool, open_low: bool = False) -> None:
-    kind = int if whole else (int, float)
-    ok = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    ok = is_whole(value) if whole else is_number(value)
     if not ok or value > high or value < low or (open_low and value == low):  # type: ignore[operator]
         limits = f"above {low:g} and at most {high:g}" if open_low else f"from {low:g} to {high:g}"
         noun = "a whole number" if whole else "a number"

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
+from birdclf.checks import most_processes, whole
 from birdclf.data.dataset import Batch, DrawSampler, Part, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
 from birdclf.data.loader import ResumableLoader
@@ -71,10 +72,8 @@ class RecordingDataModule(pl.LightningDataModule):
         sampler: Sampling | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"loader.batch_size is {batch_size}; it must be 1 or more.")
-        if num_workers < 0:
-            raise UserError(f"loader.num_workers is {num_workers}; it must be 0 or more.")
+        whole("loader.batch_size", batch_size, 1)
+        whole("loader.num_workers", num_workers, 0, most_processes())
         self.source, self.features, self.split, self.window = catalog, features, split, window
         self.mix, self.rules = audio or Mix(), audit or Rules()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from birdclf.checks import is_number
 from birdclf.errors import UserError
 
 Logits = NDArray[np.floating]
@@ -93,8 +94,7 @@ def check_tau(tau: float | None, most: float = math.inf) -> None:
     Raises:
         UserError: If it is.
     """
-    number = isinstance(tau, int | float) and not isinstance(tau, bool)
-    if tau is not None and not (number and math.isfinite(tau) and 0 <= tau <= most):
+    if tau is not None and not (is_number(tau) and 0 <= tau <= most):
         allowed = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
         raise UserError(f"posthoc.tau is {tau!r}; it must be null (tuned on validation) or a number {allowed}.")
 

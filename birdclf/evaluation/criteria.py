@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from birdclf.checks import is_number
 from birdclf.errors import UserError
 
 CONDITIONS: Final = ("above", "spread_below", "beats")
@@ -97,7 +98,7 @@ def _criterion(place: str, entry: Any) -> Criterion:
         if not isinstance(value, str) or not value:
             raise UserError(f"{place}.beats is {value!r}; it must be the name of an experiment, such as phase2a.")
         return Criterion(metric, condition, 0.0, value, str(entry.get("name") or f"{metric} beats {value}"))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise UserError(f"{place}.{condition} is {value!r}; it must be a number.")
     said = f"{metric} above {value}" if condition == "above" else f"{metric} varies by less than {value} over seeds"
     return Criterion(metric, condition, float(value), "", str(entry.get("name") or said))

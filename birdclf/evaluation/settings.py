@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from birdclf.checks import is_number, whole
 from birdclf.errors import UserError
 
 
@@ -30,15 +31,11 @@ class Evaluation:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if self.few < 0:
-            raise UserError(f"evaluation.few is {self.few}; it counts train recordings: 0 or more.")
+        for name, least in (("few", 0), ("many", 0), ("draws", 100), ("bins", 1)):
+            whole(f"evaluation.{name}", getattr(self, name), least)
         if self.many < self.few:
             raise UserError(f"evaluation.many is {self.many}; it must not be below evaluation.few, {self.few}.")
-        if self.draws < 100:
-            raise UserError(f"evaluation.draws is {self.draws}; an interval needs 100 or more, 2000 is usual.")
-        if self.bins < 1:
-            raise UserError(f"evaluation.bins is {self.bins}; it must be 1 or more, 15 is usual.")
-        if not 0 < self.confidence < 1:
+        if not is_number(self.confidence) or not 0 < self.confidence < 1:
             raise UserError(f"evaluation.confidence is {self.confidence}; it must lie between 0 and 1, such as 0.95.")
 
     @property

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from birdclf.audio.clip import Clip
+from birdclf.checks import most_processes, whole
 from birdclf.features.extraction import Extraction, begin_worker
 from birdclf.features.journal import JOURNAL, Journal, Rows
 
@@ -119,7 +120,7 @@ def _processes(clips: list[Clip], workers: int | None) -> int:
         if len(clips) < WORTH_A_PROCESS:
             size = sum(os.path.getsize(path) for path in {clip.path for clip in clips} if os.path.isfile(path))
             workers = workers if size > WORTH_A_PROCESS_BYTES else 0
-    return workers if workers > 1 else 0
+    return workers if whole("store.workers", workers, 0, most_processes()) > 1 else 0
 
 
 def _cores() -> int:

@@ -10,6 +10,7 @@ from birdclf.audit.page import write_page
 from birdclf.audit.rules import Rules
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.tables import csv_text
+from birdclf.declared import hold_to_types
 from birdclf.disk import write_whole, writing_to
 from birdclf.errors import UserError
 from birdclf.features.shard import Shard
@@ -34,6 +35,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     folder = Path(cfg.run_dir)
     if (folder / "audit.csv").exists():
         raise UserError(f"{folder} holds an audit already; nothing is overwritten. Choose another hydra.run.dir.")
+    hold_to_types(cfg)
     rules: Rules = instantiate(cfg.audit)
     mix, features = instantiate(cfg.audio), instantiate(cfg.features)
     catalog: Catalog = instantiate(cfg.data)

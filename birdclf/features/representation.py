@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from birdclf.checks import whole
 from birdclf.features.analysis import Analysis
 from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
 from birdclf.features.checking import require
@@ -84,8 +85,9 @@ class Representation(nn.Module):
         level_mels: int = LEVEL_MELS,
     ) -> None:
         super().__init__()
+        for name, size in (("sample_rate_hz", sample_rate_hz), ("hop", hop), ("n_fft", n_fft), ("n_mels", n_mels)):
+            whole(f"features.{name}", size, 1)
         samples = window_s * sample_rate_hz
-        require(sample_rate_hz > 0 and hop > 0, "sample_rate_hz and hop", (sample_rate_hz, hop), "above 0")
         require(
             0 < samples < float("inf") and abs(samples / hop - round(samples / hop)) < 1e-6,
             "window_s",
@@ -93,7 +95,6 @@ class Representation(nn.Module):
             f"a multiple of hop / sample_rate_hz = {hop / sample_rate_hz:g} s",
         )
         require(n_fft >= hop, "n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
-        require(n_mels >= 1, "n_mels", n_mels, "1 or more")
         require(top_db > 0, "top_db", top_db, "above 0 dB")
         require(padding in ("repeat", "silence"), "padding", padding, "'repeat' or 'silence'")
         self.channels = checked(channels)

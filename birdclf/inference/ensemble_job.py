@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from birdclf.config import plain
+from birdclf.declared import hold_to_types
 from birdclf.disk import writing_to
 from birdclf.errors import UserError
 from birdclf.inference.ensemble import average_of
@@ -40,6 +41,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
         UserError: If the members cannot be averaged, or the folder holds something else.
         BusyError: If another process works in the folder.
     """
+    hold_to_types(cfg.evaluation, "evaluation")
     config, folder = plain(cfg), Path(cfg.run_dir)
     runs = config["members"]
     if not isinstance(runs, Sequence) or isinstance(runs, str) or len(runs) < 2 or not all(runs):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from birdclf import checks
 from birdclf.errors import UserError
 
 
@@ -70,11 +71,7 @@ def in_range(name: str, value: float, low: float, high: float = math.inf) -> flo
     Raises:
         UserError: If it is not a finite number between ``low`` and ``high``.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and low <= value <= high):
-        allowed = f"{low:g} or more" if math.isinf(high) else f"between {low:g} and {high:g}"
-        raise UserError(f"loss.{name} is {value!r}; it must be a number {allowed}.")
-    return value
+    return checks.in_range(f"loss.{name}", value, low, high)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from birdclf.checks import whole
 from birdclf.errors import UserError
 from birdclf.models.blocks import dropout_layer
 from birdclf.models.extras import from_extra
@@ -200,8 +201,7 @@ def _present_name(name: str) -> str:
 
 def _check(sizes: dict[str, Any]) -> None:
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"model.{name} is {value}; it must be a whole number from 1.")
+        whole(f"model.{name}", value, 1)
     if sizes["hidden_size"] % sizes["heads"]:
         near = sizes["heads"] * math.ceil(sizes["hidden_size"] / sizes["heads"])
         raise UserError(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from birdclf.errors import UserError
+from birdclf.checks import whole
 from birdclf.models.blocks import dropout_layer, scaled
 from birdclf.models.head import classifier_layer
 from birdclf.models.pooling import pooling_layer
@@ -54,8 +54,8 @@ class AudioCNNv3(nn.Module):
         scale: float | None = None,
     ) -> None:
         super().__init__()
-        _whole("depth", depth)
-        _whole("stem_stride", stem_stride)
+        whole("model.depth", depth, 1)
+        whole("model.stem_stride", stem_stride, 1)
         self.heights = heights
         stem, *stages = (scaled(channels, width) for channels in CHANNELS)
         self.stem = nn.Sequential(
@@ -92,8 +92,3 @@ def with_heights(x: Tensor) -> Tensor:
     """Return ``(B, C, F, T)`` with a channel more: the height of each band, from -1 at the lowest to 1."""
     rows = torch.linspace(-1.0, 1.0, x.shape[2], dtype=x.dtype, device=x.device)
     return torch.cat([x, rows[:, None].expand(x.shape[0], 1, x.shape[2], x.shape[3])], dim=1)
-
-
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"model.{name} is {value}; it must be a whole number from 1.")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from birdclf.checks import above
 from birdclf.errors import UserError
 
 HEADS = ("linear", "cosine")
@@ -26,8 +27,7 @@ class CosineLinear(nn.Module):
 
     def __init__(self, in_features: int, num_classes: int, scale: float = USUAL_SCALE) -> None:
         super().__init__()
-        if isinstance(scale, bool) or not 0 < scale < float("inf"):
-            raise UserError(f"model.scale is {scale}; it must be above 0 ({USUAL_SCALE:g} is usual).")
+        above("model.scale", scale, 0)
         self.in_features, self.out_features, self.scale = in_features, num_classes, float(scale)
         self.weight = nn.Parameter(functional.normalize(torch.randn(num_classes, in_features)))
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from birdclf.checks import is_whole
 from birdclf.errors import UserError
 from birdclf.models.blocks import dropout_layer
 from birdclf.models.extras import from_extra
@@ -159,6 +160,6 @@ def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _pair(name: str, given: Sequence[int]) -> tuple[int, int]:
     values = tuple(given) if not isinstance(given, str | int | float) else ()
-    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
+    if len(values) != 2 or any(not is_whole(v) or v < 1 for v in values):
         raise UserError(f"model.{name} is {given}; it must be two whole numbers from 1, [frequency,time].")
     return values[0], values[1]

@@ -29,6 +29,7 @@ class Folders(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find an unfinished run of the same settings if ``resume=true``; refuse a folder that holds results."""
         folder = Path(config.hydra.run.dir)
+        _check_place(config, folder, "hydra.run.dir")
         with _taking(folder, "hydra.run.dir"):
             if _resume(config) is not True:
                 folder = _own(config, folder)
@@ -47,6 +48,7 @@ class Folders(Callback):
         """Find the folder of the same sweep launched before; refuse one that holds another sweep."""
         folder, resume, words = Path(config.hydra.sweep.dir), _resume(config), sorted(_words(config))
         anew = "resume" not in config or resume is False
+        _check_place(config, folder, "hydra.sweep.dir")
         with _taking(folder, "hydra.sweep.dir"):
             earlier = None if anew or _given(config, "hydra.sweep.dir") else launched_before(folder.parent, words)
             if earlier is None and _by_the_clock(config, "sweep"):
@@ -63,6 +65,17 @@ class Folders(Callback):
                     print(f"going on in {shown(folder)}; resume=false starts anew")
                 note_launch(folder, words)
             check_writable(folder)
+
+
+def _check_place(config: DictConfig, folder: Path, key: str) -> None:
+    """Refuse a folder that is no run's, and relative paths that would mean others than where the command is given."""
+    if folder.resolve() in (Path(folder.resolve().anchor), Path.home().resolve()):
+        sys.exit(f"birdclf: {key}={folder} is no folder for a run alone. Choose a new one, such as {key}=outputs/mine")
+    if config.hydra.job.chdir:
+        sys.exit(
+            "birdclf: hydra.job.chdir=true would look for data.root and all other paths in the run folder. Leave it "
+            "out; everything a run writes is in its folder anyway."
+        )
 
 
 def _resume(config: DictConfig) -> bool | None:

@@ -12,6 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from birdclf import run_folder
+from birdclf.checks import whole
 from birdclf.config import direction
 from birdclf.errors import UserError
 from birdclf.randomness import key_of
@@ -55,8 +56,7 @@ class Search(Sweeper):
         params: dict[str, Any] | None = None,
     ) -> None:
         for name, value, least in (("n_trials", n_trials, 1), ("n_jobs", n_jobs, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"hydra.sweeper.{name} is {value!r}; it must be a whole number from {least}.")
+            whole(f"hydra.sweeper.{name}", value, least)
         self.n_trials, self.n_jobs, self.seed = n_trials, n_jobs, seed
         self.sampler, self.pruner, self.params = sampler, pruner, dict(params or {})
         self.config: DictConfig | None = None

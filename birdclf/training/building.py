@@ -2,27 +2,29 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import nn
 
 from birdclf.augment.chain import Chain
-from birdclf.config import FALLS, TrainConfig, plain
+from birdclf.checks import whole
+from birdclf.config import TrainConfig, conf_dir, plain
 from birdclf.data.module import RecordingDataModule
+from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.combinations import check_combinations, check_head, check_rows
+from birdclf.training.lightning_options import MONITORED, check_callbacks, check_trainer_options
 from birdclf.training.start import Fitted, read_source, start_from
 from birdclf.training.start_report import check_frozen, report
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
-
-MONITORED = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
 
 
 def build_data(cfg: DictConfig) -> RecordingDataModule:
@@ -108,22 +110,36 @@ def build_callbacks(cfg: DictConfig) -> list[pl.Callback]:
     Raises:
         UserError: If there is none such, or more than one, or it would write the snapshot's file.
     """
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback is not None]
+    given = {str(name): node for name, node in cfg.callbacks.items() if node is not None}
+    named: dict[str, pl.Callback] = {}
+    for name, node in given.items():
+        check_target(node, f"callbacks.{name}")
+        named[name] = instantiate(node)
+        if not isinstance(named[name], pl.Callback):
+            raise UserError(f"callbacks.{name}._target_ is {node._target_}, which is no callback of Lightning's.")
+    check_callbacks(named, given, cfg.run_dir, cfg.monitor)
+    callbacks = list(named.values())
     if cfg.averaging is not None:  # first, so that the others see averaged weights
         callbacks.insert(0, instantiate(cfg.averaging))
-    found = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
-    if len(found) != 1:
-        raise UserError(
-            f"callbacks has {len(found)} ModelCheckpoint callbacks; exactly 1 is needed, to decide the best weights."
-        )
-    if found[0].save_last:
-        raise UserError("callbacks.checkpoint.save_last is set, but last.ckpt is callbacks.snapshot's. Leave it out.")
-    if found[0].save_weights_only and cfg.averaging is not None:
-        raise UserError(
-            "callbacks.checkpoint.save_weights_only leaves averaged weights out of best.ckpt. Leave it out, or set "
-            "averaging=null."
-        )
+        if any(isinstance(callback, ModelCheckpoint) and callback.save_weights_only for callback in callbacks):
+            raise UserError(
+                "callbacks.checkpoint.save_weights_only leaves averaged weights out of best.ckpt. Leave it out, or set "
+                "averaging=null."
+            )
     return callbacks
+
+
+def check_target(node: Any, key: str) -> None:
+    """Refuse a value in the place of something that is to be built.
+
+    Raises:
+        UserError: If it names no ``_target_``.
+    """
+    if OmegaConf.is_dict(node) and isinstance(node.get("_target_"), str):
+        return
+    options = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
+    way = f"Choose one: {key}={'|'.join(options)}" if options else "A _target_ says what it is; null leaves it out"
+    raise UserError(f"{key} is {OmegaConf.to_container(node) if OmegaConf.is_config(node) else node!r}. {way}.")
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -136,7 +152,21 @@ def check_settings(cfg: DictConfig) -> None:
     unknown = [str(key) for key in cfg if key not in known]
     if unknown:
         raise UserError(f"There is no setting {unknown[0]!r}. The top level has {', '.join(known)}.")
+    for field in dataclasses.fields(TrainConfig):
+        if field.type is Any and field.default == MISSING and field.name != "callbacks":
+            check_target(cfg[field.name], field.name)
+    if cfg.averaging is not None:
+        check_target(cfg.averaging, "averaging")
+    for group in ("callbacks", "augment"):
+        if not OmegaConf.is_dict(cfg[group]):
+            raise UserError(f"{group} is {cfg[group]!r}; it must be names with what they are. Leave it out.")
+    for name, node in cfg.augment.items():
+        if node is not None:
+            check_target(node, f"augment.{name}")
+    hold_to_types(cfg)
+    whole("seed", cfg.seed, 0, 2**32 - 1)
     _check_monitor(cfg.monitor)
+    check_trainer_options(cfg.trainer)
     features = instantiate(cfg.features)
     shape = features.shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])
@@ -176,7 +206,9 @@ def check_settings(cfg: DictConfig) -> None:
             f"it must be a multiple of {count}."
         )
     build_augment(cfg, features, torch.tensor([2, 1]))
-    instantiate(cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all")
+    instantiate(
+        cfg.trainer, callbacks=build_callbacks(cfg), logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all"
+    )
 
 
 def _check_start(cfg: DictConfig, network: nn.Module) -> Fitted | None:

@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 from torch import nn
 
+from birdclf.checks import is_number
 from birdclf.errors import UserError
 from birdclf.training.averaging import Averaging
 
@@ -23,7 +24,7 @@ class MovingAverage(Averaging):
 
     def __init__(self, decay: float = 0.999, warmup: bool = True) -> None:
         super().__init__()
-        if isinstance(decay, bool) or not 0 <= decay < 1:
+        if not is_number(decay) or not 0 <= decay < 1:
             raise UserError(f"averaging.decay is {decay}; it must be at least 0 and below 1 (0.999 is usual).")
         self.decay, self.warmup = decay, warmup
 

@@ -1,7 +1,6 @@
 """Which parameters learn, and how fast each group of them does."""
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -11,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from birdclf.checks import is_number
 from birdclf.errors import UserError
 from birdclf.models.head import output_layer
 
@@ -46,7 +46,7 @@ class Layers:
         if isinstance(freeze, str) or not all(isinstance(pattern, str) and pattern for pattern in freeze):
             raise UserError(f"layers.freeze is {freeze!r}; it must be a list of patterns, such as [features.0].")
         for pattern, factor in (rates or {}).items():
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+            if not is_number(factor) or factor <= 0:
                 raise UserError(
                     f"layers.rates gives {pattern} the factor {factor!r}; it must be a number above 0. layers.freeze "
                     f"keeps parameters as they are."

@@ -81,8 +81,16 @@ def _check_paths(callbacks: dict[str, Any], ended: dict[str, Any] | None, folder
 
 
 def ending(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return how training ended: the ``score`` and file name of the ``best`` weights, and the number of ``epochs``."""
+    """Return how training ended: the ``score`` and file name of the ``best`` weights, and the number of ``epochs``.
+
+    Raises:
+        UserError: If it ended before an epoch was validated.
+    """
     best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
-    assert best.best_model_score is not None
+    if best.best_model_score is None:
+        raise UserError(
+            "training ended before its first epoch was validated, so that there are no best weights. Let it last "
+            "longer (trainer.max_time, callbacks.*)."
+        )
     name = Path(best.best_model_path).name
     return {"score": float(best.best_model_score), "best": name, "epochs": trainer.current_epoch}

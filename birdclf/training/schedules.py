@@ -5,6 +5,7 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from birdclf.checks import above, in_range, whole
 from birdclf.errors import UserError
 
 
@@ -18,11 +19,8 @@ def warmup_step(optimizer: Optimizer, warmup_epochs: int = 5, step_epochs: int =
         UserError: If an argument is out of range.
     """
     _check_warmup(warmup_epochs)
-    if step_epochs < 1 or not 0 < factor <= 1:
-        raise UserError(
-            f"scheduler.step_epochs={step_epochs} and scheduler.factor={factor}: step_epochs must be 1 or more and "
-            f"factor above 0 and at most 1."
-        )
+    whole("scheduler.step_epochs", step_epochs, 1)
+    above("scheduler.factor", factor, 0, 1)
 
     def share(epoch: int) -> float:
         if epoch < warmup_epochs:
@@ -45,8 +43,7 @@ def warmup_cosine(optimizer: Optimizer, max_epochs: int, warmup_epochs: int = 5,
         UserError: If an argument is out of range.
     """
     _check_warmup(warmup_epochs)
-    if not 0 <= floor <= 1:
-        raise UserError(f"scheduler.floor is {floor}; it must lie between 0 and 1.")
+    in_range("scheduler.floor", floor, 0, 1)
 
     def share(epoch: int) -> float:
         if epoch < warmup_epochs:
@@ -72,11 +69,10 @@ def plateau(
     Raises:
         UserError: If an argument is out of range.
     """
-    if patience < 0 or not 0 < factor < 1:
-        raise UserError(
-            f"scheduler.patience={patience} and scheduler.factor={factor}: patience must be 0 or more and factor above "
-            f"0 and below 1."
-        )
+    whole("scheduler.patience", patience, 0)
+    in_range("scheduler.min_lr", min_lr, 0)
+    if above("scheduler.factor", factor, 0, 1) == 1:
+        raise UserError("scheduler.factor is 1, so that the rate would never fall; it must be below 1.")
     shares = [group.get("factor", 1.0) for group in optimizer.param_groups]
     return ReduceLROnPlateau(
         optimizer, mode=mode, patience=patience, factor=factor,  # type: ignore[arg-type]
@@ -90,5 +86,4 @@ def constant(optimizer: Optimizer) -> LambdaLR:
 
 
 def _check_warmup(epochs: int) -> None:
-    if epochs < 0:
-        raise UserError(f"scheduler.warmup_epochs is {epochs}; it must be 0 or more.")
+    whole("scheduler.warmup_epochs", epochs, 0)

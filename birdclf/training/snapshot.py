@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from birdclf.errors import UserError
+from birdclf.checks import in_range
 from birdclf.training.accumulation import waits_for_step
 from birdclf.training.checkpoint import LAST
 from birdclf.training.gather import value_of_each
@@ -34,8 +34,7 @@ class Snapshot(Callback):
     """
 
     def __init__(self, dirpath: str, every_s: float = 60.0) -> None:
-        if not every_s >= 0:
-            raise UserError(f"callbacks.snapshot.every_s is {every_s}; it must be 0 seconds or more.")
+        in_range("callbacks.snapshot.every_s", every_s, 0)
         self.path, self.every_s = Path(dirpath) / LAST, every_s
         self.kept = self.began = time.monotonic()
         self.ended: dict[str, Any] | None = None

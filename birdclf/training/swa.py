@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from birdclf.checks import above, is_number
 from birdclf.data.loader import ResumableLoader
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
@@ -31,10 +32,10 @@ class StochasticWeightAverage(Averaging):
 
     def __init__(self, start: float = 0.75, rate: float | None = 0.5) -> None:
         super().__init__()
-        if isinstance(start, bool) or not 0 <= start < 1:
+        if not is_number(start) or not 0 <= start < 1:
             raise UserError(f"averaging.start is {start}; it must be a share of the epochs, at least 0 and below 1.")
-        if rate is not None and (isinstance(rate, bool) or not 0 < rate < float("inf")):
-            raise UserError(f"averaging.rate is {rate}; it must be above 0, a share of the base rate, or null.")
+        if rate is not None:
+            above("averaging.rate", rate, 0)
         self.start, self.rate = start, rate
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
+from birdclf.checks import is_whole, whole
+from birdclf.declared import hold_arguments
 from birdclf.errors import UserError
 from birdclf.training.checkpoint_io import WholeCheckpoints
 from birdclf.training.compile import Compile
@@ -36,7 +38,7 @@ def process_count(devices: int | list[int]) -> int:
     Raises:
         UserError: If it is no number or list.
     """
-    if isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1:
+    if isinstance(devices, int) and is_whole(devices) and devices >= 1:
         return devices
     if isinstance(devices, Sequence) and not isinstance(devices, str) and devices:
         return len(devices)
@@ -85,13 +87,9 @@ def build_trainer(
         raise UserError(
             f"trainer.devices is {devices}: several devices train together by trainer=ddp. Or use devices=1."
         )
-    if settings.get("num_nodes", 1) != 1:
-        raise UserError("trainer.num_nodes must be 1: one run trains on one machine; a sweep uses many.")
-    group = settings.get("accumulate_grad_batches", 1)
-    if isinstance(group, bool) or not isinstance(group, int) or group < 1:
-        raise UserError(f"trainer.accumulate_grad_batches is {group!r}; it must be a number of batches, 1 or more.")
-    if max_epochs < 1:
-        raise UserError(f"trainer.max_epochs is {max_epochs}; it must be 1 or more.")
+    settings = hold_arguments("trainer", settings, pl.Trainer)
+    whole("trainer.accumulate_grad_batches", settings.get("accumulate_grad_batches", 1), 1)
+    whole("trainer.max_epochs", max_epochs, 1)
     chosen = fast_precision(accelerator) if precision == "auto" else precision
     # Batches come from one slice of a memory map: a worker process would cost more than it saves.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -10,15 +10,12 @@ import numpy as np
 from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName
 from birdclf.audio.aviary.scene import render
 from birdclf.audio.clip import AudioError, Clip, Sound
+from birdclf.checks import is_number
 from birdclf.errors import UserError
 
 VERSION = 1
 """Raise it whenever the same recording id comes to sound different: stored features are then built anew."""
 SNR_LIMITS_DB = (-40.0, 60.0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class AviaryReader:
     def __post_init__(self) -> None:
         given = tuple(self.snr_db) if isinstance(self.snr_db, Sequence) else (self.snr_db,)
         low, high = SNR_LIMITS_DB
-        if len(given) != 2 or not all(_is_number(v) for v in given) or not low <= given[0] <= given[1] <= high:
+        if len(given) != 2 or not all(is_number(v) for v in given) or not low <= given[0] <= given[1] <= high:
             raise UserError(
                 f"snr_db is {list(given)}; give two numbers in dB between {low:g} and {high:g}, "
                 "the lower one first, for example [0, 24]."

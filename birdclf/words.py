@@ -1,0 +1,164 @@
+"""The words of a command that composes settings, as Hydra's grammar wants them.
+
+Hydra reads a value as a number, a list or the like where it can, and refuses many characters outside quotes. Where a
+setting takes a text, what was typed is the text that is meant, so that it is quoted here: ``data.root=günter``,
+``data.root=1e3``, ``data.species=[1e3,TRUE]``. A comma stays a sweep's.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from birdclf.config import conf_dir
+from birdclf.declared import fits, types_of
+from birdclf.errors import UserError
+
+MULTIRUN: Final = ("-m", "--multirun")
+SHOWS: Final = ("--cfg", "-c", "--info", "-i", "--resolve")
+NESTING: Final = "\"'()[]{}"
+
+
+def text_words(command: str, options: Sequence[str], settings: list[str]) -> list[str]:
+    """Return settings with quotes around the texts that Hydra would refuse, or read as something else.
+
+    ``null`` of a group becomes ``none`` where there is such an option.
+
+    Args:
+        command: ``train`` or ``prepare``.
+        options: Words that begin with a dash, and their values.
+        settings: Words such as ``data.root=DIR``.
+
+    Raises:
+        UserError: If an option does not go with another, or a comma may mean two things.
+    """
+    sweeps = any(option in MULTIRUN for option in options)
+    if sweeps and (shown := [option for option in options if option.partition("=")[0] in SHOWS]):
+        raise UserError(f"{shown[0]} shows the settings of one job: leave out -m, and give each setting one value.")
+    words, kinds = list(settings), None
+    for i, word in enumerate(settings):
+        key, equals, typed = word.partition("=")
+        if not equals or key.startswith("~") or _means_itself(word, typed):
+            continue
+        kinds = kinds or _Kinds(command, options, settings)
+        words[i] = f"{key}={_quoted(key, typed, kinds.of(key.lstrip('+')), sweeps)}"
+    return words
+
+
+def parsed(word: str) -> Override | None:
+    """Return a word as Hydra reads it, or None where it cannot."""
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        return None
+
+
+def _means_itself(word: str, typed: str) -> bool:
+    """Return whether a word is read as it was typed, or as a number that is written so."""
+    override = parsed(word)
+    if override is None or override.is_sweep_override():
+        return False
+    value = override.value()
+    plain = isinstance(value, str | QuotedString) or (isinstance(value, int | float) and str(value) == typed)
+    return plain and not (isinstance(value, int | float) and (conf_dir() / str(override.key_or_group)).is_dir())
+
+
+def _quoted(key: str, typed: str, kind: Any, sweeps: bool) -> str:
+    """Return a value with quotes where the setting takes a text and Hydra would not read this one."""
+    override = parsed(f"{key}={typed}")
+    if kind is Any:
+        return typed
+    if "," in typed and not any(mark in typed for mark in NESTING):
+        if sweeps:
+            return ",".join(_quoted(key, part.strip(), kind, sweeps) for part in typed.split(","))
+        if kind is not Group and fits("", kind):
+            raise UserError(
+                f"{key}={typed} may be one text or several values. Quote a text: '{key}={_with_quotes(typed)}'; a list "
+                f"is {key}=[{typed}]; with -m it is a sweep over the values."
+            )
+        return typed
+    if override is None:  # a comma among brackets or quotes may be a sweep's
+        return _with_quotes(typed) if fits("", kind) and not (sweeps and "," in typed) else typed
+    value = override.value()
+    if override.is_sweep_override() or fits(value, kind):
+        return typed
+    if value is None and kind is Group and (conf_dir() / key.lstrip("+") / "none.yaml").is_file():
+        return "none"
+    if isinstance(value, list) and fits(["a"], kind):
+        parts = [part.strip() for part in typed.strip()[1:-1].split(",")]
+        if len(parts) != len(value) or any(mark in part for part in parts for mark in NESTING):
+            return typed
+        return f"[{','.join(p if isinstance(v, str) else _with_quotes(p) for p, v in zip(parts, value, strict=True))}]"
+    return _with_quotes(typed) if fits("", kind) else typed
+
+
+Group = str | list[str] | dict[str, Any]
+"""What may choose an option of a group."""
+
+
+def _with_quotes(text: str) -> str:
+    return str(QuotedString(text, Quote.double).with_quotes())
+
+
+class _Kinds:
+    """The types of settings, by their keys, of what the other words compose."""
+
+    def __init__(self, command: str, options: Sequence[str], settings: Sequence[str]) -> None:
+        self.folders = [conf_dir(), *map(Path, _folders(options))]
+        searched = ",".join(_with_quotes(f"file://{folder.resolve()}") for folder in self.folders[1:])
+        words = [f"hydra.searchpath=[{searched}]", *_first_values(settings)]
+        self.cfg = DictConfig({})
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
+                self.cfg = compose(command, overrides=words, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, ValueError):
+            pass  # Hydra will say what is wrong with them
+
+    def of(self, key: str) -> Any:
+        """Return the type of a setting; Any where nothing says it."""
+        if any((folder / key).is_dir() for folder in self.folders):
+            return Group
+        above, _, name = key.rpartition(".")
+        try:
+            parent = OmegaConf.select(self.cfg, above) if above else self.cfg
+            node = parent._get_node(name) if isinstance(parent, DictConfig) else None
+            if node is None:
+                return Any
+            default = None if node._is_missing() else node._value()
+            if isinstance(default, int | float) and not isinstance(default, bool):
+                return Any  # a number, so that nothing needs to be imported to tell
+            of_schema = node._metadata.ref_type
+            if of_schema is str and node._metadata.optional:
+                of_schema = str | None
+            return types_of(parent).get(name, of_schema)
+        except (OmegaConfBaseException, AttributeError):
+            return Any
+
+
+def _first_values(settings: Sequence[str]) -> Iterator[str]:
+    """Yield the words that Hydra can read, each with one value."""
+    for word in settings:
+        override = parsed(word)
+        if override is None or override.is_delete():
+            continue
+        if override.is_sweep_override():
+            with suppress(HydraException, StopIteration):  # of a glob
+                yield f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+        elif _means_itself(word, word.partition("=")[2]):
+            yield word
+
+
+def _folders(options: Sequence[str]) -> Iterator[str]:
+    for before, word in zip(options, options[1:], strict=False):
+        if before in ("--config-dir", "-cd"):
+            yield word
+    yield from (word.partition("=")[2] for word in options if word.startswith("--config-dir="))

@@ -1,0 +1,201 @@
+"""Give every setting wrong values: each is answered with one sentence, or works. Prints what ends in a stack trace.
+
+python checks/settings_walk.py [--of N --part I] [PATTERN ...]
+
+Settings are found: every key of every file below ``conf/`` and of the schema, once each, with the first file of its
+group that has it. All runs share one process, two species of short sounds and one store; PATTERN takes the keys that
+contain it alone. The whole walk takes half an hour on one core.
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from birdclf.cli import main as birdclf
+from birdclf.config import conf_dir
+
+VALUES: Final = ("-1", "0", "1e400", "nan", "true", "null", "abc", "[]", "{}")
+WALKED: Final = ("hydra", "experiment", "sweep", "pruning")
+"""Groups whose files set what is walked over elsewhere, or that need a search."""
+BASE: Final = {
+    "data": "folder", "data.root": "sounds", "model": "audio_cnn", "model.width": "0.1", "trainer.max_epochs": "1",
+    "trainer.accelerator": "cpu", "store.dir": "store", "store.workers": "0", "evaluation.draws": "100",
+    "features.window_s": "1.0", "callbacks.progress": "null", "+trainer.enable_progress_bar": "false",
+    "logger.embeddings": "false",
+}  # fmt: skip
+BESIDE: Final = {
+    "data=manifest": {"data.path": "sounds/table.csv"},
+    "data=raven": {"data.root": "tables"},
+    "data=synthetic": {"data.num_species": "2", "data.scale": "0.02", "data.min_per_species": "4"},
+    "loss=ldam": {"model.head": "cosine"},
+    "features=ast": {"model": "ast_tiny", "model.depth": "1"},
+    "model=ast": {"features": "ast", "model.depth": "1"},
+    "model=ast_tiny": {"features": "ast", "model.depth": "1"},
+    "split=predefined": {"data": "manifest", "data.path": "sounds/table.csv"},
+    "split=file": {"split.path": "split.csv"},
+    "augment=lowpass": {"features": "log_mel", "augment.lowpass.max_cutoff_hz": "8000"},
+}
+"""What an option needs to run."""
+LIMIT_S: Final = 60
+
+
+def write_sounds(folder: Path) -> None:
+    """Write six sounds of each of two species, a manifest, a Raven table and a split."""
+    rng, rate = np.random.default_rng(0), 32_000
+    t = np.arange(rate) / rate
+    manifest, split = ["path,species,split"], ["recording_id,split"]
+    table = "Selection\tBegin Time (s)\tEnd Time (s)\tSpecies\n"
+    for species, hz in (("tit", 2000), ("finch", 4000)):
+        (folder / "sounds" / species).mkdir(parents=True)
+        (folder / "tables" / species).mkdir(parents=True)
+        for i, stage in enumerate(("train", "train", "train", "val", "test", "train")):
+            sound = 0.3 * np.sin(2 * np.pi * hz * (1 + 0.02 * i) * t) + 0.01 * rng.standard_normal(rate)
+            for place in ("sounds", "tables"):
+                soundfile.write(folder / place / species / f"{i}.wav", sound, rate)
+            (folder / "tables" / species / f"{i}.txt").write_text(f"{table}1\t0\t1\t{species}\n")
+            manifest.append(f"{species}/{i}.wav,{species},{stage}")
+            split.append(f"{species}/{i}.wav,{stage}")
+    (folder / "sounds" / "table.csv").write_text("\n".join(manifest) + "\n")
+    (folder / "split.csv").write_text("\n".join(split) + "\n")
+
+
+def settings() -> Iterator[tuple[dict[str, str], str]]:
+    """Yield every key once, with the words that its run needs."""
+    seen = set()
+    conf = conf_dir()
+    choices = [("", "")]
+    for file in sorted(conf.glob("*/*.yaml"), key=lambda file: (file.stem != "default", file)):
+        if file.parent.name not in WALKED:
+            choices.append((file.parent.name, file.stem))
+    for group, option in choices:
+        words = BASE | BESIDE.get(f"{group}={option}", {}) | ({group: option} if group else {})
+        if group == "data":
+            words = {
+                k: v
+                for k, v in words.items()
+                if not k.startswith("data.") or k in BESIDE.get(f"data={option}", {"data.root": ""})
+            }
+        if not words["model"].startswith("audio_cnn"):
+            words.pop("model.width")
+        cfg = composed(words)
+        names = (
+            _keys(cfg[group], f"{group}.")
+            if group
+            else [str(key) for key in cfg] + _keys(cfg.loader, "loader.") + _keys(cfg.store, "store.")
+        )
+        for key in names:
+            if key not in seen:
+                seen.add(key)
+                yield words, key
+
+
+def composed(words: dict[str, str]) -> DictConfig:
+    """Return the configuration of some words."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", overrides=[f"{key}={value}" for key, value in words.items()])
+
+
+def _keys(node: Any, above: str) -> list[str]:
+    found = []
+    for name in node:
+        if str(name).startswith("_"):
+            continue
+        found.append(f"{above}{name}")
+        if OmegaConf.is_dict(node._get_node(name)) and not OmegaConf.is_missing(node, name) and node[name] is not None:
+            found += _keys(node[name], f"{above}{name}.")
+    return found
+
+
+def outcome(words: dict[str, str], run: str) -> tuple[str, str]:
+    """Run ``birdclf train`` and return how it ended (works, refused, trace or hangs), and its last words."""
+    text = [f"{key}={value}" for key, value in words.items()] + ([] if "run_dir" in words else [f"hydra.run.dir={run}"])
+    out, err = io.StringIO(), io.StringIO()
+    root = logging.getLogger()
+    handlers, path = root.handlers[:], sys.path[:]
+    GlobalHydra.instance().clear()
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(LIMIT_S)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            birdclf(["train", *text])
+    except TimeoutError:
+        return "hangs", f"more than {LIMIT_S} s"
+    except SystemExit as leaving:
+        if isinstance(leaving.code, str):
+            return "refused", leaving.code
+        said = [line for line in err.getvalue().splitlines() if line.strip()]
+        return "refused" if leaving.code else "works", said[-1] if said else ""
+    except BaseException:
+        return "trace", traceback.format_exc().strip()
+    finally:
+        signal.alarm(0)
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        sys.path[:] = path
+    if "Traceback" in err.getvalue():
+        return "trace", err.getvalue()
+    return "works", ""
+
+
+def _late(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError
+
+
+def walk(folder: Path, part: int, of: int, patterns: list[str]) -> int:
+    """Walk over a part of all keys and values, and return how many end in a stack trace."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    write_sounds(folder)
+    failed, number = 0, 0
+    whole: dict[str, str] = {}
+    for words, key in settings():
+        if patterns and not any(pattern in key for pattern in patterns):
+            continue
+        base = " ".join(f"{k}={v}" for k, v in words.items())
+        if base not in whole:
+            whole[base], why = outcome(words, f"runs/base{len(whole)}")
+            if whole[base] != "works":
+                print(f"NOT WALKED {base}: {why}", flush=True)
+        for value in VALUES:
+            number += 1
+            if number % of != part:
+                continue
+            kind, why = outcome(words | {key: value}, f"runs/{number}")
+            if kind == "refused" and key.rpartition(".")[2] not in why:
+                kind = "unnamed"
+            failed += kind in ("trace", "hangs", "unnamed")
+            print(f"{kind:8}{key}={value} :: {why if kind != 'trace' else why.splitlines()[-1]}", flush=True)
+            if kind == "trace":
+                print("        " + " | ".join(line.strip() for line in why.splitlines() if "birdclf/" in line)[-300:])
+    return failed
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("patterns", nargs="*")
+    parser.add_argument("--part", type=int, default=0)
+    parser.add_argument("--of", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        count = walk(Path(temporary).resolve(), arguments.part, arguments.of, arguments.patterns)
+    sys.exit(f"{count} settings end in a stack trace" if count else 0)

@@ -205,6 +205,8 @@ def _explained(error: BaseException) -> str | None:
     """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):  # pathlib's
+        return "a path begins with ~, and nobody knows the home folder that it stands for. Write it in full."
     from birdclf.mistakes import explain  # imports Hydra
     from birdclf.sweep.launcher import explain_launch
 

@@ -135,7 +135,7 @@ def _sorted_words(words: list[str]) -> tuple[list[str], list[str]]:
     options: list[str] = []
     settings: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        (options if word.startswith("-") or before in (*TAKE_A_VALUE, "--info") else settings).append(word)
+        (options if word.startswith("-") or before in (*TAKE_A_VALUE, "--info", "-i") else settings).append(word)
     return options, settings
 
 

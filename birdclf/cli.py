@@ -137,7 +137,7 @@ def _sorted_words(words: list[str]) -> tuple[list[str], list[str]]:
     options: list[str] = []
     settings: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
-        (options if word.startswith("-") or before in (*TAKE_A_VALUE, "--info") else settings).append(word)
+        (options if word.startswith("-") or before in (*TAKE_A_VALUE, "--info", "-i") else settings).append(word)
     return options, settings
 
 
@@ -207,6 +207,8 @@ def _explained(error: BaseException) -> str | None:
     """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):  # pathlib's
+        return "a path begins with ~, and nobody knows the home folder that it stands for. Write it in full."
     from birdclf.mistakes import explain  # imports Hydra
     from birdclf.sweep.launcher import explain_launch
 

@@ -1,5 +1,6 @@
 """Variables that a process inherits, decided before a library reads them."""
 
+import getpass
 import os
 import sys
 from importlib.util import find_spec
@@ -13,10 +14,10 @@ from typing import Final
 # - PYTHONIOENCODING, locale, PYTHONUNBUFFERED: what they cannot show is replaced, see output.py.
 # - HOME, MPLCONFIGDIR, XDG_*, NUMBA_*, LIBROSA_*, TMPDIR not there or not writable: the libraries do without.
 # - OMP_NUM_THREADS and its kind: as set; nonsense is passed over, by libgomp with a line. CUDA_VISIBLE_DEVICES: as set.
-# - COLUMNS, TERM, NO_COLOR, FORCE_COLOR: as set; Rich passes over nonsense.
+# - USER, LOGNAME: the user's number where it has no name, as in containers; torch names a folder by it.
+# - COLUMNS, TERM, NO_COLOR, FORCE_COLOR: as set.
 # - PYTHONWARNINGS, PYTHONOPTIMIZE, PL_GLOBAL_SEED, SCIPY_*, SKLEARN_*, HF_*: as set; they change no result.
-# - Switches for debugging (TORCH_LOGS, TORCH_DISTRIBUTED_DEBUG, PANDAS_FUTURE, PYTORCH_CUDA_ALLOC_CONF): as set; their
-#   library refuses nonsense by name.
+# - Switches for debugging (TORCH_LOGS, TORCH_DISTRIBUTED_DEBUG, PANDAS_FUTURE): as set; nonsense is refused by name.
 NO_REPORTS: Final = {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -35,7 +36,7 @@ RANKS: Final = (
 def prepare_import() -> None:
     """Keep libraries from reporting their use, unless somebody has set otherwise, and from failing at import.
 
-    It leaves the rest to the program that imports the package.
+    The rest is left to the program that imports the package.
     """
     for name, value in NO_REPORTS.items():
         if not os.environ.get(name):
@@ -43,6 +44,10 @@ def prepare_import() -> None:
     backend = os.environ.get("MPLBACKEND", "")
     if backend.startswith("module://") and "matplotlib" not in sys.modules and not _found(backend[len("module://") :]):
         os.environ["MPLBACKEND"] = "Agg"
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):  # it has no name
+        os.environ["LOGNAME"] = str(os.getuid()) if hasattr(os, "getuid") else "user"
 
 
 def prepare_command() -> None:

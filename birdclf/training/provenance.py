@@ -82,7 +82,7 @@ def _words() -> tuple[list[str], list[str]]:
 
 
 def _nameless(text: str) -> str:
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # itself where nobody knows a home
     return text if home == os.sep else text.replace(home + os.sep, f"~{os.sep}")
 
 

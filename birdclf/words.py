@@ -30,7 +30,7 @@ NESTING: Final = "\"'()[]{}"
 def text_words(command: str, options: Sequence[str], settings: list[str]) -> list[str]:
     """Return settings with quotes around the texts that Hydra would refuse, or read as something else.
 
-    ``null`` of a group becomes ``none`` where there is such an option.
+    ``null`` of a group becomes ``none`` where there is such an option, and is left out where it is so already.
 
     Args:
         command: ``train`` or ``prepare``.
@@ -43,13 +43,16 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
     sweeps = any(option in MULTIRUN for option in options)
     if sweeps and (shown := [option for option in options if option.partition("=")[0] in SHOWS]):
         raise UserError(f"{shown[0]} shows the settings of one job: leave out -m, and give each setting one value.")
-    words, kinds = list(settings), None
-    for i, word in enumerate(settings):
+    words: list[str] = []
+    kinds = None
+    for word in settings:
         key, equals, typed = word.partition("=")
         if not equals or key.startswith("~") or _means_itself(word, typed):
+            words.append(word)
             continue
         kinds = kinds or _Kinds(command, options, settings)
-        words[i] = f"{key}={_quoted(key, typed, kinds.of(key.lstrip('+')), sweeps)}"
+        if typed != "null" or not kinds.is_null(key):  # Hydra takes no null for a group
+            words.append(f"{key}={_quoted(key, typed, kinds.of(key.lstrip('+')), sweeps)}")
     return words
 
 
@@ -123,6 +126,11 @@ class _Kinds:
         except (HydraException, OmegaConfBaseException, ValueError):
             pass  # Hydra will say what is wrong with them
 
+    def is_null(self, group: str) -> bool:
+        """Return whether no option of a group is chosen."""
+        choices = OmegaConf.select(self.cfg, "hydra.runtime.choices") or {}
+        return group in choices and choices[group] is None
+
     def of(self, key: str) -> Any:
         """Return the type of a setting; Any where nothing says it."""
         if any((folder / key).is_dir() for folder in self.folders):
@@ -150,10 +158,10 @@ def _first_values(settings: Sequence[str]) -> Iterator[str]:
         override = parsed(word)
         if override is None or override.is_delete():
             continue
-        if override.is_sweep_override():
+        if override.is_sweep_override() and (conf_dir() / str(override.key_or_group)).is_dir():
             with suppress(HydraException, StopIteration):  # of a glob
                 yield f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
-        elif _means_itself(word, word.partition("=")[2]):
+        elif not override.is_sweep_override() and _means_itself(word, word.partition("=")[2]):
             yield word
 
 

@@ -87,20 +87,13 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
     for group, option in choices:
         words = BASE | BESIDE.get(f"{group}={option}", {}) | ({group: option} if group else {})
         if group == "data":
-            words = {
-                k: v
-                for k, v in words.items()
-                if not k.startswith("data.") or k in BESIDE.get(f"data={option}", {"data.root": ""})
-            }
+            own = BESIDE.get(f"data={option}", {"data.root": ""})
+            words = {key: value for key, value in words.items() if not key.startswith("data.") or key in own}
         if not words["model"].startswith("audio_cnn"):
             words.pop("model.width")
         cfg = composed(words)
-        names = (
-            _keys(cfg[group], f"{group}.")
-            if group
-            else [str(key) for key in cfg] + _keys(cfg.loader, "loader.") + _keys(cfg.store, "store.")
-        )
-        for key in names:
+        top = [*map(str, cfg), *_keys(cfg.loader, "loader."), *_keys(cfg.store, "store.")]
+        for key in _keys(cfg[group], f"{group}.") if group else top:
             if key not in seen:
                 seen.add(key)
                 yield words, key

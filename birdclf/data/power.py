@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.random import Generator
 
-from birdclf.checks import in_range
+from birdclf.checks import is_number
 from birdclf.data.sampling import Numbers, within_classes
 from birdclf.errors import UserError
 
@@ -27,7 +27,8 @@ class Power:
     """
 
     def __init__(self, q: float = 0.5) -> None:
-        in_range("sampler.q", q, 0, 1)
+        if not is_number(q) or not 0 <= q <= 1:
+            raise UserError(f"sampler.q is {q!r}; it must be between 0 (balanced) and 1 (as they occur).")
         self.q, self.balances = float(q), q != 1
 
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:

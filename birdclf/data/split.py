@@ -10,7 +10,7 @@ import pandas as pd
 
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.tables import read_own
-from birdclf.checks import whole
+from birdclf.checks import is_whole
 from birdclf.errors import UserError
 from birdclf.randomness import stream
 
@@ -79,7 +79,8 @@ def check_shares(train: float, val: float, test: float, min_recordings: int) -> 
             f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
             f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
         )
-    whole("split.min_recordings", min_recordings, 1)
+    if not is_whole(min_recordings) or min_recordings < 1:
+        raise UserError(f"split.min_recordings is {min_recordings}; it must be 1 or more (2 drops singletons).")
 
 
 def enough(catalog: Catalog, min_recordings: int) -> pd.DataFrame:

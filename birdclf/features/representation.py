@@ -99,8 +99,13 @@ class Representation(nn.Module):
         require(padding in ("repeat", "silence"), "padding", padding, "'repeat' or 'silence'")
         self.channels = checked(channels)
         self.delta_width = checked_width(delta_width, self.channels)
-        self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft
-        self.top_db, self.padding = top_db, padding
+        self.sample_rate_hz, self.hop, self.n_fft, self.top_db, self.padding = (
+            sample_rate_hz,
+            hop,
+            n_fft,
+            top_db,
+            padding,
+        )
         self.n_bands, self.frames = n_bands or n_mels, round(samples / hop)
         self.settings: dict[str, Any] = {
             "sample_rate_hz": sample_rate_hz,

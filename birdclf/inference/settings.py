@@ -50,7 +50,13 @@ def read_settings(run: Path, source: Sequence[str] = (), trusted: Collection[str
     kinds = [word for word in source if word.startswith("data=")]
     if kinds:
         cfg.data = _option(kinds[-1])
-    return DictConfig(OmegaConf.merge(cfg, OmegaConf.from_dotlist([w for w in source if w not in kinds])))
+    words = [word for word in source if word not in kinds]
+    given = OmegaConf.from_dotlist(words)
+    for word in words:
+        key, _, typed = word.partition("=")
+        if OmegaConf.is_missing(cfg.data, key[5:]) or isinstance(OmegaConf.select(cfg, key), str):
+            OmegaConf.update(given, key, typed)  # a text, whatever else it could be read as
+    return DictConfig(OmegaConf.merge(cfg, given))
 
 
 def built(

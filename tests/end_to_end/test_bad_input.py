@@ -1,11 +1,13 @@
 """What a user's mistake gets: one sentence that names it and the remedy, or a recording set aside and listed."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
 from tiny_runs import TINY, Command, metrics_of, on_folder, sing, write_recordings
 
 
@@ -52,7 +54,7 @@ SETTINGS = [
     (["features=log_mel", "features.f_max_hz=17000"], ["features.f_max_hz", "17000", "16000"]),
     (["features=pcen", "features.gain=2"], ["features.gain", "2"]),
     (["audio.channel=middle"], ["audio.channel", "middle", "loudest"]),
-    (["audio.dc=true"], ["audio.dc", "True", "remove"]),
+    (["audio.dc=true"], ["audio.dc", "true", "remove"]),
     (["audio.gain=loud"], ["audio.gain", "loud", "rms"]),
     (["audio.chanel=left"], ["audio.chanel", "audio.channel?"]),
     (["audit.min_duration_s=-1"], ["audit.min_duration_s", "-1", "0 or more"]),
@@ -75,6 +77,20 @@ SETTINGS = [
     (["data=manifest", "data.path=nowhere.csv"], ["data.path", "nowhere.csv"]),
     (["loss._target_=no_package.Loss"], ["loss", "no_package.Loss"]),
     (["loss=focal", "loss.gamma"], ["loss.gamma"]),
+    (["seed=günter"], ["seed=günter", 'seed="günter"']),
+    (["loss=null"], ["loss/null", "focal"]),
+    (["loss=0"], ["loss/0", "focal"]),
+    (["averaging={}"], ["averaging", "none", "ema"]),
+    (["augment=true"], ["augment", "true", "mixup"]),
+    (["callbacks.early_stopping=0"], ["callbacks.early_stopping", "null"]),
+    (["--cfg", "job", "-m"], ["--cfg", "leave out -m"]),
+    (["data=folder", "data.root=a,b"], ["data.root=a,b", 'data.root="a,b"', "-m"]),
+    (["hydra.job.chdir=true"], ["hydra.job.chdir", "data.root"]),
+    (["loader.num_workers=2024"], ["loader.num_workers", "2024", "0 to"]),
+    (["store.workers=2024"], ["store.workers", "2024", "0 to"]),
+    (["evaluation.bins=true"], ["evaluation.bins", "True", "whole number"]),
+    (["features.hop=true"], ["features.hop", "True", "whole number"]),
+    (["optimizer.weight_decay=true"], ["optimizer.weight_decay", "True", "number"]),
     (["loss=[focal"], ["[focal"]),
 ]
 
@@ -90,6 +106,32 @@ def test_a_wrong_setting_is_refused(
     assert outcome.status == 1
     assert not (tmp_path / "run" / "split.csv").exists()
     assert "epoch 1" not in outcome.out
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+@pytest.mark.parametrize("place", ["/", "~"])
+def test_a_folder_of_everything_is_no_run_folder(
+    key: str, place: str, birdclf: Command, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    folder = "/" if place == "/" else tmp_path / "home"
+    many = ["-m", "seed=1,2"] if "sweep" in key else []
+    words = [word for word in on_folder(recordings, "unused", *many) if not word.startswith("hydra.run.dir")]
+    check(birdclf(*words, f"{key}={folder}", cwd=tmp_path).mistake, f"{key}={folder}", "Choose a new one")
+    assert not any((tmp_path / "home").iterdir())
+
+
+def test_odd_names_of_folders_and_null_are_taken_in_a_sweep(birdclf: Command, own_recordings: Path, tmp_path: Path):
+    for name in ("günter", "1e3"):
+        shutil.copytree(own_recordings, tmp_path / name)
+    sweep = ["data.root=günter,1e3", "averaging=ema,null", "experiment=null", "hydra.sweep.dir=sweep"]
+    words = [word for word in on_folder("unused", "unused") if not word.startswith(("hydra.run.dir", "data.root"))]
+    done = birdclf(words[0], "-m", *words[1:], *sweep, cwd=tmp_path)
+    assert done.status == 0, done.err + done.out
+    configs = [yaml.safe_load(path.read_text()) for path in (tmp_path / "sweep").glob("*/config.yaml")]
+    found = {(config["data"]["root"], config["averaging"] is None) for config in configs}
+    assert found == {("günter", True), ("günter", False), ("1e3", True), ("1e3", False)}
 
 
 def test_the_same_sentence_reaches_a_shell(python: Command, tmp_path: Path):

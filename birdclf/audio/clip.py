@@ -1,9 +1,9 @@
 """What a recording is to the rooms that read sound: a clip, and a reader that opens it as blocks of samples."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ Samples = NDArray[np.float32]
 """``(samples, channels)`` at a file's own rate, full scale 1."""
 Waveform = NDArray[np.float32]
 """``(samples,)`` mono."""
+
+
+MAX_HEADER_ERROR_S: Final = 0.5
+"""A recording that is shorter than its header by more is damaged or cut off; the rest is how formats count."""
 
 
 class AudioError(Exception):
@@ -53,12 +57,24 @@ class Sound:
         channels: Number of channels.
         header_duration_s: How long the clip should be by the file's header, in seconds; NaN where none says so.
         blocks: The samples in blocks of a bounded length; raises :class:`AudioError` where they cannot be decoded.
+        goes_on: Returns, once all blocks were read, how the file goes on after them; empty where it does not.
     """
 
     sample_rate_hz: int
     channels: int
     header_duration_s: float
     blocks: Iterator[Samples]
+    goes_on: Callable[[], str] = str
+
+    def unheard(self, decoded_s: float) -> str:
+        """Return what was not heard of a whole recording, in words; empty where all was.
+
+        Args:
+            decoded_s: Seconds that were decoded.
+        """
+        if self.header_duration_s - decoded_s > MAX_HEADER_ERROR_S:
+            return f"lasts {decoded_s:.1f} s, by its header {self.header_duration_s:.1f} s"
+        return self.goes_on()
 
 
 class Reader(Protocol):

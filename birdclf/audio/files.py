@@ -1,27 +1,31 @@
-"""Decoding of sound files with soundfile, block by block: no file is ever held whole."""
+"""Decoding of sound files with soundfile, block by block to their true end: no file is ever held whole."""
 
+import io
 import math
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import soundfile
 
 from birdclf.audio.clip import AudioError, Clip, Samples, Sound
+from birdclf.audio.formats import other_kind
+from birdclf.audio.layout import HEAD, View, extent_of, is_counted, next_frame, next_sound, read_at
+from birdclf.audio.quiet import quiet
 
-EXTENSIONS: Final = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 BLOCK_S: Final = 60.0
 """Most recordings are one block, which is fastest; an hour is sixty."""
-STREAMED: Final = 2**32 - 1
-"""Size of the data in a WAV that was written to a pipe: its length was not known."""
+UNKNOWN: Final = 2**40
+"""Samples, half a year of them: libsndfile says more where it does not know how many there are."""
+LEAST_S: Final = 0.1
+"""Less than this after what was decoded is not told of, where it can be counted."""
 
 
 class Header(NamedTuple):
-    """What a file says of itself: duration in seconds and sample rate in Hz."""
+    """What a file says of itself: duration in seconds, NaN where it does not say, and sample rate in Hz."""
 
     duration_s: float
     sample_rate_hz: int
@@ -30,15 +34,18 @@ class Header(NamedTuple):
 def read_header(path: Path) -> Header | None:
     """Return a file's header, or None where it has none that can be read."""
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, OSError):
+        with FileReader().open(Clip("", str(path))) as sound:
+            return Header(sound.header_duration_s, sound.sample_rate_hz)
+    except AudioError:
         return None
-    return Header(info.frames / info.samplerate, info.samplerate)
 
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads clips from wav, flac, ogg and mp3 files, whatever their ending says.
+    """Reads clips from the files that libsndfile decodes, whatever their ending says.
+
+    A file is read to its true end: joined files and chained OGG streams one after the other, an MP3 past damage and
+    past what its first frame makes of it, a WAV past a header that says 0 bytes.
 
     Example:
         >>> with FileReader().open(Clip("a", "song.flac")) as sound:
@@ -52,48 +59,208 @@ class FileReader:
         Raises:
             AudioError: If it cannot be opened, or later decoded.
         """
-        if not os.path.isfile(clip.path):  # a pipe would be waited for
-            raise AudioError("cannot be decoded (no such file)")
-        try:
-            file = soundfile.SoundFile(clip.path)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise AudioError(f"cannot be decoded ({_reason(error)})") from error
-        with file:
-            rate = file.samplerate
-            start = min(round(clip.start_s * rate), file.frames)
-            asked = math.inf if math.isinf(clip.end_s) else round(clip.end_s * rate) - round(clip.start_s * rate)
-            header_duration_s = min(_claimed_frames(file) - start, asked) / rate
-            yield Sound(rate, file.channels, header_duration_s, _blocks(file, start, asked))
+        with closing(_decoder(clip.path)) as decoder:
+            rate = decoder.part.samplerate
+            start = round(clip.start_s * rate)
+            asked = math.inf if math.isinf(clip.end_s) else round(clip.end_s * rate) - start
+            claimed = decoder.claimed - start if start <= decoder.claimed else math.nan
+            blocks = decoder.blocks(start, asked)
+            yield Sound(rate, decoder.part.channels, min(claimed, asked) / rate, blocks, lambda: decoder.goes_on)
 
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes the sound."""
-        return "files-2"
+        return "files-3"
 
 
-def _blocks(file: soundfile.SoundFile, start: int, asked: float) -> Iterator[Samples]:
+def read_format(path: Path) -> str:
+    """Return libsndfile's name of a file's format, such as ``WAV``.
+
+    Raises:
+        AudioError: If the file cannot be opened.
+    """
+    with closing(_decoder(str(path))) as decoder:
+        return str(decoder.part.format)
+
+
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read on without seeking.
+
+    After each read soundfile seeks to where it is. That fails at the end of a FLAC file without a length, and leads
+    back in a damaged MP3, which is then heard twice.
+    """
+
+    def seekable(self) -> bool:
+        """Return False: then reading does not seek."""
+        return False
+
+
+class _Decoder:
+    """The sounds in one file, read one after the other.
+
+    Attributes:
+        part: The sound that is being read.
+        claimed: Samples of the first one by its header; NaN where it does not say.
+        goes_on: How the file goes on after what was decoded, once all was; empty where it does not.
+
+    Args:
+        path: The file.
+
+    Raises:
+        AudioError: If it is no sound.
+        LibsndfileError: If it cannot be opened.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.goes_on = path, ""
+        self.raw = self.file = io.FileIO(path)
+        self.part: Any = None
+        try:
+            self.end = os.fstat(self.raw.fileno()).st_size
+            self._open_first()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close all that is open."""
+        if self.part is not None:
+            self.part.close()
+        self.file.close()
+        self.raw.close()
+
+    def blocks(self, start: int, asked: float) -> Iterator[Samples]:
+        """Yield ``asked`` samples from the ``start``-th on, or as many as there are.
+
+        Raises:
+            AudioError: If the first sound cannot be decoded.
+        """
+        try:
+            skip = self._seek(start) if start else 0
+            block = round(BLOCK_S * self.part.samplerate)
+            while asked > 0:
+                samples = self._read(int(min(block, skip + asked)))
+                if not len(samples):
+                    if not self._next():
+                        return
+                    continue
+                kept = samples[skip:]
+                skip = max(0, skip - len(samples))
+                if len(kept):
+                    asked -= len(kept)
+                    yield kept
+        except (soundfile.LibsndfileError, OSError) as error:
+            if self.begin == self.first:
+                raise AudioError(f"cannot be decoded ({_reason(error)})") from error
+            self.goes_on = self._left(self.begin, f", which cannot be decoded ({_reason(error)})")
+
+    def _open_first(self) -> None:
+        head = read_at(self.raw, 0, 64)
+        if kind := other_kind(head if head.strip(b"\0") else read_at(self.raw, 0, HEAD)):
+            raise AudioError(f"is no sound file that can be read (it is {kind})")
+        extent = extent_of(self.raw, 0, self.end)
+        self.counted = not head.startswith((b"ID3", b"\xff")) or is_counted(self.raw, 0, self.end)
+        try:
+            doubtful = extent.patches or extent.end is not None
+            self._open(View(self.path, 0, extent.patches, extent.end) if doubtful else self.raw)
+        except soundfile.LibsndfileError:
+            frame = next_frame(self.raw, 0, min(self.end, 4 * HEAD))  # an MP3 may begin with something else
+            if frame is None:
+                raise
+            self.counted = is_counted(self.raw, frame, self.end)
+            self._open(View(self.path, frame, endless=True))
+        self.first, frames = self.begin, float(self.part.frames)
+        if not self.counted or frames > UNKNOWN or math.isnan(extent.claimed):
+            self.claimed = math.nan
+        elif extent.claimed == 0 or extent.claimed > extent.there > 0:
+            self.claimed = frames * extent.claimed / extent.there if frames else 0.0
+        else:
+            self.claimed = frames
+
+    def _open(self, file: io.FileIO) -> None:
+        """Open a sound in place of the one before; a file that cannot be opened is closed."""
+        file.seek(0)
+        # By its number a file is read without calls of Python's; libraries on Windows do not share those numbers.
+        given = file.fileno() if file is self.raw and os.name == "posix" else file
+        try:
+            with quiet():
+                part = _SoundFile(given, closefd=False)
+        except BaseException:
+            if file is not self.raw:
+                file.close()
+            raise
+        if self.part is not None:
+            self.part.close()
+        if self.file is not self.raw:
+            self.file.close()
+        self.part, self.file, self.at = part, file, 0
+        self.begin = file.begin if isinstance(file, View) else 0
+
+    def _seek(self, start: int) -> int:
+        """Go to a sample of the first sound, or near its end; return how many more are to be left out."""
+        place = start if start < self.part.frames else max(0, self.part.frames - self.part.samplerate)
+        try:
+            with self._calm():
+                self.part.seek(place)
+        except soundfile.LibsndfileError:  # a FLAC file without a length
+            self._open_first()
+            return start
+        self.at = place
+        return start - place
+
+    def _read(self, count: int) -> Samples:
+        if self.part.frames <= UNKNOWN:
+            count = max(0, min(count, self.part.frames - self.at))
+        with self._calm():
+            samples: Samples = self.part.read(count, dtype="float32", always_2d=True)
+        self.at += len(samples)
+        return samples
+
+    def _next(self) -> bool:
+        """Open what comes after the sound that was read; where that is not possible say how the file goes on."""
+        begin, place = self.begin, io.FileIO.tell(self.file)
+        format, rate, channels = self.part.format, self.part.samplerate, self.part.channels
+        if format == "MP3" and self.file is self.raw and not self.counted and place < self.end:
+            at = self.at
+            self._open(View(self.path, endless=True))  # there is more of it than libsndfile guessed
+            if at:
+                with self._calm():
+                    self.part.seek(at)
+                self.at = at
+            return True
+        found = next_sound(self.raw, format, begin, place, self.end)
+        if found is None:
+            return False
+        frames = self.part.frames
+        extent = extent_of(self.raw, found, self.end)
+        how = ""
+        try:
+            self._open(View(self.path, found, extent.patches, extent.end, endless=format == "MP3"))
+        except soundfile.LibsndfileError:
+            extent = extent_of(self.raw, begin, self.end)
+            if self.end - found < LEAST_S * rate * extent.claimed / max(frames, 1):
+                return False
+        else:
+            if (self.part.samplerate, self.part.channels) == (rate, channels):
+                return True
+            how = f", at {self.part.samplerate:,} Hz, channels: {self.part.channels}"
+        self.goes_on = self._left(found, how)
+        return False
+
+    def _left(self, begin: int, how: str) -> str:
+        return f"goes on for {self.end - begin:,} bytes after what was decoded{how}"
+
+    def _calm(self) -> AbstractContextManager[None]:
+        return quiet() if self.part.format == "MP3" else nullcontext()
+
+
+def _decoder(path: str) -> _Decoder:
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise AudioError("cannot be decoded (no such file)")
     try:
-        if start:
-            file.seek(start)
-        block = round(BLOCK_S * file.samplerate)
-        while asked > 0:
-            samples = file.read(int(min(block, asked)), dtype="float32", always_2d=True)
-            if not len(samples):
-                return
-            asked -= len(samples)
-            yield samples
+        return _Decoder(path)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"cannot be decoded ({_reason(error)})") from error
-
-
-def _claimed_frames(file: soundfile.SoundFile) -> float:
-    """Return how many frames a file's header claims; libsndfile quietly corrects a WAV that was cut off."""
-    data = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if not data:
-        return float(file.frames)
-    claimed, there = int(data[1]), int(data[2])
-    if claimed in (0, STREAMED) or there <= 0:
-        return math.nan
-    return float(file.frames * claimed / there)
 
 
 def _reason(error: Exception) -> str:

@@ -41,6 +41,7 @@ class Measurement:
         mix_loss_db: How much quieter the mean of the channels is than they are, in dB: 0 where they are equal, 3
             for two independent ones, large for opposite phase.
         top_hz: Highest frequency with energy.
+        goes_on: How the file goes on after what was decoded, in words; empty where it does not.
         audio_hash: XXH3-128 of rate, channels and decoded samples; equal for equal sound.
         error: Name of the problem that kept it from being decoded, else empty.
         reason: The same in words.
@@ -57,6 +58,7 @@ class Measurement:
     silent_share: float = math.nan
     mix_loss_db: float = math.nan
     top_hz: float = math.nan
+    goes_on: str = ""
     audio_hash: str = ""
     error: str = ""
     reason: str = ""
@@ -108,6 +110,7 @@ class Meter:
             channels=sound.channels,
             error=error.problem if error else "",
             reason=str(error) if error else "",
+            goes_on=sound.goes_on(),
         )
         if not n:
             return begun

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
+from birdclf.audio.clip import MAX_HEADER_ERROR_S
 from birdclf.audio.files import read_header
 from birdclf.audit.meter import SILENCE
 from birdclf.checks import in_range
@@ -26,6 +27,7 @@ VERDICT_OF: Final[dict[str, str]] = {
     "several_labels": "warn",
     "beyond_end": "warn",
     "header_lies": "warn",
+    "goes_on": "warn",
     "mostly_silent": "warn",
     "quiet": "warn",
     "clipped": "warn",
@@ -75,7 +77,7 @@ class Rules:
 
     min_duration_s: float = 0.3
     max_overrun_s: float = 1.0
-    max_header_error_s: float = 0.5
+    max_header_error_s: float = MAX_HEADER_ERROR_S
     max_silent_share: float = 0.5
     min_peak: float = 0.003
     max_clipped_share: float = 0.01
@@ -154,6 +156,7 @@ class Rules:
                 (a.duration_s - a.header_duration_s).abs() > self.max_header_error_s,
                 "lasts {duration_s:.2f} s, by its header {header_duration_s:.2f} s",
             ),
+            "goes_on": (a.goes_on != "", "{goes_on}"),
             "quiet": (~silent & (a.peak < self.min_peak), "is quiet: its peak is {peak:.5f} of full scale"),
             "clipped": (a.clipped_share > self.max_clipped_share, "is clipped in {clipped_share:.1%} of its samples"),
             "dc": (a.dc.abs() > self.max_dc, "has an offset of {dc:.3f}"),

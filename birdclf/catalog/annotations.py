@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from birdclf.audio.files import EXTENSIONS, FileReader
+from birdclf.audio.files import FileReader
+from birdclf.audio.formats import FORMAT_OF, is_sound
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.tables import decimal, must_be_there
 from birdclf.catalog.text import read_text
@@ -22,7 +23,9 @@ from birdclf.quoting import shown
 log = logging.getLogger(__name__)
 
 # What programs put between a recording's name and the .txt of its annotations.
-_ENDING = re.compile(r"\.(selections?|table|results|birdnet|table\.\d+|\d+|wav|flac|ogg|mp3)$", re.IGNORECASE)
+_ENDING = re.compile(
+    rf"(\.(selections?|table|results|birdnet|table\.\d+|\d+)|{'|'.join(map(re.escape, FORMAT_OF))})$", re.IGNORECASE
+)
 
 
 class Annotation(NamedTuple):
@@ -87,7 +90,7 @@ def stretch(start: str, end: str, where: str) -> tuple[float, float]:
 
 
 class Shelf:
-    """The recordings and text files below a folder, found by name; links to folders are not followed.
+    """The recordings and text files below a folder, found by name.
 
     Args:
         base: The folder.
@@ -101,14 +104,14 @@ class Shelf:
         self.texts: list[Path] = []
         self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._beside: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
-        for folder, names in walk(base):
+        for folder, names in walk(base, lambda name: is_sound(name) or name.lower().endswith(".txt")):
             for name in names:
                 path = Path(folder, name)
-                if path.suffix.lower() in EXTENSIONS:
+                if is_sound(name):
                     self.by_name[name.casefold()].append(path)
                     for key in {path.name, path.stem}:
                         self._beside[path.parent, key].append(path)
-                elif path.suffix.lower() == ".txt":
+                else:
                     self.texts.append(path)
 
     def recording_of(self, text: Path) -> Path | None:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
-    r"""Return the catalog of the labels in ``<name>.txt`` beside ``<name>.{wav,flac,ogg,mp3}``, at any depth.
+    r"""Return the catalog of the labels in ``<name>.txt`` beside the recording ``<name>.*``, at any depth.
 
     A line is ``start<TAB>end<TAB>label`` in seconds, in UTF-8 and without a header; a line that opens with a
     backslash holds the frequency range of the label before it (columns ``low_hz`` and ``high_hz``). A row's

@@ -6,7 +6,8 @@ from typing import Unpack
 
 import pandas as pd
 
-from birdclf.audio.files import EXTENSIONS, FileReader
+from birdclf.audio.files import FileReader
+from birdclf.audio.formats import ENDINGS, is_sound
 from birdclf.catalog.catalog import Catalog
 from birdclf.catalog.select import Selection, select
 from birdclf.catalog.tree import real_paths, stamp_of, walk
@@ -14,10 +15,11 @@ from birdclf.errors import UserError
 
 
 def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
-    """Return the catalog of ``root/<species>/**/*.{wav,flac,ogg,mp3}``.
+    """Return the catalog of ``root/<species>/**/*`` with the endings of :mod:`birdclf.audio.formats`.
 
-    Links to files are followed, links to folders are not. A folder that cannot be read is logged and passed over; a
-    file that cannot be read, or a link to none, stays in the catalog: the audit sets it aside.
+    Links to files and folders are followed, but for links to folders that are listed anyway. A folder that cannot be
+    read, and files with other endings, are logged and passed over; a file that cannot be read, or a link to none,
+    stays in the catalog: the audit sets it aside.
 
     Args:
         root: Folder with one folder a species; hidden files and folders are passed over.
@@ -32,16 +34,14 @@ def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         raise UserError(f"data.root={root} is not a folder. Point it at a folder that holds one folder a species.")
     ids: list[str] = []
     files: list[str] = []
-    for folder, names in walk(base):
+    for folder, names in walk(base, is_sound):
         below = Path(folder).relative_to(base).as_posix()
-        names = [name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS]
         if below != ".":
             ids += [f"{below}/{name}" for name in names]
             files += [os.path.join(folder, name) for name in names]
     if not ids:
         raise UserError(
-            f"data.root={root} holds no recording: expected {root}/<species>/<name> with one of the endings "
-            f"{', '.join(sorted(EXTENSIONS))}. Links to folders are not followed."
+            f"data.root={root} holds no recording: expected {root}/<species>/<name> with one of the endings {ENDINGS}."
         )
     table = pd.DataFrame(
         {

@@ -3,7 +3,8 @@
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,20 @@ log = logging.getLogger(__name__)
 
 ABSENT: Final = "absent"
 UNREADABLE: Final = "unreadable"
+NAMED: Final = 6
 
 
-def walk(base: Path) -> Iterator[tuple[str, list[str]]]:
+def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder from ``base`` down with the sorted names of its files.
 
-    Hidden files and folders are passed over and links to folders are not followed, so that a link to a parent ends
-    here. Folders below ``base`` that cannot be read, and names that are not UTF-8, are logged and passed over.
+    Hidden files and folders are passed over. Links to folders are followed, but for those into or above a folder that
+    is listed anyway. Folders below ``base`` that cannot be read, and names that are not UTF-8, are logged and passed
+    over.
+
+    Args:
+        base: The folder.
+        takes: Which names are wanted; the others, and links that were not followed, are counted in one line of the log.
+            None wants all, and logs none of that.
 
     Raises:
         UserError: If ``base`` itself cannot be read.
@@ -36,9 +44,35 @@ def walk(base: Path) -> Iterator[tuple[str, list[str]]]:
             error.strerror,
         )
 
-    for folder, folders, names in os.walk(top, onerror=unreadable):
+    roots, links, others = [os.path.realpath(top)], 0, Counter[str]()
+    for folder, folders, names in os.walk(top, onerror=unreadable, followlinks=True):
         folders[:] = _listed(folder, folders)
-        yield folder, _listed(folder, names)
+        for name in [name for name in folders if os.path.islink(os.path.join(folder, name))]:
+            target = os.path.realpath(os.path.join(folder, name))
+            if any(os.path.commonpath((root, target)) in (root, target) for root in roots):
+                folders.remove(name)
+                links += 1
+            else:
+                roots.append(target)
+        listed = _listed(folder, names)
+        taken = [name for name in listed if takes is None or takes(name)]
+        others.update(os.path.splitext(name)[1].lower() or "none" for name in set(listed).difference(taken))
+        yield folder, taken
+    if takes is not None and (links or others):
+        log.warning("%s: passed over %s", shown(top), shown(_passed_over(others, links)))
+
+
+def _passed_over(others: "Counter[str]", links: int) -> str:
+    """Return in words how many files were left out by their ending, and how many links."""
+    parts = []
+    if count := others.total():
+        endings = ", ".join(f"{ending} {number}" for ending, number in others.most_common(NAMED))
+        more = ", ..." if len(others) > NAMED else ""
+        parts.append(f"{count} file{'s' * (count > 1)} with other endings ({endings}{more})")
+    if links:
+        words = "a folder that is" if links == 1 else "folders that are"
+        parts.append(f"{links} link{'s' * (links > 1)} to {words} listed already or above")
+    return " and ".join(parts)
 
 
 def folders_in(base: Path) -> list[Path]:

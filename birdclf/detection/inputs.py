@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from birdclf.audio.files import EXTENSIONS
+from birdclf.audio.formats import ENDINGS, is_sound
 from birdclf.catalog.tree import walk
 from birdclf.errors import UserError
 from birdclf.quoting import shown
@@ -34,7 +34,7 @@ def recordings_of(
 ) -> list[Recording]:
     """Return the recordings that some words name, each file once, in their order.
 
-    A folder stands for the sound files below it, hidden ones and links to folders passed over. A pattern such as
+    A folder stands for the sound files below it, hidden ones passed over. A pattern such as
     ``**/*.wav`` stands for what it fits, if no file has that very name.
 
     Args:
@@ -45,16 +45,25 @@ def recordings_of(
     Raises:
         UserError: If a word fits nothing, or no sound file is left.
     """
+    return named_apart(files_of(given, listed), named or {})
+
+
+def files_of(given: Sequence[str], listed: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
+    """Return path and name of the files that some words name, by their real paths; see :func:`recordings_of`."""
     found: dict[str, tuple[str, str]] = {}
     for word in _words(given, listed):
         for path, name in _named(word):
             found.setdefault(os.path.realpath(path), (path, name))
     if not found:
         raise UserError(
-            f"There is no sound file in {', '.join(map(str, given))}. Files with {', '.join(sorted(EXTENSIONS))} are "
+            f"There is no sound file in {', '.join(map(str, given))}. Files with {ENDINGS} are "
             f"looked for in folders, at any depth; name others themselves."
         )
-    named = named or {}
+    return found
+
+
+def named_apart(found: Mapping[str, tuple[str, str]], named: Mapping[str, str]) -> list[Recording]:
+    """Return the recordings of :func:`files_of`, no two of which have one name; ``named`` are names of some already."""
     taken = {_key(name) for name in named.values()}
     recordings = []
     for file, (path, name) in found.items():
@@ -90,12 +99,12 @@ def _named(word: str) -> Iterator[tuple[str, str]]:
         for one in fitting:
             if os.path.isdir(one):
                 yield from _below(one)
-            elif Path(one).suffix.lower() in EXTENSIONS:
+            elif is_sound(one):
                 yield one, os.path.basename(one)
 
 
 def _fitting(pattern: str) -> Iterator[str]:
-    """Yield what a pattern fits; ``**/`` goes into the folders that a folder's name would, and no link to a folder."""
+    """Yield what a pattern fits; ``**/`` goes into the folders that a folder's name would."""
     before, deep, after = pattern.partition("**/")
     if not deep or (before and not before.endswith("/")):
         yield from glob.glob(pattern)
@@ -107,11 +116,10 @@ def _fitting(pattern: str) -> Iterator[str]:
 
 
 def _below(folder: str) -> Iterator[tuple[str, str]]:
-    for inside, names in walk(Path(folder)):
+    for inside, names in walk(Path(folder), is_sound):
         for name in names:
-            if Path(name).suffix.lower() in EXTENSIONS:
-                path = os.path.join(inside, name)
-                yield path, Path(path).relative_to(folder).as_posix()
+            path = os.path.join(inside, name)
+            yield path, Path(path).relative_to(folder).as_posix()
 
 
 def _key(name: str) -> str:

@@ -18,7 +18,7 @@ from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import Detecting
 from birdclf.detection.folder import results_folder, write_bytes
 from birdclf.detection.formats import FORMATS, Range, Written, json_lines
-from birdclf.detection.inputs import Recording, recordings_of
+from birdclf.detection.inputs import Recording, files_of, named_apart, recordings_of
 from birdclf.detection.results import Result, detections_table, files_table, species_table
 from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.disk import writing_to
@@ -26,7 +26,7 @@ from birdclf.errors import UserError
 from birdclf.output import print_result
 from birdclf.quoting import shown
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the folder of results: raise it when the same settings come to give other detections."""
 LISTED: Final = 5
 log = logging.getLogger(__name__)
@@ -74,10 +74,10 @@ def predict_to_folder(
         UserError: If there is no recording, the folder is of something else, or it cannot be written to.
     """
     settings = _settings(classifier, how, detecting, wanted)
-    recordings = recordings_of(given, listed)
+    files = files_of(given, listed)
     way = "the same command goes on where this one stopped."
     with writing_to(out, way), results_folder(out, settings) as folder:
-        recordings = recordings_of(given, listed, folder.names())
+        recordings = named_apart(files, folder.names())
         left = folder.left(recordings)
         if len(left) < len(recordings):
             done = len(recordings) - len(left)
@@ -148,7 +148,7 @@ def summary(results: Sequence[Result]) -> str:
     detections = int(species.detections.sum())
     lines = [f"{len(heard):,} recordings, {hours:.2f} hours: {detections:,} detections of {len(species):,} species"]
     if bad := [result for result in results if result.problem]:
-        lines.append(f"{len(bad):,} recordings could not be decoded, or not to their end")
+        lines.append(f"{len(bad):,} recordings could not be decoded, or not wholly")
     for row in species.head(LISTED).itertuples():
         surest = f"surest {row.confidence:.2f}, {row.path} at {row.start_s:g} s"
         lines.append(f"  {row.detections:6,}  {row.species} ({surest})")
@@ -223,7 +223,7 @@ def _bar(recordings: Sequence[Recording]) -> "Iterator[Any]":
         yield lambda seconds: None
         return
     headers = (read_header(Path(one.path)) for one in recordings)
-    total_s = sum(header.duration_s for header in headers if header is not None)
+    total_s = sum(header.duration_s for header in headers if header is not None and header.duration_s > 0)  # not NaN
     columns = (
         TextColumn("{task.fields[hours]:.2f} of {task.fields[of]:.2f} hours"),
         BarColumn(),

@@ -22,7 +22,7 @@ class Result:
         name: Where what is written of it goes.
         duration_s: How long it is, in seconds, as far as it could be decoded.
         windows: How many windows were classified.
-        problem: Why it could not be decoded, or not to its end; empty where it could.
+        problem: Why it could not be decoded, or not all of it; empty where it could.
         detections: By begin.
     """
 

@@ -34,7 +34,7 @@ class Heard:
         probabilities: ``(n, K)``.
         embeddings: ``(n, D)``; no rows where they were not wanted.
         duration_s: How long it is, as far as it could be decoded.
-        problem: Why it could not be decoded, or not to its end; empty where it could.
+        problem: Why it could not be decoded, or not all of it; empty where it could.
         overview: Its spectrogram; None where it was not wanted.
     """
 
@@ -62,10 +62,10 @@ class _Open:
 
 @dataclass
 class _End:
-    """The end of a recording in the queue: why there is no more of it, and how many samples there were."""
+    """The end of a recording in the queue: why there is no more of it, and how many samples all of it had."""
 
     problem: str = ""
-    samples: int = 0
+    samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _heard_s(window: Window) -> float:
 
 def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
     duration_s = max(opened.end_s, default=0.0)
-    if end and not end.problem:  # windows far apart may end before the recording does
+    if end and end.samples is not None:  # windows far apart may end before the recording does
         duration_s = end.samples / hearing.sample_rate_hz
     return Heard(
         opened.recording,
@@ -228,10 +228,12 @@ def _decode(
 
 def _windows(recording: Recording, hearing: Hearing, hop_s: float, end: _End) -> Iterator[Window]:
     """Yield the windows of a recording, and count its samples."""
+    samples = 0
 
     def counted(blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+        nonlocal samples
         for block in blocks:
-            end.samples += len(block)
+            samples += len(block)
             yield block
 
     reader, clip = FileReader(), Clip(recording.name, recording.path)
@@ -240,3 +242,4 @@ def _windows(recording: Recording, hearing: Hearing, hop_s: float, end: _End) ->
         blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, hearing.sample_rate_hz)
         hop = max(1, round(hop_s * hearing.sample_rate_hz))
         yield from windows_of(counted(blocks), hearing.sample_rate_hz, hearing.samples, hop, hearing.padding)
+        end.samples, end.problem = samples, sound.unheard(samples / hearing.sample_rate_hz)

@@ -19,7 +19,7 @@ from birdclf.errors import UserError
 from birdclf.features.extraction import Extraction
 from birdclf.features.journal import JOURNAL, Rows
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 @dataclass(frozen=True)

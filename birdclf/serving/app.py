@@ -22,7 +22,7 @@ from birdclf.pages import page_template
 from birdclf.quoting import shown
 from birdclf.serving.answers import Answer, told_of, told_of_session
 from birdclf.serving.guard import Guard, Hosts, policy_of
-from birdclf.serving.intake import store, tried
+from birdclf.serving.intake import ACCEPTED, PLAYED, store, tried
 from birdclf.serving.kept import PREFIX
 from birdclf.serving.refusal import RefusedError
 from birdclf.serving.session import Entry, Session
@@ -48,6 +48,8 @@ def application(session: Session, hosts: Hosts) -> Starlette:
         model=_name(session.classifier.source),
         species=f"{len(session.classes):,}",
         window=f"{session.classifier.hearing.window_s:g}",
+        accepted=ACCEPTED,
+        played=PLAYED,
         megabytes=f"{session.limits.megabytes:g}",
         minutes=f"{session.limits.minutes:g}",
     )

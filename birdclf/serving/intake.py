@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import soundfile
-
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.files import FileReader
+from birdclf.audio.files import FileReader, read_format
+from birdclf.audio.formats import FORMAT_OF
 from birdclf.serving.refusal import RefusedError
 from birdclf.serving.settings import Limits
 
@@ -22,7 +21,9 @@ KINDS: Final = {
     "MP3": (".mp3", "audio/mpeg"),
     "MPEG": (".mp3", "audio/mpeg"),
 }
-"""Ending and media type by what libsndfile finds in the content."""
+"""Ending and media type by what libsndfile finds in the content: what browsers play."""
+ACCEPTED: Final = ",".join(ending for ending, format in FORMAT_OF.items() if format in KINDS)
+PLAYED: Final = "WAV, FLAC, OGG or MP3"
 STANDSTILL_S: Final = 60.0
 LEAST_RATE_HZ: Final = 1000
 MOST_SAMPLES_A_S: Final = 2_000_000
@@ -35,7 +36,7 @@ class Sort(NamedTuple):
     Attributes:
         ending: Such as ``.wav``.
         media_type: Such as ``audio/wav``.
-        duration_s: How long it says it is, in seconds.
+        duration_s: How long it says it is, in seconds; NaN where it does not.
     """
 
     ending: str
@@ -86,24 +87,24 @@ def tried(file: Path, limits: Limits) -> Sort:
         RefusedError: If it is no recording, or one that is too long or cannot be used.
     """
     try:
-        info = soundfile.info(str(file))
-    except (soundfile.LibsndfileError, OSError, TypeError) as error:
-        raise RefusedError("The file is no recording that can be read. Choose a WAV, FLAC, OGG or MP3 file.") from error
-    if info.format not in KINDS:
-        raise RefusedError(f"The file is {info.format}, which browsers cannot play. Choose WAV, FLAC, OGG or MP3.")
-    if info.samplerate < LEAST_RATE_HZ or info.samplerate * info.channels > MOST_SAMPLES_A_S:
-        raise RefusedError(
-            f"The recording has {info.channels} channels at {info.samplerate:,} Hz; from {LEAST_RATE_HZ:,} Hz to "
-            f"{MOST_SAMPLES_A_S:,} samples a second of all channels are taken. Convert it."
-        )
-    duration_s = info.frames / info.samplerate
-    if duration_s > limits.minutes * 60:
-        raise limits.too_long(f"is {duration_s / 60:.1f} minutes long")
+        format = read_format(file)
+    except AudioError as error:
+        raise RefusedError(f"The file {error}. Choose a {PLAYED} file.") from error
+    if format not in KINDS:
+        raise RefusedError(f"The file is {format}, which browsers cannot play. Choose {PLAYED}.")
     try:
         with FileReader().open(Clip("upload", str(file))) as sound:
+            rate_hz, channels, duration_s = sound.sample_rate_hz, sound.channels, sound.header_duration_s
+            if rate_hz < LEAST_RATE_HZ or rate_hz * channels > MOST_SAMPLES_A_S:
+                raise RefusedError(
+                    f"The recording has {channels} channels at {rate_hz:,} Hz; from {LEAST_RATE_HZ:,} Hz to "
+                    f"{MOST_SAMPLES_A_S:,} samples a second of all channels are taken. Convert it."
+                )
+            if duration_s > limits.minutes * 60:
+                raise limits.too_long(f"is {duration_s / 60:.1f} minutes long")
             first = next(sound.blocks, None)
     except AudioError as error:
         raise RefusedError(f"The recording {error}. Choose another file.") from error
     if first is None:
         raise RefusedError("The recording is empty: it holds no sound. Choose another file.")
-    return Sort(*KINDS[info.format], duration_s)
+    return Sort(*KINDS[format], duration_s)

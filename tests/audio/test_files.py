@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.files import BLOCK_S, EXTENSIONS, FileReader, read_header
+from birdclf.audio.files import BLOCK_S, FileReader, read_header
+from birdclf.audio.formats import FORMAT_OF
 from birdclf.audio.waveform import read_waveform
 
 RATE = 32_000
@@ -29,9 +30,9 @@ def peak_hz(wave: np.ndarray, rate: int = RATE) -> float:
     return float(spectrum.argmax() * rate / len(wave))
 
 
-@pytest.mark.parametrize("kind", sorted(kind.lstrip(".") for kind in EXTENSIONS))
+@pytest.mark.parametrize("kind", sorted(FORMAT_OF))
 def test_every_format_is_decoded(tmp_path, tone, kind):
-    wave = read(tone(tmp_path / f"a.{kind}", seconds=2.0, hz=3000.0))
+    wave = read(tone(tmp_path / f"a{kind}", seconds=2.0, hz=3000.0, format=FORMAT_OF[kind]))
     assert wave.dtype == np.float32 and wave.ndim == 1 and wave.flags.c_contiguous
     assert abs(len(wave) - 2 * RATE) <= 0.1 * RATE  # MP3 pads
     assert peak_hz(wave) == pytest.approx(3000, abs=2)
@@ -106,7 +107,7 @@ def test_the_reason_survives_a_colon_in_the_path(tmp_path):
 
 def test_a_zero_byte_file_is_refused(tmp_path):
     (tmp_path / "a.wav").touch()
-    with pytest.raises(AudioError, match="cannot be decoded"):
+    with pytest.raises(AudioError, match=r"^is no sound file that can be read \(it is empty, 0 bytes long\)$"):
         read(tmp_path / "a.wav")
 
 

@@ -65,7 +65,7 @@ def test_links_without_an_end_stay_in_the_catalog(tmp_path, tone):
     assert list(table.stamp == "absent") == [False, True, True]
 
 
-def test_links_to_files_are_followed_and_to_folders_not(tmp_path, tone):
+def test_links_are_followed_but_in_circles(tmp_path, tone, caplog):
     sound = tone(tmp_path / "elsewhere" / "a.wav")
     root = tmp_path / "root"
     (root / "robin").mkdir(parents=True)
@@ -73,7 +73,14 @@ def test_links_to_files_are_followed_and_to_folders_not(tmp_path, tone):
     (root / "robin" / "up").symlink_to(root)
     (root / "wren").symlink_to(tmp_path / "elsewhere")
     table = folder_catalog(str(root)).table
-    assert list(table.recording_id) == ["robin/b.wav"] and list(table.path) == [str(sound)]
+    assert list(table.recording_id) == ["robin/b.wav", "wren/a.wav"] and list(table.path) == 2 * [str(sound)]
+    assert "passed over 1 link to a folder that is listed already or above" in caplog.text
+    (root / "wren again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "in a circle").symlink_to(root / "robin")
+    (tmp_path / "elsewhere" / "above").symlink_to(tmp_path)
+    table = folder_catalog(str(root)).table
+    assert list(table.recording_id) == ["robin/b.wav", "wren/a.wav"]
+    assert "passed over 4 links to folders that are listed already or above" in caplog.text
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_passed_over(tmp_path, tone, forbid, caplog):

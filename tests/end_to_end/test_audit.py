@@ -8,7 +8,7 @@ import pytest
 from planted_faults import SPECIES, Expected, plant
 from tiny_runs import REPO, Command, Outcome, on_folder
 
-from birdclf.audio.files import EXTENSIONS
+from birdclf.audio.formats import is_sound
 from birdclf.audit.rules import COLUMNS
 
 RECORDINGS = REPO.parent / "shared" / "recordings"
@@ -167,7 +167,7 @@ def test_training_on_nothing_usable_is_refused(spoilt: Path, birdclf: Command, t
 
 
 def test_real_recordings_are_prepared(birdclf: Command, tmp_path: Path):
-    files = [path for path in RECORDINGS.rglob("*") if path.suffix in EXTENSIONS]
+    files = [path for path in RECORDINGS.rglob("*") if is_sound(path)]
     if not files:
         pytest.skip("no real recordings at ../shared/recordings")
     done = prepare(birdclf, RECORDINGS, tmp_path / "store", tmp_path / "run")

@@ -143,7 +143,8 @@ def test_bad_files_among_good_ones_are_kept_apart(tmp_path, tone):
         "robin/text.wav": "undecodable",
         "robin/void.wav": "undecodable",
     }
-    assert all("cannot be decoded" in index.reason[f"robin/{name}.wav"] for name in ("text", "void"))
+    assert "cannot be decoded" in index.reason["robin/text.wav"]
+    assert "no sound file that can be read (it is empty" in index.reason["robin/void.wav"]
     assert index.frames.tolist() == [100, 0, 0, 0]
 
 

@@ -87,14 +87,18 @@ def test_as_large_as_the_limit_is_taken(serving):
     ("content", "words"),
     [
         (b"", "The file is empty"),
-        (b"Dear diary, today I heard a wren.\n" * 99, "no recording that can be read"),
+        (
+            b"Dear diary, today I heard a wren.\n" * 99,
+            "The file cannot be decoded (Format not recognised). Choose a WAV, FLAC",
+        ),
+        (b"<!DOCTYPE html><title>404 Not Found</title>", "is no sound file that can be read (it is HTML"),
         (b"\xff\xfb\x90\x00" + bytes(400), "."),
         (sound()[:40], "."),
         (sound((0,), (0,)), "holds no sound"),
         (sound(format="AIFF"), "AIFF, which browsers cannot play"),
         (sound(rate=500), "500 Hz"),
     ],
-    ids=["empty", "text", "scrap of mp3", "head of wav", "no sample", "aiff", "slow"],
+    ids=["empty", "text", "page", "scrap of mp3", "head of wav", "no sample", "aiff", "slow"],
 )
 def test_what_is_no_recording_is_refused_in_a_sentence(served: Served, content: bytes, words: str):
     answer = served.upload(content)

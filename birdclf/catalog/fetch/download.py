@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdclf.audio.clip import AudioError
-from birdclf.audio.files import EXTENSIONS
+from birdclf.audio.formats import FORMAT_OF
 from birdclf.catalog.fetch.client import GO_ON, FetchError, UnreachableError, XenoCantoClient
 from birdclf.catalog.fetch.ledger import Ledger
 from birdclf.catalog.fetch.query import checked_query
@@ -163,7 +163,7 @@ class _Run:
         self.unreachable = 0
 
     def _fetch(self, row: dict[str, str], ending: str) -> None:
-        name = f"XC{row['id']}{ending if ending in EXTENSIONS else '.mp3'}"
+        name = f"XC{row['id']}{ending if ending in FORMAT_OF else '.mp3'}"
         target = self.out / (safe_name(row["scientific_name"]) or "unknown") / name
         if target.is_file():  # killed between renaming and listing
             try:

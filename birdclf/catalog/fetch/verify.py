@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import soundfile
-
-from birdclf.audio.clip import AudioError
-from birdclf.audio.files import read_header
-
-BLOCK_S = 30  # what is held in memory at a time, however long the recording
+from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.files import FileReader
 
 
 def decoded_length(path: Path) -> tuple[float, int]:
@@ -19,15 +15,8 @@ def decoded_length(path: Path) -> tuple[float, int]:
     Raises:
         AudioError: If it is no sound file, cannot be decoded or is empty.
     """
-    header = read_header(path)
-    if header is None:
-        raise AudioError("is not a sound file that can be decoded")
-    samples = 0
-    try:
-        for block in soundfile.blocks(str(path), BLOCK_S * header.sample_rate_hz, dtype="float32", always_2d=True):
-            samples += len(block)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"cannot be decoded ({error})") from error
+    with FileReader().open(Clip(path.name, str(path))) as sound:
+        samples = sum(map(len, sound.blocks))
     if not samples:
         raise AudioError("holds no sound")
-    return samples / header.sample_rate_hz, header.sample_rate_hz
+    return samples / sound.sample_rate_hz, sound.sample_rate_hz

@@ -56,7 +56,14 @@ class Lenient(io.RawIOBase):
 _prepared: dict[str, Lenient] = {}
 ESCAPE: Final = "birdclf.escape"
 """Way with characters that an encoding lacks: as in JSON, which then stays JSON."""
-codecs.register_error(ESCAPE, lambda error: (json.dumps(error.object[error.start : error.end])[1:-1], error.end))
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error(ESCAPE, _escaped)
 
 
 def prepare_output() -> None:

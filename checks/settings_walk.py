@@ -50,6 +50,7 @@ BESIDE: Final = {
     "model=ast_tiny": {"features": "ast", "model.depth": "1"},
     "split=predefined": {"data": "manifest", "data.path": "sounds/table.csv"},
     "split=file": {"split.path": "split.csv"},
+    "augment=shift": {"augment.shift.max_s": "0.5"},
     "augment=lowpass": {"features": "log_mel", "augment.lowpass.max_cutoff_hz": "8000"},
 }
 """What an option needs to run."""
@@ -93,7 +94,7 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
             words.pop("model.width")
         cfg = composed(words)
         top = [*map(str, cfg), *_keys(cfg.loader, "loader."), *_keys(cfg.store, "store.")]
-        for key in _keys(cfg[group], f"{group}.") if group else top:
+        for key in _keys(cfg[group] or {}, f"{group}.") if group else top:
             if key not in seen:
                 seen.add(key)
                 yield words, key

@@ -17,6 +17,7 @@ def checked():
     return module
 
 
+@pytest.mark.slow
 def test_the_walk_finds_the_settings(checked):
     keys = [key for _, key in checked.settings()]
     assert len(keys) == len(set(keys)) > 112

@@ -18,7 +18,7 @@ MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1",
 ONE_BEST: Final = "best.ckpt is one file, written after every epoch that is the best so far"
 EACH_EPOCH: Final = "every epoch ends with one whole validation, which schedule, early stopping and best.ckpt go by"
 OURS: Final = "birdclf sets it itself"
-OF_CHECKPOINT: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
+OF_CHECKPOINT: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "filename": (("best",), "every other command looks for best.ckpt"),
     "save_top_k": ((1,), ONE_BEST),
     "save_last": ((None, False), "last.ckpt is callbacks.snapshot's"),
@@ -29,7 +29,7 @@ OF_CHECKPOINT: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
     "save_on_train_epoch_end": ((None, False), ONE_BEST),
     "enable_version_counter": ((False,), "every other command looks for best.ckpt"),
 }
-OF_TRAINER: Final[Mapping[str, tuple[tuple[Any, ...], str]]] = {
+OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "fast_dev_run": (
         (False, 0),
         "it keeps no checkpoint; a short trial is trainer.max_epochs=1 data.max_per_species=10",
@@ -92,7 +92,7 @@ def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any],
             f"callbacks has {len(best)} ModelCheckpoint callbacks; exactly 1 is needed, callbacks.checkpoint, to "
             f"decide the best weights."
         )
-    relied_on = OF_CHECKPOINT | {
+    relied_on: dict[str, tuple[tuple[Any, ...], str]] = OF_CHECKPOINT | {
         "monitor": ((monitor,), "it follows monitor; set that"),
         "mode": ((direction(monitor),), f"the better direction of {monitor}"),
     }

@@ -4,7 +4,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -199,19 +199,25 @@ class _Decoder:
     def _seek(self, start: int) -> int:
         """Go to a sample of the first sound, or near its end; return how many more are to be left out."""
         place = start if start < self.part.frames else max(0, self.part.frames - self.part.samplerate)
+        if self._sought(place):
+            return start - place
+        self._open_first()
+        return start
+
+    def _sought(self, place: int) -> bool:
+        """Go to a sample of the sound; return False where that fails: a FLAC without a length, a damaged MP3."""
         try:
-            with self._calm():
-                self.part.seek(place)
-        except soundfile.LibsndfileError:  # a FLAC file without a length
-            self._open_first()
-            return start
+            with quiet():
+                reached = self.part.seek(place)
+        except soundfile.LibsndfileError:
+            return False
         self.at = place
-        return start - place
+        return bool(reached == place)
 
     def _read(self, count: int) -> Samples:
         if self.part.frames <= UNKNOWN:
             count = max(0, min(count, self.part.frames - self.at))
-        with self._calm():
+        with quiet():
             samples: Samples = self.part.read(count, dtype="float32", always_2d=True)
         self.at += len(samples)
         return samples
@@ -223,11 +229,8 @@ class _Decoder:
         if format == "MP3" and self.file is self.raw and not self.counted and place < self.end:
             at = self.at
             self._open(View(self.path, endless=True))  # there is more of it than libsndfile guessed
-            if at:
-                with self._calm():
-                    self.part.seek(at)
-                self.at = at
-            return True
+            if self._sought(at):
+                return True
         found = next_sound(self.raw, format, begin, place, self.end)
         if found is None:
             return False
@@ -249,9 +252,6 @@ class _Decoder:
 
     def _left(self, begin: int, how: str) -> str:
         return f"goes on for {self.end - begin:,} bytes after what was decoded{how}"
-
-    def _calm(self) -> AbstractContextManager[None]:
-        return quiet() if self.part.format == "MP3" else nullcontext()
 
 
 def _decoder(path: str) -> _Decoder:

@@ -255,7 +255,7 @@ def next_sound(file: io.FileIO, format: str, begin: int, at: int, end: int) -> i
 
 def _find(file: io.FileIO, pattern: re.Pattern[bytes], at: int, end: int) -> int | None:
     while at < end:
-        chunk = read_at(file, at, 16 * HEAD)
+        chunk = read_at(file, at, min(16 * HEAD, end - at))
         if found := pattern.search(chunk):
             return at + found.start()
         at += max(1, len(chunk) - 16)
@@ -275,7 +275,7 @@ def _after_first_pages(file: io.FileIO, at: int) -> int:
 def next_frame(file: io.FileIO, at: int, end: int) -> int | None:
     """Return where the next MPEG audio frame begins that two of its kind follow, or None."""
     while at < end:
-        chunk = read_at(file, at, HEAD)
+        chunk = read_at(file, at, min(HEAD, end - at))
         for match in _MP3_FRAME.finditer(chunk, 0, max(1, len(chunk) - 3)):
             place, kinds = at + match.start(), set()
             for _ in range(3):
@@ -312,5 +312,5 @@ def is_counted(file: io.FileIO, begin: int, end: int) -> bool:
     at = begin
     while (head := read_at(file, at, 10)).startswith(b"ID3") and len(head) == 10:
         at += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-    frame = next_frame(file, at, min(end, at + HEAD))
+    frame = next_frame(file, at, min(end, at + 4096))
     return frame is not None and re.search(rb"Xing|Info|VBRI", read_at(file, frame, 200)) is not None

@@ -48,6 +48,7 @@ _KINDS: Final = (
     (rb"\s*<\?xml|\s*[{\[]\s*[\"{]", "XML or JSON, such as an answer to a failed download; fetch it again"),
 )
 """What a file begins with that libsndfile does not decode, and what to tell of it."""
+_ANY: Final = re.compile(b"|".join(begin for begin, _ in _KINDS), re.IGNORECASE | re.DOTALL)  # most files are none
 _KIND: Final = [(re.compile(begin, re.IGNORECASE | re.DOTALL), words) for begin, words in _KINDS]
 
 
@@ -62,4 +63,4 @@ def other_kind(head: bytes) -> str:
         return "empty, 0 bytes long"
     if not head.strip(b"\0"):
         return "nothing but zero bytes"
-    return next((words for begin, words in _KIND if begin.match(head)), "")
+    return next((words for begin, words in _KIND if begin.match(head)), "") if _ANY.match(head) else ""

@@ -56,14 +56,19 @@ def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tup
                 roots.append(target)
         listed = _listed(folder, names)
         taken = [name for name in listed if takes is None or takes(name)]
-        others.update(os.path.splitext(name)[1].lower() or "none" for name in set(listed).difference(taken))
+        others.update(ending_of(name) for name in set(listed).difference(taken))
         yield folder, taken
-    if takes is not None and (links or others):
-        log.warning("%s: passed over %s", shown(top), shown(_passed_over(others, links)))
+    if takes is not None:
+        tell_passed_over(top, others, links)
 
 
-def _passed_over(others: "Counter[str]", links: int) -> str:
-    """Return in words how many files were left out by their ending, and how many links."""
+def ending_of(name: str) -> str:
+    """Return a name's ending in small letters, ``none`` where there is none."""
+    return os.path.splitext(name)[1].lower() or "none"
+
+
+def tell_passed_over(where: str, others: "Counter[str]", links: int = 0) -> None:
+    """Log how many files were left out, by ending, and how many links; nothing where there is none."""
     parts = []
     if count := others.total():
         endings = ", ".join(f"{ending} {number}" for ending, number in others.most_common(NAMED))
@@ -72,7 +77,8 @@ def _passed_over(others: "Counter[str]", links: int) -> str:
     if links:
         words = "a folder that is" if links == 1 else "folders that are"
         parts.append(f"{links} link{'s' * (links > 1)} to {words} listed already or above")
-    return " and ".join(parts)
+    if parts:
+        log.warning("%s: passed over %s", shown(where), shown(" and ".join(parts)))
 
 
 def folders_in(base: Path) -> list[Path]:

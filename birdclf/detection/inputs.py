@@ -2,12 +2,13 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from birdclf.audio.formats import ENDINGS, is_sound
-from birdclf.catalog.tree import walk
+from birdclf.catalog.tree import ending_of, tell_passed_over, walk
 from birdclf.errors import UserError
 from birdclf.quoting import shown
 
@@ -96,11 +97,15 @@ def _named(word: str) -> Iterator[tuple[str, str]]:
         fitting = sorted(set(_fitting(path)))
         if not fitting:
             raise UserError(f"No file fits {word}. Check the pattern; **/ stands for folders at any depth.")
+        others = Counter[str]()
         for one in fitting:
             if os.path.isdir(one):
                 yield from _below(one)
             elif is_sound(one):
                 yield one, os.path.basename(one)
+            else:
+                others[ending_of(one)] += 1
+        tell_passed_over(word, others)
 
 
 def _fitting(pattern: str) -> Iterator[str]:

@@ -46,6 +46,12 @@ def judged(*rows: dict[str, object], rules: Rules | None = None) -> pd.DataFrame
     return (rules or Rules()).judge(measured, table).set_index("recording_id", drop=False)
 
 
+def test_a_file_that_goes_on_is_used_with_a_warning():
+    audit = judged(row("a"), row("b", goes_on="goes on for 9 bytes after what was decoded"))
+    assert audit.problems.to_dict() == {"a": "", "b": "goes_on"} and audit.verdict["b"] == "warn"
+    assert audit.reason["b"] == "goes on for 9 bytes after what was decoded"
+
+
 def problems(*rows: dict[str, object], rules: Rules | None = None) -> dict[str, str]:
     return judged(*rows, rules=rules).problems.to_dict()
 

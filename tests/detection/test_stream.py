@@ -43,6 +43,22 @@ def test_each_recording_gets_its_own_windows_whatever_the_batch(field: Path, bat
             assert one.end_s[-1] == one.duration_s == pytest.approx(soundfile.info(one.recording.path).duration)
 
 
+def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
+    sound = tones(500, seconds=4.0)
+    for name in ("whole", "cut", "on"):
+        soundfile.write(tmp_path / f"{name}.wav", sound, RATE_HZ)
+    whole = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 4])
+    (tmp_path / "on.wav").write_bytes(whole + whole[:4] + bytes(range(256)) * 99)
+    (tmp_path / "twice.wav").write_bytes(2 * whole)
+    found = {one.recording.name: one for one in heard(tmp_path) if isinstance(one, Heard)}
+    assert found["cut.wav"].problem == "lasts 1.0 s, by its header 4.0 s"
+    assert found["cut.wav"].duration_s == pytest.approx(1.0, abs=0.01) and len(found["cut.wav"].start_s)
+    assert found["on.wav"].problem == "goes on for 25,348 bytes after what was decoded"
+    assert found["twice.wav"].problem == found["whole.wav"].problem == ""
+    assert (found["on.wav"].duration_s, found["twice.wav"].duration_s) == (4.0, 8.0)
+
+
 def test_seconds_heard_add_up_to_the_recordings(field: Path):
     found = heard(field)
     seconds = sum(one for one in found if isinstance(one, float))

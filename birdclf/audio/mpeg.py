@@ -55,9 +55,9 @@ def _frame(header: bytes) -> tuple[int, bytes]:
 
 
 def is_counted(file: io.FileIO, begin: int, end: int) -> bool:
-    """Return whether an MP3 says in its first frame how many there are; else libsndfile guesses from its size."""
+    """Return whether an MP3 says in its first frame how many there are (else libsndfile guesses); True of others."""
     at = begin
     while (head := read_at(file, at, 10)).startswith(b"ID3") and len(head) == 10:
         at += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
     frame = next_frame(file, at, min(end, at + 4096))
-    return frame is not None and re.search(rb"Xing|Info|VBRI", read_at(file, frame, 200)) is not None
+    return frame is None or re.search(rb"Xing|Info|VBRI", read_at(file, frame, 200)) is not None

@@ -227,3 +227,10 @@ def test_damage_in_a_later_part_does_not_take_the_first_away(tmp_path):
     assert len(samples) >= 4 * RATE and "which cannot be decoded" in goes_on
     with pytest.raises(AudioError):
         heard(put(tmp_path / "b.flac", flac[: len(flac) // 2]))
+
+
+def test_a_tag_before_a_flac_makes_no_mp3_of_it(tmp_path):
+    samples, header_s, _ = heard(
+        put(tmp_path / "a.flac", b"ID3\x03\0\0\0\0\x02\0" + bytes(256) + encoded(song(), "FLAC"))
+    )
+    assert (len(samples), header_s) == (4 * RATE, 4.0)

@@ -103,8 +103,9 @@ def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[st
     classes = set(table.species)
     for name, value in zip(names, given, strict=True):
         if value is None or (name not in classes and not isinstance(value, str)):
+            said = "null" if value is None else name
             raise UserError(
-                f"data.{key} holds the value {value}, not a name. Quote a name that reads like a number, yes, no or "
+                f"data.{key} holds the value {said}, not a name. Quote a name that reads like a number, yes, no or "
                 f"nothing: \"data.{key}=['007','null']\"."
             )
         if name not in classes:

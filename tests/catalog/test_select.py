@@ -105,8 +105,8 @@ def test_names_that_read_like_values_are_kept_apart(catalog):
     for name in ("NA", "null", "007", "1e3", "TRUE", "None", "nan"):
         assert select(made, species=[name]).classes == (name,)
     assert select(made, species=[1, True]).classes == ("1", "True")
-    for value in (None, 1000.0, 7):
-        with pytest.raises(UserError, match=rf"data\.species holds the value {value}, not a name\. Quote a name"):
+    for value, said in ((None, "null"), (1000.0, "1000.0"), (7, "7")):
+        with pytest.raises(UserError, match=rf"data\.species holds the value {said}, not a name\. Quote a name"):
             select(made, species=[value])
 
 

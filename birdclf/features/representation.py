@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.checks import whole
 from birdclf.features.analysis import Analysis
 from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
-from birdclf.features.checking import require
+from birdclf.features.checking import require, whole
 from birdclf.features.framing import at_least, framed
 from birdclf.features.mel import decibels, filled_blocks, filled_mel_filters, level_filter, mel_centres_hz, mel_filters
 from birdclf.features.normalisation import mean_and_std
@@ -86,7 +85,7 @@ class Representation(nn.Module):
     ) -> None:
         super().__init__()
         for name, size in (("sample_rate_hz", sample_rate_hz), ("hop", hop), ("n_fft", n_fft), ("n_mels", n_mels)):
-            whole(f"features.{name}", size, 1)
+            whole(name, size)
         samples = window_s * sample_rate_hz
         require(
             0 < samples < float("inf") and abs(samples / hop - round(samples / hop)) < 1e-6,
@@ -99,13 +98,8 @@ class Representation(nn.Module):
         require(padding in ("repeat", "silence"), "padding", padding, "'repeat' or 'silence'")
         self.channels = checked(channels)
         self.delta_width = checked_width(delta_width, self.channels)
-        self.sample_rate_hz, self.hop, self.n_fft, self.top_db, self.padding = (
-            sample_rate_hz,
-            hop,
-            n_fft,
-            top_db,
-            padding,
-        )
+        self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft
+        self.top_db, self.padding = top_db, padding
         self.n_bands, self.frames = n_bands or n_mels, round(samples / hop)
         self.settings: dict[str, Any] = {
             "sample_rate_hz": sample_rate_hz,

@@ -42,7 +42,7 @@ def in_range(key: str, value: Any, low: float, high: float = math.inf) -> float:
         UserError: If it is not a finite number between ``low`` and ``high``.
     """
     if not is_number(value) or not low <= value <= high:
-        allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"{low:g} or more"
+        allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} or more"
         raise UserError(f"{key} is {value!r}; it must be a number {allowed}.")
     number: float = value
     return number

@@ -21,7 +21,7 @@ def test_what_is_no_number_is_in_no_range(value):
     [
         (lambda v: whole("k", v, 1), [1, 7], [0, 1.0, 2.5], "a whole number of 1 or more"),
         (lambda v: whole("k", v, 0, 4), [0, 4], [-1, 5], "a whole number from 0 to 4"),
-        (lambda v: in_range("k", v, 0), [0, 0.5, 1e9], [-1e-9], "a number 0 or more"),
+        (lambda v: in_range("k", v, 0), [0, 0.5, 1e9], [-1e-9], "a number of 0 or more"),
         (lambda v: in_range("k", v, 0, 1), [0, 1], [1.01], "a number between 0 and 1"),
         (lambda v: above("k", v, 0), [1e-9], [0, -1], "a number above 0"),
         (lambda v: above("k", v, 0, 1), [1], [0, 1.5], "above 0, and at most 1"),

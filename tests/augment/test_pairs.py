@@ -134,7 +134,7 @@ def test_the_rarer_class_takes_the_label():
     [
         (lambda: Mixup(alpha=0.0), "augment.mixup.alpha is 0.0; it must be above 0"),
         (lambda: Mixup(alpha="high"), "augment.mixup.alpha is 'high'"),
-        (lambda: Remix(kappa=0.5), "augment.remix.kappa is 0.5; it must be a number 1 or more"),
+        (lambda: Remix(kappa=0.5), "augment.remix.kappa is 0.5; it must be a number of 1 or more"),
         (lambda: Remix(tau=2), "augment.remix.tau is 2"),
         (lambda: Mixup(p=True), "augment.mixup.p is True"),
         (lambda: chain(Mixup(), Remix()), "augment has both mixup and remix"),

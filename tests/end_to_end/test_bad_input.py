@@ -284,7 +284,7 @@ def spoil(root: Path) -> dict[str, str]:
     (folder / "cut.flac").write_bytes(whole[:30])
     return {
         "Pica pica/text.wav": "decoded",
-        "Pica pica/zero bytes.wav": "decoded",
+        "Pica pica/zero bytes.wav": "empty",
         "Pica pica/short.wav": "0.10 s",
         "Pica pica/silent.wav": "silent",
         "Pica pica/cut.flac": "decoded",

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import nn
 
 from birdclf.augment.chain import Chain
-from birdclf.checks import whole
+from birdclf.checks import most_processes, whole
 from birdclf.config import TrainConfig, conf_dir, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.declared import hold_to_types
@@ -166,6 +166,8 @@ def check_settings(cfg: DictConfig) -> None:
                 check_target(node, f"augment.{name}")
     hold_to_types(cfg)
     whole("seed", cfg.seed, 0, 2**32 - 1)
+    if cfg.store.workers is not None:  # also where the store is there already
+        whole("store.workers", cfg.store.workers, 0, most_processes())
     _check_monitor(cfg.monitor)
     check_trainer_options(cfg.trainer)
     features = instantiate(cfg.features)

@@ -161,9 +161,8 @@ def check_settings(cfg: DictConfig) -> None:
         if not OmegaConf.is_dict(cfg[group]):
             raise UserError(f"{group} is {cfg[group]!r}; it must be names with what they are. Leave it out.")
     for name, node in cfg.augment.items():
-        if node is not None:
-            if not OmegaConf.is_dict(node):  # one without a _target_ is told of by the chain
-                check_target(node, f"augment.{name}")
+        if node is not None and not OmegaConf.is_dict(node):  # one without a _target_ is told of by the chain
+            check_target(node, f"augment.{name}")
     hold_to_types(cfg)
     whole("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.store.workers is not None:  # also where the store is there already

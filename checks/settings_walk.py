@@ -82,7 +82,7 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
     seen = set()
     conf = conf_dir()
     choices = [("", "")]
-    for file in sorted(conf.glob("*/*.yaml"), key=lambda file: (file.stem != "default", file)):
+    for file in sorted(conf.glob("*/*.yaml"), key=lambda f: (f.stem not in ("default", BASE.get(f.parent.name)), f)):
         if file.parent.name not in WALKED:
             choices.append((file.parent.name, file.stem))
     for group, option in choices:

@@ -20,7 +20,7 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.combinations import check_combinations, check_head, check_rows
-from birdclf.training.lightning_options import MONITORED, check_callbacks, check_trainer_options
+from birdclf.training.lightning_options import MONITORED, check_callbacks, check_place, check_trainer_options
 from birdclf.training.start import Fitted, read_source, start_from
 from birdclf.training.start_report import check_frozen, report
 from birdclf.training.synced_norm import sync_batch_norms
@@ -167,6 +167,8 @@ def check_settings(cfg: DictConfig) -> None:
     whole("seed", cfg.seed, 0, 2**32 - 1)
     _check_monitor(cfg.monitor)
     check_trainer_options(cfg.trainer)
+    if "save_dir" in cfg.logger:
+        check_place("logger.save_dir", Path(cfg.logger.save_dir), Path(cfg.run_dir))
     features = instantiate(cfg.features)
     shape = features.shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])

@@ -91,9 +91,8 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
             choices.append((file.parent.name, file.stem))
     for group, option in choices:
         words = BASE | BESIDE.get(f"{group}={option}", {}) | ({group: option} if group else {})
-        if group == "data":
-            own = BESIDE.get(f"data={option}", {"data.root": ""})
-            words = {key: value for key, value in words.items() if not key.startswith("data.") or key in own}
+        if words["data"] != "folder" and "data.root" not in BESIDE.get(f"{group}={option}", BASE):
+            words.pop("data.root")
         if not words["model"].startswith("audio_cnn"):
             words.pop("model.width")
         cfg = composed(words)

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import nn
 
 from birdclf.augment.chain import Chain
-from birdclf.checks import whole
+from birdclf.checks import in_range, is_number, whole
 from birdclf.config import TrainConfig, conf_dir, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.declared import hold_to_types
@@ -190,6 +190,11 @@ def check_settings(cfg: DictConfig) -> None:
     layers.settle(network, 2)
     if fitted is not None:
         check_frozen(network, fitted, 2, head=False)
+    for name, value in cfg.optimizer.items():
+        if name in ("lr", "weight_decay"):
+            in_range(f"optimizer.{name}", value, 0)
+        elif isinstance(value, float) and not is_number(value):
+            raise UserError(f"optimizer.{name} is {value}; it must be a finite number.")
     try:
         optimizer = layers.optimizer(instantiate(cfg.optimizer), network, 2)
     except (TypeError, ValueError) as error:

@@ -118,7 +118,7 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, Mapping)  # its constructor names the one that is wrong
     if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
         return isinstance(value, list | tuple) and len(value) == len(arguments) and all(map(fits, value, arguments))
-    if issubclass(kind, Iterable):
+    if issubclass(kind, Iterable) and kind.__module__ in ("builtins", "collections.abc"):  # not a tensor
         return isinstance(value, list | tuple) and all(fits(one, a) for one in value for a in arguments[:1])
     return isinstance(value, kind)
 

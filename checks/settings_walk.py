@@ -57,6 +57,10 @@ BESIDE: Final = {
 LIMIT_S: Final = 60
 
 
+class LateError(BaseException):
+    """A run takes too long; nothing in it can catch this."""
+
+
 def write_sounds(folder: Path) -> None:
     """Write six sounds of each of two species, a manifest, a Raven table and a split."""
     rng, rate = np.random.default_rng(0), 32_000
@@ -82,14 +86,13 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
     seen = set()
     conf = conf_dir()
     choices = [("", "")]
-    for file in sorted(conf.glob("*/*.yaml"), key=lambda file: (file.stem != "default", file)):
+    for file in sorted(conf.glob("*/*.yaml"), key=lambda f: (f.stem not in ("default", BASE.get(f.parent.name)), f)):
         if file.parent.name not in WALKED:
             choices.append((file.parent.name, file.stem))
     for group, option in choices:
         words = BASE | BESIDE.get(f"{group}={option}", {}) | ({group: option} if group else {})
-        if group == "data":
-            own = BESIDE.get(f"data={option}", {"data.root": ""})
-            words = {key: value for key, value in words.items() if not key.startswith("data.") or key in own}
+        if words["data"] != "folder" and "data.root" not in BESIDE.get(f"{group}={option}", BASE):
+            words.pop("data.root")
         if not words["model"].startswith("audio_cnn"):
             words.pop("model.width")
         cfg = composed(words)
@@ -130,7 +133,7 @@ def outcome(words: dict[str, str], run: str) -> tuple[str, str]:
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             birdclf(["train", *text])
-    except TimeoutError:
+    except LateError:
         return "hangs", f"more than {LIMIT_S} s"
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
@@ -152,7 +155,7 @@ def outcome(words: dict[str, str], run: str) -> tuple[str, str]:
 
 
 def _late(number: int, frame: FrameType | None) -> None:
-    raise TimeoutError
+    raise LateError
 
 
 def walk(folder: Path, part: int, of: int, patterns: list[str]) -> int:

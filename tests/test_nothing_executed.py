@@ -31,7 +31,8 @@ INSTANTIATE = [
 ]  # fmt: skip
 """What the command line composed, and one process hands on to its others, is built by these, and nothing else is.
 
-A file's own settings go through the gate. ``declared.py`` looks up the types of what the command line names, and calls nothing.
+A file's own settings go through the gate. ``declared.py`` looks up the types of what the command line names, and calls
+nothing.
 """
 START_PROCESSES = ["training/companions.py"]
 """Its command is this Python and a module of the package, whatever a file says."""
@@ -78,6 +79,7 @@ def test_nothing_that_could_run_a_file_is_used(path: Path):
 def test_checkpoints_are_opened_and_settings_built_in_these_places_alone():
     torch_load = [name_of(path) for path in MODULES if any(name == "torch.load" for name, _ in calls(path))]
     assert torch_load == OPEN_CHECKPOINTS
-    assert users_of("instantiate", "get_method", "get_class", "get_object") == sorted([*INSTANTIATE, "declared.py", "mistakes.py"])
+    builders = sorted([*INSTANTIATE, "declared.py", "mistakes.py"])
+    assert users_of("instantiate", "get_method", "get_class", "get_object") == builders
     assert users_of("import_module") == IMPORT_BY_NAME
     assert not users_of("load_from_checkpoint", "trust_remote_code")

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import nn
 
 from birdclf.augment.chain import Chain
-from birdclf.checks import most_processes, whole
+from birdclf.checks import in_range, is_number, most_processes, whole
 from birdclf.config import TrainConfig, conf_dir, plain
 from birdclf.data.module import RecordingDataModule
 from birdclf.declared import hold_to_types
@@ -20,7 +20,7 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.training.classifier import SpeciesClassifier
 from birdclf.training.combinations import check_combinations, check_head, check_rows
-from birdclf.training.lightning_options import MONITORED, check_callbacks, check_trainer_options
+from birdclf.training.lightning_options import MONITORED, check_callbacks, check_place, check_trainer_options
 from birdclf.training.start import Fitted, read_source, start_from
 from birdclf.training.start_report import check_frozen, report
 from birdclf.training.synced_norm import sync_batch_norms
@@ -169,6 +169,8 @@ def check_settings(cfg: DictConfig) -> None:
         whole("store.workers", cfg.store.workers, 0, most_processes())
     _check_monitor(cfg.monitor)
     check_trainer_options(cfg.trainer)
+    if "save_dir" in cfg.logger:
+        check_place("logger.save_dir", Path(cfg.logger.save_dir), Path(cfg.run_dir))
     features = instantiate(cfg.features)
     shape = features.shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])
@@ -190,6 +192,11 @@ def check_settings(cfg: DictConfig) -> None:
     layers.settle(network, 2)
     if fitted is not None:
         check_frozen(network, fitted, 2, head=False)
+    for name, value in cfg.optimizer.items():
+        if name in ("lr", "weight_decay"):
+            in_range(f"optimizer.{name}", value, 0)
+        elif isinstance(value, float) and not is_number(value):
+            raise UserError(f"optimizer.{name} is {value}; it must be a finite number.")
     try:
         optimizer = layers.optimizer(instantiate(cfg.optimizer), network, 2)
     except (TypeError, ValueError) as error:

@@ -110,11 +110,19 @@ def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any],
         if isinstance(callback, ModelCheckpoint | Snapshot | History):
             place = Path(callback.dirpath or "") if isinstance(callback, ModelCheckpoint) else callback.path.parent
             home = Path(run_dir) if isinstance(callback, History) else Path(run_dir) / "checkpoints"
-            if place.absolute() != home.absolute():
-                raise UserError(
-                    f"{key}.dirpath is {str(place)!r}; every other command looks in {home}. Choose the run folder by "
-                    f"hydra.run.dir."
-                )
+            check_place(f"{key}.dirpath", place, home)
+
+
+def check_place(key: str, place: Path, home: Path) -> None:
+    """Refuse another place for what belongs into the run folder.
+
+    Raises:
+        UserError: If it is another one.
+    """
+    if place.absolute() != home.absolute():
+        raise UserError(
+            f"{key} is {str(place)!r}; every other command looks in {home}. Choose the run folder by hydra.run.dir."
+        )
 
 
 def _check(key: str, value: Any, allowed: tuple[Any, ...], why: str) -> None:

@@ -25,7 +25,12 @@ REFUSED = [
     *("+callbacks.checkpoint.every_n_epochs=2", "+callbacks.checkpoint.every_n_train_steps=10"),
     *("+callbacks.checkpoint.save_on_train_epoch_end=true", "+callbacks.checkpoint.save_on_exception=true"),
     *("callbacks.checkpoint.enable_version_counter=true", "callbacks.snapshot.dirpath=elsewhere"),
-    *("callbacks.history.dirpath=elsewhere", "callbacks.early_stopping.monitor=val/acc"),
+    *(
+        "callbacks.history.dirpath=elsewhere",
+        "logger.save_dir=elsewhere",
+        "logger.save_dir=null",
+        "callbacks.early_stopping.monitor=val/acc",
+    ),
     *("callbacks.early_stopping.monitor=null", "callbacks.early_stopping.mode=min"),
     *("callbacks.early_stopping.patience=-1", "callbacks.early_stopping.patience=[]", "+trainer.fast_dev_run=true"),
     *("+trainer.max_steps=10", "+trainer.limit_val_batches=1", "+trainer.limit_val_batches=0.5"),

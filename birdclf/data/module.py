@@ -16,18 +16,17 @@ from torch.utils.data import DataLoader
 
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import Rules
-from birdclf.catalog.catalog import Catalog
 from birdclf.checks import most_processes, whole
-from birdclf.data.dataset import Batch, DrawSampler, Part, WindowDataset, as_fetched, cut
+from birdclf.data.catalog import Catalog
+from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
-from birdclf.data.loader import ResumableLoader
-from birdclf.data.sampling import Natural, Sampling
-from birdclf.data.split import STAGES, Split
+from birdclf.data.samplers import Natural, Sampling
+from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
-from birdclf.features.store import FeatureStore, open_store
-from birdclf.quoting import shown
+from birdclf.store.open import FeatureStore, open_store
+from birdclf.text import shown
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from birdclf.audio.clip import Waveform
 from birdclf.detection.classifier import Classifier, Vectors
@@ -19,15 +20,124 @@ from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import Listening
 from birdclf.detection.windows import Window
-from birdclf.disk import writing_to
 from birdclf.errors import UserError
-from birdclf.labelling.diverse import diverse
-from birdclf.labelling.page import page
+from birdclf.files import writing_to
+from birdclf.labelling.page import Suggestion, page
 from birdclf.labelling.pool import Candidate, Pool
-from birdclf.labelling.suggestion import Suggestion
-from birdclf.labelling.uncertainty import MEASURES
-from birdclf.quoting import shown
-from birdclf.randomness import stream
+from birdclf.random import stream
+from birdclf.text import shown
+
+BEGINNINGS: Final = 3
+ROUNDS: Final = 50
+ROWS: Final = 2048
+"""Distances are computed for so many points at once."""
+
+Points = NDArray[np.float32]
+
+
+def diverse(embeddings: Points, weights: NDArray[np.floating], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the rows of ``k`` points, ascending: one of each cluster of a weighted k-means, the nearest to its centre.
+
+    Args:
+        embeddings: ``(n, D)``, scaled to length 1 here.
+        weights: ``(n,)``, 0 or more.
+        k: How many; all rows where there are no more.
+        rng: Where centres begin.
+    """
+    n = len(embeddings)
+    if k >= n:
+        return np.arange(n)
+    points = np.asarray(embeddings, np.float32)
+    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    heavy = np.asarray(weights, np.float64)
+    heavy = heavy + max(float(heavy.max()), 1.0) * 1e-9  # all of weight 0 weigh the same
+    best: tuple[float, NDArray[np.int64], NDArray[np.float64]] | None = None
+    for _ in range(BEGINNINGS):
+        found = _clusters(points, heavy, _beginning(points, heavy, k, rng))
+        if best is None or found[0] < best[0]:
+            best = found
+    assert best is not None
+    _, cluster, distance = best
+    order = np.lexsort((np.arange(n), distance, cluster))
+    first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    chosen = order[first]
+    if len(chosen) < k:  # points that are the same leave clusters without a member
+        rest = np.setdiff1d(np.argsort(-heavy, kind="stable"), chosen, assume_unique=True)
+        chosen = np.concatenate([chosen, rest[: k - len(chosen)]])
+    return np.sort(chosen)
+
+
+def _beginning(points: Points, weights: NDArray[np.float64], k: int, rng: np.random.Generator) -> Points:
+    """Return ``(k, D)`` points, each drawn by weight and squared distance to the nearest one before it."""
+    chosen = [int(rng.choice(len(points), p=weights / weights.sum()))]
+    nearest = np.full(len(points), np.inf)
+    while len(chosen) < k:
+        nearest = np.minimum(nearest, _squared(points, points[chosen[-1:]])[:, 0])
+        nearest[chosen[-1]] = 0.0  # whatever rounding makes of it
+        odds = weights * nearest
+        if not odds.sum() > 0:
+            break
+        chosen.append(int(rng.choice(len(points), p=odds / odds.sum())))
+    return points[chosen]
+
+
+def _clusters(
+    points: Points, weights: NDArray[np.float64], centres: Points
+) -> tuple[float, NDArray[np.int64], NDArray[np.float64]]:
+    """Return weighted squared distances in all, and of each point its cluster and squared distance to that centre."""
+    cluster = np.full(len(points), -1)
+    for _ in range(ROUNDS):
+        before = cluster
+        cluster, distance = _nearest(points, centres)
+        if (cluster == before).all():
+            break
+        sums = np.zeros(centres.shape, np.float64)
+        np.add.at(sums, cluster, points * weights[:, None])
+        weight = np.bincount(cluster, weights, len(centres))[:, None]
+        centres = np.where(weight > 0, sums / np.maximum(weight, 1e-300), centres).astype(np.float32)
+    cluster, distance = _nearest(points, centres)
+    return float((weights * distance).sum()), cluster, distance
+
+
+def _nearest(points: Points, centres: Points) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    cluster, distance = np.empty(len(points), np.int64), np.empty(len(points))
+    for first in range(0, len(points), ROWS):
+        squared = _squared(points[first : first + ROWS], centres)
+        cluster[first : first + ROWS] = squared.argmin(axis=1)
+        distance[first : first + ROWS] = squared.min(axis=1)
+    return cluster, distance
+
+
+def _squared(points: Points, centres: Points) -> NDArray[np.float64]:
+    """Return squared distances ``(n, k)`` of points of length 1 to centres."""
+    lengths = np.square(centres, dtype=np.float64).sum(axis=1)
+    return np.asarray(np.maximum(1.0 + lengths - 2.0 * (points @ centres.T).astype(np.float64), 0.0))
+
+
+Measure = Callable[[NDArray[np.floating]], NDArray[np.float64]]
+
+
+def entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the entropy ``(n,)`` of probabilities ``(n, K)``, K of 2 or more, over that of a uniform distribution."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1) / np.log(p.shape[1]))
+
+
+def margin(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return one less what the likeliest of K classes is ahead of the second, ``(n,)``."""
+    two = np.partition(np.asarray(p, dtype=np.float64), -2, axis=1)[:, -2:]
+    return np.asarray(1 - (two[:, 1] - two[:, 0]))
+
+
+def least_confidence(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return what the likeliest of K classes lacks to certainty, ``(n,)``, over what it can lack at most."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray((1 - p.max(axis=1)) * (p.shape[1] / (p.shape[1] - 1)))
+
+
+MEASURES: Final[dict[str, Measure]] = {"entropy": entropy, "margin": margin, "least_confidence": least_confidence}
+"""Measures by the word that asks for them."""
+
 
 QUIET: Final = 2.0**-14
 """How far a silent sample may lie from the middle: two steps of 16 bits."""
@@ -45,7 +155,7 @@ class Choosing:
 
     Attributes:
         n: How many.
-        uncertainty: Measure of :data:`birdclf.labelling.uncertainty.MEASURES`.
+        uncertainty: Measure of :data:`birdclf.labelling.suggest.MEASURES`.
         pool: How many times as many of the most uncertain ones they are chosen from, to be different.
         seed: Where the choice begins.
         species: Species that occur; None for all.

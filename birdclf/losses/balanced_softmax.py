@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from birdclf.losses.targets import as_distribution, in_range, log_probabilities
+from birdclf.losses.base import as_distribution, in_range, log_probabilities
 
 
 class BalancedSoftmax(nn.Module):

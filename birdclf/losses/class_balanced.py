@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
+from birdclf.losses.base import as_distribution, effective_number, in_range, log_probabilities
 from birdclf.losses.focal import focal_terms
-from birdclf.losses.targets import as_distribution, effective_number, in_range, log_probabilities
 
 INSIDE = ("cross_entropy", "focal")
 USUAL_GAMMA = 2.0

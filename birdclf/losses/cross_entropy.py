@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
+from birdclf.losses.base import as_distribution, in_range, inverse_power, log_probabilities
 
 
 class CrossEntropy(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
+from birdclf.losses.base import as_distribution, in_range, inverse_power, log_probabilities
 
 
 class FocalLoss(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, effective_number, in_range
+from birdclf.losses.base import as_distribution, effective_number, in_range
 
 USUAL_SCALE = 30.0
 USUAL_BETA = 0.99

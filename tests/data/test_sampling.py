@@ -13,11 +13,8 @@ from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
 from birdclf.config import conf_dir
-from birdclf.data.class_aware import ClassAware
-from birdclf.data.dataset import DrawSampler, Part, WindowDataset, as_fetched
-from birdclf.data.loader import ResumableLoader
-from birdclf.data.power import Power, Progressive
-from birdclf.data.sampling import Natural, Sampling, within_classes
+from birdclf.data.dataset import DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched
+from birdclf.data.samplers import ClassAware, Natural, Power, Progressive, Sampling, within_classes
 from birdclf.errors import UserError
 
 FILES = sorted(path.stem for path in (conf_dir() / "sampler").glob("*.yaml"))

@@ -9,11 +9,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from birdclf.config import conf_dir
-from birdclf.data.class_aware import ClassAware
-from birdclf.data.power import Power, Progressive
-from birdclf.data.sampling import Natural
+from birdclf.data.samplers import ClassAware, Natural, Power, Progressive
 from birdclf.errors import UserError
-from birdclf.evaluation.adjustment import LogitAdjustment, Unadjusted
 from birdclf.losses.balanced_softmax import BalancedSoftmax
 from birdclf.losses.class_balanced import ClassBalanced
 from birdclf.losses.cross_entropy import CrossEntropy
@@ -21,7 +18,8 @@ from birdclf.losses.focal import FocalLoss
 from birdclf.losses.ldam import LDAM
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.head import CosineLinear
-from birdclf.training.combinations import RULES, check_combinations, check_head
+from birdclf.posthoc.base import LogitAdjustment, Unadjusted
+from birdclf.training.build import RULES, check_combinations, check_head
 
 COUNTS = torch.tensor([5, 2])
 PRIOR = BalancedSoftmax(COUNTS)

@@ -1,7 +1,8 @@
 """Samplers: in which order an epoch draws the recordings of the train split."""
 
 import math
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from typing import Final
 
 import numpy as np
 from numpy.random import Generator
@@ -43,15 +44,16 @@ def occurrence(values: Numbers) -> Numbers:
     return out
 
 
-class Sampling(Protocol):
+class Sampler(ABC):
     """Chooses the draws of an epoch, as many as there are recordings.
 
     Attributes:
         balances: Whether classes are drawn otherwise than they occur.
     """
 
-    balances: bool
+    balances: bool = False
 
+    @abstractmethod
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
         """Return the positions ``(n,)`` of an epoch's recordings, a pure function of what is given.
 
@@ -61,11 +63,13 @@ class Sampling(Protocol):
             rng: Fresh generator of this epoch.
         """
 
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""
+        return None
 
-class Natural:
+
+class Natural(Sampler):
     """Every recording once an epoch, shuffled."""
-
-    balances = False
 
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
         """Return a permutation of the recordings."""
@@ -92,7 +96,7 @@ def within_classes(target: Numbers, classes: Numbers, rng: Generator) -> Numbers
     return by_class[first[classes] + occurrence(classes) % counts[classes]]
 
 
-class Power:
+class Power(Sampler):
     """Draws class j with a probability proportional to ``n_j ** q`` (Kang et al., 2020, equation 1).
 
     An epoch takes as many draws of each class as are expected of it, rounded up or down at random, so that the draws
@@ -118,7 +122,7 @@ class Power:
         return drawn_by_power(target, self.q, rng)
 
 
-class Progressive:
+class Progressive(Sampler):
     """Samples by a power that falls from 1 in the first epoch to 0 in the last, evenly.
 
     Kang et al., 2020 (equation 3) go the same way by mixing the probabilities of both ends.
@@ -145,7 +149,7 @@ class Progressive:
         return 1 - min(epoch / max(self.epochs - 1, 1), 1.0)
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
-        """Return what a training that ended after some epochs has missed, None for nothing."""
+        """Return a sentence on the power that it did not come to."""
         q = self.q(epochs - 1)
         return f"the sampler came from q 1 to {q:.2f}, not to 0" if q > 0 and epochs < max_epochs else None
 
@@ -176,7 +180,7 @@ def drawn_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
     return rng.permutation(within_classes(target, draws, rng))
 
 
-class ClassAware:
+class ClassAware(Sampler):
     """Goes round through the classes, shuffled anew each time, and through each class's recordings (Shen et al., 2016).
 
     In an epoch no class is drawn more than once more often than another, and each round holds every class once.

@@ -1,13 +1,66 @@
-"""Targets and class weights that the losses share."""
+"""The contract of a loss, and the targets and class weights that losses share."""
 
 import math
+from abc import abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from birdclf import checks
 from birdclf.errors import UserError
+
+
+class Loss(nn.Module):
+    """A loss of logits and targets, and all that a loss may offer besides, by default nothing.
+
+    Attributes:
+        corrects_prior: Whether it takes the class counts out of the logits, as logit adjustment does.
+        weighs_classes: Whether it weights rare classes more.
+        cosine_scale: What the network's cosine head has to multiply cosines by; None for a loss of any logits.
+    """
+
+    corrects_prior: bool = False
+    weighs_classes: bool = False
+    cosine_scale: float | None = None
+
+    @abstractmethod
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss, a scalar.
+
+        Args:
+            logits: ``(B, K)``.
+            target: ``(B,)`` classes or ``(B, K)`` probabilities.
+        """
+
+    def begin_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Set the loss to an epoch before its steps, the same whatever came before: a resumed run is told the same.
+
+        Args:
+            epoch: From 0.
+            max_epochs: Epochs at most.
+        """
+
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""
+
+
+class PlainLoss(Loss):
+    """Any module of ``(logits, target)``, such as one of torch's, as a loss that offers nothing besides."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return what the module returns."""
+        loss: Tensor = self.module(logits, target)
+        return loss
+
+
+def as_loss(module: nn.Module) -> Loss:
+    """Return a module as a loss."""
+    return module if isinstance(module, Loss) else PlainLoss(module)
 
 
 def as_distribution(target: Tensor, logits: Tensor) -> Tensor:

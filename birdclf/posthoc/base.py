@@ -67,8 +67,8 @@ class PostHoc(ABC):
         needs_rows: Whether it goes by the rows of a linear output layer.
     """
 
-    corrects_prior: bool
-    needs_rows = False
+    corrects_prior: bool = False
+    needs_rows: bool = False
 
     @abstractmethod
     def fit(
@@ -101,8 +101,6 @@ def check_tau(tau: float | None, most: float = math.inf) -> None:
 
 class Unadjusted(PostHoc):
     """Leaves logits as they are."""
-
-    corrects_prior = False
 
     def fit(
         self,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -17,20 +17,25 @@ from birdclf.augment.chain import Chain
 from birdclf.checks import in_range, is_number, most_processes, whole
 from birdclf.config import TrainConfig, conf_dir, plain
 from birdclf.data.module import RecordingDataModule
+from birdclf.data.samplers import Sampler
 from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
+from birdclf.losses.base import Loss, as_loss
 from birdclf.models.head import CosineLinear, output_layer
+from birdclf.posthoc.base import PostHoc
 from birdclf.training.lightning_options import MONITORED, check_callbacks, check_place, check_trainer_options
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.start import Fitted, check_frozen, read_source, report, start_from
 from birdclf.training.synced_norm import sync_batch_norms
 from birdclf.training.trainer import process_count
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What the parts of a training say of themselves; one that says nothing does nothing about the prior."""
+    """What the parts of a training do about the class counts."""
 
     loss_corrects: bool
     loss_weighs: bool
@@ -82,13 +87,13 @@ RULES = (
 )
 
 
-def check_combinations(loss: Any, sampler: Any, posthoc: Any, allow: Sequence[str]) -> None:
+def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Sequence[str]) -> None:
     """Refuse parts that correct for the class counts twice.
 
     Args:
-        loss: May say ``corrects_prior`` and ``weighs_classes``.
-        sampler: May say ``balances``.
-        posthoc: May say ``corrects_prior``.
+        loss: Says by ``corrects_prior`` and ``weighs_classes`` what it does about the class counts.
+        sampler: Likewise, by ``balances``.
+        posthoc: Likewise, by ``corrects_prior``.
         allow: Names of rules that are not to be held to.
 
     Raises:
@@ -98,10 +103,10 @@ def check_combinations(loss: Any, sampler: Any, posthoc: Any, allow: Sequence[st
     if unknown := [name for name in allow if name not in known]:
         raise UserError(f"allow has {unknown[0]!r}; it may have {', '.join(known)}.")
     parts = Parts(
-        loss_corrects=bool(getattr(loss, "corrects_prior", False)),
-        loss_weighs=bool(getattr(loss, "weighs_classes", False)),
-        sampler_balances=bool(getattr(sampler, "balances", False)),
-        posthoc_corrects=bool(getattr(posthoc, "corrects_prior", False)),
+        loss_corrects=loss.corrects_prior,
+        loss_weighs=loss.weighs_classes,
+        sampler_balances=sampler.balances,
+        posthoc_corrects=posthoc.corrects_prior,
     )
     for rule in RULES:
         if rule.holds(parts) and rule.name not in allow:
@@ -110,18 +115,18 @@ def check_combinations(loss: Any, sampler: Any, posthoc: Any, allow: Sequence[st
             raise UserError(f"allow has {rule.name}, but nothing here is refused by that name. Leave it out.")
 
 
-def check_head(loss: Any, network: nn.Module, num_classes: int) -> None:
+def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
     """Refuse a loss of cosines on logits that are none, or that are scaled otherwise.
 
     Args:
-        loss: May say ``cosine_scale``.
+        loss: Says by ``cosine_scale`` what it needs.
         network: Has the last layer.
         num_classes: K.
 
     Raises:
         UserError: If they do not fit.
     """
-    scale, name = getattr(loss, "cosine_scale", None), type(loss).__name__
+    scale, name = loss.cosine_scale, type(loss).__name__
     if scale is None:
         return
     layer = output_layer(network, num_classes)
@@ -137,18 +142,18 @@ def check_head(loss: Any, network: nn.Module, num_classes: int) -> None:
         )
 
 
-def check_rows(posthoc: Any, network: nn.Module, num_classes: int) -> None:
+def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
     """Refuse what is done by the lengths of an output layer's rows where they are of one length.
 
     Args:
-        posthoc: May say ``needs_rows``.
+        posthoc: Says by ``needs_rows`` what it needs.
         network: Has the last layer.
         num_classes: K.
 
     Raises:
         UserError: If they do not fit.
     """
-    if getattr(posthoc, "needs_rows", False) and isinstance(output_layer(network, num_classes), CosineLinear):
+    if posthoc.needs_rows and isinstance(output_layer(network, num_classes), CosineLinear):
         raise UserError(
             "posthoc=tau_norm makes the rows of the output layer more equal, but those of a cosine head are so. Use "
             "model.head=linear, or posthoc=none."
@@ -169,8 +174,23 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
         store_dir=cfg.store.dir,
         store_workers=cfg.store.workers,
         seed=cfg.seed,
-        sampler=instantiate(cfg.sampler),
+        sampler=build_of(Sampler, cfg.sampler, "sampler"),  # type: ignore[type-abstract]
     )
+
+
+def build_of(kind: type[T], node: Any, group: str) -> T:
+    """Return what a group builds, which has to be of a kind.
+
+    Raises:
+        UserError: If it is of another one.
+    """
+    built = instantiate(node)
+    if not isinstance(built, kind):
+        raise UserError(
+            f"{group}._target_ builds a {type(built).__name__}; it must be a {kind.__module__}.{kind.__name__}. Derive "
+            f"your own class from it."
+        )
+    return built
 
 
 def build_classifier(
@@ -310,10 +330,10 @@ def check_settings(cfg: DictConfig) -> None:
             f"model: {type(network).__name__} cannot take features of shape {tuple(shape)} (channels, "
             f"coefficients, frames): {error}. Choose another model or larger features.*."
         ) from error
-    loss = instantiate(cfg.loss, class_counts=torch.tensor([2, 1]))
+    loss = as_loss(instantiate(cfg.loss, class_counts=torch.tensor([2, 1])))
     check_head(loss, network, num_classes=2)
-    posthoc = instantiate(cfg.posthoc)
-    check_combinations(loss, instantiate(cfg.sampler), posthoc, cfg.allow)
+    posthoc = build_of(PostHoc, cfg.posthoc, "posthoc")  # type: ignore[type-abstract]
+    check_combinations(loss, build_of(Sampler, cfg.sampler, "sampler"), posthoc, cfg.allow)  # type: ignore[type-abstract]
     check_rows(posthoc, network, num_classes=2)
     fitted = _check_start(cfg, network)
     layers = instantiate(cfg.layers)

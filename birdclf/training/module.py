@@ -19,7 +19,7 @@ from birdclf.augment.chain import Chain, Moment
 from birdclf.data.dataset import Batch, ResumableLoader
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
-from birdclf.losses.base import log_probabilities
+from birdclf.losses.base import as_loss, log_probabilities
 from birdclf.metrics.figures import Evaluation, bucket_table, summarise
 from birdclf.runs.checkpoint import CHECKPOINT_FORMAT
 from birdclf.runs.predictor import Predictor
@@ -184,8 +184,7 @@ class SpeciesClassifier(Predictor):
 
     Args:
         network: ``(B, C, F, T)`` features to ``(B, K)`` logits.
-        loss: ``(logits, target)`` to a scalar. Before the steps of an epoch its ``begin_epoch(epoch, max_epochs)`` is
-            called, if it has one, with the epoch from 0.
+        loss: ``(logits, target)`` to a scalar; a :class:`birdclf.losses.base.Loss` is told of each epoch that begins.
         features: Fitted feature module, stored bands to ``(B, C, F, T)``.
         classes: Names of the K classes, in the order of the logits.
         optimizer: Makes the optimizer from the parameters.
@@ -218,7 +217,7 @@ class SpeciesClassifier(Predictor):
         super().__init__(network, features, channels_last)
         self.layers = layers or Layers()
         self.still = self.layers.settle(self.network, len(classes))
-        self.loss, self.augment = loss, augment
+        self.loss, self.augment = as_loss(loss), augment
         self.classes, self.monitor, self.config = classes, monitor, config or {}
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.train_metrics = EpochMetrics(len(classes), "train/")
@@ -266,8 +265,8 @@ class SpeciesClassifier(Predictor):
         A run that goes on begins in the middle of an epoch, where nothing says that one starts; and before an epoch's
         end the schedule has set the rates of the next.
         """
-        if begin_epoch := getattr(self.loss, "begin_epoch", None):
-            begin_epoch(self.current_epoch, self.trainer.max_epochs)
+        assert self.trainer.max_epochs is not None
+        self.loss.begin_epoch(self.current_epoch, self.trainer.max_epochs)
         self.rates = named_rates(self.trainer.optimizers[0])
 
     def on_train_epoch_end(self) -> None:

@@ -199,8 +199,7 @@ def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data:
     """Say what of a loss or a sampler that follows the epochs never came, because training ended early."""
     assert trainer.max_epochs is not None
     for part in (classifier.loss, data.sampler):
-        missed = getattr(part, "cut_short", None)
-        if missed is not None and (what := missed(trainer.current_epoch, trainer.max_epochs)):
+        if what := part.cut_short(trainer.current_epoch, trainer.max_epochs):
             early = trainer.current_epoch < trainer.max_epochs
             way = " Let it last by callbacks.early_stopping.patience, or give callbacks.early_stopping=null."
             said = "training ended after %d of %d epochs, so that %s.%s"

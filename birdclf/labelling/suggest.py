@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from birdclf.audio.clip import Waveform
 from birdclf.detection.classifier import Classifier, Vectors
@@ -27,10 +30,8 @@ from birdclf.labelling.pool import Candidate, Pool
 from birdclf.random import stream
 from birdclf.text import shown
 
-BEGINNINGS: Final = 3
-ROUNDS: Final = 50
-ROWS: Final = 2048
-"""Distances are computed for so many points at once."""
+STARTS: Final = 3
+"""Runs of k-means from other centres, of which the best counts."""
 
 Points = NDArray[np.float32]
 
@@ -51,13 +52,11 @@ def diverse(embeddings: Points, weights: NDArray[np.floating], k: int, rng: np.r
     points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     heavy = np.asarray(weights, np.float64)
     heavy = heavy + max(float(heavy.max()), 1.0) * 1e-9  # all of weight 0 weigh the same
-    best: tuple[float, NDArray[np.int64], NDArray[np.float64]] | None = None
-    for _ in range(BEGINNINGS):
-        found = _clusters(points, heavy, _beginning(points, heavy, k, rng))
-        if best is None or found[0] < best[0]:
-            best = found
-    assert best is not None
-    _, cluster, distance = best
+    kmeans = KMeans(k, n_init=STARTS, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters, seen to below
+        cluster = kmeans.fit_predict(points, sample_weight=heavy)
+    distance = np.square(points - kmeans.cluster_centers_[cluster]).sum(axis=1)
     order = np.lexsort((np.arange(n), distance, cluster))
     first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
     chosen = order[first]
@@ -65,53 +64,6 @@ def diverse(embeddings: Points, weights: NDArray[np.floating], k: int, rng: np.r
         rest = np.setdiff1d(np.argsort(-heavy, kind="stable"), chosen, assume_unique=True)
         chosen = np.concatenate([chosen, rest[: k - len(chosen)]])
     return np.sort(chosen)
-
-
-def _beginning(points: Points, weights: NDArray[np.float64], k: int, rng: np.random.Generator) -> Points:
-    """Return ``(k, D)`` points, each drawn by weight and squared distance to the nearest one before it."""
-    chosen = [int(rng.choice(len(points), p=weights / weights.sum()))]
-    nearest = np.full(len(points), np.inf)
-    while len(chosen) < k:
-        nearest = np.minimum(nearest, _squared(points, points[chosen[-1:]])[:, 0])
-        nearest[chosen[-1]] = 0.0  # whatever rounding makes of it
-        odds = weights * nearest
-        if not odds.sum() > 0:
-            break
-        chosen.append(int(rng.choice(len(points), p=odds / odds.sum())))
-    return points[chosen]
-
-
-def _clusters(
-    points: Points, weights: NDArray[np.float64], centres: Points
-) -> tuple[float, NDArray[np.int64], NDArray[np.float64]]:
-    """Return weighted squared distances in all, and of each point its cluster and squared distance to that centre."""
-    cluster = np.full(len(points), -1)
-    for _ in range(ROUNDS):
-        before = cluster
-        cluster, distance = _nearest(points, centres)
-        if (cluster == before).all():
-            break
-        sums = np.zeros(centres.shape, np.float64)
-        np.add.at(sums, cluster, points * weights[:, None])
-        weight = np.bincount(cluster, weights, len(centres))[:, None]
-        centres = np.where(weight > 0, sums / np.maximum(weight, 1e-300), centres).astype(np.float32)
-    cluster, distance = _nearest(points, centres)
-    return float((weights * distance).sum()), cluster, distance
-
-
-def _nearest(points: Points, centres: Points) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    cluster, distance = np.empty(len(points), np.int64), np.empty(len(points))
-    for first in range(0, len(points), ROWS):
-        squared = _squared(points[first : first + ROWS], centres)
-        cluster[first : first + ROWS] = squared.argmin(axis=1)
-        distance[first : first + ROWS] = squared.min(axis=1)
-    return cluster, distance
-
-
-def _squared(points: Points, centres: Points) -> NDArray[np.float64]:
-    """Return squared distances ``(n, k)`` of points of length 1 to centres."""
-    lengths = np.square(centres, dtype=np.float64).sum(axis=1)
-    return np.asarray(np.maximum(1.0 + lengths - 2.0 * (points @ centres.T).astype(np.float64), 0.0))
 
 
 Measure = Callable[[NDArray[np.floating]], NDArray[np.float64]]

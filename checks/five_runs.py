@@ -4,8 +4,8 @@
     python checks/five_runs.py run AFTER
     python checks/five_runs.py compare BEFORE AFTER
 
-About five minutes a version on 2 cores. The runs cover both kinds of network, losses with and without a schedule, samplers,
-averaging, post-hoc corrections, augmentation, accumulated steps, a second stage, resuming, and an ensemble of two.
+One to five minutes a version on 2 cores. The runs cover both kinds of network, losses with and without a schedule,
+samplers, averaging, post-hoc corrections, augmentation, accumulated steps, a second stage, resuming, and an ensemble.
 """
 
 import argparse
@@ -73,8 +73,8 @@ def run(folder: Path) -> None:
     home = folder / "ensemble"
     home.mkdir()
     (home / "other").mkdir()
-    words = [*COMMON, *RUNS["published"], "split=file", "split.path=../../published/run/split.csv", "seed=9"]
-    command = [sys.executable, "-m", "birdclf", "train", *words, "hydra.run.dir=run"]
+    other = [*COMMON, *RUNS["published"], "split=file", "split.path=../../published/run/split.csv", "seed=9"]
+    command = [sys.executable, "-m", "birdclf", "train", *other, "hydra.run.dir=run"]
     subprocess.run(command, cwd=home / "other", env=env, check=True, stdout=subprocess.DEVNULL)
     command = [
         sys.executable,

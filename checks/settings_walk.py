@@ -169,14 +169,14 @@ def walk(folder: Path, part: int, of: int, patterns: list[str]) -> int:
         if patterns and not any(pattern in key for pattern in patterns):
             continue
         base = " ".join(f"{k}={v}" for k, v in words.items())
-        if base not in whole:
-            whole[base], why = outcome(words, f"runs/base{len(whole)}")
-            if whole[base] != "works":
-                print(f"NOT WALKED {base}: {why}", flush=True)
         for value in VALUES:
             number += 1
             if number % of != part:
                 continue
+            if base not in whole:
+                whole[base], why = outcome(words, f"runs/base{len(whole)}")
+                if whole[base] != "works":
+                    print(f"NOT WALKED {base}: {why}", flush=True)
             kind, why = outcome(words | {key: value}, f"runs/{number}")
             if kind == "refused" and key.rpartition(".")[2] not in why:
                 kind = "unnamed"

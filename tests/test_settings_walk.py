@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "checks" / "settings_walk.py"
-PARTS = 60
+PARTS = 80
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,9 @@ def test_the_walk_finds_the_settings(checked):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [0, 17, 34])
+@pytest.mark.parametrize("part", [5, 42])
 def test_no_value_of_a_sample_ends_in_a_stack_trace(part, checked, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     failed = checked.walk(tmp_path, part, PARTS, [])
     said = capsys.readouterr().out
-    assert failed == 0 and len(said.splitlines()) > 10, said
+    assert failed == 0 and "NOT WALKED" not in said and len(said.splitlines()) > 10, said

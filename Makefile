@@ -25,13 +25,13 @@ train: $(STAMP)  ## train phase 2B on the embedded default at a small scale (abo
 phases: $(STAMP)  ## train the five published phases on the embedded default, side by side (ARGS="data.scale=0.2")
 	$(BIN)/birdclf train -m sweep=phases $(ARGS)
 
-test: $(STAMP) lint  ## check style and types, and run the fast tests
+test: $(STAMP)  ## run the fast tests
 	$(BIN)/python -m pytest -n auto -m 'not slow' $(ARGS)
 
 test-slow: $(STAMP)  ## run the tests that take longer
 	$(BIN)/python -m pytest -n auto -m slow $(ARGS)
 
-test-all: test test-slow  ## check all of it
+test-all: test test-slow  ## run all tests
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from turns import running
 from birdclf.augment.chain import Chain, Moment
 from birdclf.config import conf_dir
 from birdclf.data.dataset import Batch
-from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.module import SpeciesClassifier
 
 NAMES = sorted(path.stem for path in (conf_dir() / "augment").glob("*.yaml") if path.stem != "none")
 USUAL = ("specaugment", "mixup")

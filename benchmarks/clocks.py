@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from birdclf.data.dataset import Batch
-from birdclf.training.classifier import SpeciesClassifier
+from birdclf.training.module import SpeciesClassifier
 
 
 class StepClock(Callback):

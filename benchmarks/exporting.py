@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from birdclf.inference.checkpoint import LoadedRun
+    from birdclf.runs.checkpoint import LoadedRun
 
 CLASSES = 89
 BATCH = 16
@@ -35,7 +35,7 @@ def started() -> "LoadedRun":
     from omegaconf import OmegaConf
 
     from birdclf.config import conf_dir
-    from birdclf.inference.checkpoint import LoadedRun
+    from birdclf.runs.checkpoint import LoadedRun
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", overrides=["experiment=phase2b"])
@@ -51,11 +51,11 @@ def in_turns(run: Path | None, threads: int) -> Figures:
     import onnxruntime
     import torch
 
-    from birdclf.allocator import keep_freed_memory
     from birdclf.detection.classifier import TorchClassifier
+    from birdclf.environment import keep_freed_memory
+    from birdclf.export.formats import write_onnx
     from birdclf.export.metadata import metadata_of
-    from birdclf.export.onnx_file import write_onnx
-    from birdclf.inference.checkpoint import load_run
+    from birdclf.runs.checkpoint import load_run
 
     keep_freed_memory()
     torch.set_num_threads(threads)

@@ -19,10 +19,10 @@ from hydra.utils import instantiate
 
 import birdclf.data.module as module
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir
-from birdclf.features.store import FeatureStore
-from birdclf.training.building import build_classifier, build_data
+from birdclf.data.catalog import Catalog
+from birdclf.store.open import FeatureStore
+from birdclf.training.build import build_classifier, build_data
 
 FRAMES, BANDS, WINDOWS_EACH, SPECIES = 500, 20, 6, 1000
 

@@ -65,7 +65,7 @@ def write_untrained(run: Path) -> None:
     from torch import nn
 
     from birdclf.config import conf_dir
-    from birdclf.training.checkpoint import CHECKPOINT_FORMAT, write_whole
+    from birdclf.runs.checkpoint import CHECKPOINT_FORMAT, write_whole
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
-from birdclf.data.grouped import GroupedSplit
-from birdclf.data.split import StratifiedSplit
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import GroupedSplit, StratifiedSplit
 
 RECORDINGS, SPECIES, RECORDISTS = 1_000_000, 1_000, 20_000
 

@@ -103,7 +103,7 @@ class Side:
 
 def in_turns(chosen: list[str]) -> dict[str, Figures]:
     """Return what is measured of networks: each takes a step and evaluates a batch in every round."""
-    from birdclf.allocator import keep_freed_memory
+    from birdclf.environment import keep_freed_memory
 
     keep_freed_memory()
     sides = {name: Side(name) for name in chosen}

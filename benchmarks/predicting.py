@@ -15,9 +15,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 
-from birdclf.allocator import keep_freed_memory
 from birdclf.config import conf_dir
-from birdclf.training.building import build_classifier, build_data
+from birdclf.environment import keep_freed_memory
+from birdclf.training.build import build_classifier, build_data
 
 
 class PredictClock(Callback):

@@ -23,9 +23,9 @@ import soundfile
 import soxr
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
+from birdclf.data.catalog import Catalog
 from birdclf.features.mfcc import MFCCStack
-from birdclf.features.store import FeatureStore, open_store
+from birdclf.store.open import FeatureStore, open_store
 
 FILES = 48
 KINDS = ("mp3", "ogg")
@@ -70,8 +70,8 @@ def decode_loop(folder: Path, kind: str, out: Path) -> None:
 
 
 def birdclf_store(folder: Path, kind: str, out: Path) -> None:
-    from birdclf.features import build
-    from birdclf.features.journal import Journal, Rows
+    from birdclf.store import build
+    from birdclf.store.plan import Journal, Rows
 
     class ToldJournal(Journal):
         def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:

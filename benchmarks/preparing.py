@@ -16,9 +16,9 @@ from measure import Figures
 from prepare_sides import FILES, KINDS, store_of
 from turns import Program, rates_in_turns
 
-from birdclf.audio.aviary.reader import AviaryReader
-from birdclf.audio.waveform import read_waveform
-from birdclf.catalog.synthetic import synthetic_catalog
+from birdclf.audio.aviary.scene import AviaryReader
+from birdclf.audio.resampling import read_waveform
+from birdclf.data.sources.synthetic import synthetic_catalog
 
 SECONDS = 30
 RATE_HZ = 44_100

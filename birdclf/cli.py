@@ -6,22 +6,24 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from birdclf import __version__
+from birdclf.commands import evaluate as evaluate_command
+from birdclf.commands import export as export_command
+from birdclf.commands import fetch as fetch_command
+from birdclf.commands import predict as predict_command
+from birdclf.commands import report as report_command
+from birdclf.commands import serve as serve_command
+from birdclf.commands import soup as soup_command
+from birdclf.commands import suggest as suggest_command
+from birdclf.commands import synthesize as synthesize_command
+from birdclf.environment import prepare_command
+from birdclf.errors import UserError
+from birdclf.output import prepare_output, take_lost
+from birdclf.text import shown
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-from birdclf import __version__
-from birdclf.catalog import synthesize_command
-from birdclf.catalog.fetch import command as fetch_command
-from birdclf.detection import predict_command
-from birdclf.environment import prepare_command
-from birdclf.errors import UserError
-from birdclf.export import command as export_command
-from birdclf.inference import evaluate_command, soup_command
-from birdclf.labelling import suggest_command
-from birdclf.output import prepare_output, take_lost
-from birdclf.quoting import shown
-from birdclf.report import command as report_command
-from birdclf.serving import serve_command
 
 COMPOSED = {
     "train": "train a classifier; settings as KEY=VALUE, see birdclf train --help",
@@ -99,7 +101,7 @@ def _composed(command: str, words: list[str]) -> None:
     import hydra
 
     from birdclf.config import conf_dir
-    from birdclf.words import text_words
+    from birdclf.overrides import text_words
 
     # Errors arrive here as exceptions instead of being printed by Hydra, which would show a stack trace.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -113,7 +115,7 @@ def _composed(command: str, words: list[str]) -> None:
     settings = text_words(command, options, settings)
     sys.argv = [f"birdclf {command}", *options, *settings, *_short_job_names(settings)]
     if options in (["--help"], ["-h"]):
-        from birdclf.composed_help import composed_help
+        from birdclf.mistakes import composed_help
 
         print(composed_help(command, settings))
         return
@@ -160,7 +162,7 @@ def _short_job_names(settings: list[str]) -> list[str]:
 
 def _train(cfg: "DictConfig", resume: bool) -> float:
     if cfg.members is not None:
-        from birdclf.inference.ensemble_job import average_members
+        from birdclf.runs.ensemble import average_members
 
         return average_members(cfg, resume)
     from birdclf.training.train import train
@@ -169,7 +171,7 @@ def _train(cfg: "DictConfig", resume: bool) -> float:
 
 
 def _prepare(cfg: "DictConfig", resume: bool) -> None:
-    from birdclf.features.prepare import prepare
+    from birdclf.store.prepare import prepare
 
     prepare(cfg)
 
@@ -210,7 +212,7 @@ def _explained(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):  # pathlib's
         return "a path begins with ~, and nobody knows the home folder that it stands for. Write it in full."
     from birdclf.mistakes import explain  # imports Hydra
-    from birdclf.sweep.launcher import explain_launch
+    from birdclf.sweep.callbacks import explain_launch
 
     return explain(error) or explain_launch(error)
 

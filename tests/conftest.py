@@ -11,11 +11,11 @@ import soundfile
 import torch
 from hypothesis import settings
 
-from birdclf.catalog.catalog import Catalog
-from birdclf.catalog.folder import folder_catalog
+from birdclf.data.catalog import Catalog
+from birdclf.data.sources.folder import folder_catalog
 from birdclf.features.mfcc import MFCCStack
-from birdclf.features.store import FeatureStore, open_store
-from birdclf.randomness import stream
+from birdclf.random import stream
+from birdclf.store.open import FeatureStore, open_store
 
 settings.register_profile("birdclf", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("birdclf")

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import soundfile
 
-from birdclf.randomness import stream
+from birdclf.random import stream
 
 KEY = "k3y-0f-a-t3st+er/1234567890"
 BIRDS = (("Turdus", "merula", "Common Blackbird"), ("Turdus", "philomelos", "Song Thrush"), ("Strix", "aluco", ""))

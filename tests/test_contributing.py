@@ -12,7 +12,7 @@ import soundfile
 import torch
 from torch.nn import functional
 
-from birdclf.audio.waveform import read_waveform
+from birdclf.audio.resampling import read_waveform
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 

@@ -23,20 +23,19 @@ UNSAFE_METHODS = {"read_pickle", "load_from_checkpoint", "unsafe_load", "extract
 PARTS_OF = {"pickle": {"UnpicklingError"}, "zipfile": {"BadZipFile"}, "yaml": {"YAMLError"}}
 """All that is used of modules that could do harm: their exceptions."""
 OPEN_CHECKPOINTS = [
-    "models/pretrained.py", "training/checkpoint.py", "training/checkpoint_io.py", "training/progress.py"
+    "models/pretrained.py", "runs/checkpoint.py", "training/callbacks/snapshot.py", "training/trainer.py"
 ]  # fmt: skip
 INSTANTIATE = [
-    "features/prepare.py", "inference/ensemble_job.py", "training/building.py", "training/companions.py",
-    "training/train.py",
+    "runs/ensemble.py", "store/prepare.py", "training/build.py", "training/train.py", "training/workers.py",
 ]  # fmt: skip
 """What the command line composed, and one process hands on to its others, is built by these, and nothing else is.
 
 A file's own settings go through the gate. ``declared.py`` looks up the types of what the command line names, and calls
 nothing.
 """
-START_PROCESSES = ["training/companions.py"]
+START_PROCESSES = ["training/workers.py"]
 """Its command is this Python and a module of the package, whatever a file says."""
-IMPORT_BY_NAME = ["inference/trust.py", "models/extras.py"]
+IMPORT_BY_NAME = ["models/pretrained.py", "runs/trust.py"]
 """The gate, and a library's own name that a network's code gives."""
 
 

@@ -20,9 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 
 import birdclf
 from birdclf import cli, config
-from birdclf.inference import ensemble_job, trust
 from birdclf.report import configurations
-from birdclf.sweep import folders, launcher, patience, plugin, table
+from birdclf.runs import ensemble as ensemble_job
+from birdclf.runs import trust
+from birdclf.sweep import callbacks as folders
+from birdclf.sweep import callbacks as launcher
+from birdclf.sweep import callbacks as patience
+from birdclf.sweep import plugin, table
 from birdclf.training import train
 
 PACKAGE = Path(birdclf.__file__).parent

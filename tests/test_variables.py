@@ -39,7 +39,7 @@ def test_reports_are_off_unless_somebody_asked_for_them(inherited):
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "0" and os.environ["DO_NOT_TRACK"] == "1"
 
 
-@pytest.mark.parametrize("module", ["birdclf", "birdclf.cli", "birdclf.sweep.task", "birdclf.training.companions"])
+@pytest.mark.parametrize("module", ["birdclf", "birdclf.cli", "birdclf.sweep.task", "birdclf.training.workers"])
 def test_they_are_off_before_onnx_runtime_is_imported(module):
     watch = "import os, sys; sys.addaudithook(lambda event, given: event == 'import' and given[0] == 'onnxruntime' and "
     watch += f"print('imported', os.environ.get('ORT_DISABLE_TELEMETRY'))); import {module}; import onnxruntime"

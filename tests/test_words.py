@@ -4,7 +4,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from birdclf.errors import UserError
-from birdclf.words import text_words
+from birdclf.overrides import text_words
 
 TEXTS = (
     *(

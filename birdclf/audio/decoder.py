@@ -1,20 +1,62 @@
 """All sound in one file: libsndfile reads it as far as its header says, and of several sounds in it only the first."""
 
+import ctypes
 import io
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final
 
 import soundfile
 
 from birdclf.audio.clip import AudioError, Samples
-from birdclf.audio.extent import extent_of
+from birdclf.audio.extent import View, extent_of, is_counted, next_frame, read_at
 from birdclf.audio.formats import other_kind
-from birdclf.audio.mpeg import is_counted, next_frame
-from birdclf.audio.quiet import quiet
-from birdclf.audio.view import View, read_at
+
+_lock = threading.Lock()
+_depth = 0
+_before: int | None = None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let no C library print to stderr; does nothing where the C library is not glibc."""
+    global _depth, _before
+    found = _stderr_and_nothing()
+    if found is None:
+        yield
+        return
+    stderr, nothing = found
+    with _lock:
+        if _depth == 0:
+            _before, stderr.value = stderr.value, nothing
+        _depth += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if _depth == 0:
+                stderr.value = _before
+
+
+@cache
+def _stderr_and_nothing() -> tuple[ctypes.c_void_p, int] | None:
+    """Return glibc's variable ``stderr`` and a stream that leads nowhere."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # elsewhere the variable may be read-only  # noqa: B018
+        stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    libc.fopen.restype = ctypes.c_void_p
+    nothing = libc.fopen(b"/dev/null", b"w")
+    return (stderr, nothing) if nothing else None
+
 
 BLOCK_S: Final = 60.0
 """Most recordings are one block, which is fastest; an hour is sixty."""

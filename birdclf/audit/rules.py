@@ -11,7 +11,7 @@ import pandas as pd
 
 from birdclf.audio.clip import MAX_HEADER_ERROR_S
 from birdclf.audio.files import read_header
-from birdclf.audit.meter import SILENCE
+from birdclf.audit.measure import SILENCE
 from birdclf.checks import in_range
 from birdclf.errors import UserError
 
@@ -111,7 +111,7 @@ class Rules:
         """Return the audit: a row a recording with measurements, problems, reason and verdict.
 
         Args:
-            measured: Columns of :class:`birdclf.audit.meter.Measurement`, a row a recording.
+            measured: Columns of :class:`birdclf.audit.measure.Measurement`, a row a recording.
             table: The catalog's table, in the same order.
 
         Returns:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from birdclf.augment.augmentation import Augmentation, OnBands, OnFeatures, OnPairs, OnPower, Rows, replaced
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
-from birdclf.randomness import stream
+from birdclf.random import stream
 
 
 class Moment(NamedTuple):

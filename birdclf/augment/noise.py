@@ -1,9 +1,9 @@
-"""Coloured noise."""
+"""Noise that is drawn, and noise of other recordings' quiet frames."""
 
 import numpy as np
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.augment.augmentation import OnPower, Rows, drawn, partners
 from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
 from birdclf.features.representation import Representation
 
@@ -54,3 +54,40 @@ class Noise(OnPower):
         power = to_power_(db)
         level = self.spectrum.mean_power(power) * to_power_(-snr_db)
         return to_db_(power.add_((level[:, None] * self.spectrum.noise(exponent))[:, :, None]))
+
+
+class Background(OnPower):
+    """Adds another recording of the batch at a signal-to-noise ratio uniform in a range of dB; the label stays.
+
+    The ratio is that of the mean powers of both windows, over all bands.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+        min_snr_db: Least ratio in dB, -20 to 80.
+        max_snr_db: Greatest ratio in dB, -20 to 80.
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+
+    name = "background"
+    turn = 1
+    needs_partner = True
+    spectrum: Spectrum
+
+    def __init__(self, p: float = 0.5, min_snr_db: float = 5.0, max_snr_db: float = 30.0) -> None:
+        super().__init__(p)
+        self.snr_db = self.span("snr_db", min_snr_db, max_snr_db, -20, 80)
+
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Take the mel bands."""
+        self.spectrum = Spectrum(features)
+
+    def forward(
+        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
+    ) -> Tensor:
+        """Return power of the rows ``(R, M, T)`` in dB, with a background."""
+        snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
+        power, other = to_power_(db), to_power_(features.to_db(bands[partners(len(bands), rng)[rows]]))
+        scale = self.spectrum.mean_power(power) / self.spectrum.mean_power(other) * to_power_(-snr_db)
+        return to_db_(power.addcmul_(other, scale[:, None, None]))

@@ -1,4 +1,4 @@
-"""Shift in time, with a gap that is filled."""
+"""Shifts of a window over frequency and over time."""
 
 import numpy as np
 import torch
@@ -62,3 +62,27 @@ class Shift(OnBands):
 def taken(bands: Tensor, place: Tensor) -> Tensor:
     """Return the frames ``place`` ``(R, T)`` of bands ``(R, F, T)``."""
     return bands.gather(2, place[:, None, :].expand_as(bands))
+
+
+class Roll(OnBands):
+    """Moves a window later by a whole number of frames, uniform up to its length; what leaves it comes back in front.
+
+    Args:
+        p: Probability for each window, 0 to 1.
+
+    Raises:
+        UserError: If ``p`` is out of range.
+    """
+
+    name = "roll"
+    turn = 1
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(p)
+
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
+        """Return bands ``(B, F, T)`` with the rows rolled."""
+        frames = bands.shape[2]
+        by = drawn(rng.integers(0, frames, len(bands)), rows, bands.device)
+        place = (torch.arange(frames, device=bands.device) - by[:, None]) % frames
+        return replaced(bands, rows, taken(bands[rows], place))

@@ -16,18 +16,17 @@ from torch.utils.data import DataLoader
 
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import Rules
-from birdclf.catalog.catalog import Catalog
 from birdclf.checks import most_processes, whole
-from birdclf.data.dataset import Batch, DrawSampler, Part, WindowDataset, as_fetched, cut
+from birdclf.data.catalog import Catalog
+from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
 from birdclf.data.leaks import describe, leak_report
-from birdclf.data.loader import ResumableLoader
-from birdclf.data.sampling import Natural, Sampling
-from birdclf.data.split import STAGES, Split
+from birdclf.data.samplers import Natural, Sampler
+from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
-from birdclf.features.store import FeatureStore, open_store
-from birdclf.quoting import shown
+from birdclf.store.open import FeatureStore, open_store
+from birdclf.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class RecordingDataModule(pl.LightningDataModule):
         store_dir: str | Path = "outputs/store",
         store_workers: int | None = None,
         seed: int = 1,
-        sampler: Sampling | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         super().__init__()
         whole("loader.batch_size", batch_size, 1)
@@ -78,7 +77,7 @@ class RecordingDataModule(pl.LightningDataModule):
         self.mix, self.rules = audio or Mix(), audit or Rules()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.store_dir, self.store_workers = Path(store_dir), store_workers
-        self.sampler: Sampling = sampler or Natural()
+        self.sampler: Sampler = sampler or Natural()
         self.part = Part()
         self.store: FeatureStore
         self.audit: pd.DataFrame

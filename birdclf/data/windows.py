@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from birdclf.data.draws import taken_apart
+from birdclf.data.samplers import taken_apart
 from birdclf.errors import UserError
-from birdclf.features.store import FeatureStore
-from birdclf.randomness import key_of, uniform
+from birdclf.random import key_of, uniform
+from birdclf.store.open import FeatureStore
 
 TRAIN_POLICIES: Final = ("random", "first", "center", "loudest", "all")
 EVAL_POLICIES: Final = ("first", "center", "loudest", "all")

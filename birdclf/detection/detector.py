@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from birdclf.audio.clip import Waveform
-from birdclf.audio.waveform import resampled
+from birdclf.audio.resampling import resampled
 from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import Detecting
 from birdclf.detection.inputs import recordings_of

@@ -10,7 +10,7 @@ from typing import Any, Final
 import xxhash
 from filelock import FileLock, Timeout
 
-from birdclf.catalog.tree import stamp_of
+from birdclf.data.sources.tree import stamp_of
 from birdclf.detection.formats import Written
 from birdclf.detection.inputs import Recording
 from birdclf.detection.results import Result

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from birdclf.detection.detections import Detection
 from birdclf.detection.results import COLUMNS, Result, detections_table
-from birdclf.quoting import shown
+from birdclf.text import shown
 
 
 class Written(NamedTuple):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from birdclf.audio.formats import ENDINGS, is_sound
-from birdclf.catalog.tree import ending_of, tell_passed_over, walk
+from birdclf.data.sources.tree import ending_of, tell_passed_over, walk
 from birdclf.errors import UserError
-from birdclf.quoting import shown
+from birdclf.text import shown
 
 LONGEST_BYTES: Final = 180
 """Most file systems take 255 bytes, of which what is written of a recording adds some."""

@@ -21,10 +21,10 @@ from birdclf.detection.formats import FORMATS, Range, Written, json_lines
 from birdclf.detection.inputs import Recording, files_of, named_apart, recordings_of
 from birdclf.detection.results import Result, detections_table, files_table, species_table
 from birdclf.detection.stream import Heard, Listening, listen
-from birdclf.disk import writing_to
 from birdclf.errors import UserError
+from birdclf.files import writing_to
 from birdclf.output import print_result
-from birdclf.quoting import shown
+from birdclf.text import shown
 
 FORMAT: Final = 2
 """Of the folder of results: raise it when the same settings come to give other detections."""

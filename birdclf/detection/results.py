@@ -8,7 +8,7 @@ import pandas as pd
 
 from birdclf.detection.detections import Detecting, Detection
 from birdclf.detection.stream import Heard
-from birdclf.quoting import shown
+from birdclf.text import shown
 
 COLUMNS = ("path", *Detection._fields)
 

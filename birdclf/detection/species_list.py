@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from birdclf.catalog.tables import read_names
+from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 
 

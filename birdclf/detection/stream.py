@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from birdclf.audio.clip import AudioError, Clip, Waveform
 from birdclf.audio.files import FileReader
-from birdclf.audio.waveform import resampled
+from birdclf.audio.resampling import resampled
 from birdclf.detection.classifier import Classifier, Hearing, Vectors
 from birdclf.detection.inputs import Recording
-from birdclf.detection.overview import Overview
+from birdclf.detection.timeline import Overview
 from birdclf.detection.windows import Window, windows_of
 from birdclf.errors import UserError
 

@@ -1,17 +1,183 @@
 """A model card (Mitchell et al., 2019) of a run, as Markdown, from what its folder tells."""
 
 import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import birdclf
-from birdclf.disk import write_whole, writing_to
 from birdclf.errors import UserError
-from birdclf.export.card_made import data, training
-from birdclf.export.card_measured import calibration, figures, species
-from birdclf.export.card_words import bullets, name, names
-from birdclf.export.run_facts import RunFacts, read_facts
-from birdclf.quoting import in_markdown
+from birdclf.files import write_whole, writing_to
+from birdclf.runs.facts import SPLITS, RunFacts, read_facts, target
+from birdclf.text import in_markdown, shown
+
+
+def name(facts: RunFacts, group: str) -> str:
+    """Return the name of what a group builds, such as ``AudioCNNv2``."""
+    return target(facts.config, group).rpartition(".")[2] or "unknown"
+
+
+def names(names: Iterable[str]) -> str:
+    """Return names one behind the other."""
+    return ", ".join(map(in_markdown, names))
+
+
+def interval(figure: Any) -> str:
+    """Return a figure with its interval, if it has one."""
+    if not isinstance(figure, Mapping):
+        return number(figure)
+    if figure.get("low") is None or figure.get("high") is None:
+        return number(figure.get("value"))
+    return f"{number(figure.get('value'))} ({number(figure['low'])} to {number(figure['high'])})"
+
+
+def number(value: Any) -> str:
+    """Return a figure with three digits, or a dash for none."""
+    return f"{value:.3f}" if isinstance(value, int | float) and value == value else "–"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in hours or seconds."""
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds:.0f} s"
+
+
+def bullets(lines: Iterable[str], escaped: bool = False) -> str:
+    """Return a list; lines that hold Markdown of ours are escaped already."""
+    return "\n".join(f"- {line if escaped else in_markdown(line)}" for line in lines)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
+    """Return a table; ``sides`` has ``r`` for a column of numbers, else ``l``."""
+    rule = ["---:" if side == "r" else "---" for side in sides]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
+
+
+LEAKS: Final = {"recordist": "recordist", "recordist_and_day": "recordist and day", "audio": "decoded sound"}
+
+
+def data(facts: RunFacts) -> str:
+    """Return where the recordings come from, and what splits share."""
+    counts = [f"{int(facts.species[split].sum()):,} {split}" for split in SPLITS]
+    lines = [
+        f"Source: {in_markdown(str(facts.catalog('name') or 'not noted'))}"
+        + (", birdclf's procedural aviary: made-up sound" if facts.synthetic else ""),
+        f"Recordings: {', '.join(counts)}",
+        f"Content hash of the source: {in_markdown(str(facts.catalog('content_hash') or 'not noted'))}",
+        f"Split: {in_markdown(name(facts, 'split'))}, seed {in_markdown(str(facts.config.get('seed')))}",
+    ]
+    for row in facts.leaks[facts.leaks.known > 0].itertuples():
+        said = LEAKS.get(str(row.leak), str(row.leak))
+        lines.append(
+            f"{row.shared:,} of {row.recordings:,} {in_markdown(str(row.split))} recordings share the "
+            f"{in_markdown(said)} with a training one"
+        )
+    return bullets(lines, escaped=True)
+
+
+def training(facts: RunFacts) -> str:
+    """Return how the network was trained, on what and how long."""
+    metrics, machine = facts.metrics, facts.provenance.get("machine") or {}
+    lines = []
+    if members := metrics.get("members"):
+        lines.append(f"Weights are those of {len(members)} runs, averaged")
+    elif metrics["epochs"]:
+        lines.append(
+            f"{metrics['epochs']} epochs, the best of which by {metrics['monitor']} is {metrics['best_epoch']}"
+        )
+    if facts.seconds is not None:
+        lines.append(f"Time: {duration(facts.seconds)}")
+    processor, gpu = machine.get("processor"), machine.get("gpu")
+    if processor:
+        lines.append(f"Hardware: {processor}, {machine.get('cpus')} CPUs, {gpu or 'no GPU'}")
+    lines += [f"{group.capitalize()}: {name(facts, group)}" for group in ("loss", "optimizer", "sampler")
+              if target(facts.config, group)]  # fmt: skip
+    if versions := facts.provenance.get("versions"):
+        lines.append("Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    settings = [word for word in facts.provenance.get("overrides") or [] if _tells(str(word))]
+    text = bullets(lines)
+    if settings:
+        words = shown(shlex.join(["birdclf", "train", *map(str, settings)]))
+        text += f"\n\nSettings that were chosen, but for folders:\n\n    {words}"
+    return text
+
+
+def _tells(word: str) -> bool:
+    """Return whether an override says how it was trained, and not where files lie."""
+    key, _, value = word.partition("=")
+    elsewhere = key in ("resume", "run_dir", "data.root", "data.path") or key.startswith(("hydra", "store.", "sweep"))
+    return not elsewhere and not {"/", "\\"} & set(value)
+
+
+FIGURES: Final = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1, all species",
+    "macro_f1_evaluable": "macro F1, species with a recording",
+    "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1",
+    "top5_accuracy": "top-5 accuracy",
+    "macro_average_precision": "mean average precision (cmAP)",
+}
+
+
+def figures(facts: RunFacts) -> str:
+    """Return the tables of metrics, and of the buckets on test."""
+    val, test = facts.metrics["val"], facts.metrics["test"]
+    rows = [[said, interval(val.get(key)), interval(test.get(key))] for key, said in FIGURES.items() if key in test]
+    rows.append(["recordings", f"{val['clips']:,}", f"{test['clips']:,}"])
+    few, many = facts.settings.few, facts.settings.many
+    limits = {"many": f"more than {many}", "medium": f"{few} to {many}", "few": f"fewer than {few}"}
+    buckets = []
+    for name, said in limits.items():
+        own = test["buckets"].get(name) or {}
+        f1 = {"value": own.get("f1"), "low": own.get("f1_low"), "high": own.get("f1_high")}
+        buckets.append(
+            [f"{name}-shot", said, f"{own.get('classes', 0):,}", interval(f1), number(own.get("precision")),
+             number(own.get("recall"))]
+        )  # fmt: skip
+    heads = ["bucket", "train recordings", "species with a test recording", "F1", "precision", "recall"]
+    window = (facts.config.get("window") or {}).get("eval", "center")
+    return (
+        f"With intervals of {facts.settings.confidence:.0%}, for other recordings drawn alike; one window a recording "
+        f"unless all are averaged (window: {in_markdown(str(window))}).\n\n"
+        + table(["", "validation", "test"], rows, "lrr")
+        + "\n\nOn test, by how many recordings a species has in train:\n\n"
+        + table(heads, buckets, "llrrrr")
+    )
+
+
+def calibration(facts: RunFacts) -> str:
+    """Return what the temperature did."""
+    rows = [
+        [said, *(number(facts.metrics[split].get(key)) for split in ("val", "test"))]
+        for key, said in (
+            ("ece", "calibration error"),
+            ("ece_calibrated", "calibration error, calibrated"),
+            ("nll", "negative log-likelihood"),
+            ("nll_calibrated", "negative log-likelihood, calibrated"),
+        )
+    ]
+    adjusted = (
+        "Logits are adjusted for how often a species was heard in training. " if facts.metrics.get("adjustment") else ""
+    )
+    return (
+        f"{adjusted}Logits are divided by a temperature of {facts.metrics['temperature']:.3g}, fitted on validation, "
+        "before they become probabilities.\n\n" + table(["", "validation", "test"], rows, "lrr")
+    )
+
+
+def species(facts: RunFacts) -> str:
+    """Return the table of species."""
+    t = facts.species
+    rows = [
+        [in_markdown(name), f"{train:,}", f"{val:,}", f"{test:,}", bucket, number(f1)]
+        for name, train, val, test, bucket, f1 in zip(t.species, t.train, t.val, t.test, t.bucket, t.f1, strict=True)
+    ]
+    sizes = facts.species.bucket.value_counts()
+    told = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
+    heads = ["species", "train", "val", "test", "bucket", "F1 on test"]
+    return f"{len(rows)}: {told}.\n\n" + table(heads, rows, "lrrrlr")
+
 
 NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --format card --licence TEXT`)."
 

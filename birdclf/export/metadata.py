@@ -4,10 +4,9 @@ from typing import Any, Final
 
 import birdclf
 from birdclf.audio.mixing import Mix
-from birdclf.detection.classifier import Hearing
-from birdclf.detection.onnx_classifier import FORMAT
+from birdclf.detection.classifier import FORMAT, Hearing
 from birdclf.errors import UserError
-from birdclf.inference.checkpoint import LoadedRun
+from birdclf.runs.checkpoint import LoadedRun
 
 INPUT: Final = "waveform"
 OUTPUTS: Final = ("probabilities", "embeddings")

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from birdclf.allocator import keep_freed_memory
 from birdclf.detection.classifier import TorchClassifier
-from birdclf.disk import writing_to
+from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
+from birdclf.export.formats import Program, require_onnx, write_onnx, write_program
 from birdclf.export.metadata import metadata_of
-from birdclf.export.onnx_file import require_onnx, write_onnx
 from birdclf.export.sounds import Heard, OwnRecordings, own_recordings, windows_of_files
-from birdclf.export.torch_file import Program, write_program
 from birdclf.export.verification import compare
-from birdclf.inference.checkpoint import LoadedRun, load_run
+from birdclf.files import writing_to
+from birdclf.runs.checkpoint import LoadedRun, load_run
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
             checkpoint does.
     """
     require_onnx()
-    from birdclf.detection.onnx_classifier import OnnxClassifier
+    from birdclf.detection.classifier import OnnxClassifier
 
     keep_freed_memory()
     reference = origin.reference()

@@ -11,14 +11,13 @@ from typing import Any, Final
 import numpy as np
 
 from birdclf.audio.clip import Samples
-from birdclf.detection.onnx_classifier import OnnxClassifier
+from birdclf.detection.classifier import OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.evaluation.metrics import confusion_matrix, summarise
+from birdclf.export.formats import quiet, set_metadata
 from birdclf.export.metadata import INPUT
-from birdclf.export.onnx_file import set_metadata
 from birdclf.export.sounds import Heard
-from birdclf.export.tracing import quiet
 from birdclf.export.verification import BATCH, batches
+from birdclf.metrics.figures import confusion_matrix, summarise
 
 CALIBRATION: Final = 128
 """Recordings whose middle windows say how far activations reach."""

@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from birdclf.audio.clip import AudioError, Clip, Reader, Waveform
 from birdclf.audio.files import FileReader
-from birdclf.audio.waveform import resampled
-from birdclf.catalog.catalog import Catalog
-from birdclf.data.split import FileSplit
+from birdclf.audio.resampling import resampled
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import FileSplit
 from birdclf.detection.classifier import Hearing
 from birdclf.detection.inputs import recordings_of
 from birdclf.detection.windows import windows_of
 from birdclf.errors import UserError
-from birdclf.inference.recordings import NAMED, run_catalog
-from birdclf.inference.settings import read_settings
-from birdclf.quoting import shown
+from birdclf.runs.opening import NAMED, read_settings, run_catalog
+from birdclf.text import shown
 
 RECORDINGS: Final = 16
 """Of the run's own that a file is held to, where none are named."""

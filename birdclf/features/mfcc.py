@@ -8,8 +8,7 @@ import torchaudio
 from torch import Tensor
 
 from birdclf.features.channels import ALL
-from birdclf.features.checking import require
-from birdclf.features.representation import Representation
+from birdclf.features.representation import Representation, require
 
 
 class MFCCStack(Representation):

@@ -7,11 +7,8 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from birdclf.features.analysis import Analysis
-from birdclf.features.checking import require
-from birdclf.features.framing import FRAMES_A_STRETCH
-from birdclf.features.mel import decibels
-from birdclf.features.representation import Representation
+from birdclf.features.representation import Analysis, Representation, require
+from birdclf.features.spectrum import FRAMES_A_STRETCH, decibels
 
 SCALE: Final = 2.0**30
 """Makes power that of 16-bit integers: ``eps`` is then below the noise of any recorder."""

@@ -2,19 +2,86 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.features.analysis import Analysis
+from birdclf import checks
+from birdclf.errors import UserError
 from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
-from birdclf.features.checking import require, whole
-from birdclf.features.framing import at_least, framed
-from birdclf.features.mel import decibels, filled_blocks, filled_mel_filters, level_filter, mel_centres_hz, mel_filters
-from birdclf.features.normalisation import mean_and_std
-from birdclf.features.spectra import PowerByProducts, PowerSpectrum
+from birdclf.features.spectrum import (
+    PowerByProducts,
+    PowerSpectrum,
+    at_least,
+    decibels,
+    filled_blocks,
+    filled_mel_filters,
+    framed,
+    level_filter,
+    mel_centres_hz,
+    mel_filters,
+)
+
+
+class Analysis(NamedTuple):
+    """What the store keeps of a recording.
+
+    Attributes:
+        bands: ``(F, T)`` float32, for MFCC the static coefficients.
+        level_db: ``(T,)`` float32, energy between 1 and 10 kHz in dB, which finds the loudest window.
+    """
+
+    bands: Tensor
+    level_db: Tensor
+
+
+LEAST_STD: Final = 1e-5
+
+
+def mean_and_std(stacks: Iterable[Tensor], shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel and band, in float64, the latter at least 1e-5.
+
+    Args:
+        stacks: Each ``(B, C, F, frames)``.
+        shape: ``(C, F, 1)``.
+
+    Raises:
+        ValueError: If there is no window.
+    """
+    count = 0
+    total = torch.zeros(shape, dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for stack in stacks:
+        stack = stack.double()
+        count += stack.shape[0] * stack.shape[-1]
+        total += stack.sum(dim=(0, 3)).unsqueeze(-1)
+        squares += stack.square().sum(dim=(0, 3)).unsqueeze(-1)
+    if not count:
+        raise ValueError("no window to fit the normalisation on")
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_STD)
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Refuse a value of ``features.<name>`` that does not hold, saying what is allowed.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if not holds:
+        raise UserError(f"features.{name} is {value!r}; it must be {allowed}.")
+
+
+def whole(name: str, value: object) -> None:
+    """Refuse a value of ``features.<name>`` that is no whole number from 1.
+
+    Raises:
+        UserError: If it is none.
+    """
+    checks.whole(f"features.{name}", value, 1)
+
 
 IN_MEMORY: Final = 32 * 2**20
 """Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""

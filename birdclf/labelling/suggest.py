@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from birdclf.audio.clip import Waveform
 from birdclf.detection.classifier import Classifier, Vectors
@@ -19,15 +23,73 @@ from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import Listening
 from birdclf.detection.windows import Window
-from birdclf.disk import writing_to
 from birdclf.errors import UserError
-from birdclf.labelling.diverse import diverse
-from birdclf.labelling.page import page
+from birdclf.files import writing_to
+from birdclf.labelling.page import Suggestion, page
 from birdclf.labelling.pool import Candidate, Pool
-from birdclf.labelling.suggestion import Suggestion
-from birdclf.labelling.uncertainty import MEASURES
-from birdclf.quoting import shown
-from birdclf.randomness import stream
+from birdclf.random import stream
+from birdclf.text import shown
+
+STARTS: Final = 3
+"""Runs of k-means from other centres, of which the best counts."""
+
+Points = NDArray[np.float32]
+
+
+def diverse(embeddings: Points, weights: NDArray[np.floating], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the rows of ``k`` points, ascending: one of each cluster of a weighted k-means, the nearest to its centre.
+
+    Args:
+        embeddings: ``(n, D)``, scaled to length 1 here.
+        weights: ``(n,)``, 0 or more.
+        k: How many; all rows where there are no more.
+        rng: Where centres begin.
+    """
+    n = len(embeddings)
+    if k >= n:
+        return np.arange(n)
+    points = np.asarray(embeddings, np.float32)
+    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    heavy = np.asarray(weights, np.float64)
+    heavy = heavy + max(float(heavy.max()), 1.0) * 1e-9  # all of weight 0 weigh the same
+    kmeans = KMeans(k, n_init=STARTS, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters, seen to below
+        cluster = kmeans.fit_predict(points, sample_weight=heavy)
+    distance = np.square(points - kmeans.cluster_centers_[cluster]).sum(axis=1)
+    order = np.lexsort((np.arange(n), distance, cluster))
+    first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
+    chosen = order[first]
+    if len(chosen) < k:  # points that are the same leave clusters without a member
+        rest = np.setdiff1d(np.argsort(-heavy, kind="stable"), chosen, assume_unique=True)
+        chosen = np.concatenate([chosen, rest[: k - len(chosen)]])
+    return np.sort(chosen)
+
+
+Measure = Callable[[NDArray[np.floating]], NDArray[np.float64]]
+
+
+def entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the entropy ``(n,)`` of probabilities ``(n, K)``, K of 2 or more, over that of a uniform distribution."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1) / np.log(p.shape[1]))
+
+
+def margin(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return one less what the likeliest of K classes is ahead of the second, ``(n,)``."""
+    two = np.partition(np.asarray(p, dtype=np.float64), -2, axis=1)[:, -2:]
+    return np.asarray(1 - (two[:, 1] - two[:, 0]))
+
+
+def least_confidence(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return what the likeliest of K classes lacks to certainty, ``(n,)``, over what it can lack at most."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray((1 - p.max(axis=1)) * (p.shape[1] / (p.shape[1] - 1)))
+
+
+MEASURES: Final[dict[str, Measure]] = {"entropy": entropy, "margin": margin, "least_confidence": least_confidence}
+"""Measures by the word that asks for them."""
+
 
 QUIET: Final = 2.0**-14
 """How far a silent sample may lie from the middle: two steps of 16 bits."""
@@ -45,7 +107,7 @@ class Choosing:
 
     Attributes:
         n: How many.
-        uncertainty: Measure of :data:`birdclf.labelling.uncertainty.MEASURES`.
+        uncertainty: Measure of :data:`birdclf.labelling.suggest.MEASURES`.
         pool: How many times as many of the most uncertain ones they are chosen from, to be different.
         seed: Where the choice begins.
         species: Species that occur; None for all.

@@ -1,11 +1,11 @@
 """Balanced softmax, the logit-adjusted loss (Ren et al., 2020; Menon et al., 2021)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from birdclf.losses.targets import as_distribution, in_range, log_probabilities
+from birdclf.losses.base import Loss, as_distribution, in_range, log_probabilities
 
 
-class BalancedSoftmax(nn.Module):
+class BalancedSoftmax(Loss):
     """Cross-entropy of ``z + tau log pi`` (Ren et al., 2020, theorem 1; Menon et al., 2021, equation 10).
 
     The added term takes up the train prior pi, so that the raw logits z are those of balanced classes; they are what is
@@ -14,7 +14,6 @@ class BalancedSoftmax(nn.Module):
     Attributes:
         offset: ``(K,)`` buffer, ``tau log pi``.
         corrects_prior: Whether tau is not 0.
-        weighs_classes: False.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
@@ -25,7 +24,6 @@ class BalancedSoftmax(nn.Module):
     """
 
     offset: Tensor
-    weighs_classes = False
 
     def __init__(self, class_counts: Tensor, tau: float = 1.0) -> None:
         super().__init__()
@@ -34,12 +32,7 @@ class BalancedSoftmax(nn.Module):
         self.register_buffer("offset", (tau * (n / n.sum()).log()).float())
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss, a scalar.
-
-        Args:
-            logits: ``(B, K)``.
-            target: ``(B,)`` classes or ``(B, K)`` probabilities.
-        """
+        """Return the mean loss of a batch."""
         # The sum is float32 at least, since the offset is.
         log_p = log_probabilities(logits + self.offset)
         return -(as_distribution(target, log_p) * log_p).sum(dim=1).mean()

@@ -1,23 +1,22 @@
 """Class-balanced loss (Cui et al., 2019)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from birdclf.errors import UserError
+from birdclf.losses.base import Loss, as_distribution, effective_number, in_range, log_probabilities
 from birdclf.losses.focal import focal_terms
-from birdclf.losses.targets import as_distribution, effective_number, in_range, log_probabilities
 
 INSIDE = ("cross_entropy", "focal")
 USUAL_GAMMA = 2.0
 
 
-class ClassBalanced(nn.Module):
+class ClassBalanced(Loss):
     """``w_y L(z, y)``, w the inverse effective number of recordings (Cui et al., 2019, equation 4); the batch's mean.
 
     With beta 0 it is L itself. A soft target sums the terms of its classes by their probability.
 
     Attributes:
         weight: ``(K,)`` buffer of sum K, proportional to ``(1 - beta) / (1 - beta^n_j)``.
-        corrects_prior: False.
         weighs_classes: Whether the weights differ between classes.
 
     Args:
@@ -31,7 +30,6 @@ class ClassBalanced(nn.Module):
     """
 
     weight: Tensor
-    corrects_prior = False
 
     def __init__(
         self, class_counts: Tensor, beta: float = 0.99, inside: str = "cross_entropy", gamma: float | None = None
@@ -47,12 +45,7 @@ class ClassBalanced(nn.Module):
         self.register_buffer("weight", effective_number(class_counts, beta))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss, a scalar.
-
-        Args:
-            logits: ``(B, K)``.
-            target: ``(B,)`` classes or ``(B, K)`` probabilities.
-        """
+        """Return the mean loss of a batch."""
         log_p = log_probabilities(logits)
         t = as_distribution(target, log_p)
         return (t * self.weight * focal_terms(log_p, self.gamma)).sum(dim=1).mean()

@@ -1,12 +1,12 @@
 """Cross-entropy with class weights and label smoothing."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
+from birdclf.losses.base import Loss, as_distribution, in_range, inverse_power, log_probabilities
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(Loss):
     """Weighted cross-entropy: ``sum_i sum_k w_k t'_ik (-log p_ik) / sum_i sum_k w_k t_ik``.
 
     With integer targets this is torch's weighted mean. It divides soft targets by their weight as well, so that a
@@ -15,7 +15,6 @@ class CrossEntropy(nn.Module):
 
     Attributes:
         weight: ``(K,)`` buffer, proportional to ``n_j ** -weight_power``.
-        corrects_prior: False.
         weighs_classes: Whether the weights differ between classes.
 
     Args:
@@ -29,7 +28,6 @@ class CrossEntropy(nn.Module):
     """
 
     weight: Tensor
-    corrects_prior = False
 
     def __init__(
         self,
@@ -52,12 +50,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weight", inverse_power(class_counts, weight_power, max_weight_ratio))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss, a scalar.
-
-        Args:
-            logits: ``(B, K)``.
-            target: ``(B,)`` classes or ``(B, K)`` probabilities.
-        """
+        """Return the mean loss of a batch."""
         log_p = log_probabilities(logits)
         t = as_distribution(target, log_p)
         smoothed = t * (1 - self.label_smoothing) + self.label_smoothing / t.shape[1]

@@ -1,20 +1,19 @@
 """Focal loss (Lin et al., 2017)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
+from birdclf.losses.base import Loss, as_distribution, in_range, inverse_power, log_probabilities
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(Loss):
     """``-alpha_y (1 - p_y)^gamma log p_y`` (Lin et al., 2017, equation 5), the mean over the batch.
 
     A soft target sums the terms of its classes by their probability. With gamma 0 and no alpha it is cross-entropy.
 
     Attributes:
         alpha: ``(K,)`` buffer.
-        corrects_prior: False.
         weighs_classes: Whether alpha differs between classes.
 
     Args:
@@ -28,7 +27,6 @@ class FocalLoss(nn.Module):
     """
 
     alpha: Tensor
-    corrects_prior = False
 
     def __init__(self, class_counts: Tensor, gamma: float = 2.0, alpha: float | str | None = None) -> None:
         super().__init__()
@@ -45,12 +43,7 @@ class FocalLoss(nn.Module):
         self.weighs_classes = alpha == "class_frequency"
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss, a scalar.
-
-        Args:
-            logits: ``(B, K)``.
-            target: ``(B,)`` classes or ``(B, K)`` probabilities.
-        """
+        """Return the mean loss of a batch."""
         log_p = log_probabilities(logits)
         t = as_distribution(target, log_p)
         return (t * self.alpha * focal_terms(log_p, self.gamma)).sum(dim=1).mean()

@@ -1,17 +1,17 @@
 """Label-distribution-aware margins with deferred re-weighting (Cao et al., 2019)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, effective_number, in_range
+from birdclf.losses.base import Loss, as_distribution, effective_number, in_range
 
 USUAL_SCALE = 30.0
 USUAL_BETA = 0.99
 
 
-class LDAM(nn.Module):
+class LDAM(Loss):
     """Cross-entropy after ``scale * m_y`` is taken off the true class's logit (Cao et al., 2019, equations 12 and 13).
 
     The margins ``m_j`` are proportional to ``n_j ** -1/4``, and are meant in cosines, so the logits have to be
@@ -22,7 +22,6 @@ class LDAM(nn.Module):
         margin: ``(K,)`` buffer, in logits.
         weight: ``(K,)`` buffer of sum K: the weights once training has come that far.
         cosine_scale: What the network's cosine head has to multiply cosines by.
-        corrects_prior: False.
         weighs_classes: Whether there is re-weighting.
 
     Args:
@@ -38,7 +37,6 @@ class LDAM(nn.Module):
 
     margin: Tensor
     weight: Tensor
-    corrects_prior = False
 
     def __init__(
         self,
@@ -64,27 +62,17 @@ class LDAM(nn.Module):
         self.register_buffer("weight", effective_number(class_counts, USUAL_BETA if beta is None else beta))
 
     def begin_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Learn where training stands.
-
-        Args:
-            epoch: From 0.
-            max_epochs: Epochs at most.
-        """
+        """Turn the weights on from ``reweight_from`` on."""
         self.reweighs = self.reweight_from is not None and epoch / max_epochs >= self.reweight_from
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
-        """Return what a training that ended after some epochs has missed, None for nothing."""
+        """Return a sentence on weights that never came."""
         if self.reweight_from is None or (epochs - 1) / max_epochs >= self.reweight_from:
             return None
         return f"no epoch was weighted: loss.reweight_from is {self.reweight_from:g} of the epochs"
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss, a scalar.
-
-        Args:
-            logits: ``(B, K)``, K at least 2.
-            target: ``(B,)`` classes or ``(B, K)`` probabilities.
-        """
+        """Return the mean loss of a batch; K is at least 2."""
         z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         # -log p of class k is softplus(log sum_{j != k} exp z_j - z_k); a margin only moves z_k.
         terms = functional.softplus(_others(z) - z + self.margin)

@@ -4,10 +4,178 @@ import torch
 from torch import Tensor, nn
 
 from birdclf.checks import whole
-from birdclf.models.blocks import dropout_layer, scaled
+from birdclf.errors import UserError
+from birdclf.models.blocks import ConvBlock, dropout_layer, scaled
 from birdclf.models.head import classifier_layer
-from birdclf.models.pooling import pooling_layer
-from birdclf.models.residual import ResidualBlock
+
+
+class MeanPool(nn.Module):
+    """The mean over frequency and time.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, F, T)`` to ``(B, C)``."""
+        return x.mean(dim=(2, 3))
+
+
+class MeanMaxPool(nn.Module):
+    """The mean over frequency, and of that the mean and the maximum over time added (Kong et al., 2020).
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, F, T)`` to ``(B, C)``."""
+        rows = x.mean(dim=2)
+        return rows.mean(dim=2) + rows.amax(dim=2)
+
+
+class GeMPool(nn.Module):
+    """The generalised mean with a learned exponent (Radenovic et al., 2019, equation 1), for values from 0.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.exponent = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, F, T)``, at least 0, to ``(B, C)``."""
+        exponent = self.exponent.clamp(1.0, 8.0)
+        with torch.autocast(x.device.type, enabled=False):
+            return x.float().clamp_min(1e-6).pow(exponent).mean(dim=(2, 3)).pow(1 / exponent)
+
+
+class AttentionPool(nn.Module):
+    """A mean weighted by attention to places: a recording is silent for most of its time.
+
+    Each of four groups of channels has weights of its own, a softmax over all places (Ilse et al., 2018, equation 7).
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.groups = next(groups for groups in (4, 2, 1) if channels % groups == 0)
+        self.score = nn.Conv2d(channels, self.groups, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, F, T)`` to ``(B, C)``."""
+        weights = self.score(x).flatten(2).softmax(dim=2)  # (B, G, F T)
+        places = x.reshape(x.shape[0], self.groups, -1, x.shape[2] * x.shape[3])  # (B, G, C / G, F T)
+        return torch.einsum("bgp,bgcp->bgc", weights, places).flatten(1)
+
+
+POOLS: dict[str, type[nn.Module]] = {
+    "mean": MeanPool,
+    "mean_max": MeanMaxPool,
+    "gem": GeMPool,
+    "attention": AttentionPool,
+}
+
+
+def pooling_layer(pooling: str, channels: int) -> nn.Module:
+    """Return a layer that maps ``(B, channels, F, T)`` to ``(B, channels)``.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if pooling not in POOLS:
+        raise UserError(f"model.pooling is {pooling!r}; it must be one of {', '.join(POOLS)}.")
+    return POOLS[pooling](channels)
+
+
+REDUCTION = 8  # channels of a block to those that its excitation is computed from
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: ``(B, I, F, T)`` to ``(B, O, F, T)``.
+
+    Convolutions are whole ones: on a CPU the gradient of depthwise ones is bound by memory, at a tenth of their rate.
+
+    Args:
+        channels_in: I.
+        channels_out: O.
+        excite: Weigh channels by a squeeze-and-excitation of the second convolution's output.
+        drop_path: Share of recordings for which the convolutions are skipped in training, in [0, 1).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, excite: bool = True, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels_in, channels_out)
+        self.second = ConvBlock(channels_out, channels_out, rectify=False)
+        self.excite = Excitation(channels_out) if excite else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+        self.shortcut: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, I, F, T)`` to ``(B, O, F, T)``."""
+        branch = self.drop_path(self.excite(self.second(self.first(x))))
+        return torch.relu(self.shortcut(x) + branch)
+
+
+class Excitation(nn.Module):
+    """Weights channels by a gate computed from their means (Hu et al., 2018, equations 2 to 4).
+
+    Args:
+        channels: Channels of input and output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = max(4, channels // REDUCTION)
+        self.gate = nn.Sequential(
+            nn.Linear(channels, squeezed), nn.ReLU(), nn.Linear(squeezed, channels), nn.Sigmoid()
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weigh ``(B, C, F, T)``."""
+        gate: Tensor = self.gate(x.mean(dim=(2, 3)))
+        return x * gate[:, :, None, None]
+
+
+class DropPath(nn.Module):
+    """Sets the branch of a residual block to 0 for some recordings in training (Huang et al., 2016).
+
+    What is kept is enlarged, so that its expectation is that of evaluation.
+
+    Args:
+        p: Share of recordings, in [0, 1).
+
+    Raises:
+        UserError: If ``p`` is out of range.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise UserError(f"model.drop_path is {p}; it must be at least 0 and below 1.")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop rows of ``(B, ...)``."""
+        if not self.training or not self.p:
+            return x
+        kept = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.p)
+        return x * kept.div_(1 - self.p)
+
 
 CHANNELS = (32, 48, 128, 256, 320)  # of the stem, and of each stage
 

@@ -10,9 +10,8 @@ from torch.nn.functional import interpolate
 from birdclf.checks import is_whole
 from birdclf.errors import UserError
 from birdclf.models.blocks import dropout_layer
-from birdclf.models.extras import from_extra
 from birdclf.models.head import classifier_layer
-from birdclf.models.pretrained import check_pretrained, from_hub, load_weights, read_weights
+from birdclf.models.pretrained import check_pretrained, from_extra, from_hub, load_weights, read_weights
 
 EXTRA = "timm"
 

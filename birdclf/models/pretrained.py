@@ -3,15 +3,35 @@
 import pickle
 import warnings
 from collections.abc import Collection, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from birdclf.disk import refuse_pointer
 from birdclf.errors import UserError
-from birdclf.models.extras import from_extra
+from birdclf.files import refuse_pointer
+
+
+def from_extra(module: str, extra: str) -> Any:
+    """Return a module of a library that an extra of this package installs.
+
+    Args:
+        module: Dotted name, such as ``timm.layers``.
+        extra: Extra of ``pyproject.toml`` that brings it.
+
+    Raises:
+        UserError: If it is not installed, or cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a shared library of another build of torch
+        raise UserError(
+            f"This model needs {module.partition('.')[0]}, which cannot be imported ({error}). It comes with an extra: "
+            f"pip install 'birdclf[{extra}]'"
+        ) from error
+
 
 NESTS: Final = ("model_state_dict", "state_dict")
 """Keys under which training programs keep the weights beside what else they save."""

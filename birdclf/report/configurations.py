@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from birdclf.config import config_hash, direction
-from birdclf.report.runs import LeftOut, Run
+from birdclf.runs.run import LeftOut, Run
 
 UNSAID = ("seed", "sweep", "hydra", "run_dir", "store", "logger", "callbacks", "name", "reference", "criteria")
 """Settings that do not tell configurations apart for a reader."""

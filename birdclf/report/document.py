@@ -1,6 +1,16 @@
 """What a report is made of, before it is Markdown or HTML."""
 
+import base64
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import matplotlib
+from matplotlib.figure import Figure as Canvas
+
+from birdclf.pages import STYLE, inside_of_svg, page_template
+from birdclf.text import in_markdown, shown
 
 
 @dataclass(frozen=True)
@@ -116,3 +126,134 @@ class Section:
     anchor: str
     title: str
     blocks: tuple[Block, ...] = field(default=())
+
+
+def share(value: float) -> str:
+    """Return a share (0 to 1) in per cent."""
+    return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * value:+.1f} points"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value with its relation: ``p = 0.03``, ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def p_number(p: float) -> Number:
+    """Return a p-value for a table."""
+    return Number(p, "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}")
+
+
+def number(value: float | None, form: str = "{:.3f}") -> Number | str:
+    """Return a figure for a table, a gap where there is none."""
+    return "" if value is None or math.isnan(value) else Number(float(value), form.format(value))
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return names as a sentence lists them: ``a, b and c``; past ``most`` the rest is counted."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun: ``1 run``, ``3 runs``."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def markdown(title: str, sections: Sequence[Section]) -> str:
+    """Return the sections as GitHub-flavoured Markdown; figures and sounds are words there."""
+    parts = [f"# {in_markdown(title)}"]
+    for section in sections:
+        parts.append(f"## {in_markdown(section.title)}")
+        parts += [_block(block) for block in section.blocks]
+    return "\n\n".join(parts) + "\n"
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, str):
+        return in_markdown(block)
+    if isinstance(block, Bullets):
+        return "\n".join(f"- {in_markdown(item)}" for item in block.items)
+    if isinstance(block, Code):
+        return "\n".join(f"    {line}" for line in shown(block.text, keep="\n").split("\n"))
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Figure):
+        return f"*{in_markdown(block.title)}* (drawn in report.html). {in_markdown(block.caption)}"
+    if isinstance(block, Cards):
+        return _cards(block)
+    # What is folded on the page is detail; its tables are kept, its figures are on the page alone.
+    inside = [b for b in block.blocks if not isinstance(b, Figure)]
+    return "\n\n".join([f"### {in_markdown(block.summary)}", *(map(_block, inside) if inside else ["In report.html."])])
+
+
+def _table(table: Table) -> str:
+    if not table.rows:
+        return f"{in_markdown(table.caption)}: none."
+    rule = ["---:" if table.numeric(i) else "---" for i in range(len(table.columns))]
+    rows = [[in_markdown(_text(cell)) for cell in row] for row in table.rows]
+    lines = [list(map(in_markdown, table.columns)), rule, *rows]
+    return f"{in_markdown(table.caption)}:\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cards(cards: Cards) -> str:
+    rows = tuple(
+        (c.recording_id, f"{c.truth} ({share(c.p_truth)})", f"{c.predicted} ({share(c.p_predicted)})", c.note)
+        for c in cards.cards
+    )
+    return _table(Table(cards.title, ("recording", "labelled", "named", ""), rows))
+
+
+def _text(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Number) else cell
+
+
+def page(title: str, sections: Sequence[Section]) -> str:
+    """Return the sections as a page."""
+    template = page_template("report", share=share, data=_data, kind=_kind)
+    return template.render(title=title, sections=sections)
+
+
+def _kind(block: object) -> str:
+    """Return the name of a block's type, by which the template chooses how to show it."""
+    return type(block).__name__
+
+
+def _data(card: Card, part: str) -> str:
+    """Return a card's ``picture`` or ``sound`` as a data URL."""
+    content, mime = (card.spectrogram, "image/png") if part == "picture" else (card.audio, card.mime)
+    assert content is not None, "the template asks for what is there"
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+FIRST, SECOND = "#010204", "#010205"
+PAGE_COLOURS = {FIRST: "var(--first)", SECOND: "var(--second)"}
+
+
+@contextmanager
+def canvas(width: float, height: float) -> Iterator[Canvas]:
+    """Yield an empty figure in the style of the page, width and height in inches at 72 units.
+
+    Its margins are fixed: a layout that is found draws everything twice, which 40 runs would feel.
+    """
+    with matplotlib.rc_context(STYLE):
+        picture = Canvas(figsize=(width, height))
+        picture.subplots_adjust(0.55 / width, 0.55 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.2)
+        yield picture
+
+
+def drawn(title: str, caption: str, picture: Canvas, unique: str) -> Figure:
+    """Return a figure as a part of the page, without names that other figures have too.
+
+    Args:
+        title: Heading.
+        caption: What it shows, in words, for those who cannot see it.
+        picture: What to draw.
+        unique: A name that no other figure of the page has.
+    """
+    return Figure(title, caption, *inside_of_svg(picture, unique, PAGE_COLOURS))

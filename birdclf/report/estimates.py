@@ -7,12 +7,11 @@ import numpy as np
 from scipy.stats import chi2, t
 
 from birdclf.config import direction
-from birdclf.evaluation.clusters import ClusterCounts
-from birdclf.evaluation.intervals import bootstrap_intervals, wilson
-from birdclf.evaluation.settings import Evaluation
+from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals, wilson
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Number
-from birdclf.report.runs import Run
+from birdclf.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdclf.evaluation.comparison import (
+from birdclf.metrics.comparison import (
     Difference,
     McNemar,
     Statistic,
@@ -20,9 +20,9 @@ from birdclf.evaluation.comparison import (
     paired_by_seed,
     why_not_comparable,
 )
-from birdclf.evaluation.settings import Evaluation
+from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration
-from birdclf.report.runs import Run
+from birdclf.runs.run import Run
 
 LEVEL: Final = 0.05
 METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")

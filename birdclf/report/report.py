@@ -7,25 +7,20 @@ from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
-from birdclf.report.calibration_section import calibration_section
-from birdclf.report.comparison_section import comparison_section
-from birdclf.report.comparison_table import comparison_rows, table_section
 from birdclf.report.configurations import Configuration, best_first, configurations
-from birdclf.report.criteria_section import criteria_section
-from birdclf.report.document import Bullets, Section
-from birdclf.report.factors_section import factors_section
-from birdclf.report.gallery import gallery_section
-from birdclf.report.markdown import markdown
-from birdclf.report.page import page
+from birdclf.report.document import Bullets, Section, counted, markdown, page
 from birdclf.report.paired_tests import compare
-from birdclf.report.published_section import published_section
-from birdclf.report.repeat_section import repeat_section
-from birdclf.report.runs import LeftOut, find_runs, read_runs
-from birdclf.report.search_section import search_section, studies_below
-from birdclf.report.species_section import species_section
-from birdclf.report.summary_section import summary_section
-from birdclf.report.training_section import training_section
-from birdclf.report.wording import counted
+from birdclf.report.sections.calibration import calibration_section
+from birdclf.report.sections.comparison import comparison_rows, comparison_section, table_section
+from birdclf.report.sections.criteria import criteria_section
+from birdclf.report.sections.factors import factors_section
+from birdclf.report.sections.gallery import gallery_section
+from birdclf.report.sections.published import published_section, repeat_section
+from birdclf.report.sections.search import search_section, studies_below
+from birdclf.report.sections.species import species_section
+from birdclf.report.sections.summary import summary_section
+from birdclf.report.sections.training import training_section
+from birdclf.runs.run import LeftOut, find_runs, read_runs
 
 FILES: Final = ("report.md", "report.html", "comparison.csv")
 GALLERY_BYTES: Final = 6_000_000  # 8 MB in base64, which leaves room for the figures of 40 runs under 15 MB

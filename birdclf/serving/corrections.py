@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from birdclf.catalog.tables import decimal, distinct_columns
-from birdclf.catalog.text import read_text, rows_of
-from birdclf.disk import write_whole
+from birdclf.data.tables import decimal, distinct_columns, read_text, rows_of
 from birdclf.errors import UserError
+from birdclf.files import write_whole
 from birdclf.serving.rows import CONFIRMED, CORRECTED, NO_BIRD, Row
 
 LABELS: Final = "corrections.csv"

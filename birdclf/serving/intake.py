@@ -9,8 +9,7 @@ from typing import Final, NamedTuple
 from birdclf.audio.clip import AudioError, Clip
 from birdclf.audio.files import FileReader, read_format
 from birdclf.audio.formats import FORMAT_OF
-from birdclf.serving.refusal import RefusedError
-from birdclf.serving.settings import Limits
+from birdclf.serving.settings import Limits, RefusedError
 
 KINDS: Final = {
     "WAV": (".wav", "audio/wav"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from birdclf.detection.detections import DIGITS, Detection
-from birdclf.serving.refusal import RefusedError
+from birdclf.serving.settings import RefusedError
 
 UNCHECKED: Final = ""
 CONFIRMED: Final = "confirmed"

@@ -9,14 +9,13 @@ from pathlib import Path
 import uvicorn
 
 from birdclf.detection.classifier import Classifier
-from birdclf.disk import writing_to
 from birdclf.errors import UserError
-from birdclf.quoting import shown
+from birdclf.files import writing_to
 from birdclf.serving.app import application
 from birdclf.serving.guard import Hosts
-from birdclf.serving.kept import KeptFolder
-from birdclf.serving.session import Session
+from birdclf.serving.session import KeptFolder, Session
 from birdclf.serving.settings import Limits
+from birdclf.text import shown
 
 GRACE_S = 2
 """What is under way when the server ends has so long."""

@@ -3,11 +3,10 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from birdclf.disk import write_whole
+from birdclf.files import names, write_whole
 
 SWEEP: Final = "sweep.json"
 """The words of a sweep's command, by which it is known when it is launched again, and the number of the launch."""
@@ -71,30 +70,6 @@ def new_sweep(folder: Path, words: list[str], share: bool) -> Path:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     raise AssertionError("there is always another name")
-
-
-def new_run(folder: Path) -> Path:
-    """Make a run folder of this name or the next free one, and return it.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
-    for name in names(folder):
-        try:
-            name.mkdir(parents=True)
-            return name
-        except FileExistsError:
-            continue
-    raise AssertionError("there is always another name")
-
-
-def names(folder: Path) -> Iterator[Path]:
-    """Yield a folder's name, and then the same with a number from 2."""
-    yield folder
-    number = 2
-    while True:
-        yield folder.with_name(f"{folder.name}_{number}")
-        number += 1
 
 
 def _content(parent: Path, words: list[str]) -> str:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from birdclf import run_folder
 from birdclf.config import JOB_NAMING
-from birdclf.disk import reason, write_whole
-from birdclf.quoting import in_markdown, shown
-from birdclf.run_folder import DONE, FAILED, is_finished
+from birdclf.files import reason, write_whole
+from birdclf.runs import state as run_folder
+from birdclf.runs.state import DONE, FAILED, is_finished
+from birdclf.text import in_markdown, shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
-import birdclf.sweep.siblings  # noqa: F401, the word that experiments use
-from birdclf import run_folder
-from birdclf.config import plain
+from birdclf.config import folder_name, plain
 from birdclf.errors import UserError
 from birdclf.mistakes import explain
 from birdclf.output import prepare_output
-from birdclf.quoting import shown
-from birdclf.run_folder import BusyError, Pruned
+from birdclf.runs import state as run_folder
+from birdclf.runs.state import BusyError, Pruned, is_finished
 from birdclf.sweep.launches import launch_of, words_of
+from birdclf.text import shown
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
 
 log = logging.getLogger(__name__)
 
@@ -121,3 +122,36 @@ def _finished(cfg: "DictConfig", *folders: Path | None) -> float | None:
             print(f"{shown(folder)} is finished: {cfg.monitor} {score:.4f}")
             return score
     return None
+
+
+def sibling(key: str, choice: str) -> str | None:
+    """Return the folder of the job that differs from this one in one setting alone.
+
+    A configuration asks for it by ``${sibling:experiment,phase2b}``. Where one job alone runs there is none.
+
+    Args:
+        key: The setting that the sweep varies.
+        choice: Its value in the other job.
+
+    Raises:
+        UserError: If the sweep does not vary the setting, or the other job has not finished.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    hydra = HydraConfig.get()
+    naming = hydra.job.config.override_dirname
+    words = hydra.job.override_dirname.split(naming.item_sep)
+    others = [f"{key}{naming.kv_sep}{choice}" if word.startswith(f"{key}{naming.kv_sep}") else word for word in words]
+    if others == words:
+        raise UserError(f"This job builds on the one with {key}={choice}, so the sweep must vary {key} over both.")
+    folders = Path(hydra.sweep.dir).glob(f"*_{folder_name(naming.item_sep.join(others))}")
+    finished = [folder for folder in folders if folder.name.partition("_")[0].isdecimal() and is_finished(folder)]
+    if not finished:
+        raise UserError(
+            f"This job builds on the one with {key}={choice}, which has not finished. The same sweep launched again "
+            f"runs this job after it; name {choice} before in the sweep."
+        )
+    return str(finished[0])
+
+
+OmegaConf.register_new_resolver("sibling", sibling, replace=True)

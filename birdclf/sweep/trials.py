@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optuna.storages import JournalStorage
     from optuna.trial import Trial
 
+
 JOURNAL: Final = "study.journal"
 NAME: Final = "search"
 EXTRA: Final = "pip install 'birdclf[optuna]'"

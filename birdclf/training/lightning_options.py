@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from birdclf.checks import above, choice, in_range, whole
 from birdclf.config import FALLS, direction
 from birdclf.errors import UserError
-from birdclf.training.history import History
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.history import History
+from birdclf.training.callbacks.snapshot import Snapshot
 
 MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
 """Figures of an epoch that tell runs apart; each is logged as ``val/<name>``."""

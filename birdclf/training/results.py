@@ -1,117 +1,222 @@
-"""Predictions of recordings, and the figures, tables and pictures that a run and an evaluation make of them."""
+"""What a run writes when it begins, and what it leaves behind once its best weights are known."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.image import imsave
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
-from birdclf.catalog.tables import csv_text
-from birdclf.data.dataset import Batch
-from birdclf.disk import write_whole
-from birdclf.evaluation.calibration import reliability
-from birdclf.evaluation.figures import confusion_figure, drawn, per_class_figure, reliability_figure
-from birdclf.evaluation.metrics import (
-    expected_calibration_error,
-    log_softmax,
-    negative_log_likelihood,
-    precision_recall_f1,
-)
-from birdclf.evaluation.predictions import Predictions, per_class_table, write_predictions
-from birdclf.evaluation.settings import Evaluation
-from birdclf.training.predictor import Predictor
+import birdclf
+from birdclf.config import JOB_NAMING
+from birdclf.data.catalog import Catalog
+from birdclf.data.module import RecordingDataModule
+from birdclf.data.tables import csv_text
+from birdclf.errors import UserError
+from birdclf.files import write_whole
+from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.predictions import Predictions
+from birdclf.runs.checkpoint import keep_fitted
+from birdclf.runs.fitted import Fitted, plain
+from birdclf.runs.predictor import write_tables
+from birdclf.runs.state import CONFIG, DONE
+from birdclf.training.start import file_hash, source_file
+from birdclf.training.tensorboard import RunLogger
 
-Counts = NDArray[np.int64]
-Picture = NDArray[np.uint8]
-
-
-def predict(
-    trainer: pl.Trainer, predictor: Predictor, loaders: Mapping[str, DataLoader[Batch]], recordings: pd.DataFrame
-) -> dict[str, Predictions]:
-    """Return the predictions for each split.
-
-    Args:
-        trainer: Its device and precision are used.
-        predictor: Makes the logits.
-        loaders: Batches of each split by its name.
-        recordings: The catalog's table, to whose rows the batches point.
-    """
-    batches = trainer.predict(predictor, dataloaders=list(loaders.values()))
-    assert batches is not None
-    parts_of = dict(zip(loaders, [batches] if len(loaders) == 1 else batches, strict=True))
-    cluster = recordings.group.where(recordings.group != "", recordings.recording_id).to_numpy(dtype=object)
-    ids = recordings.recording_id.to_numpy(dtype=object)
-    out = {}
-    for stage, parts in parts_of.items():
-        row, target, logits = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        out[stage] = Predictions(ids[row], target, logits, cluster[row])
-    return out
+PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
 
 
-def figures_of(
-    predictions: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation, temperature: float
-) -> dict[str, Any]:
-    """Return the figures of each split, and those of its probabilities after temperature scaling.
+def write_provenance(
+    folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int, init_from: str | None = None
+) -> None:
+    """Write what repeating a run takes. It names neither user nor host: a path below the home folder starts with ``~``.
 
     Args:
-        predictions: Of each split by its name.
-        train_counts: ``(K,)`` train recordings of each class.
-        settings: Limits, bins and intervals.
-        temperature: What logits are divided by (Guo et al., 2017, equation 9); it changes no decision.
+        folder: The run folder.
+        catalog: Recordings of the source.
+        split: ``recording_id`` and ``split`` of the recordings that are used.
+        seed: The run's seed.
+        init_from: Run folder or file that the first weights come from; None draws them.
     """
-    figures = {}
-    for stage, p in predictions.items():
-        log_p = _log_p(p, temperature)
-        figures[stage] = p.figures(train_counts, settings) | {
-            "ece_calibrated": expected_calibration_error(np.exp(log_p), p.target, settings.bins),
-            "nll_calibrated": negative_log_likelihood(log_p, p.target),
-        }
-    return figures
-
-
-def write_tables(
-    folder: Path,
-    predictions: Mapping[str, Predictions],
-    classes: tuple[str, ...],
-    supports: Mapping[str, Counts],
-    settings: Evaluation,
-    temperature: float,
-) -> dict[str, Picture]:
-    """Write predictions, uncalibrated, and the tables and pictures of the test split; return the pictures by name.
-
-    Args:
-        folder: Where they go.
-        predictions: Of each split by its name.
-        classes: Names of the K classes.
-        supports: ``(K,)`` recordings of each class, by split; train and test at least.
-        settings: Bins of the reliability figures.
-        temperature: What logits are divided by in the second of them.
-    """
-    write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
-    test = predictions["test"]
-    confusion = pd.DataFrame(test.confusion, columns=list(classes))
-    confusion.insert(0, "species", classes, allow_duplicates=True)
-    for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
-        write_whole(folder / f"{name}.csv", csv_text(table))
-    before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
-    f1 = precision_recall_f1(test.confusion)[2]
-    figures = {
-        "confusion_matrix": confusion_figure(test.confusion, classes),
-        "per_class_f1": per_class_figure(f1, supports["train"], supports["test"]),
-        "reliability": reliability_figure(before),
-        "reliability_calibrated": reliability_figure(after, temperature),
+    command, overrides = _words()
+    content = {
+        "command": command,
+        "overrides": overrides,
+        "versions": {
+            "birdclf": birdclf.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,  # with the CUDA build, which the package's own version leaves out
+            **{name: version(name) for name in PACKAGES},
+        },
+        "machine": _machine(),
+        "catalog": {
+            "name": _nameless(catalog.name),
+            "content_hash": catalog.content_hash,
+            "recordings": len(catalog),
+            "species": len(catalog.classes),
+        },
+        "split_hash": split_hash(split),
+        "seed": seed,
+        "init_from": _start(init_from) if init_from is not None else None,
     }
-    pictures = {name: drawn(figure) for name, figure in figures.items()}
-    for name, picture in pictures.items():
-        imsave(folder / f"{name}.png", picture)
-    return pictures
+    (folder / "provenance.json").write_text(json.dumps(content, indent=1))
 
 
-def _log_p(p: Predictions, temperature: float) -> NDArray[np.float64]:
-    return log_softmax(p.logits.astype(np.float64) / temperature)
+def split_hash(split: pd.DataFrame) -> str:
+    """Return the hash of which recording is in which split, whatever the order of the rows.
+
+    Args:
+        split: ``recording_id`` and ``split``.
+    """
+    rows = sorted(zip(split.recording_id, split.split, strict=True))
+    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=12).hexdigest()
+
+
+def _start(init_from: str) -> dict[str, str]:
+    file = source_file(init_from)
+    return {"file": _nameless(str(file)), "content_hash": file_hash(file)}
+
+
+def _words() -> tuple[list[str], list[str]]:
+    """Return the command as it was typed and the overrides of this job; both empty when called from Python."""
+    if not HydraConfig.initialized():
+        return [], []
+    typed = [*sys.argv[0].split(), *sys.argv[1:]]
+    overrides = [str(word) for word in HydraConfig.get().overrides.task]
+    return [_nameless(word) for word in typed if not word.startswith(JOB_NAMING)], [_nameless(o) for o in overrides]
+
+
+def _nameless(text: str) -> str:
+    home = os.path.expanduser("~")  # itself where nobody knows a home
+    return text if home == os.sep else text.replace(home + os.sep, f"~{os.sep}")
+
+
+def _machine() -> dict[str, Any]:
+    """Return what decides speed, and None for what the system does not tell."""
+    try:
+        memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        memory_gb = None
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "memory_gb": memory_gb,
+        "gpu": gpu or ("Apple MPS" if torch.backends.mps.is_available() else None),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataModule) -> None:
+    """Write what is known before training.
+
+    That is ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and
+    the verdict. ``config.yaml`` comes last: where it is, the run has begun.
+    """
+    write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
+    for name, table in (
+        ("split.csv", data.table[["recording_id", "species", "split"]]),
+        ("leaks.csv", data.leaks()),
+        ("audit.csv", data.audit),
+    ):
+        write_whole(folder / name, csv_text(table))
+    write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
+
+
+def check_data(folder: Path, data: RecordingDataModule) -> None:
+    """Refuse to go on with a run whose source gives other recordings now.
+
+    Raises:
+        UserError: If a recording was added, removed or changed, or falls into another split.
+    """
+    try:
+        began_with = json.loads((folder / "provenance.json").read_text())
+        same = (began_with["catalog"]["content_hash"], began_with["split_hash"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'provenance.json'} cannot be read, so that the run cannot go on.") from error
+    if same != (data.source.content_hash, split_hash(data.table)):
+        raise UserError(
+            f"{folder} began with other recordings than {data.source.name} gives now; going on would mix the two. "
+            f"Bring them back, or choose another folder."
+        )
+
+
+def check_start(folder: Path, init_from: str | None) -> None:
+    """Refuse to go on with a run that began with other weights than ``init_from`` holds now.
+
+    A file that is gone is no longer needed.
+
+    Raises:
+        UserError: If its content has changed.
+    """
+    if init_from is None:
+        return
+    try:
+        began_with = json.loads((folder / "provenance.json").read_text())["init_from"]["content_hash"]
+        now = file_hash(source_file(init_from))
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return
+    if began_with != now:
+        raise UserError(
+            f"{folder} began with other weights than init_from={init_from} holds now. Bring that file back, remove it, "
+            f"or choose another folder."
+        )
+
+
+def write_results(
+    folder: Path,
+    data: RecordingDataModule,
+    predictions: dict[str, Predictions],
+    settings: Evaluation,
+    facts: dict[str, Any],
+    checkpoint: Path,
+    logger: RunLogger,
+    fitted: Fitted,
+) -> dict[str, Any]:
+    """Keep what was fitted in the checkpoint, write and log metrics, tables and pictures, all of them adjusted.
+
+    Returns:
+        The metrics.
+    """
+    keep_fitted(checkpoint, fitted.temperature, plain(fitted.adjustment) if fitted.adjustment else None)
+    metrics = fitted.metrics(predictions, data.support("train"), settings) | facts
+    if fitted.adjustment:
+        metrics["score"] = _value(metrics["val"][facts["monitor"].removeprefix("val/")])
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1))
+    supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
+    adjusted, temperature = fitted.adjusted(predictions), fitted.temperature
+    pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature)
+    final = {
+        f"{stage}_{name}": _value(metrics[stage][name])
+        for stage in ("val", "test")
+        for name in ("accuracy", "macro_f1", "balanced_accuracy")
+    }
+    logger.end(final, pictures, epoch=facts["epochs"])
+    return metrics
+
+
+def mark_done(folder: Path, config_hash: str, score: float, monitor: str, seconds: float) -> None:
+    """Write the marker of a finished run, whole, after everything else."""
+    content = {"config_hash": config_hash, "monitor": monitor, "score": score, "seconds": seconds}
+    write_whole(folder / DONE, json.dumps(content, indent=1))
+
+
+def _value(figure: float | dict[str, float]) -> float:
+    return float(figure["value"] if isinstance(figure, dict) else np.asarray(figure))

@@ -13,26 +13,26 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from birdclf.allocator import keep_freed_memory
 from birdclf.config import config_hash, plain
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
-from birdclf.disk import writing_to
+from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
-from birdclf.quoting import shown
-from birdclf.run_folder import CONFIG, begun, check_same, forget_failure, held
-from birdclf.training.building import build_callbacks, build_classifier, build_data, check_settings
-from birdclf.training.checkpoint import load_weights
-from birdclf.training.classifier import SpeciesClassifier
-from birdclf.training.companions import companions, fit
-from birdclf.training.fitted import fit_on_validation, rows_of
-from birdclf.training.outcome import check_data, check_start, mark_done, write_beginning, write_results
-from birdclf.training.progress import Progress, ending, latest
-from birdclf.training.projector import ClipEmbedder
-from birdclf.training.rate_finder import STEPS, RangeTest, check_finder, find_rate, write_finding
-from birdclf.training.results import predict
-from birdclf.training.summary import print_results
+from birdclf.files import writing_to
+from birdclf.runs.checkpoint import load_weights
+from birdclf.runs.fitted import fit_on_validation, rows_of
+from birdclf.runs.predictor import predict
+from birdclf.runs.state import CONFIG, begun, check_same, forget_failure, held
+from birdclf.runs.summary import print_results
+from birdclf.text import shown
+from birdclf.training.build import build_callbacks, build_classifier, build_data, check_settings
+from birdclf.training.callbacks.rate_finder import STEPS, RangeTest, check_finder, find_rate, write_finding
+from birdclf.training.callbacks.snapshot import Progress, ending, latest
+from birdclf.training.module import SpeciesClassifier
+from birdclf.training.results import check_data, check_start, mark_done, write_beginning, write_results
+from birdclf.training.tensorboard import ClipEmbedder
 from birdclf.training.trainer import process_count
+from birdclf.training.workers import companions, fit
 
 log = logging.getLogger(__name__)
 
@@ -199,8 +199,7 @@ def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data:
     """Say what of a loss or a sampler that follows the epochs never came, because training ended early."""
     assert trainer.max_epochs is not None
     for part in (classifier.loss, data.sampler):
-        missed = getattr(part, "cut_short", None)
-        if missed is not None and (what := missed(trainer.current_epoch, trainer.max_epochs)):
+        if what := part.cut_short(trainer.current_epoch, trainer.max_epochs):
             early = trainer.current_epoch < trainer.max_epochs
             way = " Let it last by callbacks.early_stopping.patience, or give callbacks.early_stopping=null."
             said = "training ended after %d of %d epochs, so that %s.%s"

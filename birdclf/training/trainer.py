@@ -11,13 +11,58 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 
 from birdclf.checks import is_whole, whole
 from birdclf.declared import hold_arguments
 from birdclf.errors import UserError
-from birdclf.training.checkpoint_io import WholeCheckpoints
-from birdclf.training.compile import Compile
+from birdclf.runs.checkpoint import write_whole
+
+
+class Compile(Callback):
+    """Lets ``torch.compile`` turn the network into fused kernels, in place, so that checkpoints keep its names.
+
+    Args:
+        backend: Name of the backend; ``inductor`` makes kernels, ``eager`` only follows the network.
+
+    Raises:
+        UserError: If there is no such backend.
+    """
+
+    def __init__(self, backend: str) -> None:
+        known = torch.compiler.list_backends(exclude_tags=())
+        if backend not in known:
+            raise UserError(f"trainer.compile is {backend!r}; it must be null or one of {', '.join(known)}.")
+        self.backend = backend
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Compile; the work is done at the first batch."""
+        if stage == "fit":
+            network = pl_module.network
+            assert isinstance(network, nn.Module)
+            network.compile(backend=self.backend)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the network its own code back: a run's figures are made by the same arithmetic as an evaluation's."""
+        pl_module.network._compiled_call_impl = None  # type: ignore[union-attr]  # torch has no way back of its own
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole, and reads them without running anything in them."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint whole; ``last.ckpt`` stays as ``before_last.ckpt`` when another takes its place.
+
+        Raises:
+            OSError: If it cannot be written; what was there before still is.
+        """
+        write_whole(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> Any:
+        """Read a checkpoint; a file that would run code is refused by torch, whatever the caller asks for."""
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
 def fast_precision(accelerator: str = "auto") -> str:

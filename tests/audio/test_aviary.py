@@ -7,15 +7,13 @@ from scipy import fft
 
 from birdclf.audio.aviary.grammar import family_named, grammar_of
 from birdclf.audio.aviary.naming import RecordingName, durations_s, family_of, slug_of
-from birdclf.audio.aviary.reader import AviaryReader
-from birdclf.audio.aviary.recordist import GRID_HZ, recordist_named
-from birdclf.audio.aviary.scene import render
+from birdclf.audio.aviary.scene import GRID_HZ, AviaryReader, recordist_named, render
 from birdclf.audio.aviary.singer import individual, sing
 from birdclf.audio.aviary.syllables import KINDS, voice
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.waveform import read_waveform
+from birdclf.audio.resampling import read_waveform
 from birdclf.errors import UserError
-from birdclf.randomness import stream
+from birdclf.random import stream
 
 IDS = [
     "house-sparrow_r0000_00000",
@@ -42,9 +40,9 @@ def test_sound_depends_on_neither_order_nor_process() -> None:
     back = [digest(sound_of(Clip(i))) for i in reversed(IDS)]
     code = (
         "import hashlib, sys\n"
-        "from birdclf.audio.aviary.reader import AviaryReader\n"
+        "from birdclf.audio.aviary.scene import AviaryReader\n"
         "from birdclf.audio.clip import Clip\n"
-        "from birdclf.audio.waveform import read_waveform\n"
+        "from birdclf.audio.resampling import read_waveform\n"
         "for i in sys.argv[1:]:\n"
         "    print(hashlib.sha256(read_waveform(AviaryReader(), Clip(i), 32000).tobytes()).hexdigest())"
     )

@@ -5,7 +5,7 @@ import pytest
 
 from birdclf.audio.clip import Clip
 from birdclf.audio.mixing import CHOICES, Mix
-from birdclf.audio.waveform import read_waveform
+from birdclf.audio.resampling import read_waveform
 from birdclf.errors import UserError
 
 RATE = 8_000

@@ -4,7 +4,7 @@ import numpy as np
 import soundfile
 from matplotlib.image import imread
 
-from birdclf.audio.sound import encoded, spectrogram
+from birdclf.audio.picture import encoded, spectrogram
 
 RATE_HZ = 22_050
 

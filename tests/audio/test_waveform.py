@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.waveform import read_waveform, resampled
+from birdclf.audio.resampling import read_waveform, resampled
 
 RATE = 32_000
 

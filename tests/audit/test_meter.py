@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from birdclf.audio.clip import AudioError, Clip, Sound
 from birdclf.audio.files import FileReader
-from birdclf.audit.meter import SPECTRUM, Measurement, Meter
+from birdclf.audit.measure import SPECTRUM, Measurement, Meter
 
 RATE = 32_000
 FRAME = RATE // 100

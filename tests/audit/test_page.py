@@ -287,7 +287,7 @@ def test_the_page_replaces_the_old_one_whole(tmp_path, monkeypatch):
     def killed(*_: object) -> None:
         raise OSError("killed")
 
-    monkeypatch.setattr("birdclf.disk.os.replace", killed)
+    monkeypatch.setattr("birdclf.files.os.replace", killed)
     with pytest.raises(OSError, match="killed"):
         write_page(audit_of(1), "third", target)
     assert "second" in target.read_text() and "third" not in target.read_text()

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.audit.meter import SILENCE, Measurement
+from birdclf.audit.measure import SILENCE, Measurement
 from birdclf.audit.rules import COLUMNS, UNREADABLE, VERDICT_OF, VERDICTS, Rules
 from birdclf.errors import UserError
 

@@ -10,8 +10,7 @@ from scipy import stats
 
 from birdclf.augment.augmentation import partners
 from birdclf.augment.chain import Moment
-from birdclf.augment.mixup import Mixup
-from birdclf.augment.remix import Remix
+from birdclf.augment.mixup import Mixup, Remix
 from birdclf.errors import UserError
 from birdclf.losses.cross_entropy import CrossEntropy
 from birdclf.losses.focal import FocalLoss

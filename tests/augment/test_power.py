@@ -6,10 +6,9 @@ import torch
 from batches import EXACT, NOW, augmented_bands, batch, chain, power_of
 from scipy import signal
 
-from birdclf.augment.background import Background
 from birdclf.augment.gain import Gain
 from birdclf.augment.lowpass import LowPass
-from birdclf.augment.noise import Noise
+from birdclf.augment.noise import Background, Noise
 from birdclf.augment.spectrum import Spectrum
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack

@@ -7,8 +7,7 @@ from batches import COUNTS, EXACT, batch, chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.augment.roll import Roll
-from birdclf.augment.shift import FILLS, Shift
+from birdclf.augment.shift import FILLS, Roll, Shift
 from birdclf.errors import UserError
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from birdclf.augment.chain import Moment
 from birdclf.augment.specaugment import SpecAugment
 from birdclf.errors import UserError
-from birdclf.features.ast_filterbank import AstFilterbank
+from birdclf.features.ast import AstFilterbank
 from birdclf.features.mfcc import MFCCStack
 
 FRAMES_A_S = 100

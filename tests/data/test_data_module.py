@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from birdclf.audit.rules import Rules
-from birdclf.catalog.catalog import Catalog
-from birdclf.catalog.folder import folder_catalog
+from birdclf.data.catalog import Catalog
 from birdclf.data.module import RecordingDataModule
-from birdclf.data.power import Power
-from birdclf.data.split import ColumnSplit, FileSplit, StratifiedSplit
+from birdclf.data.samplers import Power
+from birdclf.data.sources.folder import folder_catalog
+from birdclf.data.splits import ColumnSplit, FileSplit, StratifiedSplit
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.data.draws import EPOCHS, numbered, occurrence, taken_apart
+from birdclf.data.samplers import EPOCHS, numbered, occurrence, taken_apart
 
 VALUES = st.lists(st.integers(0, 9), max_size=40).map(lambda values: np.array(values, dtype=np.int64))
 

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
-from birdclf.data.grouped import GroupedSplit
-from birdclf.data.split import STAGES
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import STAGES, GroupedSplit
 from birdclf.errors import UserError
 
 SEEDS = st.integers(0, 2**31)
@@ -187,11 +186,11 @@ MILLION = """
 import resource, time
 import numpy as np, pandas as pd
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
-from birdclf.data.grouped import GroupedSplit
-from birdclf.data.kfold import KFoldSplit
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import GroupedSplit
+from birdclf.data.splits import KFoldSplit
 from birdclf.data.leaks import leak_report
-from birdclf.data.split import StratifiedSplit
+from birdclf.data.splits import StratifiedSplit
 began = time.perf_counter()
 draw, n = np.random.default_rng(0), 1_000_000
 weight = 1 / np.arange(1, 1001)

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
-from birdclf.data.kfold import KFoldSplit
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import KFoldSplit
 from birdclf.errors import UserError
 
 SEEDS = st.integers(0, 2**31)

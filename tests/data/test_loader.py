@@ -6,8 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.data.dataset import DrawSampler, Part, WindowDataset, as_fetched
-from birdclf.data.loader import ResumableLoader
+from birdclf.data.dataset import DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched
 
 FRAMES = 20
 

@@ -13,11 +13,8 @@ from omegaconf import OmegaConf
 from scipy.stats import chisquare
 
 from birdclf.config import conf_dir
-from birdclf.data.class_aware import ClassAware
-from birdclf.data.dataset import DrawSampler, Part, WindowDataset, as_fetched
-from birdclf.data.loader import ResumableLoader
-from birdclf.data.power import Power, Progressive
-from birdclf.data.sampling import Natural, Sampling, within_classes
+from birdclf.data.dataset import DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched
+from birdclf.data.samplers import ClassAware, Natural, Power, Progressive, Sampler, within_classes
 from birdclf.errors import UserError
 
 FILES = sorted(path.stem for path in (conf_dir() / "sampler").glob("*.yaml"))
@@ -28,17 +25,17 @@ LISTS = st.lists(st.integers(0, 6), min_size=2, max_size=60).map(lambda values: 
 
 
 @cache
-def built(name: str) -> Sampling:
+def built(name: str) -> Sampler:
     whole = OmegaConf.create({"trainer": {"max_epochs": EPOCHS}})
     whole.sampler = OmegaConf.load(Path(conf_dir()) / "sampler" / f"{name}.yaml")
     return instantiate(whole.sampler)
 
 
-def order(sampler: Sampling, epoch: int = 0, seed: int = 1, target: np.ndarray = TARGET) -> np.ndarray:
+def order(sampler: Sampler, epoch: int = 0, seed: int = 1, target: np.ndarray = TARGET) -> np.ndarray:
     return sampler.order(target, epoch, np.random.default_rng([seed, epoch]))
 
 
-def drawn(sampler: Sampling, epochs: int, first: int = 0) -> np.ndarray:
+def drawn(sampler: Sampler, epochs: int, first: int = 0) -> np.ndarray:
     """Return how often each class was drawn in some epochs."""
     positions = np.concatenate([order(sampler, epoch) for epoch in range(first, first + epochs)])
     return np.bincount(TARGET[positions], minlength=5)

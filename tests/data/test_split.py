@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
-from birdclf.data.split import STAGES, ColumnSplit, FileSplit, StratifiedSplit
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import STAGES, ColumnSplit, FileSplit, StratifiedSplit
 from birdclf.errors import UserError
 
 COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=12)
@@ -29,7 +29,7 @@ def table_of(made: Catalog, stages: pd.Series) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def published() -> Catalog:
-    with (files("birdclf.catalog") / "species_counts.csv").open() as file:
+    with (files("birdclf.data.sources") / "species_counts.csv").open() as file:
         return catalog(pd.read_csv(file).recordings.tolist())
 
 

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from birdclf.audio.clip import Clip
 from birdclf.audio.files import FileReader
-from birdclf.audio.waveform import read_waveform
-from birdclf.catalog.folder import folder_catalog
+from birdclf.audio.resampling import read_waveform
+from birdclf.data.sources.folder import folder_catalog
 from birdclf.data.windows import EVAL_POLICIES, SILENT_DB, TRAIN_POLICIES, RandomWindows, WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
-from birdclf.features.store import open_store
+from birdclf.store.open import open_store
 
 FRAMES = 500
 ROWS = np.arange(3)

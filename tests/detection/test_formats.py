@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import soundfile
 
-from birdclf.catalog.audacity import audacity_catalog
-from birdclf.catalog.raven import raven_catalog
+from birdclf.data.sources.audacity import audacity_catalog
+from birdclf.data.sources.raven import raven_catalog
 from birdclf.detection.detections import Detection
 from birdclf.detection.formats import FORMATS, Range
 from birdclf.detection.results import Result
-from birdclf.quoting import shown
+from birdclf.text import shown
 
 HEARD = Range(0.0, 16_000.0)
 SECONDS = {"a.wav": 10.0, "site/b.flac": 7.25, "site/quiet.wav": 3.0, "c d.wav": 61.5}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birdclf.detection.inputs import LONGEST_BYTES, recordings_of
 from birdclf.errors import UserError
-from birdclf.quoting import shown
+from birdclf.text import shown
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from birdclf.detection.overview import COLUMNS, FLOOR_DB, ROWS, STEP_S, Overview
+from birdclf.detection.timeline import COLUMNS, FLOOR_DB, ROWS, STEP_S, Overview
 
 RATE_HZ = 8_000
 

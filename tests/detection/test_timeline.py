@@ -8,8 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from birdclf.detection.detections import Detection
-from birdclf.detection.overview import Overview
-from birdclf.detection.timeline import SPECIES, timeline
+from birdclf.detection.timeline import SPECIES, Overview, timeline
 
 RATE_HZ = 8_000
 

@@ -9,7 +9,7 @@ from test_resume import assert_same_end, history_of, weights_of, words
 from test_several_processes import DDP
 from tiny_runs import Command, on_folder
 
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 CHAIN = ("augment=[specaugment,mixup,background,shift,noise]", "augment.mixup.alpha=1", "trainer.max_epochs=3")
 SHORT = ("trainer.max_epochs=2", "loader.batch_size=8", "model.dropout=0.5")

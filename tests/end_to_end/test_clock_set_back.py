@@ -12,7 +12,7 @@ from test_disk_full import curves
 from test_resume import LONG, assert_same_end
 from tiny_runs import TINY, Command
 
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 EARLIER_S = 7200.0
 

@@ -30,21 +30,21 @@ from small_networks import smaller
 from tiny_runs import REPO
 from torch import nn
 
-import birdclf.sweep.siblings  # noqa: F401, a word of the files
+import birdclf.sweep.task  # noqa: F401, a word of the files
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import VERDICT_OF, VERDICTS, Rules
 from birdclf.augment.augmentation import Augmentation
 from birdclf.augment.chain import Chain
-from birdclf.catalog.catalog import Catalog
 from birdclf.config import conf_dir, folder_name
+from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
-from birdclf.evaluation.adjustment import OutputRows, PostHoc
-from birdclf.evaluation.criteria import Criteria
-from birdclf.evaluation.settings import Evaluation
 from birdclf.features.mfcc import MFCCStack
+from birdclf.metrics.criteria import Criteria
+from birdclf.metrics.figures import Evaluation
+from birdclf.posthoc.base import OutputRows, PostHoc
 from birdclf.sweep import plugin
-from birdclf.sweep.launcher import EXTRA_OF
-from birdclf.training.averaging import Averaging
+from birdclf.sweep.callbacks import EXTRA_OF
+from birdclf.training.callbacks.averaging import Averaging
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -394,7 +394,7 @@ def sweep_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
 def drawn_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the overrides of some trials of a search, drawn at random, and of every option at least one."""
     optuna = pytest.importorskip("optuna")
-    from birdclf.sweep.space import search_space, suggested
+    from birdclf.sweep.search import search_space, suggested
 
     space, fixed = search_space([f"{key}={value}" for key, value in params.items()])
     assert space and not fixed
@@ -410,7 +410,7 @@ def drawn_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
 def test_every_pruner_is_built_for_a_trial(place: str, tmp_path: Path):
     pytest.importorskip("optuna")
     from birdclf.sweep.trials import begin_study
-    from birdclf.training.pruning import Pruning
+    from birdclf.training.callbacks.pruning import Pruning
 
     begin_study(tmp_path, {}, "val/macro_f1", "max").ask()
     name = place.rpartition("/")[2]

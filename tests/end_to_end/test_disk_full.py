@@ -11,14 +11,15 @@ from test_resume import assert_same_end, words
 from test_sweep_again import on_sweep, statuses
 from tiny_runs import Command
 
-from birdclf.evaluation.predictions import Predictions
+from birdclf.metrics.predictions import Predictions
+from birdclf.runs import fitted
+from birdclf.runs import predictor as results
 from birdclf.sweep import task
 from birdclf.sweep.table import SweepTable
-from birdclf.training import fitted, outcome, results
+from birdclf.training import results as outcome
 from birdclf.training import train as training
-from birdclf.training.history import History
-from birdclf.training.progress import latest
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.history import History
+from birdclf.training.callbacks.snapshot import Snapshot, latest
 from birdclf.training.tensorboard import RunLogger
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_runs import Command, metrics_of, on_folder
 
-from birdclf.inference import soup as soups
+from birdclf.runs import soup as soups
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from birdclf.config import conf_dir
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.training.building import build_classifier, build_data, check_settings
+from birdclf.training.build import build_classifier, build_data, check_settings
 
 CONF = conf_dir()
 GROUPS = ("loss", "sampler", "augment", "features", "window", "scheduler", "layers", "optimizer")

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from onnx import TensorProto, helper
 from tiny_runs import REPO, Command, Outcome, on_folder
 
-from birdclf.detection.onnx_classifier import METADATA
-from birdclf.export.onnx_file import set_metadata
+from birdclf.detection.classifier import METADATA
+from birdclf.export.formats import set_metadata
 
 RECORDINGS = REPO.parent / "shared" / "recordings"
 
@@ -190,7 +190,7 @@ def test_what_is_no_run_is_named(export, run: Path, work: Path, copied: Path, mo
     assert "Update birdclf" in export(copied).mistake
     (copied / "metrics.json").unlink()
     assert "metrics.json does not exist" in export(copied, "--format", "card").mistake
-    monkeypatch.setattr("birdclf.export.onnx_file.PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("birdclf.export.formats.PACKAGES", ("no_such_package",))
     assert "pip install 'birdclf[onnx]'" in export(run).mistake
 
 

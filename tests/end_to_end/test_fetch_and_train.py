@@ -7,7 +7,7 @@ import pytest
 from fake_xeno_canto import KEY, FakeXenoCanto, described, sound_bytes
 from tiny_runs import TINY, Command, metrics_of
 
-from birdclf.catalog.fetch.client import XenoCantoClient
+from birdclf.data.sources.fetch.client import XenoCantoClient
 
 
 def test_fetch_then_train(birdclf: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ from test_sweep_again import on_sweep, stamps
 from tiny_runs import Command
 
 from birdclf.sweep.task import Task
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import birdclf as package
 from birdclf.cli import COMPOSED, PLAIN
 
 ROOT = Path(package.__file__).parent
-OPENERS = {"birdclf.training.checkpoint", "birdclf.training.progress"}
+OPENERS = {"birdclf.runs.checkpoint", "birdclf.training.callbacks.snapshot"}
 """The modules that open checkpoints; test_nothing_executed holds all others to it."""
 
 
@@ -236,8 +236,8 @@ CONFIGS: dict[str, Callable[[Path], tuple[str, Any]]] = {
         group: lambda trace, group=group: (group, called(trace))
         for group in ("data", "audio", "audit", "features", "evaluation", "trainer", "model", "loss", "split", "logger")
     },
-    "imported": lambda trace: ("data", called(trace, "birdclf.catalog.manifest.os.mkdir")),
-    "positional": lambda trace: ("data", {"_target_": "birdclf.catalog.manifest.os.mkdir", "_args_": [str(trace)]}),
+    "imported": lambda trace: ("data", called(trace, "birdclf.data.sources.manifest.os.mkdir")),
+    "positional": lambda trace: ("data", {"_target_": "birdclf.data.sources.tree.os.mkdir", "_args_": [str(trace)]}),
     "partial": lambda trace: ("evaluation", called(trace, _partial_=True)),
     "nested": lambda trace: ("data.root", called(trace)),
     "in a list": lambda trace: ("data.species", [called(trace)]),
@@ -246,7 +246,7 @@ CONFIGS: dict[str, Callable[[Path], tuple[str, Any]]] = {
     "loads": lambda trace: ("audit", {"_target_": "torch.load", "f": str(trace), "weights_only": False}),
     "runs a program": lambda trace: ("trainer", {"_target_": "lightning.pytorch.cli.LightningCLI"}),
     "a module that runs": lambda trace: ("audio", {"_target_": "birdclf.__main__.main"}),
-    "function of ours": lambda trace: ("audit", {"_target_": "birdclf.run_folder.write_whole", "path": str(trace)}),
+    "function of ours": lambda trace: ("audit", {"_target_": "birdclf.runs.state.write_whole", "path": str(trace)}),
     "no text": lambda trace: ("audio._target_", ["os.mkdir"]),
     "a mapping": lambda trace: ("audio._target_", called(trace)),
     "from the environment": lambda trace: ("data.root", "${oc.env:SECRET}"),
@@ -337,7 +337,7 @@ def test_yaml_makes_no_objects(birdclf, job: Path):
 def test_a_package_that_the_user_names_is_trusted(birdclf, job: Path, monkeypatch):
     work = job.parents[1]
     (work / "their_source.py").write_text(
-        "from birdclf.catalog.folder import folder_catalog\n"
+        "from birdclf.data.sources.folder import folder_catalog\n"
         "def theirs(**settings):\n    return folder_catalog(**settings)\n"
     )
     config = OmegaConf.load(job / "config.yaml")

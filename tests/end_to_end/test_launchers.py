@@ -19,7 +19,7 @@ from stopping import training
 from tiny_runs import TINY, Command
 
 from birdclf.config import conf_dir
-from birdclf.sweep.launcher import EXTRA_OF
+from birdclf.sweep.callbacks import EXTRA_OF
 
 LAUNCHERS = sorted(path.stem for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml"))
 # pytest takes the package's own filter away.
@@ -32,8 +32,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from birdclf.audio.files import FileReader
-from birdclf.catalog.catalog import Catalog
-from birdclf.catalog.folder import folder_catalog
+from birdclf.data.catalog import Catalog
+from birdclf.data.sources.folder import folder_catalog
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def test_ctrl_c_waits_for_the_step_that_each_job_has_at_hand(recordings: Path, t
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
     launcher: str, birdclf: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("birdclf.sweep.launcher.find_spec", lambda name: None)
+    monkeypatch.setattr("birdclf.sweep.callbacks.find_spec", lambda name: None)
     extra = launcher.replace("submitit_local", "slurm").replace("submitit_slurm", "slurm")
     done = birdclf("train", "-m", "seed=1,2", f"hydra/launcher={launcher}", cwd=tmp_path)
     assert done.mistake == f"hydra/launcher={launcher} needs an extra: pip install 'birdclf[{extra}]'"

@@ -11,7 +11,7 @@ from stopping import Killed, stop_in
 from test_resume import assert_same_end, history_of
 from tiny_runs import Command, metrics_of, on_folder
 
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 ADJUSTED = ("posthoc=logit_adjustment", "trainer.max_epochs=2", "optimizer.lr=0.01", "loader.batch_size=8")
 LDAM = ("loss=ldam", "model.head=cosine", "loss.reweight_from=0.5", "loss.beta=0.5")

@@ -12,7 +12,7 @@ import soundfile
 from detection.made_up import RATE_HZ, tones, write_run
 from stopping import training
 
-from birdclf.randomness import stream
+from birdclf.random import stream
 
 FILES = 30
 

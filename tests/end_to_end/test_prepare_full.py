@@ -7,9 +7,9 @@ from disks import small_disk, when
 from test_prepare_under_pressure import contents, words
 from tiny_runs import Command
 
-from birdclf.features import plan, prepare
-from birdclf.features.extraction import Extraction
-from birdclf.features.journal import Journal
+from birdclf.store import plan, prepare
+from birdclf.store.extraction import Extraction
+from birdclf.store.plan import Journal
 
 MOMENTS = {
     "frames": (Extraction, "write", 3),

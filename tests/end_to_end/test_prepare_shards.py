@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 from tiny_runs import Command, write_recordings
 
-from birdclf.features.build import CLIPS_A_TASK
+from birdclf.store.build import CLIPS_A_TASK
 
 SHARDS = 3
 LONGEST_RUN_S = 240.0
 KILLED_IN_A_PIECE = """
 import os, signal, sys
 from birdclf.cli import main
-from birdclf.features.journal import Journal
+from birdclf.store.plan import Journal
 
 pieces, kept = int(sys.argv.pop(1)), sys.argv.pop(1) == "True"
 add = Journal.add

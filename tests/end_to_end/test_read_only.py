@@ -7,7 +7,7 @@ from disks import only_to_be_read, small_disk, when
 from test_prepare_under_pressure import contents
 from tiny_runs import Command, on_folder
 
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 
 def stamps(folder: Path) -> dict[Path, int]:

@@ -12,8 +12,8 @@ from stopping import Killed, stop_in
 from tiny_runs import Command, on_folder
 
 from birdclf.training import train as training
-from birdclf.training.history import History
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.history import History
+from birdclf.training.callbacks.snapshot import Snapshot
 
 LONG = ("trainer.max_epochs=4", "loader.batch_size=4", "model.dropout=0.5", "callbacks.snapshot.every_s=0")
 PLATEAU = ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01")

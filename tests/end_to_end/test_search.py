@@ -15,7 +15,7 @@ optuna = pytest.importorskip("optuna")
 
 from birdclf.sweep.trials import read_study  # noqa: E402
 from birdclf.training import train as one_training  # noqa: E402
-from birdclf.training.snapshot import Snapshot  # noqa: E402
+from birdclf.training.callbacks.snapshot import Snapshot  # noqa: E402
 
 TRIALS = 4
 SPACE = ("optimizer.lr=tag(log,interval(1e-3,1e-1))", "loss=choice(cross_entropy,focal)")

@@ -306,5 +306,5 @@ def test_what_cannot_be_served(birdclf: Command, trained: Path, tmp_path: Path, 
         (tmp_path / "mine.txt").write_text("mine")
         assert said in birdclf("serve", trained, *words, cwd=tmp_path).mistake
     assert "no_run" in birdclf("serve", tmp_path / "no_run", cwd=tmp_path).mistake
-    monkeypatch.setattr("birdclf.serving.serve_command.NEEDED", ("no_such_package",))
+    monkeypatch.setattr("birdclf.commands.serve.NEEDED", ("no_such_package",))
     assert "pip install 'birdclf[serve]'" in birdclf("serve", trained, cwd=tmp_path).mistake

@@ -12,8 +12,8 @@ from stopping import Killed, stop_in
 from test_resume import assert_same_end, history_of, weights_of
 from tiny_runs import Command, on_folder
 
-from birdclf.training import companions
-from birdclf.training.snapshot import Snapshot
+from birdclf.training import workers as companions
+from birdclf.training.callbacks.snapshot import Snapshot
 
 # A batch of 6 leaves 3 of the 21 train recordings for the last, shared by two processes as 2 and 1.
 SHARED = ("loader.batch_size=6", "model.dropout=0", "trainer.max_epochs=3", "loss=cross_entropy_sqrt")

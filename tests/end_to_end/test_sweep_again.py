@@ -10,10 +10,10 @@ from filelock import FileLock
 from stopping import Killed, stop_in
 from tiny_runs import TINY, Command, Outcome
 
-from birdclf.sweep.folders import Folders
+from birdclf.sweep.callbacks import Folders
 from birdclf.sweep.table import sweep_table
 from birdclf.training import train as training
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 EARLY = ("trainer.max_epochs=2", "loader.batch_size=4", "callbacks.snapshot.every_s=0", "name=again")
 SWEEP = "hydra.sweep.dir=sweep"

@@ -326,7 +326,7 @@ def test_the_temperature_is_fitted_on_validation_and_kept_in_the_checkpoint(fini
 
 
 def test_provenance_says_how_to_repeat_the_run(finished: Path, recordings: Path):
-    from birdclf.training.provenance import split_hash
+    from birdclf.training.results import split_hash
 
     provenance = json.loads((finished / "provenance.json").read_text())
     assert provenance["command"][:2] == ["birdclf", "train"]

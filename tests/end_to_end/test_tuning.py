@@ -12,7 +12,7 @@ from stopping import Killed, stop_in
 from test_resume import assert_same_end, history_of, weights_of
 from tiny_runs import Command, on_folder
 
-from birdclf.training.snapshot import Snapshot
+from birdclf.training.callbacks.snapshot import Snapshot
 
 LONG = ("trainer.max_epochs=4", "loader.batch_size=4", "callbacks.snapshot.every_s=0", "model.dropout=0.5")
 EMA = ("averaging=ema", "averaging.decay=0.9")

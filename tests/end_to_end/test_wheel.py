@@ -27,7 +27,7 @@ def test_the_wheel_holds_configs_counts_and_types(wheel: Path):
     wanted = {f"birdclf/conf/{path.relative_to(REPO / 'conf').as_posix()}" for path in (REPO / "conf").rglob("*.yaml")}
     sources = {path.relative_to(REPO).as_posix() for path in (REPO / "birdclf").rglob("*.py")}
     sources |= {path.relative_to(REPO).as_posix() for path in (REPO / "birdclf").rglob("*.html")}
-    others = {"birdclf/catalog/species_counts.csv", "birdclf/py.typed"}
+    others = {"birdclf/data/sources/species_counts.csv", "birdclf/py.typed"}
     assert wanted | sources | others <= inside, (wanted | sources | others) - inside
     assert not [name for name in inside if name.startswith(("tests/", "conf/", "outputs/"))]
     assert not [name for name in inside if name.endswith((".pyc", ".wav"))]

@@ -38,13 +38,13 @@ def figures() -> dict:
 def make_run(folder: Path, synthetic: bool = False) -> Path:
     folder.mkdir(parents=True)
     config = {
-        "name": "phase2b", "seed": 7, "data": {"_target_": "birdclf.catalog.folder.folder_catalog"},
+        "name": "phase2b", "seed": 7, "data": {"_target_": "birdclf.data.sources.folder.folder_catalog"},
         "features": {"_target_": "birdclf.features.mfcc.MFCCStack", "window_s": 5.0, "sample_rate_hz": 32000},
         "model": {"_target_": "birdclf.models.audio_cnn_v2.AudioCNNv2"}, "window": {"eval": "center"},
-        "split": {"_target_": "birdclf.data.split.StratifiedSplit"}, "evaluation": {"many": 100, "few": 20},
+        "split": {"_target_": "birdclf.data.splits.StratifiedSplit"}, "evaluation": {"many": 100, "few": 20},
     }  # fmt: skip
     if synthetic:
-        config["data"] = {"_target_": "birdclf.catalog.synthetic.synthetic_catalog"}
+        config["data"] = {"_target_": "birdclf.data.sources.synthetic.synthetic_catalog"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     facts = {"temperature": 1.5, "monitor": "val/macro_f1", "best_epoch": 9, "epochs": 12, "parameters": 4_222_041}
     (folder / "metrics.json").write_text(json.dumps({"val": figures(), "test": figures(), "classes": 4} | facts))

@@ -19,18 +19,16 @@ from torch import nn
 
 from birdclf.audio.mixing import Mix
 from birdclf.config import conf_dir
-from birdclf.detection.classifier import Hearing
-from birdclf.detection.onnx_classifier import METADATA, OnnxClassifier
+from birdclf.detection.classifier import METADATA, Hearing, OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.evaluation.adjustment import Adjustment
+from birdclf.export.formats import Program, require_onnx, write_onnx, write_program
 from birdclf.export.metadata import metadata_of
-from birdclf.export.onnx_file import require_onnx, write_onnx
-from birdclf.export.torch_file import Program, write_program
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.representation import Representation
-from birdclf.inference.checkpoint import LoadedRun
-from birdclf.inference.waveforms import WaveformClassifier
 from birdclf.models.audio_cnn import AudioCNN
+from birdclf.posthoc.base import Adjustment
+from birdclf.runs.checkpoint import LoadedRun
+from birdclf.runs.waveforms import WaveformClassifier
 
 CLASSES = ("Alauda arvensis", "Bubo bubo", 'Kauz "Ümläut" <b>', "Pica pica", "Turdus merula")
 FEATURES = sorted(path.stem for path in (conf_dir() / "features").glob("*.yaml"))
@@ -192,6 +190,6 @@ def test_sound_mixed_by_other_code_is_refused():
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch):
-    monkeypatch.setattr("birdclf.export.onnx_file.PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr("birdclf.export.formats.PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(UserError, match=r"needs no_such_package\. Install it: pip install 'birdclf\[onnx\]'"):
         require_onnx()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from birdclf.errors import UserError
-from birdclf.features.ast_filterbank import AstFilterbank
+from birdclf.features.ast import AstFilterbank
 from birdclf.features.mfcc import MFCCStack
 
 SAMPLES = 80_240  # 5.015 s: 500 whole frames

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from birdclf.features.framing import FRAMES_A_STRETCH, at_least, framed
+from birdclf.features.spectrum import FRAMES_A_STRETCH, at_least, framed
 
 SAMPLES = 2000
 cuts = st.lists(st.integers(0, SAMPLES), max_size=12)

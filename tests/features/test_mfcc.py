@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from birdclf.audio.clip import Clip
 from birdclf.audio.files import FileReader
 from birdclf.audio.formats import is_sound
-from birdclf.audio.waveform import read_waveform
+from birdclf.audio.resampling import read_waveform
 from birdclf.errors import UserError
 from birdclf.features import representation
 from birdclf.features.mfcc import MFCCStack

@@ -19,9 +19,9 @@ from birdclf.config import conf_dir
 from birdclf.data.windows import window_starts
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.representation import Representation
-from birdclf.features.store import FeatureStore, open_store
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
+from birdclf.store.open import FeatureStore, open_store
 
 RATE = 32_000
 WINDOW = 5 * RATE

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from detection.made_up import CLASSES, RATE_HZ, Pitches, tones
 
-from birdclf.catalog.manifest import manifest_catalog
+from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.detection.stream import Listening
 from birdclf.errors import UserError
 from birdclf.labelling.suggest import COLUMNS, Choosing, silent, suggest

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.labelling.diverse import diverse
+from birdclf.labelling.suggest import diverse
 
 
 def chosen(embeddings, weights, k, seed=0):

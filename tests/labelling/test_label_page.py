@@ -10,8 +10,7 @@ from detection.made_up import CLASSES, RATE_HZ, tones
 
 from birdclf.audio.mixing import Mix
 from birdclf.detection.inputs import Recording
-from birdclf.labelling.page import page
-from birdclf.labelling.suggestion import Suggestion
+from birdclf.labelling.page import Suggestion, page
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.labelling.suggest_command import UNCERTAINTIES
-from birdclf.labelling.uncertainty import MEASURES
+from birdclf.commands.suggest import UNCERTAINTIES
+from birdclf.labelling.suggest import MEASURES
 
 
 @st.composite

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from birdclf.errors import UserError
+from birdclf.losses.base import effective_number, inverse_power
 from birdclf.losses.class_balanced import ClassBalanced
 from birdclf.losses.focal import FocalLoss
-from birdclf.losses.targets import effective_number, inverse_power
 
 COUNTS = torch.tensor([1216, 300, 40, 12, 2])
 

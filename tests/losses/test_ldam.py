@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from birdclf.errors import UserError
+from birdclf.losses.base import effective_number
 from birdclf.losses.ldam import LDAM, USUAL_SCALE
-from birdclf.losses.targets import effective_number
 from birdclf.models import head
 
 COUNTS = torch.tensor([1216, 300, 40, 12, 2])

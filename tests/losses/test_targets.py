@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.errors import UserError
-from birdclf.losses.targets import as_distribution, in_range, inverse_power, log_probabilities
+from birdclf.losses.base import as_distribution, in_range, inverse_power, log_probabilities
 
 COUNTS = st.lists(st.integers(1, 5000), min_size=2, max_size=30)
 POWERS = st.floats(0, 2)

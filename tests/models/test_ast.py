@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from birdclf.errors import UserError
-from birdclf.features.ast_filterbank import AstFilterbank
+from birdclf.features.ast import AstFilterbank
 from birdclf.models import ast
 from birdclf.models.ast import AudioSpectrogramTransformer, fitted_positions
 from birdclf.models.head import output_layer

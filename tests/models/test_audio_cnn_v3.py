@@ -9,10 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from birdclf.errors import UserError
-from birdclf.models.audio_cnn_v3 import AudioCNNv3, with_heights
+from birdclf.models.audio_cnn_v3 import (
+    POOLS,
+    AttentionPool,
+    AudioCNNv3,
+    DropPath,
+    ResidualBlock,
+    pooling_layer,
+    with_heights,
+)
 from birdclf.models.head import CosineLinear, output_layer
-from birdclf.models.pooling import POOLS, AttentionPool, pooling_layer
-from birdclf.models.residual import DropPath, ResidualBlock
 
 
 def parameters(network: nn.Module) -> int:

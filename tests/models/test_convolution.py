@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from birdclf.losses.focal import FocalLoss
-from birdclf.models import convolution
+from birdclf.models import blocks as convolution
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
-from birdclf.models.blocks import ConvBlock
-from birdclf.models.convolution import Conv3x3, products_are_quicker, weight_gradient
+from birdclf.models.blocks import Conv3x3, ConvBlock, products_are_quicker, weight_gradient
 
 
 def channels_last(*shape: int) -> Tensor:

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from birdclf.catalog.synthetic import synthetic_catalog
-from birdclf.evaluation.predictions import Predictions
-from birdclf.evaluation.settings import Evaluation
+from birdclf.data.sources.synthetic import synthetic_catalog
+from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.predictions import Predictions
 from birdclf.report.configurations import Configuration, configurations
-from birdclf.report.runs import LeftOut, find_runs, read_runs
+from birdclf.runs.run import LeftOut, find_runs, read_runs
 
 AVIARY_SCALE = 0.02
-AVIARY = {"_target_": "birdclf.catalog.synthetic.synthetic_catalog", "scale": AVIARY_SCALE}
+AVIARY = {"_target_": "birdclf.data.sources.synthetic.synthetic_catalog", "scale": AVIARY_SCALE}
 MODELS = {"audio_cnn": 343_801, "audio_cnn_v2": 4_222_041}
 CRITERIA = {
     "goals": [

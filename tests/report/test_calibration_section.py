@@ -3,10 +3,10 @@ import json
 import pytest
 from made_up_runs import configured, write_run, write_sweep
 
-from birdclf.evaluation.settings import Evaluation
-from birdclf.report.calibration_section import calibration_section, reliability_drawing
+from birdclf.metrics.figures import Evaluation
 from birdclf.report.document import Number, Table
-from birdclf.report.runs import read_run
+from birdclf.report.sections.calibration import calibration_section, reliability_drawing
+from birdclf.runs.run import read_run
 
 
 def calibrated(folder, **figures):

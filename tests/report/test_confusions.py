@@ -1,6 +1,6 @@
 import numpy as np
 
-from birdclf.report.confusions import clustered_order, confused_pairs, matrix_figure, most_confused_with
+from birdclf.report.sections.species import clustered_order, confused_pairs, matrix_figure, most_confused_with
 
 #                      a  b  c  d  e (never seen)
 CONFUSION = np.array([[5, 0, 4, 0, 0], [0, 8, 0, 1, 0], [3, 0, 6, 0, 1], [0, 2, 0, 2, 0], [0, 0, 0, 0, 0]])

@@ -3,7 +3,7 @@ import pytest
 from made_up_runs import configured, write_run
 from scipy import stats
 
-from birdclf.evaluation.settings import Evaluation
+from birdclf.metrics.figures import Evaluation
 from birdclf.report.estimates import estimate, spread
 
 SETTINGS = Evaluation(draws=200)

@@ -3,8 +3,8 @@ import pytest
 import soundfile
 from made_up_runs import species_names, write_run
 
-from birdclf.report.gallery import EACH, HIT, MISTAKE, gallery, gallery_section, picks
-from birdclf.report.runs import read_run
+from birdclf.report.sections.gallery import EACH, HIT, MISTAKE, gallery, gallery_section, picks
+from birdclf.runs.run import read_run
 
 PLENTY = 20_000_000
 
@@ -12,7 +12,7 @@ PLENTY = 20_000_000
 @pytest.fixture
 def run(tmp_path):
     """A run whose recordings are files: each species has a tone of its own."""
-    node = {"_target_": "birdclf.catalog.manifest.manifest_catalog", "path": str(tmp_path / "all.csv")}
+    node = {"_target_": "birdclf.data.sources.manifest.manifest_catalog", "path": str(tmp_path / "all.csv")}
     folder = write_run(tmp_path / "run", clips=60, data=node)
     made = read_run(folder)
     lines = ["recording_id,species,path"]
@@ -92,7 +92,10 @@ def test_only_the_packages_own_sources_are_called(tmp_path):
     canary = tmp_path / "canary"
     for node in (
         {"_target_": "pathlib.Path.touch", "self": str(canary)},
-        {"_target_": "birdclf.catalog.folder.folder_catalog", "root": {"_target_": "os.mkdir", "path": str(canary)}},
+        {
+            "_target_": "birdclf.data.sources.folder.folder_catalog",
+            "root": {"_target_": "os.mkdir", "path": str(canary)},
+        },
     ):
         run = read_run(write_run(tmp_path / f"run{len(str(node))}", data=node))
         assert "not one of birdclf's own" in gallery(run, PLENTY)[0].note

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from birdclf.report.moments import _over_middle
+from birdclf.report.sections.gallery import _over_middle
 
 KNOWN = np.linspace(0.1, 1, 500, dtype=np.float32)  # 5 s
 

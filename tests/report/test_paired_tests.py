@@ -3,10 +3,10 @@ import pytest
 from made_up_runs import configured, write_run, write_sweep
 from statsmodels.stats.multitest import multipletests
 
-from birdclf.evaluation.settings import Evaluation
-from birdclf.report.comparison_section import comparison_section
+from birdclf.metrics.figures import Evaluation
 from birdclf.report.document import Bullets
 from birdclf.report.paired_tests import compare, holm
+from birdclf.report.sections.comparison import comparison_section
 
 QUICK = Evaluation(draws=300)
 

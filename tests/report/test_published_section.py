@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from made_up_runs import configured, write_run
 
-from birdclf.catalog.study import has_the_studys_counts, study_counts
-from birdclf.report.published_section import is_the_studys, published_section
-from birdclf.report.runs import read_run
+from birdclf.data.sources.synthetic import has_the_studys_counts, study_counts
+from birdclf.report.sections.published import is_the_studys, published_section
+from birdclf.runs.run import read_run
 
 STUDY = [(species, n) for species, n in study_counts() if n > 1]
-XENO_CANTO = {"_target_": "birdclf.catalog.xeno_canto.xeno_canto_catalog", "root": "somewhere"}
+XENO_CANTO = {"_target_": "birdclf.data.sources.xeno_canto.xeno_canto_catalog", "root": "somewhere"}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_same_numbers_of_other_species_are_other_data(run):
 
 
 def test_the_same_numbers_of_another_source_are_other_data(run):
-    node = {"_target_": "birdclf.catalog.synthetic.synthetic_catalog"}
+    node = {"_target_": "birdclf.data.sources.synthetic.synthetic_catalog"}
     assert not is_the_studys(replace(run, config=run.config | {"data": node}))
 
 

@@ -5,9 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from birdclf.report.document import Bullets, Card, Cards, Code, Figure, Folded, Number, Section, Table
-from birdclf.report.markdown import markdown
-from birdclf.report.page import page
+from birdclf.report.document import Bullets, Card, Cards, Code, Figure, Folded, Number, Section, Table, markdown, page
 
 EVIL = "<script>alert(1)</script> | `x` & [a](http://evil)"
 SECTIONS = (

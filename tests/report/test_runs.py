@@ -4,7 +4,7 @@ import pytest
 from made_up_runs import write_run
 
 from birdclf.errors import UserError
-from birdclf.report.runs import find_runs, read_run, read_runs
+from birdclf.runs.run import find_runs, read_run, read_runs
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution  # n
 from optuna.trial import TrialState  # noqa: E402
 
 from birdclf.report.document import Figure, Table  # noqa: E402
-from birdclf.report.search_section import importances, search_section, studies_below  # noqa: E402
+from birdclf.report.sections.search import importances, search_section, studies_below  # noqa: E402
 from birdclf.sweep.trials import JOURNAL, begin_study, read_study  # noqa: E402
 
 SPACE = {"lr": FloatDistribution(1e-4, 1e-1, log=True), "loss": CategoricalDistribution(["focal", "cross_entropy"])}

@@ -2,9 +2,9 @@ import pytest
 from made_up_runs import write_run
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from birdclf.evaluation.settings import Evaluation
-from birdclf.report.runs import read_run
-from birdclf.report.training_section import best_epochs, curves, generalisation_gap
+from birdclf.metrics.figures import Evaluation
+from birdclf.report.sections.training import best_epochs, curves, generalisation_gap
+from birdclf.runs.run import read_run
 
 
 def test_the_gap_has_newcombes_interval(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from birdclf.report import wording
+from birdclf.report import document as wording
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from birdclf.audio.mixing import Mix
 from birdclf.detection.classifier import Hearing, Vectors
 from birdclf.serving.app import application
 from birdclf.serving.guard import Hosts
-from birdclf.serving.kept import KeptFolder
-from birdclf.serving.session import Session
+from birdclf.serving.session import KeptFolder, Session
 from birdclf.serving.settings import Limits
 
 CLASSES = ("Apus apus", "Pica pica", "Sitta europaea")

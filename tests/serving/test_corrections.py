@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from serving.servers import Served, sound
 
-from birdclf.catalog.manifest import manifest_catalog
+from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.errors import UserError
 from birdclf.serving.corrections import Corrections
 from birdclf.serving.rows import Row

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from birdclf.commands.serve import folder_of
 from birdclf.errors import UserError
-from birdclf.serving.kept import KeptFolder
-from birdclf.serving.serve_command import folder_of
+from birdclf.serving.session import KeptFolder
 
 
 def test_a_new_folder_and_the_same_again(tmp_path: Path):

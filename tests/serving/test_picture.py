@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from birdclf.detection.overview import COLUMNS, STEP_S, Overview
-from birdclf.serving.picture import spectrogram
+from birdclf.detection.timeline import COLUMNS, STEP_S, Overview
+from birdclf.serving.session import spectrogram
 
 
 @pytest.mark.parametrize("seconds", [3.0, 30.0, COLUMNS * STEP_S, 130.0])

@@ -16,7 +16,7 @@ from birdclf.serving import app
 from birdclf.serving.app import application
 from birdclf.serving.guard import Hosts
 from birdclf.serving.intake import store, tried
-from birdclf.serving.refusal import RefusedError
+from birdclf.serving.settings import RefusedError
 
 
 def ask(served: Served, blocks: Callable[[], bytes | None], *headers: tuple[bytes, bytes]) -> tuple[int, int]:

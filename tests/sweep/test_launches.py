@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from birdclf.sweep.launches import launch_of, launched_before, new_run, new_sweep, note_launch, words_of
+from birdclf.files import new_run
+from birdclf.sweep.launches import launch_of, launched_before, new_sweep, note_launch, words_of
 
 WORDS = ["seed=1,2"]
 

@@ -11,8 +11,8 @@ from hydra.types import RunMode
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
-from birdclf.run_folder import DONE
-from birdclf.sweep.siblings import sibling
+from birdclf.runs.state import DONE
+from birdclf.sweep.task import sibling
 
 Job = Callable[..., None]
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.data.dataset import DrawSampler, Part, WindowDataset
-from birdclf.data.loader import ResumableLoader
-from birdclf.training.accumulation import share_of_step, waits_for_step
+from birdclf.data.dataset import DrawSampler, Part, ResumableLoader, WindowDataset
+from birdclf.training.module import share_of_step, waits_for_step
 
 
 def loader(n: int, batch: int, processes: int = 1) -> ResumableLoader:

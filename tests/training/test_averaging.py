@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from birdclf.errors import UserError
-from birdclf.training.averaging import Averaging
-from birdclf.training.ema import MovingAverage
-from birdclf.training.swa import StochasticWeightAverage
+from birdclf.training.callbacks.averaging import Averaging, MovingAverage, StochasticWeightAverage
 
 
 class Module(nn.Module):

@@ -9,19 +9,18 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from birdclf.config import conf_dir
-from birdclf.data.class_aware import ClassAware
-from birdclf.data.power import Power, Progressive
-from birdclf.data.sampling import Natural
+from birdclf.data.samplers import ClassAware, Natural, Power, Progressive, Sampler
 from birdclf.errors import UserError
-from birdclf.evaluation.adjustment import LogitAdjustment, Unadjusted
 from birdclf.losses.balanced_softmax import BalancedSoftmax
+from birdclf.losses.base import Loss, as_loss
 from birdclf.losses.class_balanced import ClassBalanced
 from birdclf.losses.cross_entropy import CrossEntropy
 from birdclf.losses.focal import FocalLoss
 from birdclf.losses.ldam import LDAM
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.head import CosineLinear
-from birdclf.training.combinations import RULES, check_combinations, check_head
+from birdclf.posthoc.base import LogitAdjustment, PostHoc, Unadjusted
+from birdclf.training.build import RULES, build_of, check_combinations, check_head
 
 COUNTS = torch.tensor([5, 2])
 PRIOR = BalancedSoftmax(COUNTS)
@@ -38,7 +37,7 @@ PLAIN = [
     ClassBalanced(COUNTS, beta=0.0),
     BalancedSoftmax(COUNTS, tau=0.0),
     LDAM(COUNTS, reweight_from=None),
-    nn.CrossEntropyLoss(),  # a loss from elsewhere says nothing
+    as_loss(nn.CrossEntropyLoss()),  # a loss from elsewhere says nothing
 ]
 BALANCING = [Power(0.5), Power(0.0), Progressive(5), ClassAware()]
 AS_THEY_COME = [Natural(), Power(1.0)]
@@ -97,7 +96,32 @@ def test_every_option_says_what_it_does(group):
             continue  # another option of the same class
         known = {"class_counts": COUNTS} if group == "loss" else {}
         option = instantiate(whole[group], **known)
-        assert all(isinstance(getattr(option, name, False), bool) for name in said[group]), path
+        assert isinstance(option, {"loss": Loss, "sampler": Sampler, "posthoc": PostHoc}[group])
+        assert all(isinstance(getattr(option, name), bool) for name in said[group]), path
+
+
+def test_a_plain_module_is_a_loss_that_offers_nothing():
+    loss = as_loss(nn.CrossEntropyLoss())
+    logits, target = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
+    assert loss(logits, target) == nn.functional.cross_entropy(logits, target)
+    loss.begin_epoch(0, 3)
+    assert (loss.corrects_prior, loss.weighs_classes, loss.cosine_scale, loss.cut_short(1, 3)) == (
+        False,
+        False,
+        None,
+        None,
+    )
+    assert as_loss(PRIOR) is PRIOR
+    check_combinations(loss, ClassAware(), LogitAdjustment(0.0), [])
+    check_head(loss, AudioCNN(2, width=0.05), 2)
+
+
+def test_what_is_no_sampler_is_refused_by_the_name_of_its_group():
+    node = OmegaConf.create({"_target_": "birdclf.posthoc.base.Unadjusted"})
+    with pytest.raises(
+        UserError, match=r"sampler\._target_ builds a Unadjusted; it must be a birdclf\.data\.samplers\.Sampler"
+    ):
+        build_of(Sampler, node, "sampler")
 
 
 def test_margins_in_cosines_need_a_cosine_head():

@@ -4,8 +4,8 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from torch.nn import functional
 
-from birdclf.evaluation.settings import Evaluation
-from birdclf.training.metrics import EpochMetrics
+from birdclf.metrics.figures import Evaluation
+from birdclf.training.module import EpochMetrics
 
 CLASSES = 6
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from birdclf.training.interrupts import Interrupts
+from birdclf.training.callbacks.snapshot import Interrupts
 
 
 def test_the_first_is_noted_and_the_second_stops_at_once(monkeypatch):

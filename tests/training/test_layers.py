@@ -8,8 +8,8 @@ from torch.optim import SGD, AdamW
 from birdclf.errors import UserError
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
-from birdclf.training.layers import Layers, named_rates
-from birdclf.training.schedules import constant, plateau, warmup_cosine, warmup_step
+from birdclf.training.optim.layers import Layers, named_rates
+from birdclf.training.optim.schedules import constant, plateau, warmup_cosine, warmup_step
 
 K = 3
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
-from birdclf.training.building import check_settings
+from birdclf.training.build import check_settings
 from birdclf.training.lightning_options import OF_CHECKPOINT, OF_TRAINER
 from birdclf.training.trainer import build_trainer
 

@@ -7,13 +7,12 @@ import torch
 from torch import nn
 
 from birdclf.data.module import RecordingDataModule
-from birdclf.data.split import StratifiedSplit
+from birdclf.data.splits import StratifiedSplit
 from birdclf.data.windows import WindowPolicy
 from birdclf.features.mfcc import MFCCStack
-from birdclf.training import projector
-from birdclf.training.predictor import Predictor
-from birdclf.training.projector import ClipEmbedder
-from birdclf.training.results import predict
+from birdclf.runs.predictor import Predictor, predict
+from birdclf.training import tensorboard as projector
+from birdclf.training.tensorboard import ClipEmbedder
 
 
 class Pooled(nn.Module):

@@ -4,8 +4,8 @@ from pathlib import Path
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 
-from birdclf.catalog.synthetic import synthetic_catalog
-from birdclf.training.provenance import split_hash, write_provenance
+from birdclf.data.sources.synthetic import synthetic_catalog
+from birdclf.training.results import split_hash, write_provenance
 
 
 def test_nobody_is_named(tmp_path: Path, monkeypatch):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from birdclf.errors import UserError
-from birdclf.run_folder import DONE, Pruned, note_pruned, pruned
-from birdclf.training.pruning import Pruning
+from birdclf.runs.state import DONE, Pruned, note_pruned, pruned
+from birdclf.training.callbacks.pruning import Pruning
 
 
 class Trial:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from birdclf.errors import UserError
-from birdclf.training.rate_finder import smoothed, suggestion
+from birdclf.training.callbacks.rate_finder import smoothed, suggestion
 
 RATES = np.geomspace(1e-7, 10, 100)
 

@@ -9,7 +9,7 @@ from torch import nn
 from birdclf.config import conf_dir
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
-from birdclf.training.layers import Layers
+from birdclf.training.optim.layers import Layers
 
 OPTIMIZERS = sorted((conf_dir() / "optimizer").glob("*.yaml"))
 K = 3

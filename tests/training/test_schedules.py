@@ -5,7 +5,7 @@ import torch
 from torch.optim import SGD
 
 from birdclf.errors import UserError
-from birdclf.training.schedules import constant, plateau, warmup_cosine, warmup_step
+from birdclf.training.optim.schedules import constant, plateau, warmup_cosine, warmup_step
 
 BASES = (1e-3, 0.02)
 

@@ -7,9 +7,8 @@ import torch
 
 from birdclf.errors import UserError
 from birdclf.models.audio_cnn import AudioCNN
-from birdclf.training.layers import Layers
-from birdclf.training.start import Source, start_from
-from birdclf.training.start_report import check_frozen, report
+from birdclf.training.optim.layers import Layers
+from birdclf.training.start import Source, check_frozen, report, start_from
 
 CLASSES = ("a", "b", "c")
 NOTHING = pd.DataFrame({"recording_id": [], "split": []})

@@ -8,8 +8,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from birdclf.errors import UserError
-from birdclf.training.compile import Compile
-from birdclf.training.trainer import build_trainer, process_count
+from birdclf.training.trainer import Compile, build_trainer, process_count
 
 
 def trainer(tmp_path: Path, **settings):

@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from birdclf.training.checkpoint import BEFORE, LAST
-from birdclf.training.checkpoint_io import WholeCheckpoints
+from birdclf.runs.checkpoint import BEFORE, LAST
+from birdclf.training.trainer import WholeCheckpoints
 
 
 class Evil:

@@ -7,7 +7,7 @@ import numpy as np
 
 from birdclf.audio.aviary.naming import family_of
 from birdclf.audio.aviary.syllables import KINDS, Syllable
-from birdclf.randomness import stream
+from birdclf.random import stream
 
 FAMILY_SYLLABLES = 8
 """Syllables in the pool that a family shares."""

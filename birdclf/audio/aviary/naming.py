@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from birdclf.audio.clip import AudioError
-from birdclf.randomness import key_of, uniform
+from birdclf.random import key_of, uniform
 
 SAMPLE_RATE_HZ = 32_000
 MEDIAN_S, SPREAD, SHORTEST_S, LONGEST_S = 6.5, 0.55, 2.0, 20.0

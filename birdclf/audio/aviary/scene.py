@@ -1,16 +1,103 @@
-"""A recording as it happens: a bird at a distance, a background, and a recordist's equipment."""
+"""The reader that sings a recording instead of decoding it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from birdclf.audio.aviary.background import decibels, hum, insects, strangers, wind
 from birdclf.audio.aviary.grammar import grammar_of
 from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName
-from birdclf.audio.aviary.recordist import GRID_HZ, recordist_named
 from birdclf.audio.aviary.singer import individual, sing
-from birdclf.audio.clip import Waveform
-from birdclf.randomness import stream
+from birdclf.audio.clip import AudioError, Clip, Sound, Waveform
+from birdclf.checks import is_number
+from birdclf.errors import UserError
+from birdclf.random import stream
+
+NUM_STRANGERS = 48
+"""Species of the neighbourhood that no catalog lists."""
+_WIND_STEP = 32  # samples a step: wind has nothing above 500 Hz
+
+
+def decibels(level_db: float) -> np.float32:
+    """Return the amplitude factor of a level in dB."""
+    return np.float32(10 ** (level_db / 20))
+
+
+def _stretched(values: NDArray[np.float32], step: int, samples: int) -> Waveform:
+    stretched = np.interp(np.arange(samples) / step, np.arange(len(values)), values)
+    return np.asarray(stretched, dtype=np.float32)
+
+
+def wind(samples: int, rng: np.random.Generator) -> Waveform:
+    """Return ``(samples,)`` float32 of low noise that comes in gusts, power about 1."""
+    gusts = np.abs(rng.standard_normal(samples // SAMPLE_RATE_HZ + 3)).astype(np.float32)
+    steps = rng.standard_normal(samples // _WIND_STEP + 2, dtype=np.float32)
+    steps[1:] = 0.5 * (steps[1:] + steps[:-1])  # falls off towards 500 Hz
+    steps *= 2 * _stretched(gusts, SAMPLE_RATE_HZ // _WIND_STEP, len(steps))
+    return _stretched(steps, _WIND_STEP, samples)
+
+
+def insects(samples: int, rng: np.random.Generator) -> Waveform:
+    """Return ``(samples,)`` float32 of a cricket's or cicada's pulsed high tone, power about 1."""
+    hz, beat_hz, chirp_hz = rng.uniform(3500, 9000), rng.uniform(25, 90), rng.uniform(0.8, 4)
+    radians = np.arange(samples) * (2 * np.pi / SAMPLE_RATE_HZ)
+    pulses = 0.5 - 0.5 * np.cos(beat_hz * radians)
+    if rng.random() < 0.6:
+        pulses *= np.clip(0.4 + 2 * np.sin(chirp_hz * radians + rng.uniform(0, 6)), 0, 1)
+    wobble = rng.uniform(0.5, 12) * np.sin(rng.uniform(20, 60) * radians)
+    return np.asarray(2.5 * pulses * np.cos(hz * radians + wobble), dtype=np.float32)
+
+
+def hum(samples: int, rng: np.random.Generator) -> Waveform:
+    """Return ``(samples,)`` float32 of mains hum with its odd harmonics, power about 1."""
+    mains = np.cos(np.arange(samples) * (2 * np.pi * rng.choice([50.0, 60.0]) / SAMPLE_RATE_HZ)).astype(np.float32)
+    third = mains * (4 * mains * mains - 3)
+    return np.asarray(1.2 * mains + np.float32(rng.uniform(0.1, 0.8)) * third, dtype=np.float32)
+
+
+def strangers(samples: int, rng: np.random.Generator) -> Waveform:
+    """Return ``(samples,)`` float32 of another species' song, amplitude about 1."""
+    grammar = grammar_of(f"stranger{rng.integers(NUM_STRANGERS):02d}")
+    return sing(grammar, individual(grammar, rng), samples, rng)[0]
+
+
+GRID_HZ: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(20, 16_000, 255)])
+"""``(256,)`` frequencies in Hz at which every filter of a scene is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recordist:
+    """A recordist's equipment.
+
+    Attributes:
+        colour: ``(256,)`` gain of the microphone and the recorder at ``GRID_HZ``.
+        noise: ``(256,)`` amplitude of their own noise at ``GRID_HZ``, about 1 at 1 kHz.
+    """
+
+    colour: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+
+@lru_cache(maxsize=2048)
+def recordist_named(name: str) -> Recordist:
+    """Return the recordist of this name, the same on every call."""
+    rng = stream("aviary", "recordist", name)
+    octaves = np.log2(np.maximum(GRID_HZ, 20.0) / 1000)
+    gain_db = rng.uniform(-1.5, 1.5) * octaves
+    for _ in range(3):
+        centre, width = rng.uniform(-3, 3.5), rng.uniform(0.4, 1.2)
+        gain_db = gain_db + rng.normal(0, 4.0) * np.exp(-0.5 * ((octaves - centre) / width) ** 2)
+    low_cut, high_cut = rng.uniform(60, 350), rng.uniform(8_500, 15_500)
+    hz = np.maximum(GRID_HZ, 1.0)
+    colour = 10 ** (gain_db / 20) / np.sqrt((1 + (low_cut / hz) ** 4) * (1 + (hz / high_cut) ** 12))
+    noise = 10 ** (rng.uniform(-4.0, 0.5) * octaves / 20)
+    return Recordist(colour, noise)
+
 
 INDIVIDUALS = 6
 """Birds of one species that a recordist has met; recordings of one bird resemble each other."""
@@ -91,3 +178,59 @@ def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
     mixed = fft.irfft(decibels(rng.uniform(*snr_db)) * np.float32(np.sqrt(ratio)) * signal + noise, size)[:samples]
     peak = np.float32(np.exp(rng.uniform(np.log(0.05), np.log(0.95))))
     return np.asarray(mixed * (peak / np.abs(mixed).max()), dtype=np.float32)
+
+
+VERSION = 1
+"""Raise it whenever the same recording id comes to sound different: stored features are then built anew."""
+SNR_LIMITS_DB = (-40.0, 60.0)
+
+
+@dataclass(frozen=True)
+class AviaryReader:
+    """Procedural bird song: the waveform follows from the recording id and the settings here alone.
+
+    Example:
+        >>> read_waveform(AviaryReader(), Clip("house-sparrow_r0007_00001"), 32_000).dtype
+        dtype('float32')
+
+    Attributes:
+        snr_db: Lowest and highest signal-to-noise ratio of a recording in dB, within [-40, 60].
+
+    Raises:
+        UserError: If ``snr_db`` is not two finite numbers in this range, the lower one first.
+    """
+
+    snr_db: Sequence[float] = (0.0, 24.0)
+
+    def __post_init__(self) -> None:
+        given = tuple(self.snr_db) if isinstance(self.snr_db, Sequence) else (self.snr_db,)
+        low, high = SNR_LIMITS_DB
+        if len(given) != 2 or not all(is_number(v) for v in given) or not low <= given[0] <= given[1] <= high:
+            raise UserError(
+                f"snr_db is {list(given)}; give two numbers in dB between {low:g} and {high:g}, "
+                "the lower one first, for example [0, 24]."
+            )
+        object.__setattr__(self, "snr_db", (float(given[0]), float(given[1])))
+
+    @contextmanager
+    def open(self, clip: Clip) -> Iterator[Sound]:
+        """Sing a clip: mono at 32 kHz, in [-1, 1].
+
+        Raises:
+            AudioError: If the id names no procedural recording or the clip lies outside it.
+        """
+        whole = render(RecordingName.parse(clip.recording_id), (self.snr_db[0], self.snr_db[1]))
+        start = round(clip.start_s * SAMPLE_RATE_HZ)
+        end = len(whole) if math.isinf(clip.end_s) else min(len(whole), round(clip.end_s * SAMPLE_RATE_HZ))
+        if not 0 <= start < end:
+            raise AudioError(
+                f"{clip.recording_id}: the stretch from {clip.start_s:g} s to {clip.end_s:g} s holds no sound; "
+                f"the recording lasts {len(whole) / SAMPLE_RATE_HZ:g} s.",
+                "empty",
+            )
+        samples = np.ascontiguousarray(whole[start:end, None], dtype=np.float32)
+        yield Sound(SAMPLE_RATE_HZ, 1, len(samples) / SAMPLE_RATE_HZ, iter([samples]))
+
+    def fingerprint(self) -> str:
+        """Return a text that changes whenever a setting changes the sound."""
+        return f"aviary {VERSION} snr_db={self.snr_db[0]!r}..{self.snr_db[1]!r}"

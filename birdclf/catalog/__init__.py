@@ -1,1 +1,0 @@
-"""Where recordings come from: one table, whatever the source."""

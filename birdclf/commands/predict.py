@@ -1,0 +1,94 @@
+"""The words of ``birdclf predict``."""
+
+import argparse
+from pathlib import Path
+
+from birdclf.commands.options import add_model, add_recordings, listed_lines, search_current_folder
+from birdclf.errors import UserError
+
+SUMMARY = "name the birds in recordings"
+DESCRIPTION = (
+    "Find species in recordings of any length. Without --out a table is printed while the recordings are heard; with "
+    "it detections, a summary and a picture of each recording are written to a folder, and the same command goes on "
+    "where an earlier one was stopped."
+)
+FORMATS = ("csv", "parquet", "raven", "audacity", "jsonl")
+ON_SCREEN = ("csv", "jsonl")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    add_model(parser)
+    add_recordings(parser, "no other is found")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (printed if not given)")
+    parser.add_argument(
+        "--format", nargs="+", action="extend", choices=FORMATS, metavar="FORMAT", dest="formats",
+        help=f"{', '.join(FORMATS)}; several at once (csv, raven and audacity with --out, else csv)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-confidence", type=float, default=0.25, metavar="P", help="least calibrated probability (0.25)"
+    )
+    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="most species in one window (3)")
+    parser.add_argument(
+        "--no-merge", action="store_true", help="one detection a window, instead of one a stretch of such windows"
+    )
+    parser.add_argument(
+        "--smooth", type=float, default=0.0, metavar="SECONDS", help="average logits over so much time (0: not)"
+    )
+    parser.add_argument("--embeddings", action="store_true", help="write what the network's last layer sees (.npz)")
+    parser.add_argument("--no-timelines", action="store_true", help="write no pictures")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Find species, and leave with status 1 where no recording could be heard.
+
+    Raises:
+        UserError: If an option does not fit the others, or as the modules that do the work.
+    """
+    out = arguments.out.expanduser() if arguments.out else None
+    formats = _formats(arguments, out)
+    search_current_folder(arguments.trust)
+    from birdclf.detection.classifier import open_classifier
+    from birdclf.detection.detections import Detecting
+    from birdclf.detection.predict import Wanted, check_any, predict_to_folder, predict_to_screen, summary
+    from birdclf.detection.species_list import read_species
+    from birdclf.detection.stream import Listening
+
+    classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
+    hearing = classifier.hearing
+    listed = arguments.species_list
+    detecting = Detecting(
+        arguments.min_confidence,
+        arguments.top_k,
+        not arguments.no_merge,
+        arguments.smooth,
+        None if listed is None else read_species(listed.expanduser(), hearing.classes),
+    )
+    hop_s = hearing.window_s if arguments.hop is None else arguments.hop
+    timelines = out is not None and not arguments.no_timelines
+    how = Listening(hop_s, arguments.embeddings, timelines, arguments.batch_size)
+    how.check(hearing)
+    lines = listed_lines(arguments.audio)
+    if out is None:
+        results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])
+        check_any(results)
+        return
+    wanted = Wanted(formats, arguments.embeddings, timelines)
+    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detecting, wanted)
+    check_any(results)
+    print(summary(results))
+    print(f"results: {out}")
+
+
+def _formats(arguments: argparse.Namespace, out: Path | None) -> list[str]:
+    formats: list[str] = list(dict.fromkeys(arguments.formats or ()))
+    if out is not None:
+        return formats or ["csv", "raven", "audacity"]
+    for option, given in (
+        ("--embeddings", arguments.embeddings),
+        ("--no-timelines", arguments.no_timelines),
+        (f"--format {' '.join(formats)}", len(formats) > 1 or not set(formats) <= set(ON_SCREEN)),
+    ):
+        if given:
+            raise UserError(f"{option} is for results in a folder: give one with --out DIR.")
+    return formats or ["csv"]

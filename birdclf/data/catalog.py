@@ -1,0 +1,219 @@
+"""The table of recordings that every source is turned into."""
+
+import difflib
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import pandas as pd
+
+from birdclf.audio.clip import Clip, Reader
+from birdclf.checks import whole
+from birdclf.data.tables import read_names
+from birdclf.errors import UserError
+from birdclf.random import key_of
+from birdclf.text import shown
+
+COLUMNS: dict[str, str | float | None] = {
+    "recording_id": None,
+    "species": None,
+    "path": "",
+    "group": "",
+    "start_s": 0.0,
+    "end_s": float("inf"),
+    "duration_s": float("nan"),
+    "sample_rate_hz": 0,
+    "stamp": "",
+}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Recordings with their species, whatever the source.
+
+    Attributes:
+        table: One row a recording, sorted by ``recording_id``, with the columns of ``COLUMNS`` and
+            whatever the source adds: ``recording_id`` (unique and stable), ``species``, ``path`` (empty
+            for procedural sound), ``group`` (recordist or individual, may be empty), ``start_s`` and
+            ``end_s`` (the stretch of the file), ``duration_s`` and ``sample_rate_hz`` (as the source's own
+            table has them, else NaN and 0: no file is opened here), and ``stamp`` (changes when the sound behind
+            the row changes).
+        reader: Turns a row's clip into a waveform.
+        name: Name of the source, for messages and reports.
+
+    Raises:
+        UserError: If a column is missing, an id occurs twice or there is no recording.
+    """
+
+    table: pd.DataFrame
+    reader: Reader
+    name: str
+
+    def __post_init__(self) -> None:
+        missing = [c for c, default in COLUMNS.items() if default is None and c not in self.table.columns]
+        if missing:
+            raise UserError(f"{self.name}: the catalog lacks the column(s) {', '.join(missing)}.")
+        if self.table.empty:
+            raise UserError(f"{self.name}: there is no recording in this source.")
+        table = self.table.copy()
+        for column, default in COLUMNS.items():
+            if column not in table.columns:
+                table[column] = default
+        table = table.astype({"recording_id": str, "species": str, "path": str, "group": str})
+        table = table.sort_values("recording_id", kind="stable").reset_index(drop=True)
+        twice = table.recording_id[table.recording_id.duplicated()]
+        if len(twice):
+            raise UserError(
+                f"{self.name}: recording_id {twice.iloc[0]!r} occurs more than once; ids must be unique "
+                f"({len(twice)} repeats). Give each row an id of its own."
+            )
+        object.__setattr__(self, "table", table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Sorted names of the species."""
+        return tuple(sorted(self.table.species.unique()))
+
+    @property
+    def class_counts(self) -> "pd.Series[int]":
+        """Number of recordings of each species, in the order of :attr:`classes`."""
+        return self.table.species.value_counts().reindex(list(self.classes))
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of what decides the sound of every recording: ids, paths, stretches, stamps, reader."""
+        digest = hashlib.blake2b(self.reader.fingerprint().encode(), digest_size=12)
+        sound = self.table[["recording_id", "path", "start_s", "end_s", "stamp"]]
+        digest.update(np.ascontiguousarray(pd.util.hash_pandas_object(sound, index=False)).tobytes())
+        return digest.hexdigest()
+
+    def clips(self) -> list[Clip]:
+        """Return one clip a row, in the order of the table."""
+        t = self.table
+        return [Clip(*row) for row in zip(t.recording_id, t.path, t.start_s, t.end_s, strict=True)]
+
+    def subset(self, keep: "pd.Series[bool]") -> "Catalog":
+        """Return the catalog of the rows where ``keep`` holds."""
+        return Catalog(self.table[keep], self.reader, self.name)
+
+
+GRADES = {"A": 5.0, "B": 4.0, "C": 3.0, "D": 2.0, "E": 1.0}
+"""Xeno-canto's grades on the scale of ratings, 1 to 5."""
+
+
+log = logging.getLogger(__name__)
+
+
+class Selection(TypedDict, total=False):
+    """Settings of :func:`select`, which every source takes."""
+
+    label: str
+    species: Sequence[str] | str | None
+    exclude: Sequence[str] | str | None
+    min_quality: float | str | None
+    max_per_species: int | None
+
+
+def select(
+    catalog: Catalog,
+    label: str = "species",
+    species: Sequence[str] | str | None = None,
+    exclude: Sequence[str] | str | None = None,
+    min_quality: float | str | None = None,
+    max_per_species: int | None = None,
+) -> Catalog:
+    """Return the recordings that are asked for, with the classes that are asked for.
+
+    Args:
+        catalog: Any catalog.
+        label: Column that names the class: ``species``, ``family`` or any other column; ``genus`` is the first word of
+            ``scientific_name`` where there is no such column. Rows without a value are left out.
+        species: Classes to keep, as a list or as a file, see
+            :func:`birdclf.data.tables.read_names`; None keeps all.
+        exclude: Classes to leave out, as a list or as a file.
+        min_quality: Least quality, 1 to 5 or A to E (5 and A are best); unrated recordings are then left out.
+        max_per_species: Most recordings of a class; which ones follows from their ids, and a smaller number keeps a
+            part of a larger one's.
+
+    Raises:
+        UserError: If a column or class does not exist, a value is out of range, or nothing is left.
+    """
+    table = _labelled(catalog, label)
+    if species is not None:
+        table = table[table.species.isin(_names(species, table, "species"))]
+    if exclude is not None:
+        table = table[~table.species.isin(_names(exclude, table, "exclude"))]
+    if min_quality is not None:
+        table = table[_quality(catalog)[table.index] >= _grade(min_quality)]
+    if max_per_species is not None:
+        whole("data.max_per_species", max_per_species, 1)
+        draw = table.recording_id.map(lambda name: key_of("max_per_species", name))
+        table = table[draw.groupby(table.species).rank(method="first") <= max_per_species]
+    if left_out := len(catalog) - len(table):
+        log.info("%s: %d of %d recordings are left out by data.*", shown(catalog.name), left_out, len(catalog))
+    if table.empty:
+        raise UserError(
+            f"{catalog.name}: no recording is left of {len(catalog)}. "
+            f"Loosen data.species, data.exclude or data.min_quality."
+        )
+    return catalog if table is catalog.table else Catalog(table, catalog.reader, catalog.name)
+
+
+def _labelled(catalog: Catalog, label: str) -> pd.DataFrame:
+    table = catalog.table
+    if label == "species":
+        return table
+    if label in table.columns:
+        named = table[label]
+    elif label == "genus" and "scientific_name" in table.columns:
+        named = table.scientific_name.str.split().str[0]
+    else:
+        raise UserError(
+            f"data.label={label}: {catalog.name} has no such column. It has {', '.join(map(str, table.columns))}."
+        )
+    known = named.notna() & (named.astype(str).str.strip() != "")
+    return table.assign(original_species=table.species, species=named)[known].astype({"species": str})
+
+
+def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[str]:
+    if isinstance(given, str):
+        file = Path(given).expanduser()
+        if not file.is_file():
+            raise UserError(f"data.{key}={given} is no file. Give a text file with a name a line, or a list: [a,b].")
+        given = read_names(file)
+    names = [str(name) for name in given]
+    classes = set(table.species)
+    for name, value in zip(names, given, strict=True):
+        if value is None or (name not in classes and not isinstance(value, str)):
+            said = "null" if value is None else name
+            raise UserError(
+                f"data.{key} holds the value {said}, not a name. Quote a name that reads like a number, yes, no or "
+                f"nothing: \"data.{key}=['007','null']\"."
+            )
+        if name not in classes:
+            near = difflib.get_close_matches(name, classes, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(classes)[:10])} and so on."
+            raise UserError(f"data.{key} names {name!r}, which is no class of this source. {hint}")
+    return names
+
+
+def _quality(catalog: Catalog) -> "pd.Series[float]":
+    if "quality" not in catalog.table.columns:
+        raise UserError(f"data.min_quality: {catalog.name} says nothing of quality. Leave it at null for this source.")
+    return pd.to_numeric(catalog.table.quality, errors="coerce")
+
+
+def _grade(value: float | str) -> float:
+    grade = GRADES.get(value.upper()) if isinstance(value, str) else float(value)
+    if grade is None or not 1 <= grade <= 5:
+        raise UserError(
+            f"data.min_quality is {value!r}; it must be a number from 1 to 5 or a grade from A (best) to E."
+        )
+    return grade

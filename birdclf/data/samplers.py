@@ -1,0 +1,199 @@
+"""Samplers: in which order an epoch draws the recordings of the train split."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Final
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from birdclf.checks import is_number
+from birdclf.errors import UserError
+
+Numbers = NDArray[np.int64]
+
+EPOCHS: Final = 2**20
+"""More than any training has; a recording's second draw in an epoch is numbered as one this many epochs later."""
+
+
+def numbered(positions: Numbers, epoch: int, n: int) -> Numbers:
+    """Return the numbers of an epoch's draws: draw d is of recording ``d % n``.
+
+    Args:
+        positions: ``(draws,)`` recordings in the order of the epoch, each below n, some perhaps more than once.
+        epoch: From 0.
+        n: Recordings.
+    """
+    return positions + n * (epoch + EPOCHS * occurrence(positions))
+
+
+def taken_apart(draws: Numbers, n: int) -> tuple[Numbers, Numbers]:
+    """Return of each draw the number of its recording's first draw in that epoch, and how often it came before."""
+    again = draws // (n * EPOCHS)
+    return draws - again * (n * EPOCHS), again
+
+
+def occurrence(values: Numbers) -> Numbers:
+    """Return of each entry of ``(m,)`` how many entries before it have its value."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    first = np.searchsorted(ordered, ordered)
+    out = np.empty(len(values), dtype=np.int64)
+    out[order] = np.arange(len(values)) - first
+    return out
+
+
+class Sampler(ABC):
+    """Chooses the draws of an epoch, as many as there are recordings.
+
+    Attributes:
+        balances: Whether classes are drawn otherwise than they occur.
+    """
+
+    balances: bool = False
+
+    @abstractmethod
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return the positions ``(n,)`` of an epoch's recordings, a pure function of what is given.
+
+        Args:
+            target: ``(n,)`` class of each recording.
+            epoch: From 0.
+            rng: Fresh generator of this epoch.
+        """
+
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""
+        return None
+
+
+class Natural(Sampler):
+    """Every recording once an epoch, shuffled."""
+
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return a permutation of the recordings."""
+        return rng.permutation(len(target))
+
+
+def within_classes(target: Numbers, classes: Numbers, rng: Generator) -> Numbers:
+    """Return a recording for each draw of a class, going round and round through the class's recordings, shuffled.
+
+    No recording of a class is drawn again before all of them were.
+
+    Args:
+        target: ``(n,)`` class of each recording.
+        classes: ``(m,)`` class of each draw; each has a recording.
+        rng: Source of the shuffles.
+
+    Returns:
+        ``(m,)`` positions in ``target``.
+    """
+    shuffled = rng.permutation(len(target))
+    by_class = shuffled[np.argsort(target[shuffled], kind="stable")]
+    counts = np.bincount(target)
+    first = np.cumsum(counts) - counts
+    return by_class[first[classes] + occurrence(classes) % counts[classes]]
+
+
+class Power(Sampler):
+    """Draws class j with a probability proportional to ``n_j ** q`` (Kang et al., 2020, equation 1).
+
+    An epoch takes as many draws of each class as are expected of it, rounded up or down at random, so that the draws
+    vary less than independent ones; with q 1 each recording comes exactly once.
+
+    Attributes:
+        balances: Whether q is not 1.
+
+    Args:
+        q: 1 as they occur, 0.5 the square root, 0 balanced; 0 to 1.
+
+    Raises:
+        UserError: If ``q`` is out of range.
+    """
+
+    def __init__(self, q: float = 0.5) -> None:
+        if not is_number(q) or not 0 <= q <= 1:
+            raise UserError(f"sampler.q is {q!r}; it must be between 0 (balanced) and 1 (as they occur).")
+        self.q, self.balances = float(q), q != 1
+
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return the positions of an epoch's recordings."""
+        return drawn_by_power(target, self.q, rng)
+
+
+class Progressive(Sampler):
+    """Samples by a power that falls from 1 in the first epoch to 0 in the last, evenly.
+
+    Kang et al., 2020 (equation 3) go the same way by mixing the probabilities of both ends.
+
+    Attributes:
+        balances: True.
+
+    Args:
+        epochs: Epochs of the training, 1 or more.
+
+    Raises:
+        UserError: If there is no epoch.
+    """
+
+    balances = True
+
+    def __init__(self, epochs: int) -> None:
+        if epochs < 1:
+            raise UserError(f"sampler.epochs is {epochs}; it must be 1 or more, and is trainer.max_epochs: set that.")
+        self.epochs = epochs
+
+    def q(self, epoch: int) -> float:
+        """Return the power of an epoch, counted from 0."""
+        return 1 - min(epoch / max(self.epochs - 1, 1), 1.0)
+
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return a sentence on the power that it did not come to."""
+        q = self.q(epochs - 1)
+        return f"the sampler came from q 1 to {q:.2f}, not to 0" if q > 0 and epochs < max_epochs else None
+
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return the positions of an epoch's recordings."""
+        return drawn_by_power(target, self.q(epoch), rng)
+
+
+def drawn_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
+    """Return ``(n,)`` positions of shuffled draws, of class j about ``n n_j^q / sum_i n_i^q`` of them.
+
+    The numbers of draws are a systematic sample (Madow, 1949): each is one of the two whole numbers beside its
+    expectation, and right on average.
+
+    Args:
+        target: ``(n,)`` class of each recording.
+        q: The power, 0 to 1.
+        rng: Source of what is random.
+    """
+    counts = np.bincount(target)
+    present = rng.permutation(np.flatnonzero(counts))  # neighbours share a rounding: not the same ones in each epoch
+    weight = counts[present].astype(np.float64) ** q
+    ends = np.cumsum(weight) * (len(target) / math.fsum(weight))
+    ends[-1] = len(target)
+    marks = np.floor(ends + rng.random() + 1e-9).astype(np.int64)  # 2.9999999 is a 3 that was summed up
+    marks[-1] = len(target)
+    draws = np.repeat(present, np.diff(marks, prepend=0))
+    return rng.permutation(within_classes(target, draws, rng))
+
+
+class ClassAware(Sampler):
+    """Goes round through the classes, shuffled anew each time, and through each class's recordings (Shen et al., 2016).
+
+    In an epoch no class is drawn more than once more often than another, and each round holds every class once.
+
+    Attributes:
+        balances: True.
+    """
+
+    balances = True
+
+    def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
+        """Return the positions of an epoch's recordings."""
+        present = np.unique(target)
+        rounds = -(-len(target) // len(present))
+        classes = rng.permuted(np.tile(present, (rounds, 1)), axis=1).ravel()[: len(target)]
+        return within_classes(target, classes, rng)

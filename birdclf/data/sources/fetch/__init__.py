@@ -1,0 +1,1 @@
+"""Recordings of Xeno-Canto by its API."""

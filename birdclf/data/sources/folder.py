@@ -1,0 +1,53 @@
+"""A folder a species, any depth below it."""
+
+import os
+from pathlib import Path
+from typing import Unpack
+
+import pandas as pd
+
+from birdclf.audio.files import FileReader
+from birdclf.audio.formats import ENDINGS, is_sound
+from birdclf.data.catalog import Catalog, Selection, select
+from birdclf.data.sources.tree import real_paths, stamp_of, walk
+from birdclf.errors import UserError
+
+
+def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
+    """Return the catalog of ``root/<species>/**/*`` with the endings of :mod:`birdclf.audio.formats`.
+
+    Links to files and folders are followed, but for links to folders that are listed anyway. A folder that cannot be
+    read, and files with other endings, are logged and passed over; a file that cannot be read, or a link to none,
+    stays in the catalog: the audit sets it aside.
+
+    Args:
+        root: Folder with one folder a species; hidden files and folders are passed over.
+        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+
+    Raises:
+        UserError: If the folder does not exist, cannot be read, holds no recording, or files outside a species'
+            folder only.
+    """
+    base = Path(root).expanduser()
+    if not os.path.isdir(base):
+        raise UserError(f"data.root={root} is not a folder. Point it at a folder that holds one folder a species.")
+    ids: list[str] = []
+    files: list[str] = []
+    for folder, names in walk(base, is_sound):
+        below = Path(folder).relative_to(base).as_posix()
+        if below != ".":
+            ids += [f"{below}/{name}" for name in names]
+            files += [os.path.join(folder, name) for name in names]
+    if not ids:
+        raise UserError(
+            f"data.root={root} holds no recording: expected {root}/<species>/<name> with one of the endings {ENDINGS}."
+        )
+    table = pd.DataFrame(
+        {
+            "recording_id": ids,
+            "species": [name.partition("/")[0] for name in ids],
+            "path": real_paths(files),
+            "stamp": [stamp_of(file) for file in files],
+        }
+    )
+    return select(Catalog(table, FileReader(), f"folder {base.name}"), **selection)

@@ -1,0 +1,200 @@
+"""The network as an ONNX file and as a torch.export file."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from birdclf.audio.clip import Samples
+from birdclf.detection.classifier import METADATA, Vectors
+from birdclf.errors import UserError
+from birdclf.export.metadata import INPUT, OUTPUTS
+from birdclf.runs.checkpoint import LoadedRun
+from birdclf.runs.waveforms import WaveformClassifier
+
+DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
+
+
+def traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
+    """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out.
+
+    Args:
+        loaded: What the checkpoint holds; its features compute spectra by matrix products from now on.
+    """
+    features = loaded.predictor.features
+    features.without_fft()
+    module = WaveformClassifier(loaded, channels_last=False).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    # Two windows: a batch of one would be taken for a constant.
+    return module, (0.1 * torch.randn(2, features.frames * features.hop, generator=generator),)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what tracers print, log and warn of from the screen."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def cannot_be_traced(loaded: LoadedRun, error: Exception) -> UserError:
+    """Return what to tell the user of a network that depends on values in a way that no graph can hold."""
+    name = type(loaded.predictor.network).__name__
+    causes = [error]
+    while isinstance(cause := causes[-1].__cause__, Exception):
+        causes.append(cause)
+    said = next((line for line in str(causes[-1]).splitlines() if line.strip()), type(causes[-1]).__name__)
+    return UserError(
+        f"The network {name} cannot be exported: {said.strip()[:200]} Its forward must not depend on the values of its "
+        f"input; birdclf predict uses the run folder as it is."
+    )
+
+
+LARGEST: Final = 2**31 - 2**24
+"""Bytes: a message of protobuf, which an ONNX file is, holds 2 GiB; some room is for the graph."""
+SCOPES: Final = "pkg.torch.onnx.name_scopes"
+PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
+
+
+def require_onnx() -> None:
+    """Refuse to go on without the packages that writing and checking an ONNX file takes.
+
+    Raises:
+        UserError: If one is not installed.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise UserError(f"--format onnx needs {', '.join(missing)}. Install it: pip install 'birdclf[onnx]'")
+
+
+def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> list[str]:
+    """Write a run's network; features, normalisation, adjustment and temperature are inside, and so are all weights.
+
+    Args:
+        loaded: What the checkpoint holds; it is of no other use afterwards.
+        metadata: What the file says of itself.
+        file: Where to.
+
+    Returns:
+        Names of the graph's nodes that are the network's; the others make features, or probabilities of logits.
+
+    Raises:
+        UserError: If the network cannot be traced, or is larger than a file can be.
+        OSError: If the file cannot be written.
+    """
+    from torch.onnx.errors import OnnxExporterError
+
+    module, example = traceable(loaded)
+    size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    if size > LARGEST:
+        raise UserError(f"The network has {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB. Use torch_export.")
+    try:
+        with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=DYNAMIC,
+                external_data=False,
+            )
+            model = program.model_proto  # type: ignore[union-attr]
+    except OnnxExporterError as error:
+        raise cannot_be_traced(loaded, error) from error
+    network = [node.name for node in model.graph.node if _within_network(node)]
+    _forget_origin(model)
+    set_metadata(model, metadata)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return network
+
+
+def set_metadata(model: Any, metadata: Mapping[str, Any]) -> None:
+    """Put metadata into a model of ONNX, in place of what it had of ours."""
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA]
+    del model.metadata_props[:]
+    for key, value in [*kept, (METADATA, json.dumps(metadata, ensure_ascii=False))]:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def _within_network(node: Any) -> bool:
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
+    return "'network'" in scopes
+
+
+def _forget_origin(model: Any) -> None:
+    """Take off what the tracer notes of each node, such as stack traces with the paths of this machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    for function in model.functions:
+        for part in (function, *function.node):
+            part.ClearField("doc_string")
+            part.ClearField("metadata_props")
+
+
+TORCH_METADATA: Final = "birdclf.json"
+"""Name of the extra file inside that holds the metadata."""
+
+
+def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> None:
+    """Write a run's network; features, normalisation, adjustment and temperature are inside.
+
+    Args:
+        loaded: What the checkpoint holds; it is of no other use afterwards.
+        metadata: What the file says of itself.
+        file: Where to; its name ends in ``.pt2``.
+
+    Raises:
+        UserError: If the network cannot be traced.
+        OSError: If the file cannot be written.
+    """
+    module, example = traceable(loaded)
+    try:
+        with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
+            program = torch.export.export(module, example, dynamic_shapes=DYNAMIC, strict=False)
+    except Exception as error:  # the tracer has no base class of its own for the ways to fail
+        raise cannot_be_traced(loaded, error) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it names paths of this machine
+    with quiet(), file.open("wb") as opened:
+        torch.export.save(program, opened, extra_files={TORCH_METADATA: json.dumps(metadata, ensure_ascii=False)})
+
+
+class Program:
+    """A file that :func:`write_program` has just written, run by PyTorch.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        extra = {TORCH_METADATA: ""}
+        with quiet(), file.open("rb") as opened:
+            program = torch.export.load(opened, extra_files=extra)
+        self.metadata: dict[str, Any] = json.loads(extra[TORCH_METADATA])
+        self.module = program.module()
+
+    @torch.inference_mode()
+    def __call__(self, windows: Samples) -> tuple[Vectors, Vectors]:
+        """Return calibrated probabilities ``(B, K)`` and embeddings ``(B, D)`` of windows ``(B, samples)``."""
+        probabilities, embeddings = self.module(torch.from_numpy(np.ascontiguousarray(windows, np.float32)))
+        return probabilities.numpy(), embeddings.numpy()

@@ -1,0 +1,180 @@
+"""Frames, power spectra and mel bands of a waveform."""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torchaudio
+from torch import Tensor, nn
+from torch.nn import functional
+
+from birdclf.errors import UserError
+
+FRAMES_A_STRETCH: Final = 256
+"""Spectra that are computed together: 2 MB, which stays in a processor's cache."""
+
+
+def framed(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
+    """Yield stretches of a waveform whose frames, taken every ``hop`` samples, are those of a transform.
+
+    Args:
+        blocks: The waveform in pieces of any length, each ``(samples,)``.
+        n_fft: Samples a frame.
+        hop: Samples from one frame to the next, at most ``n_fft``.
+        centred: Whether the first frame lies around the first sample; else it begins there.
+
+    Yields:
+        ``((frames - 1) * hop + n_fft,)`` samples, zeros before the beginning and after the end; together
+        ``samples // hop`` frames, and one more if they are centred.
+    """
+    kept = torch.zeros(n_fft // 2 if centred else 0)
+    samples = done = 0
+    for block in blocks:
+        samples += len(block)
+        kept = torch.cat([kept, block])
+        while (frames := min((len(kept) - n_fft) // hop + 1, FRAMES_A_STRETCH)) > 0:
+            yield kept[: (frames - 1) * hop + n_fft]
+            kept, done = kept[frames * hop :], done + frames
+    # There is none, where a frame is shorter than two hops and the last one was full.
+    if rest := samples // hop + centred - done:
+        yield functional.pad(kept, (0, (rest - 1) * hop + n_fft - len(kept)))
+
+
+def at_least(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[Tensor]:
+    """Yield a waveform, padded where it is shorter than ``samples``.
+
+    Args:
+        blocks: The waveform in pieces of any length, each ``(samples,)``; one sample at least.
+        samples: Least length.
+        padding: ``repeat`` the recording or add ``silence``.
+    """
+    short: Tensor | None = torch.empty(0)
+    for block in blocks:
+        if short is None:
+            yield block
+            continue
+        short = torch.cat([short, block]) if len(short) else block
+        if len(short) >= samples:
+            yield short
+            short = None
+    if short is None:
+        return
+    if padding == "silence":
+        yield functional.pad(short, (0, samples - len(short)))
+    else:
+        yield short.repeat(-(-samples // len(short)))[:samples]
+
+
+class PowerSpectrum(nn.Module):
+    """Power ``(..., n_fft // 2 + 1)`` of frames ``(..., n)``, zeros behind each up to ``n_fft`` samples.
+
+    Args:
+        n_fft: Samples of the transform.
+    """
+
+    def __init__(self, n_fft: int) -> None:
+        super().__init__()
+        self.n_fft = n_fft
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the power spectrum of each frame."""
+        spectrum = torch.fft.rfft(frames, n=self.n_fft)
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power
+
+
+class PowerByProducts(PowerSpectrum):
+    """The same by products with cosines and sines: for programs that have matrix products and no fast transform.
+
+    Args:
+        n_fft: Samples of the transform.
+        samples: n, samples of a frame.
+    """
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, n_fft: int, samples: int) -> None:
+        super().__init__(n_fft)
+        turns = torch.outer(torch.arange(samples), torch.arange(n_fft // 2 + 1)) % n_fft  # whole, so that none is lost
+        angle = turns.double() * (2 * math.pi / n_fft)
+        self.register_buffer("cosines", angle.cos().float(), persistent=False)
+        self.register_buffer("sines", angle.sin().float(), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the power spectrum of each frame."""
+        power: Tensor = (frames @ self.cosines).square() + (frames @ self.sines).square()
+        return power
+
+
+BANDS_A_BLOCK: Final = 16
+HEARD_HZ: Final = (1_000, 10_000)
+"""What :func:`level_filter` takes in: most song, and little of wind and voices."""
+
+
+def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:
+    """Return the filters ``(n_fft // 2 + 1, n_mels)`` of bands between two frequencies."""
+    filters: Tensor = torchaudio.functional.melscale_fbanks(
+        n_fft // 2 + 1, f_min_hz, f_max_hz, n_mels, sample_rate_hz, norm="slaney", mel_scale="slaney"
+    )
+    return filters
+
+
+def filled_mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:
+    """Return :func:`mel_filters` of bands that all hear something.
+
+    Raises:
+        UserError: If the frequencies are out of range, or a band lies between two frequencies of the transform.
+    """
+    nyquist_hz = sample_rate_hz / 2
+    if not f_max_hz <= nyquist_hz:
+        raise UserError(
+            f"features.f_max_hz is {f_max_hz:g}, but sound at features.sample_rate_hz={sample_rate_hz} ends at "
+            f"{nyquist_hz:g} Hz. Set features.f_max_hz={nyquist_hz:g} or lower, or raise features.sample_rate_hz."
+        )
+    if not 0 <= f_min_hz < f_max_hz:
+        raise UserError(f"features.f_min_hz is {f_min_hz:g}; it must be 0 or more, and below f_max_hz={f_max_hz:g}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torchaudio warns of is refused below
+        filters = mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
+    if deaf := int((~filters.any(dim=0)).sum()):
+        raise UserError(
+            f"features.n_mels is {n_mels}: {deaf} of the bands would be so narrow that no frequency of a transform of "
+            f"features.n_fft={n_fft} samples lies in them. Choose fewer bands or a larger features.n_fft."
+        )
+    return filters
+
+
+def level_filter(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:
+    """Return the filter ``(n_fft // 2 + 1, 1)`` of the energy between 1 and 10 kHz, a sum of mel bands."""
+    centres_hz = mel_centres_hz(sample_rate_hz, n_mels, 0.0, sample_rate_hz / 2)
+    heard = torch.from_numpy((centres_hz >= HEARD_HZ[0]) & (centres_hz <= HEARD_HZ[1])).float()
+    return mel_filters(sample_rate_hz, n_fft, n_mels, 0.0, sample_rate_hz / 2) @ heard.unsqueeze(1)
+
+
+def mel_centres_hz(
+    sample_rate_hz: int, n_mels: int, f_min_hz: float, f_max_hz: float
+) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Return the centre of each mel band ``(n_mels,)``, in Hz, to 1/8192 of the sample rate."""
+    banks = torchaudio.functional.melscale_fbanks(
+        n_freqs=4097, f_min=f_min_hz, f_max=f_max_hz, n_mels=n_mels, sample_rate=sample_rate_hz, mel_scale="slaney"
+    )
+    return np.asarray(banks.argmax(dim=0).numpy() * (sample_rate_hz / 2) / 4096, dtype=np.float64)
+
+
+def decibels(power: Tensor) -> Tensor:
+    """Return power in dB, at least -100; the memory of ``power`` is used for it."""
+    return power.clamp_min_(1e-10).log10_().mul_(10)
+
+
+def filled_blocks(filters: Tensor) -> list[tuple[slice, slice]]:
+    """Return ranges of rows and columns that hold all values of ``(bins, bands)`` filters that are not zero."""
+    blocks = []
+    for first in range(0, filters.shape[1], BANDS_A_BLOCK):
+        bands = slice(first, first + BANDS_A_BLOCK)
+        bins = filters[:, bands].any(dim=1).nonzero().flatten()  # none, where filters are narrower than a bin
+        blocks.append((slice(int(bins[0]), int(bins[-1]) + 1) if len(bins) else slice(0, 1), bands))
+    return blocks

@@ -1,0 +1,196 @@
+"""Files and folders: written whole, locked, and what a disk that is full, gone or read-only is answered with."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from birdclf.errors import UserError
+
+NOT_OURS: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "ESTALE", "ENOTCONN", "EHOSTDOWN", "EACCES", "EPERM")
+    if hasattr(errno, name)  # Windows lacks some
+)
+"""Error numbers that come from the disk and not from a mistake in a program."""
+
+
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+def refuse_pointer(file: Path) -> None:
+    """Refuse the few lines that Git LFS leaves in place of a file which it has not fetched.
+
+    Raises:
+        UserError: If the file is such a pointer; one that cannot be opened is left to its reader.
+    """
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(LFS_POINTER))
+    except OSError:
+        return
+    if begins == LFS_POINTER:
+        raise UserError(f"{file} is a Git LFS pointer, not the file itself. Fetch the file in its folder: git lfs pull")
+
+
+@contextmanager
+def writing_to(folder: Path, way: str) -> Iterator[None]:
+    """Put in words that a folder cannot be written to.
+
+    Args:
+        folder: An error about a file elsewhere, such as one that is read, is another matter and passes through.
+        way: What to do, after freeing some space or bringing the folder back.
+
+    Raises:
+        UserError: If the disk is full, the folder is gone, or it may only be read.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = of_the_disk(error)
+        # A full disk names no file.
+        if cause is None or not (cause.filename is None or _within(os.fsdecode(cause.filename), folder)):
+            raise
+        raise UserError(
+            f"{folder} cannot be written to: {reason(cause)}. Free some space or bring the folder back; {way}"
+        ) from error
+
+
+def of_the_disk(error: BaseException) -> OSError | None:
+    """Return the system's error at the bottom of an error, which libraries may have wrapped; None if there is none."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError | UserError):
+        found = found.__cause__
+    return found if isinstance(found, OSError) else None
+
+
+def reason(error: OSError) -> str:
+    """Return the system's words for an error, whatever a library has put round them."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def explain_disk(error: BaseException) -> str | None:
+    """Return what to tell the user of an error of the disk that nobody has put in words, or None for another error."""
+    cause = of_the_disk(error)
+    if cause is None or cause.errno not in NOT_OURS:
+        return None
+    where = os.fsdecode(cause.filename) if cause.filename is not None else "A file"
+    return (
+        f"{where} cannot be read or written: {reason(cause)}. Free some space, bring the folder back or allow access "
+        f"to it, and give the command again; what was written before is kept."
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and find out before anything is done whether it takes what a command begins with.
+
+    Raises:
+        OSError: If it does not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".room.{os.getpid()}.tmp"
+    try:
+        probe.write_bytes(bytes(2**16))
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+class LogFile(logging.FileHandler):
+    """A log file. A line for which there is no room is lost, without a stack trace: what stops a run says so itself."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass over an error of the disk."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, with or without its last lines."""
+        with suppress(OSError):
+            super().close()
+
+
+def _within(path: str, folder: Path) -> bool:
+    return Path(path).is_relative_to(folder) or folder.is_relative_to(path)
+
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock, and say so where another process has to be waited for.
+
+    Args:
+        path: File of the lock; it stays.
+        what: What the lock guards, for the message.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process is building %s; waiting for it", what)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does; yield whether it is held."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except OSError:  # held, or not ours to open
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def new_run(folder: Path) -> Path:
+    """Make a run folder of this name or the next free one, and return it.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    for name in names(folder):
+        try:
+            name.mkdir(parents=True)
+            return name
+        except FileExistsError:
+            continue
+    raise AssertionError("there is always another name")
+
+
+def names(folder: Path) -> Iterator[Path]:
+    """Yield a folder's name, and then the same with a number from 2."""
+    yield folder
+    number = 2
+    while True:
+        yield folder.with_name(f"{folder.name}_{number}")
+        number += 1

@@ -1,1 +1,0 @@
-"""A trained checkpoint and recordings in, figures out."""

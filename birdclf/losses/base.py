@@ -1,0 +1,132 @@
+"""The contract of a loss, and the targets and class weights that losses share."""
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from birdclf import checks
+from birdclf.errors import UserError
+
+
+class Loss(nn.Module):
+    """A loss of logits and targets, and all that a loss may offer besides, by default nothing.
+
+    Attributes:
+        corrects_prior: Whether it takes the class counts out of the logits, as logit adjustment does.
+        weighs_classes: Whether it weights rare classes more.
+        cosine_scale: What the network's cosine head has to multiply cosines by; None for a loss of any logits.
+    """
+
+    corrects_prior: bool = False
+    weighs_classes: bool = False
+    cosine_scale: float | None = None
+
+    @abstractmethod
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss, a scalar.
+
+        Args:
+            logits: ``(B, K)``.
+            target: ``(B,)`` classes or ``(B, K)`` probabilities.
+        """
+
+    def begin_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Set the loss to an epoch before its steps, the same whatever came before: a resumed run is told the same.
+
+        Args:
+            epoch: From 0.
+            max_epochs: Epochs at most.
+        """
+
+    def cut_short(self, epochs: int, max_epochs: int) -> str | None:
+        """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""
+
+
+class PlainLoss(Loss):
+    """Any module of ``(logits, target)``, such as one of torch's, as a loss that offers nothing besides."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return what the module returns."""
+        loss: Tensor = self.module(logits, target)
+        return loss
+
+
+def as_loss(module: nn.Module) -> Loss:
+    """Return a module as a loss."""
+    return module if isinstance(module, Loss) else PlainLoss(module)
+
+
+def as_distribution(target: Tensor, logits: Tensor) -> Tensor:
+    """Return a target as probabilities ``(B, K)`` of the logits' type.
+
+    Args:
+        target: ``(B,)`` integer classes, or ``(B, K)`` probabilities.
+        logits: ``(B, K)``.
+
+    Raises:
+        ValueError: If the target has neither shape.
+    """
+    if target.ndim == 1:
+        return functional.one_hot(target, logits.shape[1]).to(logits.dtype)
+    if target.shape != logits.shape:
+        raise ValueError(f"a target is (B,) classes or (B, K) probabilities; got {tuple(target.shape)}")
+    return target.to(logits.dtype)
+
+
+def inverse_power(class_counts: Tensor, power: float, max_ratio: float | None = None) -> Tensor:
+    """Return class weights proportional to ``n_j ** -power``, with mean 1 over the train recordings.
+
+    Args:
+        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
+        power: 0 gives equal weights, 0.5 the square root's, 1 inverse frequency.
+        max_ratio: Largest weight over smallest, at least 1; None for no limit.
+
+    Returns:
+        ``(K,)`` float32 weights w with ``sum_j n_j w_j = sum_j n_j``.
+    """
+    n = class_counts.double().clamp_min(1)
+    weight = n**-power
+    if max_ratio is not None:
+        weight = weight.clamp_max(weight.min() * max_ratio)
+    return (weight * n.sum() / (n * weight).sum()).float()
+
+
+def effective_number(class_counts: Tensor, beta: float) -> Tensor:
+    """Return class weights ``(1 - beta) / (1 - beta^n_j)``, rescaled to sum K (Cui et al., 2019, equations 2 and 3).
+
+    Args:
+        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
+        beta: In [0, 1): 0 gives equal weights, and near 1 they are inverse frequency.
+
+    Returns:
+        ``(K,)`` float32.
+
+    Raises:
+        UserError: If ``beta`` is not in [0, 1).
+    """
+    if in_range("beta", beta, 0, 1) == 1:
+        raise UserError("loss.beta is 1; it must be below 1. Near 1, such as 0.9999, weights are inverse frequency.")
+    n = class_counts.double().clamp_min(1)
+    weight = -1 / torch.expm1(n * (math.log(beta) if beta > 0 else -math.inf))  # 1 - beta cancels in the rescaling
+    return (weight * len(n) / weight.sum()).float()
+
+
+def in_range(name: str, value: float, low: float, high: float = math.inf) -> float:
+    """Return ``value``.
+
+    Raises:
+        UserError: If it is not a finite number between ``low`` and ``high``.
+    """
+    return checks.in_range(f"loss.{name}", value, low, high)
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Return ``log softmax`` in float32 at least, whatever the logits' precision."""
+    return torch.log_softmax(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, dim=1)

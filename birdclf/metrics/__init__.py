@@ -1,0 +1,1 @@
+"""Arrays in, tables out: figures, intervals, tests, effects and calibration."""

@@ -1,0 +1,64 @@
+"""Whether probabilities are what they say, and the temperature that makes them so."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from birdclf.metrics.figures import Vector, confidence_bins, log_softmax, negative_log_likelihood, ratio
+
+# Beyond these a model is uniform or one-hot in all but name; separable logits would otherwise send T to 0.
+COLDEST, HOTTEST = 0.01, 100.0
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Clips by the probability of their predicted class, ``(bins,)`` each.
+
+    Attributes:
+        confidence: Mean probability of the predicted class; 0 in an empty bin.
+        accuracy: Share of clips whose prediction is right; 0 in an empty bin.
+        count: Clips.
+    """
+
+    confidence: Vector
+    accuracy: Vector
+    count: NDArray[np.int64]
+
+
+def reliability(p: NDArray[np.floating], target: NDArray[np.int64], bins: int = 15) -> Reliability:
+    """Return confidence and accuracy in bins of equal width (Guo et al., 2017, equation 2 and the one before).
+
+    Args:
+        p: ``(N, K)`` probabilities.
+        target: ``(N,)`` true classes.
+        bins: Bins over (0, 1], each with its upper edge.
+    """
+    top, right, member = confidence_bins(p, target, bins)
+    count = np.bincount(member, minlength=bins)
+    confidence, accuracy = (np.bincount(member, weights=w, minlength=bins) for w in (top, right))
+    return Reliability(ratio(confidence, count), ratio(accuracy, count), count)
+
+
+def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.int64]) -> float:
+    """Return the T > 0 for which ``softmax(logits / T)`` has the least NLL (Guo et al., 2017, equation 9).
+
+    The NLL is convex in 1 / T, so it has a single minimum over log T too; it is sought between 0.01 and 100.
+
+    Args:
+        logits: ``(N, K)``.
+        target: ``(N,)`` true classes.
+
+    Returns:
+        The temperature; 1 where logits say nothing of it: no clip, all equal in a row, or not finite.
+    """
+    z = logits.astype(np.float64)
+    if z.size == 0 or not np.isfinite(z).all() or not np.ptp(z, axis=1).any():
+        return 1.0
+
+    def nll(log_t: float) -> float:
+        return negative_log_likelihood(log_softmax(z / np.exp(log_t)), target)
+
+    found = minimize_scalar(nll, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))

@@ -1,0 +1,202 @@
+"""Two runs, or two configurations over seeds: is the difference more than chance?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from birdclf.metrics.figures import Evaluation, Vector
+from birdclf.metrics.intervals import ClusterCounts, Counts, Ratio, blocks, critical_values, standard_error
+from birdclf.random import stream
+
+if TYPE_CHECKING:
+    from birdclf.metrics.predictions import Predictions
+
+
+Statistic = Literal["macro_f1", "accuracy", "balanced_accuracy"]
+
+
+class McNemar(NamedTuple):
+    """Clips that one of two runs alone got right, and the probability of so uneven a split by chance."""
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+class Difference(NamedTuple):
+    """A figure of a minus that of b, with its interval and p-value."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+class Seeds(NamedTuple):
+    """Mean and standard deviation (n - 1) of a figure over n seeds; the latter is NaN for a single seed."""
+
+    mean: float
+    sd: float
+    n: int
+
+
+def mcnemar(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> McNemar:
+    """Return the exact test of equal accuracy on the same clips (McNemar, 1947, with the binomial distribution).
+
+    Args:
+        correct_a: ``(N,)`` whether run a is right.
+        correct_b: ``(N,)`` the same of run b, clips in the same order.
+    """
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((correct_b & ~correct_a).sum())
+    n = only_a + only_b
+    return McNemar(only_a, only_b, float(stats.binomtest(only_a, n).pvalue) if n else 1.0)
+
+
+def paired_bootstrap(
+    target: NDArray[np.int64],
+    prediction_a: NDArray[np.int64],
+    prediction_b: NDArray[np.int64],
+    cluster: NDArray[np.generic],
+    classes: int,
+    settings: Evaluation,
+    statistic: Statistic = "macro_f1",
+    seed: int = 0,
+) -> Difference:
+    """Return a figure of run a minus that of run b, on the same clips.
+
+    The interval is studentised, from the jackknife's error of the difference and draws of whole clusters, both runs
+    together (Efron and Tibshirani, 1993, section 12.5). The p-value is that of a permutation test: if the runs differ
+    by chance alone, swapping their answers in whole clusters changes nothing (Good, 2005, chapter 3). The observed
+    order counts as one of the draws (Phipson and Smyth, 2010), so the test holds its level however rare a class.
+
+    Args:
+        target: ``(N,)`` true classes.
+        prediction_a: ``(N,)`` predicted classes of run a.
+        prediction_b: ``(N,)`` those of run b.
+        cluster: ``(N,)`` name of each clip's cluster.
+        classes: K.
+        settings: Draws and confidence.
+        statistic: What is compared.
+        seed: Seed of the draws.
+    """
+    a, b = (ClusterCounts.of(target, p, cluster, classes) for p in (prediction_a, prediction_b))
+    support = a.total.support
+    seen = support > 0
+    kind: Ratio = "f1" if statistic == "macro_f1" else "recall"
+    weight = {
+        "macro_f1": np.full(classes, 1 / classes),
+        "accuracy": support / support.sum(),
+        "balanced_accuracy": seen / seen.sum(),
+    }[statistic]
+    table = _differences(a, b, kind, weight[:, None], settings, seed)
+    return Difference(*(float(column[0]) for column in table))
+
+
+def class_differences(
+    target: NDArray[np.int64],
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
+    cluster: NDArray[np.generic],
+    classes: int,
+    settings: Evaluation,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return F1 of run a minus run b for each class with a clip, tested as in :func:`paired_bootstrap`.
+
+    ``q_value`` is the least false discovery rate at which a class is called different (Benjamini and Hochberg, 1995).
+
+    Args:
+        target: ``(N,)`` true classes.
+        a: ``(N,)`` predicted classes of run a.
+        b: ``(N,)`` those of run b.
+        cluster: ``(N,)`` name of each clip's cluster.
+        classes: K.
+        settings: Draws and confidence.
+        seed: Seed of the draws.
+
+    Returns:
+        Columns class_index, difference, low, high, p_value, q_value.
+    """
+    counts_a, counts_b = (ClusterCounts.of(target, p, cluster, classes) for p in (a, b))
+    seen = np.flatnonzero(np.bincount(target, minlength=classes))
+    value, low, high, p = _differences(counts_a, counts_b, "f1", np.eye(classes)[:, seen], settings, seed)
+    columns = {"class_index": seen, "difference": value, "low": low, "high": high, "p_value": p}
+    return pd.DataFrame({**columns, "q_value": stats.false_discovery_control(p)})
+
+
+def over_seeds(values: Sequence[float]) -> Seeds:
+    """Return mean, standard deviation and number of a figure over one seed or more."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return Seeds(float(np.mean(values)), sd, len(values))
+
+
+def paired_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Difference | None:
+    """Return the mean of a minus b over common seeds, with the 95 % interval and p-value of the paired t-test.
+
+    Args:
+        a: A figure of one configuration by seed.
+        b: The same of another.
+
+    Returns:
+        None under 2 common seeds.
+    """
+    common = sorted(a.keys() & b.keys())
+    if len(common) < 2:
+        return None
+    gap = np.array([a[seed] - b[seed] for seed in common])
+    value = float(gap.mean())
+    error = float(gap.std(ddof=1)) / len(gap) ** 0.5
+    if error <= 1e-12 * abs(value) or error == 0:  # equal gaps: no spread to judge by, unless there is no gap
+        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
+    freedom = len(gap) - 1
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    return Difference(value, value - half, value + half, float(2 * stats.t.sf(abs(value) / error, freedom)))
+
+
+def why_not_comparable(
+    a: "Predictions", b: "Predictions", classes_a: tuple[str, ...], classes_b: tuple[str, ...]
+) -> str:
+    """Return why two runs must not be compared, "" if they may: same class list, recordings and true species."""
+    if classes_a != classes_b:
+        common = len(set(classes_a) & set(classes_b))
+        if set(classes_a) == set(classes_b):
+            return f"The class lists hold the same {common} species in another order."
+        return f"The class lists differ: {len(classes_a)} and {len(classes_b)} species, {common} of them common."
+    truth_a, truth_b = (dict(zip(p.recording_id, p.target, strict=True)) for p in (a, b))
+    common_ids = truth_a.keys() & truth_b.keys()
+    if not len(common_ids) == len(truth_a) == len(truth_b):
+        return f"The recordings differ: {len(truth_a)} and {len(truth_b)}, {len(common_ids)} of them common."
+    if sorted(a.recording_id) != sorted(b.recording_id):
+        return f"The recordings are the same {len(common_ids)}, but not as often: {len(a.target)} and {len(b.target)}."
+    changed = sum(truth_a[name] != truth_b[name] for name in common_ids)
+    return f"The species of {changed} of {len(common_ids)} recordings differ." if changed else ""
+
+
+def _differences(
+    a: ClusterCounts, b: ClusterCounts, kind: Ratio, weight: Vector, settings: Evaluation, seed: int
+) -> tuple[Vector, Vector, Vector, Vector]:
+    """Return value, low, high and p-value ``(S,)`` of differences of ratios with weights ``(K, S)``."""
+    value = (a.total.ratio(kind) - b.total.ratio(kind)) @ weight
+    moved = (a.influence(kind) - b.influence(kind)) @ weight
+    critical = critical_values(moved, settings.draws, settings.confidence, stream(seed, "paired bootstrap"))
+    half = critical * standard_error(moved)
+    extreme = np.zeros(len(value))
+    for swapped in _swapped(a, b, kind, settings.draws, stream(seed, "swaps")):
+        extreme += (np.abs(swapped @ weight) >= np.abs(value) - 1e-12).sum(axis=0)
+    p = (extreme + 1) / (settings.draws + 1)
+    return value, np.maximum(value - half, -1), np.minimum(value + half, 1), p
+
+
+def _swapped(a: ClusterCounts, b: ClusterCounts, kind: Ratio, draws: int, rng: np.random.Generator) -> Iterator[Vector]:
+    """Yield blocks ``(n, K)`` of ratio differences with the runs swapped in a random half of the clusters."""
+    for size in blocks(draws, len(a.hits)):
+        swap = rng.integers(0, 2, (size, len(a.hits))).astype(np.float64)
+        hits, predicted = swap @ (b.hits - a.hits), swap @ (b.predicted - a.predicted)
+        support = a.total.support
+        first = Counts(a.total.hits + hits, support, a.total.predicted + predicted)
+        second = Counts(b.total.hits - hits, support, b.total.predicted - predicted)
+        yield first.ratio(kind) - second.ratio(kind)

@@ -1,0 +1,84 @@
+"""Figures of one run, drawn without a display."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from birdclf.metrics.calibration import Reliability
+from birdclf.text import shown
+
+
+def drawn(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
+    """Return a figure's picture ``(height, width, 4)``, from 0 to 255, for every place that shows it.
+
+    Drawing is what takes time; a file and TensorBoard each would draw it anew.
+    """
+    figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
+
+
+def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
+    """Return the confusion matrix ``(K, K)`` as shares of each true class."""
+    size = max(5.0, 0.16 * len(classes) + 2.5)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.add_subplot()
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
+    ticks = range(len(classes))
+    names = [shown(name) for name in classes]
+    axes.set_xticks(ticks, labels=names, rotation=90, fontsize=6, parse_math=False)
+    axes.set_yticks(ticks, labels=names, fontsize=6, parse_math=False)
+    axes.set_xlabel("predicted species")
+    axes.set_ylabel("true species")
+    figure.colorbar(image, label="share of the true species' recordings", shrink=0.7)
+    return figure
+
+
+def per_class_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], support: NDArray[np.int64]) -> Figure:
+    """Return F1 of each evaluable class ``(K,)`` against its train recordings, which shows the long tail."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    seen = support > 0
+    axes.scatter(train_counts[seen], f1[seen], s=12 + 3 * np.sqrt(support[seen]), alpha=0.7, label="test recordings")
+    if not seen.all():
+        axes.plot(train_counts[~seen], np.full((~seen).sum(), -0.04), "x", color="grey", label="no test recording")
+        axes.legend(fontsize=8, loc="upper left")
+    axes.set_xscale("log")
+    axes.set_ylim(-0.08, 1.04)
+    axes.set_xlabel("train recordings of the species")
+    axes.set_ylabel("F1 on the test split")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def reliability_figure(reliability: Reliability, temperature: float = 1.0) -> Figure:
+    """Return accuracy against confidence in bins, with the clips of each (Guo et al., 2017, figure 1).
+
+    Args:
+        reliability: Confidence, accuracy and clips, ``(bins,)`` each.
+        temperature: What the logits were divided by, for the title.
+    """
+    figure = Figure(figsize=(5, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    bins = len(reliability.count)
+    centre = (np.arange(bins) + 0.5) / bins
+    seen = reliability.count > 0
+    above.bar(centre[seen], reliability.accuracy[seen], width=0.94 / bins, label="accuracy")
+    above.plot(reliability.confidence[seen], reliability.accuracy[seen], "ko", markersize=4, label="at mean confidence")
+    above.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+    gap = np.abs(reliability.confidence - reliability.accuracy)
+    error = float((reliability.count * gap).sum() / max(reliability.count.sum(), 1))
+    above.set_title(f"temperature {temperature:.3g}, calibration error {error:.3f}", fontsize=10)
+    above.set_ylabel("share that is right")
+    above.set_ylim(0, 1)
+    above.legend(fontsize=8, loc="upper left")
+    below.bar(centre, reliability.count, width=0.94 / bins, color="grey")
+    below.set_xlim(0, 1)
+    below.set_xlabel("probability of the predicted species")
+    below.set_ylabel("recordings")
+    return figure

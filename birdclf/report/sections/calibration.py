@@ -1,0 +1,59 @@
+"""Whether the probabilities can be taken at their word."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from birdclf.metrics.calibration import reliability
+from birdclf.metrics.figures import Evaluation, log_softmax
+from birdclf.pages import INK
+from birdclf.report.configurations import Configuration
+from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, drawn, number
+from birdclf.runs.run import Run
+
+FIGURES = ("ece", "ece_calibrated", "nll", "nll_calibrated")
+
+
+def calibration_section(ranked: Sequence[Configuration], settings: Evaluation) -> Section:
+    """Return the section: a row a configuration, and the reliability of the best one before and after."""
+    rows = tuple(_row(configuration) for configuration in ranked)
+    head = ("configuration", "temperature", "ECE", "ECE after", "NLL, nats", "NLL after")
+    said = (
+        f"Expected calibration error on test data in {settings.bins} bins, and NLL, as they come out of the network "
+        f"and after temperature scaling (Guo et al., 2017), with a temperature fitted on validation; means over seeds. "
+        f"A temperature above 1 means that the network is surer than it ought to be."
+    )
+    blocks: list[Block] = [said, Table("Calibration of each configuration", head, rows)]
+    blocks.append(reliability_drawing(ranked[0].label, ranked[0].first, settings))
+    return Section("calibration", "Calibration", tuple(blocks))
+
+
+def reliability_drawing(label: str, run: Run, settings: Evaluation) -> Figure:
+    """Return accuracy against confidence on test data, before and, where a temperature is known, after scaling."""
+    temperature = run.metrics.get("temperature")
+    with canvas(5, 3.2) as picture:
+        axes = picture.subplots()
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        scales = [(1.0, FIRST, "o"), *([(float(temperature), SECOND, "s")] if temperature else [])]
+        for scale, colour, marker in scales:
+            p = np.exp(log_softmax(run.test.logits / scale))
+            bins = reliability(p, run.test.target, settings.bins)
+            held = bins.count > 0
+            size = 8 + 60 * bins.count[held] / bins.count.max()
+            axes.plot(bins.confidence[held], bins.accuracy[held], color=colour, linewidth=1.2)
+            axes.scatter(bins.confidence[held], bins.accuracy[held], s=size, color=colour, marker=marker)
+        axes.set_xlabel("probability of the answer")
+        axes.set_ylabel("share that is right")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        caption = "Circles: as it comes out of the network. A larger mark stands for more clips; dotted is perfect."
+        if temperature:
+            caption += f" Squares: after division by the temperature, {temperature:.2f}."
+        return drawn(f"Reliability of {label}, seed {run.seed}", caption, picture, unique=f"reliability {run.folder}")
+
+
+def _row(configuration: Configuration) -> tuple[Cell, ...]:
+    temperatures = [run.metrics.get("temperature") for run in configuration.runs.values()]
+    known = [float(value) for value in temperatures if value is not None]
+    means = (configuration.mean(f"test/{name}") for name in FIGURES)
+    return configuration.label, number(float(np.mean(known)) if known else None, "{:.2f}"), *map(number, means)

@@ -1,0 +1,211 @@
+"""The paired tests as tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from birdclf.metrics.figures import Evaluation
+from birdclf.report.configurations import Configuration
+from birdclf.report.document import (
+    Block,
+    Bullets,
+    Cell,
+    Folded,
+    Number,
+    Section,
+    Table,
+    counted,
+    number,
+    p_number,
+    p_value,
+    points,
+)
+from birdclf.report.estimates import estimate
+from birdclf.report.paired_tests import LEVEL, METRICS, Comparison
+
+NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+
+
+def comparison_section(reference: Configuration, comparisons: Sequence[Comparison], settings: Evaluation) -> Section:
+    """Return the section of the tests between a reference and its rivals, with the confidence of their intervals."""
+    title = f"Is {reference.label} better than the others?"
+    if not comparisons:
+        return Section("tests", "Paired tests", ("There is one configuration; nothing to test it against.",))
+    tested = [comparison for comparison in comparisons if not comparison.refused]
+    blocks: list[Block] = []
+    if tested:
+        blocks += [
+            f"Differences are {reference.label} minus the other, in points of accuracy or of F1 × 100, with "
+            f"{settings.coverage} intervals. One seed: McNemar's exact test for accuracy and a permutation test "
+            "over groups of recordings for macro F1. Several seeds: a test paired by seed, so that the luck of a seed "
+            "counts as well. "
+            f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}.",
+            Table("Tests, a row a rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
+            Folded("The pair of each seed", (_pairs(tested),)),
+            *_classes(reference, tested),
+        ]
+    refused = [f"{c.rival.label}: not compared. {c.refused}" for c in comparisons if c.refused]
+    return Section("tests", title, (*blocks, Bullets(tuple(refused))) if refused else tuple(blocks))
+
+
+_HEAD = ("against", "seeds", "accuracy", "p", "adjusted p", "verdict", "macro F1", "p", "adjusted p", "verdict")
+
+
+def _row(comparison: Comparison) -> tuple[Cell, ...]:
+    cells: list[Cell] = [comparison.rival.label, Number(len(comparison.pairs), str(len(comparison.pairs)))]
+    for metric in METRICS:
+        difference = comparison.difference(metric)
+        cells += [
+            interval_cell(difference.value, difference.low, difference.high),
+            p_number(comparison.p_value(metric)),
+            p_number(comparison.adjusted[metric]),
+            ("worse", "undecided", "better")[comparison.decided(metric) + 1],
+        ]
+    return tuple(cells)
+
+
+def interval_cell(value: float, low: float, high: float) -> Number:
+    """Return a difference with its interval, in points."""
+    return Number(value, f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+
+
+def _pairs(tested: Sequence[Comparison]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for comparison in tested:
+        for pair in comparison.pairs:
+            only_a, only_b, p = pair.mcnemar
+            accuracy, macro = pair.difference["accuracy"], pair.difference["macro_f1"]
+            rows.append(
+                (
+                    comparison.rival.label,
+                    Number(pair.seed, str(pair.seed)),
+                    Number(only_a, f"{only_a:,}"),
+                    Number(only_b, f"{only_b:,}"),
+                    p_number(p),
+                    interval_cell(accuracy.value, accuracy.low, accuracy.high),
+                    interval_cell(macro.value, macro.low, macro.high),
+                    p_number(macro.p_value),
+                )
+            )
+    head = ("against", "seed", "only the reference right", "only the other right", "McNemar p", "accuracy", "macro F1")
+    return Table("Two runs on the same recordings, a row a seed", (*head, "bootstrap p"), tuple(rows))
+
+
+def _classes(reference: Configuration, tested: Sequence[Comparison]) -> list[Block]:
+    rows: list[tuple[Cell, ...]] = []
+    species = reference.first.classes
+    for comparison in tested:
+        real = comparison.classes[comparison.classes.q_value < LEVEL].sort_values("difference", ascending=False)
+        for row in real.to_dict("records"):
+            gap = interval_cell(row["difference"], row["low"], row["high"])
+            rows.append((comparison.rival.label, species[row["class_index"]], gap, number(row["q_value"])))
+    if not rows:
+        return [f"No species differs at a false discovery rate of {LEVEL} between {reference.label} and any other."]
+    caption = f"Species whose F1 differs, at a false discovery rate of {LEVEL} within each rival"
+    return [
+        Table(caption, ("against", "species", "F1", "q"), tuple(rows), filterable=True),
+    ]
+
+
+def by_how_much(comparison: Comparison, metric: str) -> str:
+    """Return a difference with its interval and adjusted p in words: ``+3.1 points [+1.0, +5.2], p = 0.004``."""
+    difference = comparison.difference(metric)
+    ends = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    return f"{points(difference.value)} {ends}, {p_value(comparison.adjusted[metric])}"
+
+
+BUCKETS = ("many", "medium", "few")
+
+
+def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.DataFrame:
+    """Return a row a configuration, as ``comparison.csv`` has it: means over seeds, and standard deviations.
+
+    Args:
+        found: Configurations, the best first.
+        settings: Confidence of the intervals of those with one seed.
+    """
+    rows = []
+    for configuration in found:
+        runs = list(configuration.runs.values())
+        row: dict[str, object] = {
+            "configuration": configuration.label,
+            "parameters": runs[0].metrics["parameters"],
+            "parameters_per_class": runs[0].metrics["parameters"] / runs[0].metrics["classes"],
+            "seeds": " ".join(str(run.seed) for run in runs),
+            "val_score": float(np.mean([run.metrics["score"] for run in runs])),
+        }
+        for name in ("accuracy", "macro_f1"):
+            values = list(configuration.values(f"test/{name}").values())
+            row[f"test_{name}"] = float(np.mean(values))
+            row[f"test_{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            if len(runs) == 1:
+                one = estimate(configuration, f"test/{name}", settings)
+                assert one, "every run has its accuracy and macro F1"
+                row |= {f"test_{name}_low": one.low, f"test_{name}_high": one.high}
+        for figure in ("f1", "recall"):
+            row |= {f"test_{bucket}_{figure}": configuration.mean(f"test/{bucket}_{figure}") for bucket in BUCKETS}
+        row |= {
+            "best_epoch": float(np.mean([run.metrics["best_epoch"] for run in runs])),
+            "epochs": float(np.mean([run.metrics["epochs"] for run in runs])),
+            "minutes": float(np.mean([run.seconds for run in runs])) / 60,
+            "windows_per_s": _speed(configuration),
+            "folders": " ".join(str(run.folder) for run in runs),
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table_section(found: Sequence[Configuration], monitor: str, settings: Evaluation) -> Section:
+    """Return the section of the comparison table, in the order given."""
+    first = ("configuration", "parameters", "a class", "seeds", f"mean {monitor}", "test accuracy", "test macro F1")
+    head = (*first, *(f"F1 {bucket}" for bucket in BUCKETS), "epochs", "minutes", "windows/s")
+    rows: list[tuple[Cell, ...]] = []
+    for configuration, (_, row) in zip(found, comparison_rows(found, settings).iterrows(), strict=True):
+        accuracy, macro = (estimate(configuration, f"test/{name}", settings) for name in ("accuracy", "macro_f1"))
+        assert accuracy and macro
+        rows.append(
+            (
+                configuration.label,
+                number(row["parameters"], "{:,.0f}"),
+                number(row["parameters_per_class"], "{:,.0f}"),
+                number(len(configuration.runs), "{:.0f}"),
+                number(configuration.mean(monitor)),
+                accuracy.cell(),
+                macro.cell(),
+                *(number(row[f"test_{bucket}_f1"]) for bucket in BUCKETS),
+                number(row["epochs"], "{:.0f}"),
+                number(row["minutes"], "{:.1f}"),
+                number(row["windows_per_s"], "{:,.0f}"),
+            )
+        )
+    said = (
+        f"Sorted by {monitor} on validation data, the mean over seeds. Of one seed the brackets are "
+        f"{settings.coverage} intervals over its test recordings; of several, ± is the standard deviation over seeds. "
+        f"Many, medium and few are species with more than {settings.many}, {settings.few} to {settings.many}, and "
+        f"fewer than {settings.few} recordings to train on."
+    )
+    table = Table("Configurations", head, tuple(rows), filterable=True)
+    return Section("table", "All configurations", (said, table, *_intervals(found, settings)))
+
+
+def _intervals(found: Sequence[Configuration], settings: Evaluation) -> tuple[Block, ...]:
+    """Return a table of the figures that a long tail is judged by, each with an interval."""
+    head = ("configuration", "accuracy", "macro F1", *(f"recall {bucket}" for bucket in BUCKETS))
+    metrics = ("accuracy", "macro_f1", *(f"{bucket}_recall" for bucket in BUCKETS))
+    rows = []
+    for configuration in found:
+        estimates = [estimate(configuration, f"test/{name}", settings) for name in metrics]
+        rows.append((configuration.label, *(e.interval_cell() if e else "" for e in estimates)))
+    said = (
+        "The same with intervals throughout: over test recordings of one seed, Student's of the mean over several. "
+        "Intervals that touch decide nothing; the tests below are paired and see more."
+    )
+    return said, Table(f"Test figures with {settings.coverage} intervals", head, tuple(rows), filterable=True)
+
+
+def _speed(configuration: Configuration) -> float | None:
+    speeds = [
+        run.history["windows_per_s"].median() for run in configuration.runs.values() if "windows_per_s" in run.history
+    ]
+    return float(np.mean(speeds)) if speeds else None

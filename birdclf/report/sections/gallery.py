@@ -1,0 +1,228 @@
+"""Recordings to look at and listen to: the most confident mistakes and the most hesitant hits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Final
+
+import numpy as np
+import torch
+from captum.attr import LayerGradCam
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from birdclf.audio.clip import AudioError, Clip, Reader, Waveform
+from birdclf.audio.mixing import Mix
+from birdclf.audio.picture import encoded, spectrogram
+from birdclf.audio.resampling import read_waveform
+from birdclf.data.catalog import Catalog
+from birdclf.errors import UserError
+from birdclf.metrics.figures import log_softmax
+from birdclf.report.document import Card, Cards, Section
+from birdclf.runs.checkpoint import load_run
+from birdclf.runs.predictor import Predictor
+from birdclf.runs.run import Run
+from birdclf.runs.trust import named
+
+
+def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor | None:
+    """Return gradient-weighted class activation over time (Grad-CAM, Selvaraju et al., 2017, equations 1 and 2).
+
+    The map of the last convolution is averaged over the bands: cepstral coefficients have no place on a frequency axis,
+    and a strip over time is the same to read for every representation.
+
+    Args:
+        predictor: In evaluation mode.
+        bands: ``(1, F, T)`` stored features of a window.
+        target: Class.
+
+    Returns:
+        ``(T,)`` from 0 to 1, all 0 where nothing speaks for the class; None for a network without convolution.
+    """
+    convolutions = [layer for layer in predictor.network.modules() if isinstance(layer, nn.Conv2d)]
+    if not convolutions:
+        return None
+    with torch.enable_grad():
+        features = predictor.features(bands).requires_grad_()
+        cam = LayerGradCam(predictor.network, convolutions[-1])
+        activation: Tensor = cam.attribute(features, target=target, relu_attributions=True).detach()  # (1, 1, f, t)
+    over_time = functional.interpolate(activation.mean(dim=2), size=bands.shape[-1], mode="linear")[0, 0]
+    return over_time / over_time.max().clamp_min(1e-12)
+
+
+class Moments:
+    """Class activation of a run's best checkpoint over the middle window of a recording.
+
+    Args:
+        run: A finished run.
+
+    Raises:
+        UserError: If its checkpoint cannot be used.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.loaded = load_run(run.folder)
+        audio = run.config.get("audio") or {}
+        self.mix = Mix(**{key: value for key, value in audio.items() if key != "_target_"})
+
+    def over_time(self, reader: Reader, clip: Clip, species: str, seconds: float) -> NDArray[np.float32] | None:
+        """Return ``(frames,)`` from 0 to 1 over the middle of a recording, 0 outside of its middle window.
+
+        None for a network that has no convolution.
+
+        Args:
+            reader: Opens the clip.
+            clip: The recording.
+            species: Name of the class.
+            seconds: Length of the middle, which is shorter where the recording is.
+
+        Raises:
+            AudioError: If the recording cannot be decoded.
+        """
+        features = self.loaded.predictor.features
+        hop_s = features.hop / features.sample_rate_hz
+        waveform = read_waveform(reader, clip, features.sample_rate_hz, self.mix)
+        bands = features.analyse(torch.from_numpy(waveform)).bands
+        begin = (bands.shape[1] - features.frames) // 2
+        window = bands[None, :, begin : begin + features.frames]
+        activation = class_activation(self.loaded.predictor, window, self.loaded.classes.index(species))
+        if activation is None:
+            return None
+        heard = min(features.frames, max(1, len(waveform) // features.hop))  # the rest is padding
+        return _over_middle(activation[:heard].numpy(), hop_s, min(seconds, len(waveform) / features.sample_rate_hz))
+
+
+def _over_middle(activation: NDArray[np.float32], hop_s: float, seconds: float) -> NDArray[np.float32]:
+    """Return what is known of a stretch, as it is over another one with the same middle, frame by frame."""
+    frames = max(1, round(seconds / hop_s))
+    known = (np.arange(len(activation)) + (1 - len(activation)) / 2) * hop_s
+    asked = (np.arange(frames) + (1 - frames) / 2) * hop_s
+    values = np.interp(asked, known, activation)
+    return np.where(np.abs(asked) <= known[-1] + hop_s, values, 0).astype(np.float32)
+
+
+def moments_of(run: Run) -> Moments | str:
+    """Return what tells the moments of a run, or a sentence that says why its checkpoint cannot be used."""
+    try:
+        return Moments(run)
+    except UserError as error:
+        return str(error)
+
+
+EACH: Final = 8  # cards of a kind
+RATE_HZ: Final = 22_050
+SECONDS: Final = 5.0
+MISTAKE, HIT = "confident mistake", "hesitant hit"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A clip of the test split, and the row of its prediction."""
+
+    row: int
+    kind: str
+
+
+def picks(run: Run, each: int = EACH) -> list[Pick]:
+    """Return the wrong answers with most probability and the right ones with least, each kind in that order."""
+    p = np.exp(log_softmax(run.test.logits))
+    sure, right = p.max(axis=1), run.test.prediction == run.test.target
+    wrong_rows = sorted(np.flatnonzero(~right), key=lambda row: (-sure[row], run.test.recording_id[row]))[:each]
+    right_rows = sorted(np.flatnonzero(right), key=lambda row: (sure[row], run.test.recording_id[row]))[:each]
+    return [Pick(int(row), MISTAKE) for row in wrong_rows] + [Pick(int(row), HIT) for row in right_rows]
+
+
+def gallery(run: Run, most_bytes: int, moments: Moments | None = None) -> list[Card]:
+    """Return the cards of a run's test split, with sound and picture where the recordings are still there.
+
+    Args:
+        run: A finished run.
+        most_bytes: Limit of all pictures and sounds together; past it cards come without sound.
+        moments: Tells which moments spoke for a species.
+    """
+    source = _source(run)
+    cards, left = [], most_bytes
+    for pick in picks(run):
+        card = _with_sound(_bare(run, pick), source, moments, left)
+        left -= len(card.spectrogram or b"") + len(card.audio or b"")
+        cards.append(card)
+    return cards
+
+
+def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
+    """Return the section of a run's cards."""
+    moments = moments_of(run)
+    cards = gallery(run, most_bytes, None if isinstance(moments, str) else moments)
+    said = (
+        f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "
+        f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
+        f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
+    )
+    if isinstance(moments, str):
+        said += f" Which moments spoke for a species is not shown: {moments}"
+    else:
+        said += " The strip below a picture is bright where the sound spoke for the predicted species (Grad-CAM)."
+    rows = [Cards(f"{kind.capitalize()}s", tuple(c for c in cards if c.kind == kind)) for kind in (MISTAKE, HIT)]
+    return Section("gallery", "Look and listen", (said, *(row for row in rows if row.cards)))
+
+
+def _bare(run: Run, pick: Pick) -> Card:
+    p = np.exp(log_softmax(run.test.logits[pick.row : pick.row + 1]))[0]
+    truth, predicted = int(run.test.target[pick.row]), int(run.test.prediction[pick.row])
+    return Card(
+        recording_id=str(run.test.recording_id[pick.row]),
+        truth=run.classes[truth],
+        predicted=run.classes[predicted],
+        p_truth=float(p[truth]),
+        p_predicted=float(p[predicted]),
+        kind=pick.kind,
+    )
+
+
+def _source(run: Run) -> Catalog | str:
+    """Return the catalogue of a run's recordings, or a sentence that says why there is none."""
+    node = run.config.get("data")
+    target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+    try:
+        make = named(node, Catalog, "data", of="the run")  # its folder may come from anyone
+    except UserError:
+        return f"The source {target or 'of the run'} is not one of birdclf's own, so it was not opened."
+    try:
+        # One recording that has moved is told on its card; the others still play.
+        return make(allow_absent=True) if "allow_absent" in signature(make).parameters else make()
+    except UserError as error:
+        return f"The recordings cannot be found: {error}"
+    except Exception as error:  # settings of another version
+        return f"The source cannot be opened any more: {type(error).__name__}."
+
+
+def _with_sound(card: Card, source: Catalog | str, moments: Moments | None, left: int) -> Card:
+    if isinstance(source, str):
+        return replace(card, note=source)
+    rows = np.flatnonzero(source.table.recording_id == card.recording_id)
+    if not len(rows):
+        return replace(card, note="The source no longer holds this recording.")
+    try:
+        clip = source.subset(source.table.index == rows[0]).clips()[0]
+        waveform = read_waveform(source.reader, clip, RATE_HZ)
+        spoke = moments.over_time(source.reader, clip, card.predicted, SECONDS) if moments else None
+    except AudioError as error:
+        return replace(card, note=f"The recording {error}; it may have moved since.")
+    except OSError as error:
+        return replace(card, note=f"The recording cannot be opened ({error.strerror}); it may have moved since.")
+    middle = _middle(waveform)
+    picture, (sound, mime) = spectrogram(middle, RATE_HZ, spoke), encoded(middle, RATE_HZ)
+    if len(picture) > left:
+        return replace(card, note="Left out to keep the page small.")
+    if len(picture) + len(sound) > left:
+        return replace(card, spectrogram=picture, note="The sound is left out to keep the page small.")
+    return replace(card, spectrogram=picture, audio=sound, mime=mime)
+
+
+def _middle(waveform: Waveform) -> Waveform:
+    """Return the middle of a waveform, at most ``SECONDS`` long, with a peak of 0.9."""
+    most = round(SECONDS * RATE_HZ)
+    begin = max(0, (len(waveform) - most) // 2)
+    middle = waveform[begin : begin + most]
+    return np.asarray(middle * (0.9 / max(float(np.abs(middle).max()), 1e-9)), dtype=np.float32)

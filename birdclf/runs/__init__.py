@@ -1,0 +1,1 @@
+"""Run folders: read, opened, evaluated and combined; nothing in their files is executed."""

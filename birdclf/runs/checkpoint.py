@@ -1,0 +1,242 @@
+"""Checkpoints on the disk: written whole or not at all, read without running anything in them or any Lightning."""
+
+import io
+import math
+import os
+import pickle
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor, nn
+
+from birdclf.errors import UserError
+from birdclf.features.representation import Representation
+from birdclf.files import refuse_pointer
+from birdclf.posthoc.base import Adjustment, Adjusts
+from birdclf.posthoc.tau_norm import TauNormalised
+from birdclf.runs.trust import build, named
+
+if TYPE_CHECKING:
+    from birdclf.runs.predictor import Predictor
+
+
+CHECKPOINT_FORMAT: Final = 1
+LAST: Final = "last.ckpt"
+BEFORE: Final = "before_last.ckpt"
+
+
+def write_whole(content: dict[str, Any], path: Path) -> None:
+    """Write a temporary file beside a checkpoint, and put it in its place once the disk has it.
+
+    Raises:
+        OSError: If it cannot be written; what was there before still is.
+    """
+    path.parent.mkdir(exist_ok=True)  # not the run folder above: where that is gone, another must not take its place
+    memory = io.BytesIO()  # torch's own writer reports a full disk as an error of its format
+    torch.save(content, memory)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(memory.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        if path.name == LAST and path.exists():
+            os.replace(path, path.with_name(BEFORE))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def opened(file: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, on the CPU; nothing in it is executed.
+
+    Raises:
+        UserError: If it cannot be read, is a Git LFS pointer, or holds more than weights and plain values.
+    """
+    refuse_pointer(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on how a file is pickled that is about to be refused
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{file} holds more than weights and plain values: opening it could run code, so it is refused, and "
+            f"nothing of it was executed. Do not use this file unless you know who made it."
+        ) from error
+    except (RuntimeError, EOFError, BadZipFile, OSError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{file} cannot be read as a checkpoint; it may be cut short: {reason}. Copy it again, or use another one."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is no checkpoint of birdclf: it holds a {type(content).__name__}.")
+    return content
+
+
+def load_weights(classifier: nn.Module, checkpoint: Path) -> int:
+    """Load a checkpoint's weights and return its epoch, from 1; nothing in the file is executed.
+
+    Raises:
+        UserError: If it cannot be read, or holds the weights of something else.
+    """
+    content = opened(checkpoint)
+    try:
+        classifier.load_state_dict(content["state_dict"])
+        return int(content["epoch"]) + 1
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{checkpoint} does not hold the weights of this run. Restore it, or train anew.") from error
+
+
+def keep_fitted(checkpoint: Path, temperature: float, adjustment: dict[str, Any] | None = None) -> None:
+    """Add a temperature to a checkpoint, and an adjustment of logits as plain values.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    content = opened(checkpoint)
+    content["birdclf"] |= {"temperature": temperature, "adjustment": adjustment}
+    write_whole(content, checkpoint)
+
+
+NEEDED = {"format": int, "classes": list, "features": dict, "config": dict}
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a checkpoint holds.
+
+    Attributes:
+        network: With its weights, in evaluation mode, on the CPU.
+        features: Fitted ones.
+        channels_last: Whether the network was trained in channels-last memory format.
+        classes: Names of the K classes, in the order of the logits.
+        temperature: What logits are divided by before the softmax; None where none was fitted.
+        epoch: Epochs trained.
+        config: The run's resolved configuration, as plain values.
+        adjustment: What makes other logits of the network's before all else; None where nothing does.
+    """
+
+    network: nn.Module
+    features: Representation
+    channels_last: bool
+    classes: tuple[str, ...]
+    temperature: float | None
+    epoch: int
+    config: dict[str, Any]
+    adjustment: Adjusts | None = None
+
+    @cached_property
+    def predictor(self) -> "Predictor":
+        """The same network and features, for a trainer."""
+        from birdclf.runs.predictor import Predictor  # imports Lightning, which takes seconds
+
+        return Predictor(self.network, self.features, self.channels_last).eval()
+
+
+def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
+    """Return the classifier of a run folder, from ``checkpoints/<which>.ckpt`` alone.
+
+    Nothing in the file is executed; :mod:`birdclf.runs.trust` says which classes it may name.
+
+    Args:
+        folder: The run folder.
+        which: ``best`` or ``last``.
+        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+
+    Raises:
+        UserError: If there is no such checkpoint, or it cannot be used.
+    """
+    file = folder / "checkpoints" / f"{which}.ckpt"
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist. Give a run folder whose training got as far as a checkpoint, such as "
+            f"outputs/run/2026-01-31_12-00-00."
+        )
+    content = opened(file)
+    own = _own(content, file)
+    classes = tuple(str(name) for name in own["classes"])
+    config = own["config"]
+    target = (config.get("features") or {}).get("_target_")
+    features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)
+    network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
+    both = nn.ModuleDict({"network": network, "features": features})
+    weights = {
+        name: value for name, value in content["state_dict"].items() if name.startswith(("network.", "features."))
+    }
+    _check_classes(weights, len(classes), network, file)
+    try:
+        both.load_state_dict(weights)
+    except RuntimeError as error:
+        problem = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(
+            f"{file}: the weights are not those of its own configuration: {problem} Was model or features changed in "
+            f"the file? Train again, or use another checkpoint."
+        ) from error
+    temperature = own.get("temperature")
+    adjustment = _adjustment(own.get("adjustment"), len(classes), file)
+    both.eval()
+    channels_last, epoch = bool(config.get("channels_last", True)), int(content["epoch"]) + 1
+    return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
+
+
+def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:
+    """Build the network without the weights that its training began with: no other file is opened, nothing fetched."""
+    named(node, nn.Module, "model", trusted)
+    bare = named({"_target_": node["_target_"]}, nn.Module, "model", trusted)
+    begun_with: dict[str, Any] = {"pretrained": False} if "pretrained" in {*node, *signature(bare).parameters} else {}
+    network: nn.Module = build(node, nn.Module, "model", trusted, **(begun_with | known))
+    return network
+
+
+def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Return what birdclf adds to a checkpoint, once it is known to be whole."""
+    missing = [name for name in ("birdclf", "state_dict", "epoch") if name not in content]
+    if missing:
+        raise UserError(f"{file} is no checkpoint of birdclf: it lacks {', '.join(missing)}.")
+    own: dict[str, Any] = content["birdclf"]
+    if isinstance(own, dict) and isinstance(own.get("format"), int) and own["format"] > CHECKPOINT_FORMAT:
+        raise UserError(
+            f"{file} has format {own['format']}; this birdclf knows formats up to {CHECKPOINT_FORMAT}. Update birdclf."
+        )
+    wrong = [name for name, kind in NEEDED.items() if not isinstance(own, dict) or not isinstance(own.get(name), kind)]
+    if wrong:
+        raise UserError(f"{file} is damaged: birdclf.{', birdclf.'.join(wrong)} is missing or of another type.")
+    return own
+
+
+def _adjustment(own: Any, classes: int, file: Path) -> Adjusts | None:
+    """Return the adjustment of logits that a checkpoint holds."""
+    if own is None:
+        return None
+    if isinstance(own, dict) and all(_finite(value) for value in own.values()):
+        match own:
+            case {"tau": float(tau), "prior": list(prior)} if tau >= 0 and len(prior) == classes and min(prior) > 0:
+                return Adjustment(tau, tuple(prior))
+            case {"tau": float(tau), "lengths": list(lengths), "bias": list(bias)} if (
+                0 <= tau <= 1 and len(lengths) == len(bias) == classes and min(lengths) >= 0
+            ):
+                return TauNormalised(tau, tuple(lengths), tuple(bias))
+    raise UserError(
+        f"{file} is damaged: birdclf.adjustment is no tau with a prior, or with lengths and bias, of {classes} classes."
+    )
+
+
+def _finite(value: Any) -> bool:
+    return all(isinstance(x, float) and math.isfinite(x) for x in (value if isinstance(value, list) else [value]))
+
+
+def _check_classes(weights: dict[str, Tensor], classes: int, network: nn.Module, file: Path) -> None:
+    """Refuse a class list of another length than the logits, which would otherwise show as a matter of shapes."""
+    for name, value in reversed(list(network.state_dict(prefix="network.").items())):
+        if name in weights and value.shape[:1] == (classes,) != weights[name].shape[:1]:
+            raise UserError(
+                f"{file}: the class list has {classes} names, but the network has {weights[name].shape[0]} outputs. "
+                f"Was it changed in the file? Use the checkpoint as it was written."
+            )

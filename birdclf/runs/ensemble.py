@@ -1,0 +1,209 @@
+"""Several runs judged as one: ``birdclf evaluate RUN RUN``."""
+
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from birdclf.config import plain
+from birdclf.declared import hold_to_types
+from birdclf.errors import UserError
+from birdclf.files import writing_to
+from birdclf.metrics.ensembles import Average, averaged, generalises, greedy_weights
+from birdclf.metrics.figures import Evaluation, Vector
+from birdclf.metrics.predictions import Predictions
+from birdclf.runs.combine import (
+    Made,
+    Member,
+    check_new,
+    metrics_of,
+    new_folder,
+    print_made,
+    read_members,
+    score,
+    write_made,
+)
+from birdclf.runs.opening import built
+from birdclf.runs.state import begun, check_same, forget_failure, held
+from birdclf.text import shown
+
+Weights = Literal["equal", "tuned"]
+
+HOME = Path("outputs/ensembles")
+
+
+def evaluate_together(
+    runs: Sequence[Path],
+    average: Average = "probabilities",
+    weights: Weights = "equal",
+    checkpoint: str = "best",
+    window: str | None = None,
+    source: Sequence[str] = (),
+    out: Path | None = None,
+    trusted: Collection[str] = (),
+) -> Path:
+    """Average what several runs say of the same recordings, and write and print it as a run's evaluation.
+
+    Args:
+        runs: Run folders, two or more, with the same split and classes.
+        average: What is averaged.
+        weights: ``equal``, or ``tuned`` on validation by greedy selection (Caruana et al., 2004). Tuned ones are taken
+            only where they are better than equal ones on validation recordings that they were not fitted on.
+        checkpoint: ``best`` or ``last``.
+        window: Which window of a recording is used; None for each run's own choice.
+        source: Where the runs' recordings are now, such as ``data.root=DIR``.
+        out: New folder; None for one below ``outputs/ensembles``.
+        trusted: Top-level packages beside ``birdclf`` whose code the run folders may name.
+
+    Returns:
+        The folder, which a report reads like a run's.
+
+    Raises:
+        UserError: If the folder exists, or the runs cannot be averaged.
+    """
+    if len(runs) < 2:
+        raise UserError("An ensemble takes two runs or more.")
+    check_new(out)
+    members = read_members(runs, checkpoint, window, source, trusted)
+    settings = built(members[0].cfg, "evaluation", Evaluation, members[0].folder, trusted)
+    recipe = {"average": average, "checkpoint": checkpoint, "window": window}
+    command = _command(runs, average, weights, checkpoint, window, source, trusted)
+    made, predictions = average_of(members, average, weights, recipe, command)
+    metrics = metrics_of(made, members, predictions, settings)
+    folder = new_folder(out, HOME)
+    write_made(folder, made, members, predictions, metrics, settings)
+    print_made(made, members, predictions, metrics, settings)
+    print(f"ensemble folder: {shown(folder)}")
+    return folder
+
+
+def average_of(
+    members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
+) -> tuple[Made, dict[str, Predictions]]:
+    """Return the average of members, and what it says of the validation and test recordings.
+
+    Args:
+        members: Two or more.
+        average: What is averaged.
+        weights: As in :func:`evaluate_together`.
+        recipe: What else is to be noted on how it was made, as plain values.
+        command: The words that make it, but for the folder.
+    """
+    chosen, said = _weights(members, average, weights)
+    predictions = {
+        stage: averaged([member.predictions[stage] for member in members], chosen, average) for stage in ("val", "test")
+    }
+    used = [member for member, weight in zip(members, chosen, strict=True) if weight]
+    made = Made(
+        "ensemble",
+        {**recipe, "weights": [float(weight) for weight in chosen]},
+        f"{said} mean of {len(used)} runs' {average}",
+        list(map(float, chosen)),
+        sum(int(member.metrics["parameters"]) for member in used),
+        command,
+    )
+    return made, predictions
+
+
+def _command(
+    runs: Sequence[Path],
+    average: Average,
+    weights: Weights,
+    checkpoint: str,
+    window: str | None,
+    source: Sequence[str],
+    trusted: Collection[str],
+) -> list[str]:
+    words = ["birdclf", "evaluate", *map(str, runs), "--average", average, "--weights", weights]
+    words += ["--checkpoint", checkpoint, *(["--window", window] if window else [])]
+    return words + (["--source", *source] if source else []) + [f"--trust={package}" for package in trusted]
+
+
+def _weights(members: Sequence[Member], average: Average, weights: Weights) -> tuple[Vector, str]:
+    """Return the weights ``(M,)`` and what they are."""
+    equal = np.full(len(members), 1 / len(members))
+    if weights == "equal":
+        return equal, "equal"
+    val = [member.predictions["val"] for member in members]
+    of_equal, of_tuned = generalises(val, average)
+    if not of_tuned < of_equal:
+        print(
+            f"tuned weights are no better than equal ones on validation recordings that they were not fitted on (NLL "
+            f"{of_tuned:.4f} against {of_equal:.4f} nats): equal ones are taken"
+        )
+        return equal, "equal"
+    print(f"tuned weights: NLL {of_tuned:.4f} against {of_equal:.4f} nats on recordings that they were not fitted on")
+    return greedy_weights(val, average), "tuned"
+
+
+WITHOUT_EFFECT: Final = (
+    *("model", "loss", "features", "window", "audio", "audit", "augment", "sampler", "loader", "optimizer"),
+    *("scheduler", "layers", "averaging", "posthoc", "trainer", "redraw_output", "allow"),
+)
+"""What a training has and an average does not."""
+
+
+def average_members(cfg: DictConfig, resume: bool = False) -> float:
+    """Average the runs of ``members``, equally and by probabilities, and leave a run folder without a checkpoint.
+
+    Args:
+        cfg: Composed ``conf/train.yaml``. Of its settings, ``evaluation`` and ``monitor`` act.
+        resume: Whether the run folder may hold the same job, begun and stopped.
+
+    Returns:
+        The monitored metric.
+
+    Raises:
+        UserError: If the members cannot be averaged, or the folder holds something else.
+        BusyError: If another process works in the folder.
+    """
+    hold_to_types(cfg.evaluation, "evaluation")
+    config, folder = plain(cfg), Path(cfg.run_dir)
+    runs = config["members"]
+    if not isinstance(runs, Sequence) or isinstance(runs, str) or len(runs) < 2 or not all(runs):
+        raise UserError(
+            f"members is {runs!r}; it must be a list of two run folders or more. experiment=phase3_ensemble finds them "
+            f"in a sweep alone, beside the experiments that it averages; elsewhere give 'members=[RUN,RUN]'."
+        )
+    _check_words()
+    if config["init_from"] is not None or config["lr_find"]:
+        raise UserError("members are averaged and nothing is trained: leave out init_from and lr_find.")
+    with writing_to(folder, "the same command makes it anew."):
+        folder.mkdir(parents=True, exist_ok=True)
+        with held(folder):
+            forget_failure(folder)
+            if (earlier := begun(folder)) is not None:
+                check_same(folder, config, earlier)
+                if not resume:
+                    raise UserError(f"{folder} holds a run already; nothing is overwritten. Choose another folder.")
+            members = read_members([Path(str(run)) for run in runs])
+            settings = instantiate(cfg.evaluation)
+            recipe = {"checkpoint": "best", "window": None}
+            command = ["birdclf", *sys.argv[1:]]
+            made, predictions = average_of(members, "probabilities", "equal", recipe, command)
+            value = score(predictions["val"], cfg.monitor)
+            metrics = metrics_of(made, members, predictions, settings) | {"monitor": cfg.monitor, "score": value}
+            write_made(folder, made, members, predictions, metrics, settings, config)
+    print_made(made, members, predictions, metrics, settings)
+    return value
+
+
+def _check_words() -> None:
+    """Refuse words of a command that would train; in a sweep they may be meant for the jobs beside this one.
+
+    Raises:
+        UserError: If there is one.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.RUN:
+        return
+    for word in HydraConfig.get().overrides.task:
+        group = re.split(r"[.=/@]", word.lstrip("+~"))[0]
+        if group in WITHOUT_EFFECT:
+            raise UserError(f"members are averaged, nothing is trained, so that {word} changes nothing. Leave it out.")

@@ -1,0 +1,202 @@
+"""What state a run folder is in: begun, failed or finished, and by which configuration. Needs no torch."""
+
+import json
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from birdclf.config import config_hash, deciding
+from birdclf.errors import UserError
+from birdclf.files import write_whole
+
+CONFIG: Final = "config.yaml"
+"""Written whole once everything else that a run begins with is there."""
+DONE: Final = "done.json"
+FAILED: Final = "failed.json"
+PRUNED: Final = "pruned.json"
+LOCK: Final = "run.lock"
+ABSENT: Final = "not there"
+
+
+class BusyError(UserError):
+    """Another process trains in this folder just now."""
+
+
+class Pruned(Exception):
+    """The search that a run belongs to stops it: after so many epochs it is worse than others were.
+
+    Args:
+        epoch: Epochs that are over.
+        value: The monitored metric after the last of them.
+    """
+
+    def __init__(self, epoch: int, value: float) -> None:
+        super().__init__(epoch, value)
+        self.epoch, self.value = epoch, value
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder; the system lets go of it when this process dies.
+
+    Raises:
+        BusyError: If another process trains in it.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"{folder} is being trained by another process; nothing is done here.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_busy(folder: Path) -> bool:
+    """Return whether a process trains in a folder just now."""
+    try:
+        with held(folder):
+            return False
+    except BusyError:
+        return True
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration of the run that a folder holds, or None if it holds none.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Restore it.") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no settings. Restore it.")
+    return {str(key): value for key, value in config.items()}
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a folder holds a finished run."""
+    return (folder / DONE).is_file()
+
+
+def finished_score(folder: Path, config: Mapping[str, Any]) -> float | None:
+    """Return the score of the finished run of this configuration that a folder holds, or None if it holds none."""
+    done = _read(folder / DONE)
+    if done is None or done.get("config_hash") != config_hash(config):
+        return None
+    return float(done["score"])
+
+
+def finished_twin(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return another folder of the same sweep that holds the finished run of this configuration, or None.
+
+    A sweep that is launched again with more values numbers its jobs anew.
+    """
+    twins = (path.parent for path in sorted(folder.parent.glob(f"*/{DONE}")) if path.parent != folder)
+    return next((twin for twin in twins if finished_score(twin, config) is not None), None)
+
+
+def check_same(folder: Path, config: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run by other settings than those it began with.
+
+    Raises:
+        UserError: If a setting that decides the result differs; it names the first one.
+    """
+    if config_hash(earlier) == config_hash(config):
+        return
+    was, now = _flat(deciding(earlier)), _flat(deciding(config))
+    key = next(name for name in sorted(was.keys() | now.keys()) if was.get(name, ABSENT) != now.get(name, ABSENT))
+    raise UserError(
+        f"{folder} holds a run of other settings: {key} was {was.get(key, ABSENT)} and is {now.get(key, ABSENT)} now. "
+        f"Nothing is overwritten: choose another folder, or set it back."
+    )
+
+
+def note_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
+    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it.
+
+    Args:
+        folder: The run folder.
+        message: What the user is told.
+        error: What went wrong.
+        launch: Which launch of its sweep the run belongs to.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    trace = "".join(traceback.format_exception(error))
+    # A run of other settings is refused in a folder that holds a finished one; its failure has nothing to do with that.
+    content = {"message": message, "launch": launch, "finished": is_finished(folder), "traceback": trace}
+    write_whole(folder / FAILED, json.dumps(content, indent=1))
+
+
+def note_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
+    """Leave word in a folder that the search has stopped its run, which is no failure.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    content = {"config_hash": config_hash(config), "epoch": why.epoch, "value": why.value}
+    write_whole(folder / PRUNED, json.dumps(content, indent=1))
+
+
+def pruned(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
+    """Return after how many epochs a search stopped the run of a folder; None if it did not.
+
+    Args:
+        folder: The run folder.
+        config: The run's configuration; a run of any other counts as not stopped.
+    """
+    found = _read(folder / PRUNED)
+    if found is None or is_finished(folder) or (config is not None and found.get("config_hash") != config_hash(config)):
+        return None
+    return int(found["epoch"])
+
+
+def forget_failure(folder: Path) -> None:
+    """Remove the word of an earlier failure; for whoever holds the folder and is about to try again."""
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def failures(folder: Path, launch: int = 0) -> dict[str, str]:
+    """Return why jobs of a sweep folder failed, by their names; one that another process has finished is left out.
+
+    Args:
+        folder: Sweep folder.
+        launch: Failures of launches before this one are left out as well.
+    """
+    found = {}
+    for path in sorted(folder.glob(f"*/{FAILED}")):
+        failed = _read(path)
+        if failed is None or failed.get("launch", 0) < launch:
+            continue
+        if failed.get("finished") or not is_finished(path.parent):
+            found[path.parent.name] = str(failed.get("message", "it does not say why"))
+    return found
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping) or not node:
+        return {prefix.rstrip("."): node}
+    return {name: value for key, below in node.items() for name, value in _flat(below, f"{prefix}{key}.").items()}

@@ -1,0 +1,65 @@
+"""A checkpoint as one module: sound in, calibrated probabilities out, with nothing left to do outside."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from birdclf.models.head import output_layer
+from birdclf.runs.checkpoint import LoadedRun
+
+
+class WaveformClassifier(nn.Module):
+    """Windows of sound ``(B, samples)`` to probabilities ``(B, K)`` and embeddings ``(B, D)``.
+
+    Features are those of a recording as long as the window; logits are adjusted and divided by the temperature as the
+    checkpoint says. An embedding is what the network's last layer sees.
+
+    Args:
+        loaded: What a checkpoint holds.
+        channels_last: Keep the network's tensors in channels-last memory format; None as in training.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, loaded: LoadedRun, channels_last: bool | None = None) -> None:
+        super().__init__()
+        last = loaded.channels_last if channels_last is None else channels_last
+        self.memory_format = torch.channels_last if last else torch.contiguous_format
+        self.features = loaded.features
+        self.network = loaded.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        scale, offset = affine(loaded)
+        self.register_buffer("scale", torch.from_numpy(scale))
+        self.register_buffer("offset", torch.from_numpy(offset))
+        self._seen: list[Tensor] = []
+        output_layer(self.network, len(loaded.classes)).register_forward_pre_hook(self._listen)
+        self.eval()
+
+    def _listen(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._seen.append(inputs[0])
+
+    def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities ``(B, K)`` and embeddings ``(B, D)``, float32, of windows ``(B, samples)``."""
+        bands = self._bands(waveforms)
+        features = self.features(bands)
+        self._seen.clear()
+        logits = self.network(features.contiguous(memory_format=self.memory_format))
+        embeddings = self._seen.pop().flatten(1)
+        return torch.softmax(logits.float() * self.scale + self.offset, dim=1), embeddings.float()
+
+    def _bands(self, waveforms: Tensor) -> Tensor:
+        """Return the bands of windows; on a processor one by one, whose spectra stay in its cache."""
+        if waveforms.device.type != "cpu" or torch.compiler.is_exporting():
+            return self.features.analyse_windows(waveforms)
+        return torch.cat([self.features.analyse_windows(one) for one in torch.split(waveforms, 1)])
+
+
+def affine(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
+    """Return what logits ``(.., K)`` are multiplied with and what is added, ``(K,)`` float32 each, before the softmax.
+
+    Every adjustment acts on each class by itself and along a line, so that two points give the line.
+    """
+    temperature = loaded.temperature or 1.0
+    ends = np.stack([np.zeros(len(loaded.classes)), np.ones(len(loaded.classes))])
+    zero, one = ends if loaded.adjustment is None else loaded.adjustment.applied(ends).astype(np.float64)
+    return ((one - zero) / temperature).astype(np.float32), (zero / temperature).astype(np.float32)

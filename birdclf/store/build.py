@@ -1,0 +1,181 @@
+"""Building a feature store: worker processes decode, this process appends and keeps a journal.
+
+A build that was killed goes on after the last recording in its journal, and ends in the same bytes.
+"""
+
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from birdclf.audio.clip import Clip
+from birdclf.checks import most_processes, whole
+from birdclf.store.extraction import Extraction, begin_worker
+from birdclf.store.plan import JOURNAL, Journal, Rows
+
+CLIPS_A_TASK: Final = 8
+WORTH_A_PROCESS: Final = 100
+"""Clips; with fewer, starting a worker process costs more than it saves."""
+WORTH_A_PROCESS_BYTES: Final = 100 * 2**20
+"""Size of the files of few clips that are long."""
+
+
+Files = tuple[BinaryIO, BinaryIO]
+"""Frames and level, open for appending."""
+
+
+def build(
+    clips: list[Clip], extraction: Extraction, folder: Path, scratch: Path, title: str, workers: int | None
+) -> Rows:
+    """Decode clips and write their ``frames.f16`` and ``level.f16`` to a folder, or finish doing so.
+
+    Args:
+        clips: All clips, in the order of the store.
+        extraction: What is made of them.
+        folder: Folder to write to; it may hold the beginning of the same build.
+        scratch: Empty folder for what the workers hand over.
+        title: What the progress bar says.
+        workers: Processes; None for one a core, 0 for this process.
+
+    Returns:
+        A row a clip: ``recording_id``, ``frames`` and the measurement.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+
+    def decoded(done: int, files: Files) -> Iterator[Rows]:
+        left = clips[done:]
+        tasks = _tasks(left, processes := _processes(left, workers))
+        for rows, parts in _extracted(tasks, extraction, scratch, processes):
+            for file, part in zip(files, parts, strict=True):
+                with open(part, "rb") as source:
+                    shutil.copyfileobj(source, file, 2**20)
+                part.unlink()
+            yield rows
+
+    return fill(clips, folder, extraction.analyser.n_bands, title, decoded)
+
+
+def fill(
+    clips: list[Clip], folder: Path, n_bands: int, title: str, append: Callable[[int, Files], Iterator[Rows]]
+) -> Rows:
+    """Write ``frames.f16``, ``level.f16`` and the journal of some clips to a folder, or finish doing so.
+
+    The journal stays: whoever puts the finished folder in its place removes it last.
+
+    Args:
+        clips: All clips, in the order of the store.
+        folder: Folder to write to; it may hold the beginning of the same build.
+        n_bands: Values a frame.
+        title: What the progress bar says.
+        append: Appends to the files what follows a number of clips that are done, piece by piece, and yields the rows
+            of each piece.
+
+    Returns:
+        A row a clip.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    folder.mkdir(exist_ok=True)
+    with (
+        Journal(folder / JOURNAL) as journal,
+        open(folder / "frames.f16", "ab") as frames,
+        open(folder / "level.f16", "ab") as level,
+    ):
+        journal.recover({frames: 2 * n_bands, level: 2}, clips)
+        with _progress() as progress:
+            bar = progress.add_task(title, total=len(clips), completed=len(journal.rows))
+            for rows in append(len(journal.rows), (frames, level)):
+                journal.add(rows, (frames, level))
+                progress.advance(bar, len(rows))
+        journal.keep((frames, level))
+    return journal.rows
+
+
+@contextmanager
+def scratch_folder(prefix: Path) -> Iterator[Path]:
+    """Make an empty folder whose path begins so, and remove it and those that killed builds left under such a name."""
+    for stale in prefix.parent.glob(f"{prefix.name}*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    with TemporaryDirectory(prefix=prefix.name, dir=prefix.parent, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
+
+
+def _processes(clips: list[Clip], workers: int | None) -> int:
+    """Return the number of worker processes; 0 where this process does the work."""
+    if workers is None:
+        workers = min(_cores(), len(clips))
+        if len(clips) < WORTH_A_PROCESS:
+            size = sum(os.path.getsize(path) for path in {clip.path for clip in clips} if os.path.isfile(path))
+            workers = workers if size > WORTH_A_PROCESS_BYTES else 0
+    return workers if whole("store.workers", workers, 0, most_processes()) > 1 else 0
+
+
+def _cores() -> int:
+    """Return the cores that this process may use: on a cluster often fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _tasks(clips: list[Clip], processes: int) -> list[list[Clip]]:
+    size = max(1, min(CLIPS_A_TASK, len(clips) // (4 * max(processes, 1))))
+    return [clips[i : i + size] for i in range(0, len(clips), size)]
+
+
+def _extracted(
+    tasks: list[list[Clip]], extraction: Extraction, scratch: Path, processes: int
+) -> Iterator[tuple[Rows, tuple[Path, Path]]]:
+    """Yield every task's rows and files in the order of the clips, few tasks in flight at a time."""
+    paths = [scratch / str(number) for number in range(len(tasks))]
+    parts = [(path.with_suffix(".frames"), path.with_suffix(".level")) for path in paths]
+    if not processes:
+        for task, path, files in zip(tasks, paths, parts, strict=True):
+            yield extraction.write(task, path), files
+        return
+    # Forking a process that has started torch's threads can hang, so the workers are spawned.
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=begin_worker, initargs=(scratch,)) as pool:
+        waiting = deque(zip(tasks, paths, strict=True))
+        running: deque[Future[Rows]] = deque()
+        try:
+            for files in parts:
+                with _deaf_to_interrupts():
+                    while waiting and len(running) < 2 * processes:
+                        running.append(pool.submit(extraction.write, *waiting.popleft()))
+                yield running.popleft().result(), files
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which a terminal sends to all: this one then ends them in order."""
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _progress() -> Progress:
+    return Progress(
+        *(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        *(TextColumn("left"), TimeRemainingColumn()),
+        transient=True,
+    )

@@ -1,0 +1,108 @@
+"""One recording, decoded once: measured for the audit, mixed, resampled and analysed, all block by block."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any, BinaryIO, Protocol
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from birdclf.audio.clip import AudioError, Clip, Reader
+from birdclf.audio.mixing import Mix
+from birdclf.audio.resampling import resampled
+from birdclf.audit.measure import Measurement, Meter
+from birdclf.environment import keep_freed_memory
+from birdclf.features.representation import Analysis
+
+
+class Analyser(Protocol):
+    """What the store asks of features."""
+
+    sample_rate_hz: int
+    n_bands: int
+
+    def analyse_blocks(self, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
+        """Yield what is stored of a waveform that comes in blocks ``(samples,)``."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with every setting that changes what is stored."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How clips become rows of a store; picklable, so that worker processes can hold one.
+
+    Attributes:
+        reader: Opens the clips.
+        mix: Makes them mono.
+        analyser: Makes features of them.
+    """
+
+    reader: Reader
+    mix: Mix
+    analyser: Analyser
+
+    def fingerprint(self) -> str:
+        """Return a text that changes with every setting that changes what is stored of a clip."""
+        return f"{self.reader.fingerprint()}|{self.mix.fingerprint()}|{self.analyser.fingerprint()}"
+
+    def write(self, clips: list[Clip], path: Path) -> list[dict[str, Any]]:
+        """Write the frames of some clips to ``<path>.frames`` and their level to ``<path>.level``.
+
+        Returns:
+            A row a clip: ``recording_id``, ``frames`` and the measurement.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        with open(f"{path}.frames", "wb") as frames, open(f"{path}.level", "wb") as level:
+            return [self._write_one(clip, frames, level) for clip in clips]
+
+    def _write_one(self, clip: Clip, frames: BinaryIO, level: BinaryIO) -> dict[str, Any]:
+        begin, measured, meter = frames.tell(), 0, None
+        try:
+            with self.reader.open(clip) as sound:
+                meter = Meter(sound)
+                mixer = self.mix.mixer(self.reader, clip, sound.channels)
+                waveform = resampled(map(mixer, meter.blocks()), sound.sample_rate_hz, self.analyser.sample_rate_hz)
+                for bands, level_db in self.analyser.analyse_blocks(torch.from_numpy(part) for part in waveform):
+                    frames.write(bands.T.contiguous().half().numpy().data)
+                    level.write(level_db.half().numpy().data)
+                    measured += len(level_db)
+                measurement = meter.measurement()
+        except AudioError as error:
+            for file, start in ((frames, begin), (level, begin // self.analyser.n_bands)):
+                file.seek(start)
+                file.truncate()
+            measured = 0
+            measurement = meter.measurement(error) if meter else Measurement(error=error.problem, reason=str(error))
+        return {"recording_id": clip.recording_id, "frames": measured, **asdict(measurement)}
+
+
+def begin_worker(scratch: Path) -> None:
+    """Set a worker process up: one thread, since a process a core keeps every core busy, and no life of its own.
+
+    Args:
+        scratch: Folder for temporary files, on the disk of the store.
+    """
+    tempfile.tempdir = str(scratch)
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Leave once the parent is gone: killed outright, it cannot tell its workers to stop."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

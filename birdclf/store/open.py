@@ -1,0 +1,90 @@
+"""Features of whole recordings, once, packed into memory-mapped float16 files, with what the audit measured.
+
+A store is a folder named by the hash of its catalog and of every setting of its features. It is built in a temporary
+folder and renamed whole under a file lock: nobody ever reads half a store, and a killed build goes on where it stood.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from birdclf.audio.mixing import Mix
+from birdclf.data.catalog import Catalog
+from birdclf.files import held
+from birdclf.store.build import build, scratch_folder
+from birdclf.store.extraction import Analyser, Extraction
+from birdclf.store.plan import StorePlan
+from birdclf.store.shard import clear_shards, remark
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A finished store, opened for reading.
+
+    Attributes:
+        folder: Where it lies.
+        index: One row a recording: ``recording_id``, ``offset`` and ``frames`` (into the packed frames; 0 frames
+            where it could not be decoded), and the columns of :class:`birdclf.audit.measure.Measurement`.
+        n_bands: Values a frame.
+    """
+
+    folder: Path
+    index: pd.DataFrame
+    n_bands: int
+
+    @cached_property
+    def frames(self) -> NDArray[np.float16]:
+        """Frames of all recordings, one after the other: ``(total, n_bands)``."""
+        return np.memmap(self.folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, self.n_bands)
+
+    @cached_property
+    def level_db(self) -> NDArray[np.float16]:
+        """Energy of each frame between 1 and 10 kHz, in dB: ``(total,)``."""
+        return np.memmap(self.folder / "level.f16", dtype=np.float16, mode="r")
+
+
+def open_store(
+    catalog: Catalog, analyser: Analyser, root: Path, workers: int | None = None, mix: Mix | None = None
+) -> FeatureStore:
+    """Return the feature store of a catalog, built first where there is none.
+
+    Args:
+        catalog: Recordings to hold; those that cannot be decoded are listed in the index with their reason.
+        analyser: Features to hold.
+        root: Folder of all stores; made where missing.
+        workers: Processes that decode and analyse; None for one a core, 0 for this process.
+        mix: How channels, offset and gain are treated; None takes the mean of the channels as it is.
+
+    Raises:
+        UserError: If the store cannot be written, or a worker process is killed.
+    """
+    plan = StorePlan(catalog, Extraction(catalog.reader, mix or Mix(), analyser), root)
+    with plan.failures_explained():
+        root.mkdir(parents=True, exist_ok=True)
+        if not plan.finished:
+            with held(plan.lock, str(plan.folder)):
+                if not plan.finished:  # somebody else may just have built it
+                    _build(plan, workers)
+    return opened(plan)
+
+
+def opened(plan: StorePlan) -> FeatureStore:
+    """Open a store that is finished."""
+    return FeatureStore(plan.folder, pd.read_parquet(plan.folder / "index.parquet"), plan.extraction.analyser.n_bands)
+
+
+def _build(plan: StorePlan, workers: int | None) -> None:
+    if text := remark(plan.folder):
+        log.info("%s", text)
+    with scratch_folder(plan.folder.with_name(f".{plan.folder.name}.tasks.")) as scratch:
+        title = f"decoding {plan.catalog.name}"
+        rows = build(plan.catalog.clips(), plan.extraction, plan.building, scratch, title, workers)
+    plan.finish(rows)
+    clear_shards(plan.folder)

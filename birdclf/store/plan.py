@@ -1,0 +1,180 @@
+"""What a feature store is to hold and where it will lie, before it is there."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import pandas as pd
+
+from birdclf.audio.clip import Clip
+from birdclf.audit.measure import Measurement
+from birdclf.data.catalog import Catalog
+from birdclf.errors import UserError
+from birdclf.files import reason
+from birdclf.store.extraction import Extraction
+
+JOURNAL: Final = "journal.jsonl"
+KEEP_EVERY_S: Final = 2.0
+"""Seconds of work that a killed build may lose."""
+
+Rows = list[dict[str, Any]]
+
+
+class Journal:
+    """The rows that are done, a line each, written after the data that they tell of.
+
+    Args:
+        path: File of the journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = open(path, "a+b")  # noqa: SIM115, closed by __exit__
+        self.rows: Rows = []
+        self.waiting: Rows = []
+        self.kept = time.monotonic()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def recover(self, files: dict[BinaryIO, int], clips: list[Clip]) -> None:
+        """Read the rows of an earlier build whose data is there, and cut off whatever follows them.
+
+        Args:
+            files: Data files and their bytes a frame.
+            clips: Clips of this build, in order.
+        """
+        self.file.seek(0)
+        room = min(os.fstat(file.fileno()).st_size // size for file, size in files.items())
+        frames = end = 0
+        for line, clip in zip(self.file, clips, strict=False):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break  # the machine stopped in the middle of the line
+            if not line.endswith(b"\n") or row.get("recording_id") != clip.recording_id:
+                break
+            if frames + row["frames"] > room:
+                break  # ... or before the data was on the disk
+            frames, end = frames + row["frames"], end + len(line)
+            self.rows.append(row)
+        self.file.truncate(end)
+        for file, size in files.items():
+            file.truncate(frames * size)
+
+    def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:
+        """Note rows whose data has been written; they are kept for certain every few seconds."""
+        self.waiting += rows
+        if time.monotonic() - self.kept > KEEP_EVERY_S:
+            self.keep(files)
+
+    def keep(self, files: tuple[BinaryIO, ...]) -> None:
+        """Write data to the disk, and then the rows that tell of it."""
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+        self.file.write(b"".join(json.dumps(row).encode() + b"\n" for row in self.waiting))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.rows += self.waiting
+        self.waiting, self.kept = [], time.monotonic()
+
+
+VERSION: Final = 3
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """A store of a catalog's features, built or not.
+
+    Attributes:
+        catalog: Recordings to hold.
+        extraction: What is made of them.
+        root: Folder of all stores.
+    """
+
+    catalog: Catalog
+    extraction: Extraction
+    root: Path
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the store lies once it is finished: a hash of all that decides its content."""
+        setting = f"{VERSION}|{self.catalog.content_hash}|{self.extraction.fingerprint()}"
+        return self.root / blake2b(setting.encode(), digest_size=12).hexdigest()
+
+    @property
+    def building(self) -> Path:
+        """Where it is built by whoever holds :attr:`lock`."""
+        return self.folder.with_name(f".{self.folder.name}.building")
+
+    @property
+    def lock(self) -> Path:
+        """File of the lock under which it is built."""
+        return self.folder.with_name(f"{self.folder.name}.lock")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the store is there."""
+        return (self.folder / "meta.json").is_file()
+
+    def finish(self, rows: Rows) -> None:
+        """Add index and description to the frames in :attr:`building`, and put the whole in its place.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        index_of(rows).to_parquet(self.building / "index.parquet")
+        meta = {
+            "version": VERSION,
+            "catalog": self.catalog.name,
+            "catalog_hash": self.catalog.content_hash,
+            "reader": self.extraction.reader.fingerprint(),
+            "mix": self.extraction.mix.fingerprint(),
+            "features": self.extraction.analyser.fingerprint(),
+            "recordings": len(self.catalog),
+            "n_bands": self.extraction.analyser.n_bands,
+        }
+        (self.building / "meta.json").write_text(json.dumps(meta, indent=1))
+        (self.building / JOURNAL).unlink()
+        self.building.rename(self.folder)
+
+    @contextmanager
+    def failures_explained(self) -> Iterator[None]:
+        """Turn what stops a build into a sentence for the user.
+
+        Raises:
+            UserError: If a file cannot be written, or a worker process is killed.
+        """
+        try:
+            yield
+        except BrokenExecutor as error:
+            raise UserError(
+                f"A process that decodes {self.catalog.name} was killed, perhaps for want of memory. Start again with "
+                f"fewer of them, such as store.workers=1; what is done is kept."
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"The feature store {self.folder} cannot be written: {reason(error)}. Free some space or "
+                f"choose another folder with store.dir=…; what is done is kept, and the next start goes on from there."
+            ) from error
+
+
+def index_of(rows: Rows) -> pd.DataFrame:
+    """Return the index of a store whose recordings follow each other in the order of the rows."""
+    frames = [row["frames"] for row in rows]
+    index = pd.DataFrame(rows, columns=["recording_id", "frames", *(field.name for field in fields(Measurement))])
+    types = {field.name: field.type for field in fields(Measurement)}
+    index = index.astype({"recording_id": str, "frames": "int64", **types})
+    index.insert(1, "offset", index.frames.cumsum() - frames)
+    return index

@@ -1,0 +1,127 @@
+"""A shard: one of several ranges of a catalog's recordings, each built by a process of its own beside the store.
+
+Shards of one number never mix with those of another: ``store.shards`` is part of a shard's name.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from birdclf.errors import UserError
+from birdclf.files import held_if_free
+
+MOST_NAMED: Final = 8
+"""Shards that a message lists."""
+
+
+@dataclass(frozen=True, order=True)
+class Shard:
+    """Shard ``number``, counted from 0, of ``count``.
+
+    Raises:
+        UserError: If there is no such shard.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"store.shards={self.count} is not a number of shards. Choose 1 or more.")
+        if not 0 <= self.number < self.count:
+            allowed = "0 alone" if self.count == 1 else f"0 to {self.count - 1}"
+            raise UserError(
+                f"store.shard={self.number} is out of range: with store.shards={self.count} it is {allowed}. Choose "
+                f"one of these, or change store.shards for all workers."
+            )
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.count}"
+
+    @classmethod
+    def chosen(cls, number: int | None, count: int) -> "Shard | None":
+        """Return the shard that ``store.shard`` and ``store.shards`` name; None where one process does it all.
+
+        Raises:
+            UserError: If they name none.
+        """
+        shard = cls(number or 0, count)
+        if count > 1 and number is None:
+            raise UserError(
+                f"store.shards={count} needs a store.shard, which says what part this process builds. Give each worker "
+                f"one of store.shard=0 to {count - 1}, or all in one command: -m 'store.shard=range({count})'."
+            )
+        return shard if count > 1 else None
+
+    def all(self) -> "list[Shard]":
+        """Return the shards that make a store with this one, and this one, in order."""
+        return [Shard(number, self.count) for number in range(self.count)]
+
+    def range(self, recordings: int) -> range:
+        """Return the positions of its recordings; the sizes of shards differ by one at most."""
+        return range(recordings * self.number // self.count, recordings * (self.number + 1) // self.count)
+
+    def folder(self, store: Path) -> Path:
+        """Return the folder that it is built in, beside the store."""
+        return store.with_name(f".{store.name}.shard-{self.number}-of-{self.count}")
+
+    def lock(self, store: Path) -> Path:
+        """Return the file of the lock under which it is built."""
+        return store.with_name(f"{store.name}.shard-{self.number}-of-{self.count}.lock")
+
+    def mark(self, store: Path) -> Path:
+        """Return the empty file that is there once the shard is built.
+
+        It lies beside the store, not in the shard: a client of a network file system that makes a file in a folder
+        sees what others made there before, which it need not see in other folders.
+        """
+        return store.with_name(f".{store.name}.shard-{self.number}-of-{self.count}.finished")
+
+
+def missing(shards: list[Shard], store: Path) -> list[Shard]:
+    """Return those that are not built."""
+    return [shard for shard in shards if not shard.mark(store).exists()]
+
+
+def numbers(shards: list[Shard]) -> str:
+    """Return the numbers of shards as ``0,2,3``, of many the first ones."""
+    more = f",… ({len(shards)} in all)" if len(shards) > MOST_NAMED else ""
+    return ",".join(str(shard.number) for shard in shards[:MOST_NAMED]) + more
+
+
+def settings(shards: list[Shard]) -> str:
+    """Return the words of the command line that build some shards of one number."""
+    return f"{'-m ' if len(shards) > 1 else ''}store.shards={shards[0].count} store.shard={numbers(shards)}"
+
+
+def shards_beside(store: Path) -> list[Shard]:
+    """Return the shards of a store, of whatever number, that are there in whole or in part."""
+    name = re.compile(rf"\.?{re.escape(store.name)}\.shard-(\d+)-of-(\d+)(\.lock|\.finished)?")
+    matches = (name.fullmatch(path.name) for path in store.parent.iterdir())
+    return sorted({Shard(int(match[1]), int(match[2])) for match in matches if match})
+
+
+def remark(store: Path) -> str:
+    """Return what to tell a process that builds a store of which there are shards; nothing where there are none."""
+    begun = [shard for shard in shards_beside(store) if shard.folder(store).is_dir()]
+    texts = []
+    for count in sorted({shard.count for shard in begun}):
+        found = [shard for shard in begun if shard.count == count]
+        left = missing(found[0].all(), store) or found[:1]
+        texts.append(
+            f"there are shards of this store, finished or begun: {numbers(found)} of {count}. They are not used here; "
+            f"to use them, stop this and run birdclf prepare with the same source and {settings(left)}"
+        )
+    return "\n".join(texts)
+
+
+def clear_shards(store: Path) -> None:
+    """Remove what is left of the shards of a finished store, except where a process is at work: it does so itself."""
+    for shard in shards_beside(store):
+        with held_if_free(shard.lock(store)) as ours:
+            if ours:
+                shard.mark(store).unlink(missing_ok=True)
+                shutil.rmtree(shard.folder(store), ignore_errors=True)
+                shard.lock(store).unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""A row an epoch, in ``history.json`` and in the log."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from birdclf.files import write_whole
+
+log = logging.getLogger(__name__)
+
+
+class History(Callback):
+    """Writes every epoch's figures to ``history.json`` when the epoch is over.
+
+    Args:
+        dirpath: The run folder.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self.path = Path(dirpath) / "history.json"
+        self.rows: list[dict[str, Any]] = []
+        self.open = False
+        self.began = self.trained = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows, and how long the epoch at hand has taken."""
+        return {"rows": self.rows, "open": self.open, "spent": time.perf_counter() - self.began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the rows of a run that was stopped."""
+        self.rows, self.open = list(state_dict["rows"]), state_dict["open"]
+        self.began = time.perf_counter() - state_dict["spent"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch before, whose training figures are complete only now."""
+        self._write(trainer)
+        self.rows.append({"epoch": trainer.current_epoch + 1})
+        self.open, self.began, self.trained = True, time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note how long the training part of the epoch took."""
+        self.trained = time.perf_counter() - self.began
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the last epoch."""
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if not self.open:
+            return
+        self.open = False
+        row = self.rows[-1]
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
+        seconds = time.perf_counter() - self.began
+        loader = trainer.train_dataloader
+        windows = len(loader.dataset) if loader is not None else 0
+        row |= figures | {"seconds": seconds, "windows_per_s": windows / self.trained if self.trained else None}
+        if not trainer.is_global_zero:
+            return
+        write_whole(self.path, json.dumps(self.rows, indent=1))
+        log.info(
+            "epoch %d: train nll %.3f accuracy %.3f | val nll %.3f accuracy %.3f macro F1 %.3f | lr %.2g, %.0f s",
+            row["epoch"], row["train/nll"], row["train/accuracy"], row["val/nll"], row["val/accuracy"],
+            row["val/macro_f1"], row["lr"], seconds,
+        )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Stops a run whose search has seen better ones."""
+
+from typing import Protocol
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from birdclf.errors import UserError
+from birdclf.runs.state import Pruned
+
+
+class Trial(Protocol):
+    """What the callback asks of a trial of a search."""
+
+    def report(self, value: float, step: int) -> None:
+        """Note the monitored metric after an epoch."""
+
+    def should_prune(self) -> bool:
+        """Return whether the trial is to be stopped."""
+
+
+class Pruning(Callback):
+    """Tells a trial the monitored metric after every epoch, and ends the run where the trial is to be stopped.
+
+    Args:
+        trial: Trial of the search that the run belongs to.
+        monitor: The metric.
+    """
+
+    def __init__(self, trial: Trial, monitor: str) -> None:
+        self.trial, self.monitor = trial, monitor
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a run of several processes, of which only one would stop.
+
+        Raises:
+            UserError: If there is more than one.
+        """
+        if trainer.world_size > 1:
+            raise UserError(
+                "Only a run of one process can be stopped early: trainer.devices=1 or callbacks.pruning=null."
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the epoch before, which the history has by now.
+
+        Raises:
+            Pruned: If the trial is to be stopped.
+        """
+        if trainer.current_epoch:
+            value = self._report(trainer, trainer.current_epoch)
+            if self.trial.should_prune():
+                raise Pruned(trainer.current_epoch, value)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the last epoch."""
+        self._report(trainer, trainer.current_epoch)
+
+    def _report(self, trainer: pl.Trainer, epoch: int) -> float:
+        value = float(trainer.callback_metrics[self.monitor])
+        self.trial.report(value, epoch)
+        return value

@@ -18,7 +18,8 @@ from typing import Final
 # - USER, LOGNAME: the user's number where it has no name, as in containers; torch names a folder by it.
 # - COLUMNS, TERM, NO_COLOR, FORCE_COLOR: as set.
 # - PYTHONWARNINGS, PYTHONOPTIMIZE, PL_GLOBAL_SEED, SCIPY_*, SKLEARN_*, HF_*: as set; they change no result.
-# - Switches for debugging (TORCH_LOGS, TORCH_DISTRIBUTED_DEBUG, PANDAS_FUTURE): as set; nonsense is refused by name.
+# - Switches for debugging (TORCH_LOGS, TORCH_DISTRIBUTED_DEBUG, PANDAS_FUTURE, PYTORCH_CUDA_ALLOC_CONF): as set;
+#   nonsense in them ends the process in their library.
 NO_REPORTS: Final = {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -82,7 +82,7 @@ def predict_to_folder(
         if len(left) < len(recordings):
             done = len(recordings) - len(left)
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
-        for heard in with_progress(left, classifier, how):
+        for heard in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
             result = Result.of(heard, detecting, classifier.hearing.classes)
             write_apart(out, heard, result, wanted)
             folder.add(heard.recording, result)
@@ -206,10 +206,12 @@ def _tell(result: Result) -> None:
         print(f"birdclf: {shown(result.path)} {shown(result.problem)}{done}", file=sys.stderr)
 
 
-def with_progress(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard]:
-    """Yield what is heard, under a bar with the time left where somebody watches."""
+def with_progress(
+    recordings: Sequence[Recording], classifier: Classifier, how: Listening, before: int = 0
+) -> Iterator[Heard]:
+    """Yield what :func:`listen` hears, under a bar with the time left where somebody watches."""
     with _bar(recordings) as advance:
-        for heard in listen(recordings, classifier, how):
+        for heard in listen(recordings, classifier, how, before):
             if isinstance(heard, float):
                 advance(heard)
             else:

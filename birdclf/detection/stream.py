@@ -98,7 +98,9 @@ class Listening:
             raise UserError(f"--batch-size {self.batch}: windows that are classified together, 1 or more.")
 
 
-def listen(recordings: Sequence[Recording], classifier: Classifier, how: Listening) -> Iterator[Heard | float]:
+def listen(
+    recordings: Sequence[Recording], classifier: Classifier, how: Listening, before: int = 0
+) -> Iterator[Heard | float]:
     """Yield what is heard of each recording, in their order; in between, the seconds that were heard since.
 
     One thread decodes while another computes, and no recording is ever held whole.
@@ -107,6 +109,8 @@ def listen(recordings: Sequence[Recording], classifier: Classifier, how: Listeni
         recordings: What is listened to.
         classifier: Gives probabilities of windows.
         how: Hop, batches and what is wanted.
+        before: Windows that an earlier call classified. A window keeps its row in its batch then: the last bits of a
+            matrix product depend on the row, and an interrupted call is to give the figures of an undisturbed one.
 
     Raises:
         UserError: If the hop is no stretch of time.
@@ -117,7 +121,7 @@ def listen(recordings: Sequence[Recording], classifier: Classifier, how: Listeni
     decoder = threading.Thread(target=_decode, args=(recordings, classifier.hearing, how, waiting, stop), daemon=True)
     decoder.start()
     try:
-        yield from _classified(waiting, classifier, how)
+        yield from _classified(waiting, classifier, how, before % how.batch)
     finally:
         stop.set()
         while decoder.is_alive():  # it may wait for room
@@ -131,6 +135,7 @@ def _classified(
     waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
     classifier: Classifier,
     how: Listening,
+    skipped: int,
 ) -> Iterator[Heard | float]:
     begun: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
     batch: list[tuple[_Open, Window]] = []
@@ -145,21 +150,22 @@ def _classified(
             begun[-1] = (begun[-1][0], part)
         else:
             batch += [(begun[-1][0], window) for window in part]
-        while len(batch) >= how.batch:
-            yield _classify(batch[: how.batch], classifier, how)
-            batch = batch[how.batch :]
+        while len(batch) >= (room := how.batch - skipped):
+            yield _classify(batch[:room], classifier, how, skipped)
+            batch, skipped = batch[room:], 0
         waits = {id(owner) for owner, _ in batch}
         while begun and begun[0][1] is not None and id(begun[0][0]) not in waits:
             yield _closed(*begun.pop(0), classifier.hearing)
     if batch:
-        yield _classify(batch, classifier, how)
+        yield _classify(batch, classifier, how, skipped)
     for opened, end in begun:
         yield _closed(opened, end, classifier.hearing)
 
 
-def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening) -> float:
-    """Add a batch's results to its recordings; return the seconds of sound that are new."""
-    probabilities, embeddings = classifier(np.stack([window.samples for _, window in batch]))
+def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening, skipped: int) -> float:
+    """Add a batch's results to its recordings, after rows that are skipped; return the seconds of sound that are new."""
+    samples = [window.samples for _, window in batch]
+    probabilities, embeddings = (rows[skipped:] for rows in classifier(np.stack(samples[:1] * skipped + samples)))
     seconds = 0.0
     for row, (owner, window) in enumerate(batch):
         new_s = window.end_s - max(window.start_s, owner.end_s[-1] if owner.end_s else 0.0)

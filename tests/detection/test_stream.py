@@ -43,6 +43,24 @@ def test_each_recording_gets_its_own_windows_whatever_the_batch(field: Path, bat
             assert one.end_s[-1] == one.duration_s == pytest.approx(soundfile.info(one.recording.path).duration)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_a_window_keeps_its_row_where_an_interrupted_call_is_resumed(field: Path, batch: int):
+    class Rows(Pitches):
+        """A matrix product's last bits depend on the row: here, all of its figures do."""
+
+        def __call__(self, windows):
+            return np.tile(np.arange(len(windows), dtype=np.float32), (3, 1)).T, np.zeros((len(windows), 2), np.float32)
+
+    recordings, how = recordings_of([str(field)]), Listening(0.5, batch=batch)
+    whole = [one for one in listen(recordings, Rows(), how) if isinstance(one, Heard)]
+    for done in range(len(recordings)):
+        before = sum(len(one.start_s) for one in whole[:done])
+        rest = [one for one in listen(recordings[done:], Rows(), how, before) if isinstance(one, Heard)]
+        for one, undisturbed in zip(rest, whole[done:], strict=True):
+            np.testing.assert_array_equal(one.probabilities, undisturbed.probabilities)
+            assert one.duration_s == undisturbed.duration_s
+
+
 def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
     sound = tones(500, seconds=4.0)
     for name in ("whole", "cut", "on"):

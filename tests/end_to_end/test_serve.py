@@ -212,7 +212,7 @@ def test_a_name_with_html_in_it_is_text(page: Page, song: Path, server: Server):
 
 def test_what_is_no_recording_is_said_on_the_page(page: Page):
     drop(page, b"Dear diary, today I heard a wren.\n", "diary.txt")
-    expect(page.locator("#problem")).to_have_text(re.compile("^diary.txt: The file is no recording that can be read"))
+    expect(page.locator("#problem")).to_have_text(re.compile("^diary.txt: The file cannot be decoded"))
     drop(page, b"", "empty.wav")
     expect(page.locator("#problem")).to_contain_text("empty.wav: The file is empty")
     page.evaluate("begun.max_bytes = 10")

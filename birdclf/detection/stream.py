@@ -163,7 +163,7 @@ def _classified(
 
 
 def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening, skipped: int) -> float:
-    """Add a batch's results to its recordings, after rows that are skipped; return the seconds of sound that are new."""
+    """Add the results of a batch, but for rows skipped, to its recordings; return the new seconds of sound."""
     samples = [window.samples for _, window in batch]
     probabilities, embeddings = (rows[skipped:] for rows in classifier(np.stack(samples[:1] * skipped + samples)))
     seconds = 0.0

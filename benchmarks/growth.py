@@ -83,7 +83,7 @@ def main() -> None:
     peak = [0.0]
     threading.Thread(target=watched, args=(peak,), daemon=True).start()
     data.prepare()
-    classifier = build_classifier(cfg, data)
+    classifier = build_classifier(cfg, data)[0]
     for buffer, value in (("mean", 0.0), ("std", 1.0)):
         getattr(classifier.features, buffer).fill_(value)
     trainer = instantiate(

@@ -65,7 +65,7 @@ def write_untrained(run: Path) -> None:
     from torch import nn
 
     from birdclf.config import conf_dir
-    from birdclf.runs.checkpoint import CHECKPOINT_FORMAT, write_whole
+    from birdclf.runs.checkpoint import CHECKPOINT_FORMAT, write_checkpoint
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -81,7 +81,7 @@ def write_untrained(run: Path) -> None:
     }
     weights = nn.ModuleDict({"network": network, "features": features}).state_dict()
     run.mkdir()
-    write_whole({"birdclf": own, "state_dict": weights, "epoch": 0}, run / "checkpoints" / "best.ckpt")
+    write_checkpoint({"birdclf": own, "state_dict": weights, "epoch": 0}, run / "checkpoints" / "best.ckpt")
 
 
 def write_noise(path: Path, seconds: int) -> None:

@@ -42,7 +42,7 @@ def main() -> None:
     keep_freed_memory()
     data = build_data(cfg)
     data.prepare()
-    classifier = build_classifier(cfg, data)
+    classifier = build_classifier(cfg, data)[0]
     clock = PredictClock(lines, cfg.loader.batch_size)
     trainer = instantiate(
         cfg.trainer, alone=True, callbacks=[clock], logger=False, default_root_dir=Path(lines).parent, _convert_="all"

@@ -3,17 +3,106 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pandas as pd
+
 import birdclf
+from birdclf.data.splits import STAGES
+from birdclf.data.tables import read_own
 from birdclf.errors import UserError
 from birdclf.files import write_whole, writing_to
-from birdclf.runs.facts import SPLITS, RunFacts, read_facts, target
+from birdclf.runs.run import Run
 from birdclf.text import in_markdown, shown
 
 
-def name(facts: RunFacts, group: str) -> str:
+class CardRun(Run):
+    """A finished run, and what a card says of it."""
+
+    @cached_property
+    def species(self) -> pd.DataFrame:
+        """A row a class, commonest first.
+
+        Columns ``species``, recordings in ``train``, ``val`` and ``test``, ``precision``, ``recall`` and ``f1`` on test
+        (NaN where there is no recording to tell), and ``bucket``.
+        """
+        counts = pd.crosstab(self.split.species, self.split.split).reindex(columns=list(STAGES), fill_value=0)
+        table = counts.rename_axis(columns=None).reset_index()
+        figures = ["precision", "recall", "f1"]
+        if (self.folder / "per_class.csv").is_file():
+            read = read_own(self.folder / "per_class.csv")[["species", *figures]]
+            table = table.merge(read.astype(dict.fromkeys(figures, float)), on="species", how="left")
+        else:
+            table[figures] = np.nan
+        table.loc[table.test == 0, figures] = np.nan
+        table["bucket"] = ""
+        for name, members in self.evaluation.buckets(table.train.to_numpy(dtype=np.int64)).items():
+            table.loc[members, "bucket"] = name
+        return table.sort_values(["train", "species"], ascending=[False, True], ignore_index=True)
+
+    @cached_property
+    def leaks(self) -> pd.DataFrame:
+        """Content of ``leaks.csv``; no rows where there is none."""
+        columns, file = ["split", "leak", "recordings", "known", "shared"], self.folder / "leaks.csv"
+        if not file.is_file():
+            return pd.DataFrame(columns=columns)
+        try:
+            return read_own(file)[columns].astype(dict.fromkeys(columns[2:], int))
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{file} is damaged: {error}. Restore it.") from error
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was trained on the procedural aviary."""
+        return target(self.config, "data").startswith("birdclf.data.sources.synthetic.")
+
+    def catalog(self, name: str) -> Any:
+        """Return a fact of the source; None where the run does not have it."""
+        return (self.provenance.get("catalog") or {}).get(name)
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds."""
+        return float((self.config.get("features") or {}).get("window_s", 5.0))
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate that features are made at."""
+        return int((self.config.get("features") or {}).get("sample_rate_hz", 16_000))  # of AST, which has no other
+
+    def check(self) -> None:
+        """Read what a card relies on.
+
+        Raises:
+            UserError: If the run is not finished, has no checkpoint, or a file of it is missing or damaged.
+        """
+        _ = self.config, self.metrics
+        if not (best := self.folder / "checkpoints" / "best.ckpt").is_file():
+            raise UserError(f"{best} does not exist: there is no network to describe.")
+        facts = ("parameters", "classes", "temperature", "best_epoch", "epochs", "monitor")
+        try:
+            _ = self.evaluation, self.species, [self.metrics[name] for name in facts]
+            for split in STAGES[1:]:
+                names = ("accuracy", "macro_f1", "balanced_accuracy", "buckets", "clips")
+                _ = [self.metrics[split][name] for name in names]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{self.folder}: metrics.json, split.csv or per_class.csv is damaged or of another program: {error}. "
+                f"Restore it."
+            ) from error
+        _ = self.leaks, self.provenance, self.seconds
+
+
+def target(config: Mapping[str, Any], group: str) -> str:
+    """Return the dotted name of what a group builds; empty where there is none."""
+    node = config.get(group)
+    return str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+
+
+def name(facts: CardRun, group: str) -> str:
     """Return the name of what a group builds, such as ``AudioCNNv2``."""
     return target(facts.config, group).rpartition(".")[2] or "unknown"
 
@@ -56,9 +145,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> st
 LEAKS: Final = {"recordist": "recordist", "recordist_and_day": "recordist and day", "audio": "decoded sound"}
 
 
-def data(facts: RunFacts) -> str:
+def data(facts: CardRun) -> str:
     """Return where the recordings come from, and what splits share."""
-    counts = [f"{int(facts.species[split].sum()):,} {split}" for split in SPLITS]
+    counts = [f"{int(facts.species[split].sum()):,} {split}" for split in STAGES]
     lines = [
         f"Source: {in_markdown(str(facts.catalog('name') or 'not noted'))}"
         + (", birdclf's procedural aviary: made-up sound" if facts.synthetic else ""),
@@ -75,7 +164,7 @@ def data(facts: RunFacts) -> str:
     return bullets(lines, escaped=True)
 
 
-def training(facts: RunFacts) -> str:
+def training(facts: CardRun) -> str:
     """Return how the network was trained, on what and how long."""
     metrics, machine = facts.metrics, facts.provenance.get("machine") or {}
     lines = []
@@ -120,12 +209,12 @@ FIGURES: Final = {
 }
 
 
-def figures(facts: RunFacts) -> str:
+def figures(facts: CardRun) -> str:
     """Return the tables of metrics, and of the buckets on test."""
     val, test = facts.metrics["val"], facts.metrics["test"]
     rows = [[said, interval(val.get(key)), interval(test.get(key))] for key, said in FIGURES.items() if key in test]
     rows.append(["recordings", f"{val['clips']:,}", f"{test['clips']:,}"])
-    few, many = facts.settings.few, facts.settings.many
+    few, many = facts.evaluation.few, facts.evaluation.many
     limits = {"many": f"more than {many}", "medium": f"{few} to {many}", "few": f"fewer than {few}"}
     buckets = []
     for name, said in limits.items():
@@ -138,15 +227,15 @@ def figures(facts: RunFacts) -> str:
     heads = ["bucket", "train recordings", "species with a test recording", "F1", "precision", "recall"]
     window = (facts.config.get("window") or {}).get("eval", "center")
     return (
-        f"With intervals of {facts.settings.confidence:.0%}, for other recordings drawn alike; one window a recording "
-        f"unless all are averaged (window: {in_markdown(str(window))}).\n\n"
+        f"With intervals of {facts.evaluation.confidence:.0%}, for other recordings drawn alike; one window a "
+        f"recording unless all are averaged (window: {in_markdown(str(window))}).\n\n"
         + table(["", "validation", "test"], rows, "lrr")
         + "\n\nOn test, by how many recordings a species has in train:\n\n"
         + table(heads, buckets, "llrrrr")
     )
 
 
-def calibration(facts: RunFacts) -> str:
+def calibration(facts: CardRun) -> str:
     """Return what the temperature did."""
     rows = [
         [said, *(number(facts.metrics[split].get(key)) for split in ("val", "test"))]
@@ -166,7 +255,7 @@ def calibration(facts: RunFacts) -> str:
     )
 
 
-def species(facts: RunFacts) -> str:
+def species(facts: CardRun) -> str:
     """Return the table of species."""
     t = facts.species
     rows = [
@@ -192,14 +281,15 @@ def card(run: Path, licence: str | None = None) -> str:
     Raises:
         UserError: If the run did not finish, or a file of it is missing or damaged.
     """
-    facts = read_facts(run)
+    facts = CardRun(run)
+    facts.check()
     try:
         return _card(facts, licence)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # a figure is no number, a list no list
         raise UserError(f"{run}: metrics.json or provenance.json is damaged: {error}. Restore it.") from error
 
 
-def _card(facts: RunFacts, licence: str | None) -> str:
+def _card(facts: CardRun, licence: str | None) -> str:
     sections = {
         "Use": _use(facts),
         "Intended use": _intended(facts),
@@ -230,7 +320,7 @@ def write_card(out: Path, text: str) -> None:
         write_whole(out, text)
 
 
-def _summary(facts: RunFacts) -> list[str]:
+def _summary(facts: CardRun) -> list[str]:
     metrics = facts.metrics
     told = (
         f"Names the species in sound, {facts.window_s:g} s at a time: one of {metrics['classes']:,}. Network "
@@ -246,7 +336,7 @@ def _summary(facts: RunFacts) -> list[str]:
     ]
 
 
-def _use(facts: RunFacts) -> str:
+def _use(facts: CardRun) -> str:
     return (
         "    birdclf predict RUN recordings/ --out results\n\n"
         "RUN is the run folder, or the file that `birdclf export RUN --format onnx` writes of it. In Python:\n\n"
@@ -257,7 +347,7 @@ def _use(facts: RunFacts) -> str:
     )
 
 
-def _intended(facts: RunFacts) -> str:
+def _intended(facts: CardRun) -> str:
     if facts.synthetic:
         fit = "trying and comparing methods for unbalanced classes on the procedural aviary, and nothing else."
     else:
@@ -276,7 +366,7 @@ def _intended(facts: RunFacts) -> str:
     )
 
 
-def _limits(facts: RunFacts) -> str:
+def _limits(facts: CardRun) -> str:
     table, test = facts.species, facts.metrics["test"]
     never = table[(table.test > 0) & (table.recall == 0)]
     untold = table[table.test == 0]
@@ -299,14 +389,14 @@ def _limits(facts: RunFacts) -> str:
         f1 = (test["buckets"].get("few") or {}).get("f1")
         means = "" if f1 is None else f" Their mean F1 on test is {f1:.3f}."
         lines.append(
-            f"**Rare species.** {len(rare)} have fewer than {facts.settings.few} train recordings.{means} With so few "
-            "test recordings a figure of one species says little."
+            f"**Rare species.** {len(rare)} have fewer than {facts.evaluation.few} train recordings.{means} With so "
+            "few test recordings a figure of one species says little."
         )
     lines.append(_recordists(facts))
     return bullets(lines, escaped=True)
 
 
-def _recordists(facts: RunFacts) -> str:
+def _recordists(facts: CardRun) -> str:
     found = facts.leaks[(facts.leaks.split == "test") & (facts.leaks.leak == "recordist")]
     if found.empty or int(found.known.iloc[0]) == 0:
         return (

@@ -32,7 +32,7 @@ LAST: Final = "last.ckpt"
 BEFORE: Final = "before_last.ckpt"
 
 
-def write_whole(content: dict[str, Any], path: Path) -> None:
+def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a temporary file beside a checkpoint, and put it in its place once the disk has it.
 
     Raises:
@@ -54,7 +54,7 @@ def write_whole(content: dict[str, Any], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def opened(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: Path) -> dict[str, Any]:
     """Return what a checkpoint holds, on the CPU; nothing in it is executed.
 
     Raises:
@@ -86,7 +86,7 @@ def load_weights(classifier: nn.Module, checkpoint: Path) -> int:
     Raises:
         UserError: If it cannot be read, or holds the weights of something else.
     """
-    content = opened(checkpoint)
+    content = read_checkpoint(checkpoint)
     try:
         classifier.load_state_dict(content["state_dict"])
         return int(content["epoch"]) + 1
@@ -94,15 +94,15 @@ def load_weights(classifier: nn.Module, checkpoint: Path) -> int:
         raise UserError(f"{checkpoint} does not hold the weights of this run. Restore it, or train anew.") from error
 
 
-def keep_fitted(checkpoint: Path, temperature: float, adjustment: dict[str, Any] | None = None) -> None:
+def keep_calibration(checkpoint: Path, temperature: float, adjustment: dict[str, Any] | None = None) -> None:
     """Add a temperature to a checkpoint, and an adjustment of logits as plain values.
 
     Raises:
         UserError: If it cannot be read.
     """
-    content = opened(checkpoint)
+    content = read_checkpoint(checkpoint)
     content["birdclf"] |= {"temperature": temperature, "adjustment": adjustment}
-    write_whole(content, checkpoint)
+    write_checkpoint(content, checkpoint)
 
 
 NEEDED = {"format": int, "classes": list, "features": dict, "config": dict}
@@ -159,7 +159,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
             f"{file} does not exist. Give a run folder whose training got as far as a checkpoint, such as "
             f"outputs/run/2026-01-31_12-00-00."
         )
-    content = opened(file)
+    content = read_checkpoint(file)
     own = _own(content, file)
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]

@@ -1,4 +1,4 @@
-"""A folder that a report reads like a run's, of something that was made of several runs."""
+"""Several runs combined into one, in a folder that a report reads like any run's."""
 
 import json
 import shutil
@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
 
 import birdclf
 from birdclf.config import config_hash, direction
-from birdclf.data.splits import STAGES
-from birdclf.data.tables import read_own
 from birdclf.errors import UserError
 from birdclf.files import new_run, write_whole
 from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.comparison import mcnemar, paired_bootstrap
-from birdclf.metrics.figures import Evaluation, log_softmax, negative_log_likelihood, summarise
-from birdclf.metrics.predictions import Predictions, read_predictions
-from birdclf.runs.opening import check_folder, fitted_of, open_run, read_settings
-from birdclf.runs.predictor import Counts, figures_of, predict, write_tables
-from birdclf.runs.state import CONFIG, DONE
-from birdclf.runs.summary import print_table
+from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.predictions import Predictions
+from birdclf.runs.opening import calibration_of, check_folder, open_run, read_settings
+from birdclf.runs.predictor import predict
+from birdclf.runs.results import figures_of, print_table, score, write_tables
+from birdclf.runs.run import CONFIG, DONE, METRICS, PREDICTIONS, Run, supports_of
 from birdclf.text import shown
 
 JUDGED = ("val", "test")
@@ -35,30 +34,27 @@ JUDGED = ("val", "test")
 
 @dataclass(frozen=True)
 class Member:
-    """A run as a member of an ensemble.
+    """A run as a member of an ensemble or a soup.
 
     Attributes:
-        folder: The run folder.
-        cfg: Its settings.
-        classes: Names of the K classes.
-        split: ``recording_id``, ``species`` and ``split`` of all its recordings.
-        metrics: Content of its ``metrics.json``.
+        run: The run.
+        classes: Names of the K classes, in the order of its logits.
         predictions: By split, ``val`` and ``test``.
     """
 
-    folder: Path
-    cfg: DictConfig
+    run: Run
     classes: tuple[str, ...]
-    split: pd.DataFrame
-    metrics: dict[str, Any]
     predictions: dict[str, Predictions]
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        config = OmegaConf.to_container(self.cfg)
-        assert isinstance(config, dict)
-        return {str(key): value for key, value in config.items()}
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run.folder
+
+    @property
+    def supports(self) -> dict[str, NDArray[np.int64]]:
+        """``(K,)`` recordings of each class by split."""
+        return supports_of(self.run.split, self.classes)
 
 
 def read_members(
@@ -86,10 +82,11 @@ def read_members(
     saved = checkpoint == "best" and window is None and not source
     members: list[Member] = []
     for run in runs:
-        cfg, split, metrics = read_settings(run, (), trusted), read_split(run), read_metrics(run)
-        if saved and (run / "predictions.parquet").is_file():
-            found = {stage: read_predictions(run / "predictions.parquet", stage) for stage in JUDGED}
-            predictions, classes = {stage: p for stage, (p, _) in found.items()}, found["test"][1]
+        read_settings(run, (), trusted)  # a member may come from anybody
+        part = Run(run)
+        check_finished(part)
+        if saved and (run / PREDICTIONS).is_file():
+            predictions, classes = part.predictions, part.classes
         else:
             opened = open_run(run, checkpoint, window, source, trusted)
             if not opened.recordings.own:
@@ -100,11 +97,11 @@ def read_members(
             table = opened.recordings.source.table
             print(f"predicting: {shown(run)}")
             raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, table)
-            predictions = fitted_of(opened, raw, trusted).adjusted(raw)
+            predictions = calibration_of(opened, raw, trusted).adjusted(raw)
             classes = opened.loaded.classes
-        member = Member(run, cfg, classes, split, metrics, predictions)
+        member = Member(part, classes, predictions)
         if members:
-            check_same_task(members[0].folder, members[0].classes, members[0].split, run, classes, split)
+            check_same_task(members[0].run, members[0].classes, part, classes)
             member = replace(member, predictions=_in_order(members[0], member))
         members.append(member)
     return members
@@ -122,46 +119,23 @@ def check_distinct(runs: Sequence[Path]) -> None:
             raise UserError(f"{run} is given twice: it would count double. Give it once.")
 
 
-def read_split(run: Path) -> pd.DataFrame:
-    """Return ``recording_id``, ``species`` and ``split`` of a run's ``split.csv``.
+def check_finished(run: Run) -> None:
+    """Refuse a run without figures, or whose figures another program wrote.
 
     Raises:
-        UserError: If the file is missing or cannot be read.
+        UserError: If it is one.
     """
-    columns = ["recording_id", "species", "split"]
-    return read_own(run / "split.csv", columns)[columns]
+    if missing := [name for name in ("monitor", "parameters") if name not in run.metrics]:
+        raise UserError(f"{run.folder / METRICS} lacks {missing[0]}: it is not that of a run. Leave it out.")
 
 
-def read_metrics(run: Path) -> dict[str, Any]:
-    """Return the content of a finished run's ``metrics.json``.
-
-    Raises:
-        UserError: If it is missing or not that of a run.
-    """
-    file = run / "metrics.json"
-    try:
-        metrics = json.loads(file.read_text())
-        _ = metrics["monitor"], metrics["parameters"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}): the run did not finish. Go on with it, or leave it out."
-        ) from error
-    return dict(metrics)
-
-
-def check_same_task(
-    a: Path,
-    classes_a: tuple[str, ...],
-    split_a: pd.DataFrame,
-    b: Path,
-    classes_b: tuple[str, ...],
-    split_b: pd.DataFrame,
-) -> None:
+def check_same_task(run_a: Run, classes_a: tuple[str, ...], run_b: Run, classes_b: tuple[str, ...]) -> None:
     """Refuse two runs of which one could know the test recordings of the other, or name other species.
 
     Raises:
         UserError: If classes or split differ; it names the first difference.
     """
+    a, b = run_a.folder, run_b.folder
     for first, second in ((classes_a, classes_b), (classes_b, classes_a)):
         if gone := [name for name in first if name not in second]:
             has, lacks = (a, b) if first is classes_a else (b, a)
@@ -169,7 +143,7 @@ def check_same_task(
     if classes_a != classes_b:
         here, there = next(pair for pair in zip(classes_a, classes_b, strict=True) if pair[0] != pair[1])
         raise UserError(f"{a} has {here} where {b} has {there}: the same species in another order. Train again.")
-    stages_a, stages_b = (dict(zip(s.recording_id, s.split, strict=True)) for s in (split_a, split_b))
+    stages_a, stages_b = (dict(zip(s.recording_id, s.split, strict=True)) for s in (run_a.split, run_b.split))
     for name in sorted(stages_a.keys() | stages_b.keys()):
         in_a, in_b = stages_a.get(name, "left out"), stages_b.get(name, "left out")
         if in_a != in_b:
@@ -206,16 +180,16 @@ COPIED = ("split.csv", "leaks.csv", "audit.csv")
 
 
 @dataclass(frozen=True)
-class Made:
-    """What was made of several runs.
+class CombinedRun:
+    """One run that several were combined into.
 
     Attributes:
         kind: ``ensemble`` or ``soup``; a top-level key of its ``config.yaml``.
-        recipe: How it was made, as plain values.
-        label: What it is, in few words.
+        recipe: How they were combined, as plain values.
+        label: A short description.
         weights: How much each run counts, in the order of the runs; 0 where it does not.
         parameters: Parameters that a prediction takes.
-        command: The words that make it again.
+        command: The command line that repeats it.
     """
 
     kind: str
@@ -249,28 +223,10 @@ def check_new(out: Path | None) -> None:
         raise UserError(f"{out} exists already; nothing is overwritten. Choose another folder with --out.")
 
 
-def supports_of(member: Member) -> dict[str, Counts]:
-    """Return ``(K,)`` recordings of each class by split."""
-    table = member.split
-    return {
-        stage: np.asarray(counted.reindex(list(member.classes), fill_value=0), dtype=np.int64)
-        for stage in STAGES
-        for counted in [table.species[table.split == stage].value_counts()]
-    }
-
-
 def monitor_of(members: Sequence[Member]) -> str:
     """Return the metric that the runs were chosen by, or validation accuracy where they were chosen by several."""
-    monitors = {str(member.metrics["monitor"]) for member in members}
+    monitors = {str(member.run.metrics["monitor"]) for member in members}
     return monitors.pop() if len(monitors) == 1 else "val/accuracy"
-
-
-def score(predictions: Predictions, monitor: str) -> float:
-    """Return a metric that may be monitored, such as ``val/macro_f1`` or ``val/nll``, of predictions."""
-    name = monitor.partition("/")[2]
-    if name == "nll":
-        return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
-    return summarise(predictions.confusion)[name]
 
 
 def best_member(members: Sequence[Member], monitor: str) -> Member:
@@ -280,12 +236,12 @@ def best_member(members: Sequence[Member], monitor: str) -> Member:
 
 
 def metrics_of(
-    made: Made, members: Sequence[Member], predictions: Mapping[str, Predictions], settings: Evaluation
+    combined: CombinedRun, members: Sequence[Member], predictions: Mapping[str, Predictions], settings: Evaluation
 ) -> dict[str, Any]:
     """Return the content of ``metrics.json``: figures with intervals, and calibration by a temperature of its own."""
     val = predictions["val"]
     temperature = fit_temperature(val.logits, val.target)
-    figures = figures_of(predictions, supports_of(members[0])["train"], settings, temperature)
+    figures = figures_of(predictions, members[0].supports["train"], settings, temperature)
     monitor = monitor_of(members)
     facts = {
         "temperature": temperature,
@@ -293,20 +249,20 @@ def metrics_of(
         "score": score(val, monitor),
         "best_epoch": 0,  # it was not trained
         "epochs": 0,
-        "parameters": made.parameters,
+        "parameters": combined.parameters,
         "classes": len(members[0].classes),
         "reference": None,
         "members": [
             {"folder": str(member.folder), "weight": float(weight)}
-            for member, weight in zip(members, made.weights, strict=True)
+            for member, weight in zip(members, combined.weights, strict=True)
         ],
     }
     return figures | facts
 
 
-def write_made(
+def write_combined(
     folder: Path,
-    made: Made,
+    combined: CombinedRun,
     members: Sequence[Member],
     predictions: Mapping[str, Predictions],
     metrics: Mapping[str, Any],
@@ -317,8 +273,8 @@ def write_made(
 
     Args:
         folder: Exists.
-        made: What was made.
-        members: Of what.
+        combined: The combination.
+        members: The runs that were combined.
         predictions: By split.
         metrics: :func:`metrics_of` it.
         settings: How it was judged.
@@ -326,19 +282,26 @@ def write_made(
     """
     first, own = members[0], config is None
     if config is None:
-        hashes = [config_hash(member.config) for member in members]
-        config = first.config | {"name": made.kind, made.kind: made.recipe | {"members": hashes}}
+        hashes = [config_hash(member.run.config) for member in members]
+        config = first.run.config | {"name": combined.kind, combined.kind: combined.recipe | {"members": hashes}}
         (folder / ".hydra").mkdir()
-        OmegaConf.save(OmegaConf.create([f"{made.kind}={made.label}"]), folder / ".hydra" / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create([f"{combined.kind}={combined.label}"]), folder / ".hydra" / "overrides.yaml")
     (folder / "history.json").write_text("[]")
     for name in COPIED:
         if (first.folder / name).is_file():
             shutil.copyfile(first.folder / name, folder / name)
-    _write_provenance(folder, first, [*made.command, "--out", str(folder)] if own else made.command)
+    _write_provenance(folder, first, [*combined.command, "--out", str(folder)] if own else combined.command)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    write_tables(folder, predictions, first.classes, supports_of(first), settings, float(metrics["temperature"]))
+    write_tables(
+        folder,
+        predictions,
+        first.classes,
+        first.supports,
+        settings,
+        float(metrics["temperature"]),
+    )
     OmegaConf.save(OmegaConf.create(dict(config)), folder / CONFIG)  # UTF-8 in every locale
-    seconds = sum(_seconds(m) for m, weight in zip(members, made.weights, strict=True) if weight)
+    seconds = sum(m.run.seconds or 0.0 for m, weight in zip(members, combined.weights, strict=True) if weight)
     content = {
         "config_hash": config_hash(config),
         "monitor": metrics["monitor"],
@@ -348,16 +311,16 @@ def write_made(
     write_whole(folder / DONE, json.dumps(content, indent=1))
 
 
-def print_made(
-    made: Made,
+def print_combined(
+    combined: CombinedRun,
     members: Sequence[Member],
     predictions: Mapping[str, Predictions],
     metrics: Mapping[str, Any],
     settings: Evaluation,
 ) -> None:
     """Print the figures, and the paired tests against the member that is best on validation."""
-    print_table(f"{made.label}", {stage: metrics[stage] for stage in ("val", "test")})
-    for member, weight in zip(members, made.weights, strict=True):
+    print_table(f"{combined.label}", {stage: metrics[stage] for stage in ("val", "test")})
+    for member, weight in zip(members, combined.weights, strict=True):
         print(shown(f"weight {weight:.3f}: {member.folder}"))
     best = best_member(members, str(metrics["monitor"]))
     a, b = predictions["test"], best.predictions["test"]
@@ -373,11 +336,7 @@ def print_made(
 
 
 def _write_provenance(folder: Path, first: Member, command: Sequence[str]) -> None:
-    file = first.folder / "provenance.json"
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
-        content = {}
+    content = first.run.provenance
     own = {
         "command": command,
         "overrides": [],
@@ -389,10 +348,3 @@ def _write_provenance(folder: Path, first: Member, command: Sequence[str]) -> No
     }
     kept = {key: content[key] for key in ("machine", "catalog", "split_hash", "seed") if key in content}
     (folder / "provenance.json").write_text(json.dumps(own | kept, indent=1))
-
-
-def _seconds(member: Member) -> float:
-    try:
-        return float(json.loads((member.folder / DONE).read_text())["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0

@@ -20,18 +20,19 @@ from birdclf.metrics.ensembles import Average, averaged, generalises, greedy_wei
 from birdclf.metrics.figures import Evaluation, Vector
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.combine import (
-    Made,
+    CombinedRun,
     Member,
     check_new,
     metrics_of,
     new_folder,
-    print_made,
+    print_combined,
     read_members,
-    score,
-    write_made,
+    write_combined,
 )
-from birdclf.runs.opening import built
-from birdclf.runs.state import begun, check_same, forget_failure, held
+from birdclf.runs.opening import built, read_settings
+from birdclf.runs.results import score
+from birdclf.runs.run import Run
+from birdclf.runs.state import check_same, locked, remove_failure
 from birdclf.text import shown
 
 Weights = Literal["equal", "tuned"]
@@ -72,21 +73,22 @@ def evaluate_together(
         raise UserError("An ensemble takes two runs or more.")
     check_new(out)
     members = read_members(runs, checkpoint, window, source, trusted)
-    settings = built(members[0].cfg, "evaluation", Evaluation, members[0].folder, trusted)
+    first = members[0].folder
+    settings = built(read_settings(first, (), trusted), "evaluation", Evaluation, first, trusted)
     recipe = {"average": average, "checkpoint": checkpoint, "window": window}
     command = _command(runs, average, weights, checkpoint, window, source, trusted)
-    made, predictions = average_of(members, average, weights, recipe, command)
-    metrics = metrics_of(made, members, predictions, settings)
+    combined, predictions = average_of(members, average, weights, recipe, command)
+    metrics = metrics_of(combined, members, predictions, settings)
     folder = new_folder(out, HOME)
-    write_made(folder, made, members, predictions, metrics, settings)
-    print_made(made, members, predictions, metrics, settings)
+    write_combined(folder, combined, members, predictions, metrics, settings)
+    print_combined(combined, members, predictions, metrics, settings)
     print(f"ensemble folder: {shown(folder)}")
     return folder
 
 
 def average_of(
     members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
-) -> tuple[Made, dict[str, Predictions]]:
+) -> tuple[CombinedRun, dict[str, Predictions]]:
     """Return the average of members, and what it says of the validation and test recordings.
 
     Args:
@@ -101,15 +103,15 @@ def average_of(
         stage: averaged([member.predictions[stage] for member in members], chosen, average) for stage in ("val", "test")
     }
     used = [member for member, weight in zip(members, chosen, strict=True) if weight]
-    made = Made(
+    combined = CombinedRun(
         "ensemble",
         {**recipe, "weights": [float(weight) for weight in chosen]},
         f"{said} mean of {len(used)} runs' {average}",
         list(map(float, chosen)),
-        sum(int(member.metrics["parameters"]) for member in used),
+        sum(int(member.run.metrics["parameters"]) for member in used),
         command,
     )
-    return made, predictions
+    return combined, predictions
 
 
 def _command(
@@ -177,21 +179,21 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
         raise UserError("members are averaged and nothing is trained: leave out init_from and lr_find.")
     with writing_to(folder, "the same command makes it anew."):
         folder.mkdir(parents=True, exist_ok=True)
-        with held(folder):
-            forget_failure(folder)
-            if (earlier := begun(folder)) is not None:
-                check_same(folder, config, earlier)
+        with locked(folder):
+            remove_failure(folder)
+            if (earlier := Run(folder)).begun:
+                check_same(earlier, config)
                 if not resume:
                     raise UserError(f"{folder} holds a run already; nothing is overwritten. Choose another folder.")
             members = read_members([Path(str(run)) for run in runs])
             settings = instantiate(cfg.evaluation)
             recipe = {"checkpoint": "best", "window": None}
             command = ["birdclf", *sys.argv[1:]]
-            made, predictions = average_of(members, "probabilities", "equal", recipe, command)
+            combined, predictions = average_of(members, "probabilities", "equal", recipe, command)
             value = score(predictions["val"], cfg.monitor)
-            metrics = metrics_of(made, members, predictions, settings) | {"monitor": cfg.monitor, "score": value}
-            write_made(folder, made, members, predictions, metrics, settings, config)
-    print_made(made, members, predictions, metrics, settings)
+            metrics = metrics_of(combined, members, predictions, settings) | {"monitor": cfg.monitor, "score": value}
+            write_combined(folder, combined, members, predictions, metrics, settings, config)
+    print_combined(combined, members, predictions, metrics, settings)
     return value
 
 

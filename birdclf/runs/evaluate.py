@@ -8,10 +8,10 @@ from typing import Any
 from birdclf.config import folder_name
 from birdclf.errors import UserError
 from birdclf.metrics.predictions import Predictions
-from birdclf.runs.fitted import Fitted
-from birdclf.runs.opening import OpenedRun, fitted_of, open_run
-from birdclf.runs.predictor import predict, write_tables
-from birdclf.runs.summary import print_table
+from birdclf.runs.opening import OpenedRun, calibration_of, open_run
+from birdclf.runs.predictor import predict
+from birdclf.runs.results import Calibration, print_table, write_tables
+from birdclf.runs.run import METRICS, Run
 from birdclf.text import shown
 
 
@@ -66,7 +66,7 @@ def evaluate(
     if folder is not None and folder.exists():
         raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
     raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, opened.recordings.source.table)
-    metrics = _measure(opened, raw, fitted_of(opened, raw, trusted), checkpoint, folder)
+    metrics = _measure(opened, raw, calibration_of(opened, raw, trusted), checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
     print(f"evaluation folder: {shown(folder)}")
@@ -74,11 +74,11 @@ def evaluate(
 
 
 def _measure(
-    opened: OpenedRun, raw: Mapping[str, Predictions], fitted: Fitted, checkpoint: str, folder: Path | None
+    opened: OpenedRun, raw: Mapping[str, Predictions], calibration: Calibration, checkpoint: str, folder: Path | None
 ) -> dict[str, Any]:
     """Write the figures where a folder is given, print their table, and return them."""
     loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window
-    metrics = fitted.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
+    metrics = calibration.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
     figures = {stage: metrics[stage] for stage in raw}
     if folder is not None:
         folder.mkdir(parents=True)
@@ -90,7 +90,7 @@ def _measure(
             "trained_on": recordings.heard,
         }
         (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
-        adjusted, temperature = fitted.adjusted(raw), fitted.temperature
+        adjusted, temperature = calibration.adjusted(raw), calibration.temperature
         write_tables(folder, adjusted, loaded.classes, recordings.supports, settings, temperature)
     print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
     if recordings.heard:
@@ -99,17 +99,12 @@ def _measure(
 
 
 def _compare(run: Path, metrics: dict[str, Any]) -> bool:
-    file = run / "metrics.json"
     try:
-        written = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{file} does not exist: the run did not finish, so there is nothing to compare with. --out DIR writes the "
-            f"figures there."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {error}. --out DIR writes the figures anew.") from error
-    found = list(differences(written, json.loads(json.dumps(metrics)))) if isinstance(written, dict) else ["no figures"]
+        written = Run(run).metrics
+    except UserError as error:
+        raise UserError(f"{error} Or --out DIR writes the figures anew.") from error
+    file = run / METRICS
+    found = list(differences(written, json.loads(json.dumps(metrics))))
     for line in found:
         print(shown(line))
     print(f"{len(found)} figures differ from {shown(file)}" if found else "equal to metrics.json")

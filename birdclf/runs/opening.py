@@ -13,9 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader
-from yaml import YAMLError
 
 from birdclf.audio.mixing import Mix
 from birdclf.audit.rules import Rules
@@ -31,7 +29,8 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
 from birdclf.posthoc.base import PostHoc, Unadjusted
 from birdclf.runs.checkpoint import LoadedRun, load_run
-from birdclf.runs.fitted import Fitted, fit_on_validation, rows_of
+from birdclf.runs.results import Calibration, fit_calibration, rows_of
+from birdclf.runs.run import CONFIG, Run
 from birdclf.runs.trust import build, check_names
 from birdclf.store.open import FeatureStore, open_store
 
@@ -52,16 +51,9 @@ def read_settings(run: Path, source: Sequence[str] = (), trusted: Collection[str
         UserError: If there is no such file, it cannot be read or names code that is not trusted, or a word is no
             setting of the source.
     """
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{file} does not exist; {run} is no run folder. Give a folder that birdclf train has written.")
-    try:
-        cfg = OmegaConf.load(file)
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}. Restore it.") from error
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"{file} holds no settings. Restore it.")
-    check_names(OmegaConf.to_container(cfg), str(file), trusted)
+    config = Run(run).config
+    check_names(config, str(run / CONFIG), trusted)
+    cfg = OmegaConf.create(config)
     for word in source:
         key, equals, _ = word.partition("=")
         if not equals or not (key == "data" or key.startswith("data.")):
@@ -330,7 +322,7 @@ def check_folder(run: Path) -> None:
         raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
 
 
-def fitted_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Fitted:
+def calibration_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Calibration:
     """Return what the checkpoint keeps of what was fitted, which a run fits for its best one alone, or fit it here.
 
     Args:
@@ -343,16 +335,16 @@ def fitted_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collec
     """
     cfg, loaded, recordings = opened.cfg, opened.loaded, opened.recordings
     if loaded.temperature is not None:
-        return Fitted(loaded.adjustment, loaded.temperature)
+        return Calibration(loaded.adjustment, loaded.temperature)
     posthoc: PostHoc = Unadjusted()
     if "posthoc" in cfg:  # older runs have none
         posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted)  # type: ignore[type-abstract]
     if val := raw.get("val"):
         rows = rows_of(loaded.predictor.network, len(loaded.classes))
-        return fit_on_validation(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)
+        return fit_calibration(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)
     if posthoc.corrects_prior:
         raise UserError(
             "The logits of this checkpoint are adjusted by validation recordings, which this source has none of. Use "
             "--checkpoint best, which keeps its adjustment."
         )
-    return Fitted(None, 1.0)
+    return Calibration(None, 1.0)

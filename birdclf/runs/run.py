@@ -1,54 +1,143 @@
-"""Run folders as the report reads them."""
+"""Run folders: each part of one is read here, once, when it is asked for."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from birdclf.data.splits import STAGES
 from birdclf.data.tables import read_own
 from birdclf.errors import UserError
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions, read_predictions
 
-MARKS = ("done.json", "config.yaml", "split.csv", "metrics.json", "predictions.parquet")
+if TYPE_CHECKING:
+    from birdclf.runs.checkpoint import LoadedRun
+
+CONFIG: Final = "config.yaml"
+"""Written whole once everything else that a run begins with is there."""
+METRICS: Final = "metrics.json"
+DONE: Final = "done.json"
+"""Written whole after everything else."""
+FAILED: Final = "failed.json"
+PRUNED: Final = "pruned.json"
+PREDICTIONS: Final = "predictions.parquet"
+MARKS: Final = (DONE, CONFIG, "split.csv", METRICS, PREDICTIONS)
 """Any of these makes a folder a run's, finished or not."""
 
 
-@dataclass(frozen=True)
 class Run:
-    """A finished run.
+    """A run folder. A part that is missing or damaged raises a :class:`UserError` when it is asked for.
 
-    Attributes:
-        folder: Where it is.
-        config: Its resolved configuration.
-        overrides: What was set on the command line, sorted.
-        metrics: Content of ``metrics.json``.
-        history: One row an epoch.
-        test: Predictions for the test split.
-        classes: The K species.
-        counts: ``(K,)`` recordings of each, in all splits.
-        train_counts: ``(K,)`` train recordings of each.
-        seconds: Wall time of the run.
-        provenance: Command, versions, machine, catalogue and split hash; empty in runs older than that file.
+    Args:
+        folder: The run folder; nothing of it is opened here.
     """
 
-    folder: Path
-    config: dict[str, Any]
-    overrides: tuple[str, ...]
-    metrics: dict[str, Any]
-    history: pd.DataFrame
-    test: Predictions
-    classes: tuple[str, ...]
-    counts: NDArray[np.int64]
-    train_counts: NDArray[np.int64]
-    seconds: float
-    provenance: dict[str, Any]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def begun(self) -> bool:
+        """True once the folder holds all that a run begins with."""
+        return (self.folder / CONFIG).is_file()
+
+    @property
+    def finished(self) -> bool:
+        """True once the run is complete."""
+        return (self.folder / DONE).is_file()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration as plain values."""
+        if not self.begun:
+            raise UserError(
+                f"{self.folder / CONFIG} does not exist; {self.folder} is no run folder. Give a folder that birdclf "
+                f"train has written."
+            )
+        config: dict[str, Any] = self._yaml(CONFIG, dict)
+        return config
+
+    @cached_property
+    def overrides(self) -> tuple[str, ...]:
+        """What was set on the command line, sorted."""
+        file = ".hydra/overrides.yaml"
+        return tuple(sorted(map(str, self._yaml(file, list)))) if (self.folder / file).is_file() else ()
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Content of ``metrics.json``."""
+        if not (self.folder / METRICS).is_file():
+            raise UserError(
+                f"{self.folder / METRICS} does not exist: the run did not finish. Resume it by its own command with "
+                f"resume=true, or leave it out."
+            )
+        metrics: dict[str, Any] = self._json(METRICS)
+        return metrics
+
+    @cached_property
+    def done(self) -> dict[str, Any]:
+        """Content of ``done.json``; empty in a run that is not finished."""
+        return self._json(DONE) if self.finished else {}
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Command, versions, machine, catalog and split hash; empty in runs older than that file."""
+        return self._json("provenance.json") if (self.folder / "provenance.json").is_file() else {}
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch; none of a run that was not trained."""
+        return pd.DataFrame(self._json("history.json", list))
+
+    @cached_property
+    def split(self) -> pd.DataFrame:
+        """``recording_id``, ``species`` and ``split`` of its recordings."""
+        columns = ["recording_id", "species", "split"]
+        return read_own(self.folder / "split.csv", columns)[columns]
+
+    @cached_property
+    def predictions(self) -> dict[str, Predictions]:
+        """Saved predictions of ``val`` and ``test``."""
+        return {stage: found for stage, (found, _) in self._saved.items()}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The K species, in the order of the saved logits."""
+        return self._saved["test"][1]
+
+    @property
+    def test(self) -> Predictions:
+        """Saved predictions of the test split."""
+        return self.predictions["test"]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """``(K,)`` recordings of each species, in all splits."""
+        return sum(self.supports.values(), np.zeros(len(self.classes), np.int64))
+
+    @cached_property
+    def train_counts(self) -> NDArray[np.int64]:
+        """``(K,)`` train recordings of each species."""
+        return self.supports["train"]
+
+    @cached_property
+    def supports(self) -> dict[str, NDArray[np.int64]]:
+        """``(K,)`` recordings of each species, by split."""
+        return supports_of(self.split, self.classes)
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of the run; None where it is not known."""
+        seconds = self.done.get("seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
 
     @property
     def seed(self) -> int:
@@ -57,7 +146,7 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """Whether it was trained, and not made of other runs."""
+        """False of an ensemble or a soup, which other runs were combined into."""
         return not self.metrics.get("members")
 
     @property
@@ -80,6 +169,94 @@ class Run:
         value = value.get("value") if isinstance(value, dict) else value
         return None if value is None else float(value)
 
+    def load(self, which: str = "best", trusted: Collection[str] = ()) -> "LoadedRun":
+        """Return the network of ``checkpoints/<which>.ckpt``, see :func:`birdclf.runs.checkpoint.load_run`."""
+        from birdclf.runs.checkpoint import load_run  # imports torch
+
+        return load_run(self.folder, which, trusted)
+
+    def check_complete(self) -> None:
+        """Read all that a comparison of runs relies on.
+
+        Raises:
+            UserError: If the run did not finish, or a file of it is missing, damaged or of another program.
+        """
+        if (self.folder / PRUNED).is_file() and not self.finished:
+            raise UserError("Its search stopped the trial early: others were better at the same epoch.")
+        if not self.finished:
+            raise UserError("The run was stopped before its end: it has no done.json. Run its command again.")
+        if not (self.folder / PREDICTIONS).is_file():
+            raise UserError("The run has no predictions.parquet, without which nothing can be tested. Run it again.")
+        try:
+            for split in ("val", "test"):
+                _ = self.metrics[split]["accuracy"]["low"], self.metrics[split]["macro_f1"]["low"]
+                _ = self.metrics[split]["buckets"], self.metrics[split]["clips"]
+            facts = ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")
+            _ = self.evaluation, self.seed, self.overrides, self.provenance, [self.metrics[name] for name in facts]
+            _ = float(self.done["seconds"]), self.history, self.supports
+            if self.trained:
+                _ = [self.history[column] for column in ("epoch", "lr", "train/accuracy", "val/accuracy", "val/nll")]
+        except UserError:
+            raise
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"A file of the run lacks {error}; another program or version wrote it.") from error
+
+    @cached_property
+    def _saved(self) -> dict[str, tuple[Predictions, tuple[str, ...]]]:
+        file = self.folder / PREDICTIONS
+        try:
+            return {stage: read_predictions(file, stage) for stage in STAGES[1:]}
+        except UserError:
+            raise
+        except Exception as error:  # Arrow raises whatever it likes for a damaged file
+            raise _damaged(file, error) from error
+
+    def _json(self, name: str, kind: type[Any] = dict) -> Any:
+        file = self.folder / name
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _damaged(file, error) from error
+        return _of_kind(content, kind, file)
+
+    def _yaml(self, name: str, kind: type[Any]) -> Any:
+        file = self.folder / name
+        try:
+            content = OmegaConf.to_container(OmegaConf.load(file))
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+            raise _damaged(file, error) from error
+        return _of_kind(content, kind, file)
+
+
+def supports_of(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Return ``(K,)`` recordings of each class by split.
+
+    Args:
+        split: ``species`` and ``split`` of recordings.
+        classes: Names of the K classes.
+    """
+    supports = {}
+    for stage in STAGES:
+        counted = split.species[split.split == stage].value_counts().reindex(list(classes), fill_value=0)
+        supports[stage] = np.asarray(counted, dtype=np.int64)
+    return supports
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{file} does not exist. Restore it, or run its command again in a new folder.")
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[:1]
+    why = said if isinstance(said, str) else next(iter(said), type(error).__name__)
+    return UserError(f"{file} cannot be read: {why}. Restore it, or run its command again in a new folder.")
+
+
+def _of_kind(content: Any, kind: type[Any], file: Path) -> Any:
+    if not isinstance(content, kind):
+        raise UserError(
+            f"{file} is damaged: it holds no {'settings' if file.suffix == '.yaml' else 'figures'}. Restore it."
+        )
+    return content
+
 
 class LeftOut(NamedTuple):
     """A folder that the report does without, and why."""
@@ -99,8 +276,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             raise UserError(f"{path} is not a folder; give run folders or the folders of sweeps.")
         marked = {mark.parent for name in MARKS for mark in path.rglob(name)}
-        # Hydra's own folder, .hydra, holds a config.yaml too.
-        inside = sorted((f for f in marked if not _passed_over(f.relative_to(path))), key=_in_job_order)
+        inside = sorted((f for f in marked if not _hidden_or_evaluation(f.relative_to(path))), key=_in_job_order)
         if not inside:
             raise UserError(
                 f"{path} holds no run: no folder in it has a config.yaml. Give the folder that birdclf train wrote."
@@ -114,92 +290,16 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     runs, left_out = [], []
     for folder in folders:
         try:
-            runs.append(read_run(folder))
+            run = Run(folder)
+            run.check_complete()
+            runs.append(run)
         except UserError as error:
-            left_out.append(LeftOut(folder, str(error)))
+            left_out.append(LeftOut(folder, str(error).replace(f"{folder}/", "")))
     return runs, left_out
 
 
-def read_run(folder: Path) -> Run:
-    """Return the run of a folder.
-
-    Raises:
-        UserError: If it did not finish, or a file of it is missing or cannot be read.
-    """
-    if (folder / "pruned.json").is_file() and not (folder / "done.json").is_file():
-        raise UserError("Its search stopped the trial early: others were better at the same epoch.")
-    if not (folder / "done.json").is_file():
-        raise UserError("The run was stopped before its end: it has no done.json. Run its command again.")
-    done, metrics = _json(folder / "done.json"), _json(folder / "metrics.json")
-    history, config = _json(folder / "history.json"), _yaml(folder / "config.yaml")
-    overrides = _yaml(folder / ".hydra" / "overrides.yaml") if (folder / ".hydra" / "overrides.yaml").is_file() else []
-    provenance = _json(folder / "provenance.json") if (folder / "provenance.json").is_file() else {}
-    predictions = folder / "predictions.parquet"
-    if not predictions.is_file():
-        raise UserError("The run has no predictions.parquet, without which nothing can be tested. Run it again.")
-    try:
-        test, classes = read_predictions(predictions, "test")
-        split = read_own(folder / "split.csv", ("species", "split"))
-        counts, train_counts = (
-            np.asarray(species.value_counts().reindex(list(classes), fill_value=0), dtype=np.int64)
-            for species in (split.species, split.species[split.split == "train"])
-        )
-        run = Run(
-            folder,
-            config,
-            tuple(sorted(map(str, overrides))),
-            metrics,
-            pd.DataFrame(history),
-            test,
-            classes,
-            counts,
-            train_counts,
-            float(done["seconds"]),
-            provenance,
-        )
-        _check(run)
-    except UserError:
-        raise
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"A file of the run lacks {error}; it was written by another program or version.") from error
-    except Exception as error:  # Arrow and pandas raise whatever they like for a damaged file
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"predictions.parquet or split.csv cannot be read: {said}. Run it again.") from error
-    return run
-
-
-def _check(run: Run) -> None:
-    """Read once what the report relies on, so that a file of another shape is found here."""
-    for split in ("val", "test"):
-        _ = run.metrics[split]["accuracy"]["low"], run.metrics[split]["macro_f1"]["low"]
-        _ = run.metrics[split]["buckets"], run.metrics[split]["clips"]
-    _ = run.evaluation
-    _ = run.seed, [run.metrics[key] for key in ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")]
-    if not run.trained:
-        return  # it has no epochs
-    _ = [run.history[column] for column in ("epoch", "lr", "train/accuracy", "val/accuracy", "val/nll")]
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path.name} is missing or cannot be opened ({error.strerror}). Run it again.") from error
-    except ValueError as error:
-        raise UserError(f"{path.name} is damaged: it is not valid JSON ({error}). Run it again.") from error
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except OSError as error:
-        raise UserError(f"{path.name} is missing or cannot be opened ({error.strerror}). Run it again.") from error
-    except Exception as error:  # of the parser, which has no common base with OmegaConf's
-        raise UserError(f"{path.name} is damaged: it is not valid YAML. Run it again.") from error
-
-
-def _passed_over(path: Path) -> bool:
-    """Return whether a folder is hidden, or holds what ``birdclf evaluate`` wrote into a run."""
+def _hidden_or_evaluation(path: Path) -> bool:
+    """Return whether a folder is hidden, such as ``.hydra``, or holds what ``birdclf evaluate`` wrote into a run."""
     return any(part.startswith(".") or part == "evaluations" for part in path.parts)
 
 

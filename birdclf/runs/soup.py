@@ -14,47 +14,47 @@ from birdclf.data.dataset import Batch
 from birdclf.errors import UserError
 from birdclf.metrics.predictions import Predictions
 from birdclf.models.norm_statistics import batch_norms, measuring
-from birdclf.runs.checkpoint import load_run, opened, write_whole
+from birdclf.runs.checkpoint import read_checkpoint, write_checkpoint
 from birdclf.runs.combine import (
-    Made,
+    CombinedRun,
     Member,
     check_distinct,
+    check_finished,
     check_new,
     check_same_task,
     metrics_of,
     monitor_of,
     new_folder,
-    print_made,
-    read_metrics,
-    read_split,
-    score,
-    write_made,
+    print_combined,
+    write_combined,
 )
 from birdclf.runs.opening import OpenedRun, open_run, read_settings
 from birdclf.runs.predictor import Predictor, predict
+from birdclf.runs.results import score
+from birdclf.runs.run import Run
 from birdclf.text import shown
 
 Weights = Mapping[str, Tensor]
 
 
-def mean_weights(ingredients: Sequence[Weights]) -> dict[str, Tensor]:
+def mean_weights(weights_of_runs: Sequence[Weights]) -> dict[str, Tensor]:
     """Return the mean of tensors of the same names and shapes; of whole numbers, those of the first.
 
     Args:
-        ingredients: One or more.
+        weights_of_runs: One or more.
     """
-    first = ingredients[0]
-    if len(ingredients) == 1:
+    first = weights_of_runs[0]
+    if len(weights_of_runs) == 1:
         return {name: value.clone() for name, value in first.items()}
     return {
-        name: torch.stack([each[name].double() for each in ingredients]).mean(dim=0).to(value.dtype)
+        name: torch.stack([each[name].double() for each in weights_of_runs]).mean(dim=0).to(value.dtype)
         if value.is_floating_point()
         else value.clone()
         for name, value in first.items()
     }
 
 
-def renew_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataLoader[Batch]) -> None:
+def update_batch_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataLoader[Batch]) -> None:
     """Measure the running statistics of a network's batch norms anew (Izmailov et al., 2018, section 3.2).
 
     They become the mean over windows; all else is as when the network is used. Without batch norms nothing is done.
@@ -124,92 +124,93 @@ def soup(
         raise UserError("A soup takes two runs or more.")
     check_new(out)
     check_distinct(runs)
-    pot = open_run(runs[0], source=source, trusted=trusted, with_train=True)
-    if not pot.recordings.own:
-        raise UserError(f"--source: {pot.recordings.source.name} is not what {runs[0]} was split from.")
-    ingredients = [_weights_of(run, pot, trusted) for run in runs]
-    members = [_member(run, pot, weights, trusted) for run, weights in zip(runs, ingredients, strict=True)]
+    first = open_run(runs[0], source=source, trusted=trusted, with_train=True)
+    if not first.recordings.own:
+        raise UserError(f"--source: {first.recordings.source.name} is not what {runs[0]} was split from.")
+    weights_of_runs = [_weights_of(run, first, trusted) for run in runs]
+    members = [_member(run, first, weights, trusted) for run, weights in zip(runs, weights_of_runs, strict=True)]
     monitor = monitor_of(members)
     sign = 1 if direction(monitor) == "max" else -1
     scores = [sign * score(member.predictions["val"], monitor) for member in members]
     order = sorted(range(len(runs)), key=lambda i: -scores[i])
     for i in order:
         print(shown(f"{monitor} {sign * scores[i]:.4f}: {runs[i]}"))
-    used, weights, reached = order[:1], ingredients[order[0]], scores[order[0]]
+    used, weights, reached = order[:1], weights_of_runs[order[0]], scores[order[0]]
     for tried in [order] if recipe == "uniform" else [order[: n + 1] for n in range(1, len(order))]:
         wanted = tried if recipe == "uniform" else [*used, tried[-1]]
-        stirred = _stirred(pot, [ingredients[i] for i in wanted])
-        value = sign * score(_predicted(pot, stirred, ("val",))["val"], monitor)
+        averaged = _mean_of(first, [weights_of_runs[i] for i in wanted])
+        value = sign * score(_predicted(first, averaged, ("val",))["val"], monitor)
         print(f"{monitor} {sign * value:.4f}: mean of {len(wanted)}")
         if recipe == "uniform" or value >= reached:
-            used, weights, reached = wanted, stirred, value
+            used, weights, reached = wanted, averaged, value
     if not reached > scores[order[0]]:
         print(f"no soup is better than the best run on validation{'' if keep else ': nothing is written'}")
         if not keep:
             return None
     command = ["birdclf", "soup", *map(str, runs), "--recipe", recipe, *(["--source", *source] if source else [])]
     command += [*(["--keep"] if keep else []), *(f"--trust={package}" for package in trusted)]
-    return _write(pot, members, weights, used, recipe, command, out)
+    return _write(first, members, weights, used, recipe, command, out)
 
 
-def _weights_of(run: Path, pot: OpenedRun, trusted: Collection[str]) -> Weights:
+def _weights_of(run: Path, first: OpenedRun, trusted: Collection[str]) -> Weights:
     """Return the weights of a run, of the same network and features as the first one's.
 
     Raises:
         UserError: If they are of another; it names the first difference.
     """
-    loaded = load_run(run, trusted=trusted)
+    loaded = Run(run).load(trusted=trusted)
     if loaded.adjustment is not None:
         raise UserError(
             f"{run} adjusts its logits after training (posthoc), as was fitted for its own weights. Soups are made of "
             f"runs with posthoc=none."
         )
-    check_same_task(pot.folder, pot.loaded.classes, read_split(pot.folder), run, loaded.classes, read_split(run))
-    a, b = pot.loaded, loaded
-    for group, first, second in (
+    check_same_task(Run(first.folder), first.loaded.classes, Run(run), loaded.classes)
+    a, b = first.loaded, loaded
+    for group, own, other in (
         ("model", a.config.get("model"), b.config.get("model")),
         ("features", a.predictor.features.settings, b.predictor.features.settings),
         ("audio", a.config.get("audio"), b.config.get("audio")),
     ):
-        first, second = dict(first or {}), dict(second or {})
-        for name in sorted(first.keys() | second.keys()):
-            if first.get(name) != second.get(name):
+        own, other = dict(own or {}), dict(other or {})
+        for name in sorted(own.keys() | other.keys()):
+            if own.get(name) != other.get(name):
                 raise UserError(
-                    f"{group}.{name} is {first.get(name)!r} in {pot.folder} and {second.get(name)!r} in {run}: weights "
+                    f"{group}.{name} is {own.get(name)!r} in {first.folder} and {other.get(name)!r} in {run}: weights "
                     f"are averaged within one architecture on one kind of features; evaluate averages predictions."
                 )
     weights = loaded.predictor.state_dict()
-    own = a.predictor.state_dict()
+    fitted = a.predictor.state_dict()
     for name, value in weights.items():
-        if name.startswith("features.") and not torch.equal(value, own[name]):
+        if name.startswith("features.") and not torch.equal(value, fitted[name]):
             raise UserError(
-                f"{name} differs between {pot.folder} and {run}: their features were fitted on other recordings. Train "
-                f"them on the same source."
+                f"{name} differs between {first.folder} and {run}: their features were fitted on other recordings. "
+                f"Train them on the same source."
             )
     return {name: value.clone() for name, value in weights.items()}
 
 
-def _member(run: Path, pot: OpenedRun, weights: Weights, trusted: Collection[str]) -> Member:
-    cfg, metrics = read_settings(run, (), trusted), read_metrics(run)
-    predictions = _predicted(pot, weights, ("val", "test"))
-    return Member(run, cfg, pot.loaded.classes, read_split(run), metrics, predictions)
+def _member(run: Path, first: OpenedRun, weights: Weights, trusted: Collection[str]) -> Member:
+    read_settings(run, (), trusted)  # a member may come from anybody
+    member = Run(run)
+    check_finished(member)
+    return Member(member, first.loaded.classes, _predicted(first, weights, ("val", "test")))
 
 
-def _predicted(pot: OpenedRun, weights: Weights, stages: Sequence[str]) -> dict[str, Predictions]:
-    pot.loaded.predictor.load_state_dict(weights)
-    loaders = {stage: pot.recordings.loaders[stage] for stage in stages}
-    return predict(pot.trainer, pot.loaded.predictor, loaders, pot.recordings.source.table)
+def _predicted(first: OpenedRun, weights: Weights, stages: Sequence[str]) -> dict[str, Predictions]:
+    first.loaded.predictor.load_state_dict(weights)
+    loaders = {stage: first.recordings.loaders[stage] for stage in stages}
+    return predict(first.trainer, first.loaded.predictor, loaders, first.recordings.source.table)
 
 
-def _stirred(pot: OpenedRun, ingredients: Sequence[Weights]) -> dict[str, Tensor]:
-    predictor = pot.loaded.predictor
-    predictor.load_state_dict(mean_weights(ingredients))
-    renew_norms(pot.trainer, predictor, pot.recordings.loaders["train"])
+def _mean_of(first: OpenedRun, weights_of_runs: Sequence[Weights]) -> dict[str, Tensor]:
+    predictor = first.loaded.predictor
+    predictor.load_state_dict(mean_weights(weights_of_runs))
+    update_batch_norms(first.trainer, predictor, first.recordings.loaders["train"])
     return {name: value.detach().cpu().clone() for name, value in predictor.state_dict().items()}
 
 
 def _write(
-    pot: OpenedRun,
+    first: OpenedRun,
     members: Sequence[Member],
     weights: Weights,
     used: Sequence[int],
@@ -218,24 +219,24 @@ def _write(
     out: Path | None,
 ) -> Path:
     shares = [1 / len(used) if i in used else 0.0 for i in range(len(members))]
-    predictions = _predicted(pot, weights, ("val", "test"))
-    parameters = int(members[0].metrics["parameters"])
-    made = Made(
+    predictions = _predicted(first, weights, ("val", "test"))
+    parameters = int(members[0].run.metrics["parameters"])
+    combined = CombinedRun(
         "soup", {"recipe": recipe, "weights": shares}, f"{recipe} soup of {len(used)} runs", shares, parameters, command
     )
-    metrics = metrics_of(made, members, predictions, pot.settings)
+    metrics = metrics_of(combined, members, predictions, first.settings)
     folder = new_folder(out, HOME)
-    _write_checkpoint(folder, pot, weights, metrics)
-    write_made(folder, made, members, predictions, metrics, pot.settings)
-    print_made(made, members, predictions, metrics, pot.settings)
+    _write_checkpoint(folder, first, weights, metrics)
+    write_combined(folder, combined, members, predictions, metrics, first.settings)
+    print_combined(combined, members, predictions, metrics, first.settings)
     print(f"soup folder: {shown(folder)}")
     return folder
 
 
-def _write_checkpoint(folder: Path, pot: OpenedRun, weights: Weights, metrics: Mapping[str, Any]) -> None:
+def _write_checkpoint(folder: Path, first: OpenedRun, weights: Weights, metrics: Mapping[str, Any]) -> None:
     """Write weights as a run's best ones, which were trained for 0 epochs."""
-    content = opened(pot.folder / "checkpoints" / "best.ckpt")
+    content = read_checkpoint(first.folder / "checkpoints" / "best.ckpt")
     own = content["birdclf"] | {"temperature": metrics["temperature"]}
     kept = {name: content[name] for name in ("pytorch-lightning_version",) if name in content}
-    made = kept | {"birdclf": own, "state_dict": dict(weights), "epoch": -1}
-    write_whole(made, folder / "checkpoints" / "best.ckpt")
+    content = kept | {"birdclf": own, "state_dict": dict(weights), "epoch": -1}
+    write_checkpoint(content, folder / "checkpoints" / "best.ckpt")

@@ -1,4 +1,4 @@
-"""What state a run folder is in: begun, failed or finished, and by which configuration. Needs no torch."""
+"""State of a run folder while jobs work on it: locked, failed, stopped by its search or finished. Needs no torch."""
 
 import json
 import traceback
@@ -8,19 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from birdclf.config import config_hash, deciding
 from birdclf.errors import UserError
 from birdclf.files import write_whole
+from birdclf.runs.run import DONE, FAILED, PRUNED, Run
 
-CONFIG: Final = "config.yaml"
-"""Written whole once everything else that a run begins with is there."""
-DONE: Final = "done.json"
-FAILED: Final = "failed.json"
-PRUNED: Final = "pruned.json"
 LOCK: Final = "run.lock"
 ABSENT: Final = "not there"
 
@@ -43,7 +36,7 @@ class Pruned(Exception):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in a folder; the system lets go of it when this process dies.
 
     Raises:
@@ -63,33 +56,10 @@ def held(folder: Path) -> Iterator[None]:
 def is_busy(folder: Path) -> bool:
     """Return whether a process trains in a folder just now."""
     try:
-        with held(folder):
+        with locked(folder):
             return False
     except BusyError:
         return True
-
-
-def begun(folder: Path) -> dict[str, Any] | None:
-    """Return the configuration of the run that a folder holds, or None if it holds none.
-
-    Raises:
-        UserError: If the file cannot be read.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        return None
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}. Restore it.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds no settings. Restore it.")
-    return {str(key): value for key, value in config.items()}
-
-
-def is_finished(folder: Path) -> bool:
-    """Return whether a folder holds a finished run."""
-    return (folder / DONE).is_file()
 
 
 def finished_score(folder: Path, config: Mapping[str, Any]) -> float | None:
@@ -109,12 +79,13 @@ def finished_twin(folder: Path, config: Mapping[str, Any]) -> Path | None:
     return next((twin for twin in twins if finished_score(twin, config) is not None), None)
 
 
-def check_same(folder: Path, config: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run by other settings than those it began with.
+def check_same(run: Run, config: Mapping[str, Any]) -> None:
+    """Refuse to resume a run with other settings than those it began with.
 
     Raises:
         UserError: If a setting that decides the result differs; it names the first one.
     """
+    folder, earlier = run.folder, run.config
     if config_hash(earlier) == config_hash(config):
         return
     was, now = _flat(deciding(earlier)), _flat(deciding(config))
@@ -125,8 +96,8 @@ def check_same(folder: Path, config: Mapping[str, Any], earlier: Mapping[str, An
     )
 
 
-def note_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
-    """Leave word in a folder of why its run failed, with the stack trace for whoever mends it.
+def write_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
+    """Write ``failed.json``: why a run failed, with the stack trace for whoever mends it.
 
     Args:
         folder: The run folder.
@@ -139,12 +110,12 @@ def note_failure(folder: Path, message: str, error: BaseException, launch: int =
     """
     trace = "".join(traceback.format_exception(error))
     # A run of other settings is refused in a folder that holds a finished one; its failure has nothing to do with that.
-    content = {"message": message, "launch": launch, "finished": is_finished(folder), "traceback": trace}
+    content = {"message": message, "launch": launch, "finished": Run(folder).finished, "traceback": trace}
     write_whole(folder / FAILED, json.dumps(content, indent=1))
 
 
-def note_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
-    """Leave word in a folder that the search has stopped its run, which is no failure.
+def write_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
+    """Write ``pruned.json``: the search has stopped the run, which is no failure.
 
     Raises:
         OSError: If it cannot be written.
@@ -153,7 +124,7 @@ def note_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
     write_whole(folder / PRUNED, json.dumps(content, indent=1))
 
 
-def pruned(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
+def pruned_after(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
     """Return after how many epochs a search stopped the run of a folder; None if it did not.
 
     Args:
@@ -161,13 +132,17 @@ def pruned(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
         config: The run's configuration; a run of any other counts as not stopped.
     """
     found = _read(folder / PRUNED)
-    if found is None or is_finished(folder) or (config is not None and found.get("config_hash") != config_hash(config)):
+    if (
+        found is None
+        or Run(folder).finished
+        or (config is not None and found.get("config_hash") != config_hash(config))
+    ):
         return None
     return int(found["epoch"])
 
 
-def forget_failure(folder: Path) -> None:
-    """Remove the word of an earlier failure; for whoever holds the folder and is about to try again."""
+def remove_failure(folder: Path) -> None:
+    """Remove ``failed.json``, for a process that has locked the folder and is about to try again."""
     (folder / FAILED).unlink(missing_ok=True)
 
 
@@ -183,7 +158,7 @@ def failures(folder: Path, launch: int = 0) -> dict[str, str]:
         failed = _read(path)
         if failed is None or failed.get("launch", 0) < launch:
             continue
-        if failed.get("finished") or not is_finished(path.parent):
+        if failed.get("finished") or not Run(path.parent).finished:
             found[path.parent.name] = str(failed.get("message", "it does not say why"))
     return found
 

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from birdclf.config import config_hash, plain
 from birdclf.errors import UserError
 from birdclf.files import check_writable, new_run, reason
-from birdclf.runs.state import CONFIG, LOCK, begun, is_busy, is_finished
+from birdclf.runs.run import CONFIG, Run
+from birdclf.runs.state import LOCK, is_busy
 from birdclf.sweep.launches import launched_before, new_sweep, note_launch, words_of
 from birdclf.sweep.plugin import NAMESPACE, SearchSweeper
 from birdclf.sweep.trials import EXTRA
@@ -137,12 +138,12 @@ def _unfinished(parent: Path, config: DictConfig) -> Path | None:
         job.run_dir = ""
     own = config_hash(plain(job))
     for path in sorted(parent.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        run = Run(path.parent)
         try:
-            earlier = begun(path.parent)
+            if not run.finished and config_hash(run.config) == own:
+                return run.folder
         except UserError:
             continue  # some other folder's damage is not this command's matter
-        if earlier is not None and not is_finished(path.parent) and config_hash(earlier) == own:
-            return path.parent
     return None
 
 

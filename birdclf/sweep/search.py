@@ -239,7 +239,7 @@ def _tell(study: "Study", number: int, result: "JobReturn") -> None:
     folder = Path(result.hydra_cfg.hydra.runtime.output_dir)  # type: ignore[union-attr]
     if score is not None:
         study.tell(number, float(score), skip_if_finished=True)
-    elif run_folder.pruned(folder) is not None:
+    elif run_folder.pruned_after(folder) is not None:
         study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from birdclf.config import JOB_NAMING
 from birdclf.files import reason, write_whole
 from birdclf.runs import state as run_folder
-from birdclf.runs.state import DONE, FAILED, is_finished
+from birdclf.runs.run import DONE, FAILED, Run
 from birdclf.text import in_markdown, shown
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
         row: dict[str, Any] = {"job": job.name.split("_")[0], "overrides": chosen, "status": OPEN}
         if (job / FAILED).is_file():
             row["status"] = "failed"
-        elif (epochs := run_folder.pruned(job)) is not None:
+        elif (epochs := run_folder.pruned_after(job)) is not None:
             row["status"] = f"pruned after epoch {epochs}"
-        if is_finished(job):
+        if Run(job).finished:
             done = json.loads((job / DONE).read_text())
             metrics = json.loads((job / "metrics.json").read_text())
             accuracy = metrics["test"]["accuracy"]

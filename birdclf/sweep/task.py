@@ -17,7 +17,8 @@ from birdclf.errors import UserError
 from birdclf.mistakes import explain
 from birdclf.output import prepare_output
 from birdclf.runs import state as run_folder
-from birdclf.runs.state import BusyError, Pruned, is_finished
+from birdclf.runs.run import Run
+from birdclf.runs.state import BusyError, Pruned
 from birdclf.sweep.launches import launch_of, words_of
 from birdclf.text import shown
 
@@ -86,20 +87,20 @@ class Task:
             resume = "resume" in cfg and cfg.resume is not False
             score = _finished(cfg, folder, run_folder.finished_twin(folder, plain(cfg))) if resume else None
             if score is None:
-                epochs = run_folder.pruned(folder, plain(cfg)) if resume else None
+                epochs = run_folder.pruned_after(folder, plain(cfg)) if resume else None
                 if epochs is not None:
                     print(f"{shown(folder)} was stopped by its search after epoch {epochs}")
                     return None
                 return self.run(cfg, resume)
             with suppress(OSError):  # of a sweep that may only be read
-                run_folder.forget_failure(folder)
+                run_folder.remove_failure(folder)
             return score
         except BusyError as error:
             print(error)  # into this process's terminal: the log belongs to the other one
             return None
         except Pruned as why:
             log.info("stopped by the search after epoch %d, %s %.4f", why.epoch, cfg.monitor, why.value)
-            run_folder.note_pruned(folder, plain(cfg), why)
+            run_folder.write_pruned(folder, plain(cfg), why)
             return None
         except KeyboardInterrupt:
             Task.interrupted = True
@@ -108,7 +109,7 @@ class Task:
             message = explain(error) or f"{type(error).__name__}: {error}"
             log.error("failed after %.0f s: %s", time.monotonic() - began, shown(message, keep="\n"))
             try:
-                run_folder.note_failure(folder, message, error, launch)
+                run_folder.write_failure(folder, message, error, launch)
             except OSError:
                 self.error = self.error or UserError(message)
             return None
@@ -145,7 +146,7 @@ def sibling(key: str, choice: str) -> str | None:
     if others == words:
         raise UserError(f"This job builds on the one with {key}={choice}, so the sweep must vary {key} over both.")
     folders = Path(hydra.sweep.dir).glob(f"*_{folder_name(naming.item_sep.join(others))}")
-    finished = [folder for folder in folders if folder.name.partition("_")[0].isdecimal() and is_finished(folder)]
+    finished = [folder for folder in folders if folder.name.partition("_")[0].isdecimal() and Run(folder).finished]
     if not finished:
         raise UserError(
             f"This job builds on the one with {key}={choice}, which has not finished. The same sweep launched again "

@@ -24,10 +24,9 @@ from birdclf.errors import UserError
 from birdclf.files import write_whole
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
-from birdclf.runs.checkpoint import keep_fitted
-from birdclf.runs.fitted import Fitted, plain
-from birdclf.runs.predictor import write_tables
-from birdclf.runs.state import CONFIG, DONE
+from birdclf.runs.checkpoint import keep_calibration
+from birdclf.runs.results import Calibration, as_dict, write_tables
+from birdclf.runs.run import CONFIG, DONE, METRICS, Run
 from birdclf.training.start import file_hash, source_file
 from birdclf.training.tensorboard import RunLogger
 
@@ -140,43 +139,35 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
-def check_data(folder: Path, data: RecordingDataModule) -> None:
-    """Refuse to go on with a run whose source gives other recordings now.
+def check_unchanged(run: Run, data: RecordingDataModule, init_from: str | None) -> None:
+    """Refuse to resume a run that began with other recordings or other weights than there are now.
+
+    An ``init_from`` file that is gone is no longer needed.
 
     Raises:
-        UserError: If a recording was added, removed or changed, or falls into another split.
+        UserError: If a recording was added, removed or changed, or falls into another split, or ``init_from`` changed.
     """
     try:
-        began_with = json.loads((folder / "provenance.json").read_text())
+        began_with = run.provenance
         same = (began_with["catalog"]["content_hash"], began_with["split_hash"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'provenance.json'} cannot be read, so that the run cannot go on.") from error
+    except (UserError, KeyError) as error:
+        raise UserError(
+            f"{run.folder / 'provenance.json'} cannot be read, so that the run cannot resume. Restore it."
+        ) from error
     if same != (data.source.content_hash, split_hash(data.table)):
         raise UserError(
-            f"{folder} began with other recordings than {data.source.name} gives now; going on would mix the two. "
+            f"{run.folder} began with other recordings than {data.source.name} gives now; resuming would mix the two. "
             f"Bring them back, or choose another folder."
         )
-
-
-def check_start(folder: Path, init_from: str | None) -> None:
-    """Refuse to go on with a run that began with other weights than ``init_from`` holds now.
-
-    A file that is gone is no longer needed.
-
-    Raises:
-        UserError: If its content has changed.
-    """
-    if init_from is None:
-        return
     try:
-        began_with = json.loads((folder / "provenance.json").read_text())["init_from"]["content_hash"]
-        now = file_hash(source_file(init_from))
-    except (OSError, ValueError, KeyError, TypeError, UserError):
+        weights = began_with["init_from"]["content_hash"] if init_from is not None else None
+        now = file_hash(source_file(init_from)) if init_from is not None else None
+    except (OSError, KeyError, TypeError, UserError):
         return
-    if began_with != now:
+    if weights != now:
         raise UserError(
-            f"{folder} began with other weights than init_from={init_from} holds now. Bring that file back, remove it, "
-            f"or choose another folder."
+            f"{run.folder} began with other weights than init_from={init_from} holds now. Bring that file back, remove "
+            f"it, or choose another folder."
         )
 
 
@@ -188,20 +179,21 @@ def write_results(
     facts: dict[str, Any],
     checkpoint: Path,
     logger: RunLogger,
-    fitted: Fitted,
+    calibration: Calibration,
 ) -> dict[str, Any]:
     """Keep what was fitted in the checkpoint, write and log metrics, tables and pictures, all of them adjusted.
 
     Returns:
         The metrics.
     """
-    keep_fitted(checkpoint, fitted.temperature, plain(fitted.adjustment) if fitted.adjustment else None)
-    metrics = fitted.metrics(predictions, data.support("train"), settings) | facts
-    if fitted.adjustment:
+    adjustment = as_dict(calibration.adjustment) if calibration.adjustment else None
+    keep_calibration(checkpoint, calibration.temperature, adjustment)
+    metrics = calibration.metrics(predictions, data.support("train"), settings) | facts
+    if calibration.adjustment:
         metrics["score"] = _value(metrics["val"][facts["monitor"].removeprefix("val/")])
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=1))
+    write_whole(folder / METRICS, json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
-    adjusted, temperature = fitted.adjusted(predictions), fitted.temperature
+    adjusted, temperature = calibration.adjusted(predictions), calibration.temperature
     pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature)
     final = {
         f"{stage}_{name}": _value(metrics[stage][name])

@@ -16,7 +16,7 @@ from birdclf.data.tables import read_own
 from birdclf.errors import UserError
 from birdclf.files import write_whole
 from birdclf.models.head import output_layer
-from birdclf.runs.checkpoint import opened
+from birdclf.runs.checkpoint import read_checkpoint
 from birdclf.text import shown
 
 PREFIXES: Final = ("module.", "_orig_mod.", "network.", "model.")
@@ -42,16 +42,18 @@ class Source:
 
 
 @dataclass
-class Fitted:
-    """What became of a network's tensors.
+class Transfer:
+    """Weights that a network took over from a source.
 
     Attributes:
+        source: Where they come from.
         names: Those that took on the file's values, and whose in the file.
         rest: Those that did not, with the reason.
         by: How they were found: ``name``, or ``order and shape``.
         species: Rows of the output layer that were taken by the name of their species.
     """
 
+    source: Source
     names: dict[str, str]
     rest: dict[str, str]
     by: str
@@ -84,7 +86,7 @@ def read_source(init_from: str) -> Source:
         UserError: If it cannot be read, would run code, or holds no weights.
     """
     file = source_file(init_from)
-    content = opened(file)
+    content = read_checkpoint(file)
     own = content.get("birdclf")
     weights = next((content[key] for key in NESTED if isinstance(content.get(key), Mapping)), content)
     tensors = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
@@ -103,7 +105,7 @@ def read_source(init_from: str) -> Source:
 
 
 @torch.no_grad()
-def start_from(network: nn.Module, source: Source, classes: tuple[str, ...], redraw: bool = False) -> Fitted:
+def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...], redraw: bool = False) -> Transfer:
     """Give a network the weights of a source, as far as they fit.
 
     Tensors are found by name, or by their order, last names and shapes where that finds more. The output layer is taken
@@ -127,27 +129,27 @@ def start_from(network: nn.Module, source: Source, classes: tuple[str, ...], red
     ways = (("name", _of_equal_shape(by_name, state, source.tensors)), ("order and shape", by_order))
     by, found = max(ways, key=lambda way: len(way[1]))
     other_classes = source.classes is not None and source.classes != classes
-    fitted = Fitted({}, {}, by)
+    transfer = Transfer(source, {}, {}, by)
     for name, value in state.items():
         offered = source.tensors.get(by_name.get(name, ""))
         if name in head and redraw:
-            fitted.rest[name] = "drawn anew"
+            transfer.rest[name] = "drawn anew"
         elif name in head and other_classes:
-            fitted.rest[name] = "other classes"
+            transfer.rest[name] = "other classes"
             if offered is not None:
-                fitted.species = _rows(value, offered, source.classes or (), classes)
+                transfer.species = _rows(value, offered, source.classes or (), classes)
         elif name in found:
             value.copy_(source.tensors[found[name]])
-            fitted.names[name] = found[name]
+            transfer.names[name] = found[name]
         else:
             there = f"there {_size(offered)}" if offered is not None else "not there"
-            fitted.rest[name] = f"{_size(value)}, {there}"
-    if not any(state[name].ndim for name in fitted.names):
+            transfer.rest[name] = f"{_size(value)}, {there}"
+    if not any(state[name].ndim for name in transfer.names):
         raise UserError(
             f"init_from: of the {len(source.tensors)} tensors of {shown(source.path)} none fits "
-            f"{type(network).__name__} ({_listed(fitted.rest)}). Choose the model that it was trained as."
+            f"{type(network).__name__} ({_listed(transfer.rest)}). Choose the model that it was trained as."
         )
-    return fitted
+    return transfer
 
 
 def _bare(name: str) -> str:
@@ -198,25 +200,26 @@ TABLE: Final = "init_from.csv"
 LISTED: Final = 12  # names that a log shows
 
 
-def report(fitted: Fitted, source: Source, features: Mapping[str, Any], recordings: pd.DataFrame, folder: Path) -> None:
+def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataFrame, folder: Path) -> None:
     """Log how much fitted and what of the source is not taken over, and write ``init_from.csv``, a row a tensor.
 
     Args:
-        fitted: What became of the network's tensors.
-        source: What was offered.
+        transfer: Weights that were taken over.
         features: Settings of this run's features.
         recordings: ``recording_id`` and ``split`` of this run.
         folder: The run folder.
     """
-    total = len(fitted.names) + len(fitted.rest)
-    log.info("init_from %s: %d of %d tensors fitted, by %s", shown(source.path), len(fitted.names), total, fitted.by)
-    for name, why in list(fitted.rest.items())[:LISTED]:
+    source, total = transfer.source, len(transfer.names) + len(transfer.rest)
+    log.info(
+        "init_from %s: %d of %d tensors fitted, by %s", shown(source.path), len(transfer.names), total, transfer.by
+    )
+    for name, why in list(transfer.rest.items())[:LISTED]:
         log.info("  random: %s (%s)", shown(name), why)
-    if len(fitted.rest) > LISTED:
-        log.info("  random: %d more", len(fitted.rest) - LISTED)
-    if fitted.species:
-        log.info("  output layer: rows of %d species that both runs have", len(fitted.species))
-    table = _table(fitted, source)
+    if len(transfer.rest) > LISTED:
+        log.info("  random: %d more", len(transfer.rest) - LISTED)
+    if transfer.species:
+        log.info("  output layer: rows of %d species that both runs have", len(transfer.species))
+    table = _table(transfer)
     write_whole(folder / TABLE, table.to_csv(index=False))
     unused = int((table.outcome == "not used").sum())
     log.info("%s has a row a tensor; %d of the file are not used", TABLE, unused)
@@ -230,12 +233,12 @@ def report(fitted: Fitted, source: Source, features: Mapping[str, Any], recordin
     _warn_if_heard(source.path, recordings)
 
 
-def check_frozen(network: nn.Module, fitted: Fitted, num_classes: int, head: bool = True) -> None:
+def check_frozen(network: nn.Module, transfer: Transfer, num_classes: int, head: bool = True) -> None:
     """Refuse to freeze what the source gave no values: it would stay as it was drawn.
 
     Args:
         network: Whose parameters that do not learn have ``requires_grad`` False.
-        fitted: What became of its tensors.
+        transfer: Weights that were taken over.
         num_classes: K.
         head: Whether the output layer is looked at too.
 
@@ -244,21 +247,21 @@ def check_frozen(network: nn.Module, fitted: Fitted, num_classes: int, head: boo
     """
     last = {id(parameter) for parameter in output_layer(network, num_classes).parameters()}
     for name, parameter in network.named_parameters():
-        if parameter.requires_grad or name in fitted.names or (not head and id(parameter) in last):
+        if parameter.requires_grad or name in transfer.names or (not head and id(parameter) in last):
             continue
         raise UserError(
             f"layers.freeze keeps {name} as it is, but init_from has no values for it "
-            f"({fitted.rest.get(name, 'not there')}): it would stay random. Choose the model and the features that the "
-            f"weights were trained with, or freeze less."
+            f"({transfer.rest.get(name, 'not there')}): it would stay random. Choose the model and the features that "
+            f"the weights were trained with, or freeze less."
         )
 
 
-def _table(fitted: Fitted, source: Source) -> pd.DataFrame:
+def _table(transfer: Transfer) -> pd.DataFrame:
     """Return each tensor of the network, then those of the file that it has no use for."""
-    rows = [(name, theirs, "fitted") for name, theirs in fitted.names.items()]
-    rows += [(name, "", f"random: {why}") for name, why in fitted.rest.items()]
-    taken = set(fitted.names.values())
-    rows += [("", name, "not used") for name in source.tensors if name not in taken]
+    rows = [(name, theirs, "fitted") for name, theirs in transfer.names.items()]
+    rows += [(name, "", f"random: {why}") for name, why in transfer.rest.items()]
+    taken = set(transfer.names.values())
+    rows += [("", name, "not used") for name in transfer.source.tensors if name not in taken]
     return pd.DataFrame(rows, columns=["tensor", "of_the_file", "outcome"])
 
 

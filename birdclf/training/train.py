@@ -20,19 +20,21 @@ from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
 from birdclf.files import writing_to
 from birdclf.runs.checkpoint import load_weights
-from birdclf.runs.fitted import fit_on_validation, rows_of
 from birdclf.runs.predictor import predict
-from birdclf.runs.state import CONFIG, begun, check_same, forget_failure, held
-from birdclf.runs.summary import print_results
+from birdclf.runs.results import fit_calibration, print_results, rows_of
+from birdclf.runs.run import Run
+from birdclf.runs.state import check_same, locked, remove_failure
 from birdclf.text import shown
-from birdclf.training.build import build_callbacks, build_classifier, build_data, check_settings
-from birdclf.training.callbacks.rate_finder import STEPS, RangeTest, check_finder, find_rate, write_finding
+from birdclf.training.build import build_callbacks, build_classifier, build_data, trainer_of
+from birdclf.training.callbacks.rate_finder import check_finder, suggest_rate
 from birdclf.training.callbacks.snapshot import Progress, ending, latest
+from birdclf.training.check import check_settings
 from birdclf.training.module import SpeciesClassifier
-from birdclf.training.results import check_data, check_start, mark_done, write_beginning, write_results
+from birdclf.training.results import check_unchanged, mark_done, write_beginning, write_results
+from birdclf.training.start import check_frozen, report
 from birdclf.training.tensorboard import ClipEmbedder
 from birdclf.training.trainer import process_count
-from birdclf.training.workers import companions, fit
+from birdclf.training.workers import companions, fit_share
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
 
     Args:
         cfg: Composed ``conf/train.yaml``.
-        resume: Whether to go on with the unfinished run that the folder may hold.
+        resume: Whether to resume the unfinished run that the folder may hold.
 
     Returns:
         Best value of the monitored metric, after a post-hoc adjustment its value then; with ``lr_find`` the suggested
@@ -70,30 +72,30 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     )
     with writing_to(folder, way):
         folder.mkdir(parents=True, exist_ok=True)
-        with held(folder):
-            forget_failure(folder)
+        with locked(folder):
+            remove_failure(folder)
             return _train(cfg, folder, resume)
 
 
 def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
-    began, config = time.monotonic(), plain(cfg)
-    progress = _progress(folder, config, resume)
+    began, config, run = time.monotonic(), plain(cfg), Run(folder)
+    progress = _progress(run, config, resume)
     keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     data = build_data(cfg)
     data.prepare()
     log.info("%s", shown(data.summary(), keep="\n"))
-    classifier = build_classifier(cfg, data, begins=progress is None, folder=folder)
+    classifier, transfer = build_classifier(cfg, data, begins=progress is None)
+    if transfer is not None:
+        report(transfer, data.features.settings, data.table, folder)
+        check_frozen(classifier.network, transfer, len(data.classes))
     if cfg.lr_find:
-        return _find_rate(cfg, folder, classifier, data)
-    stopped = (folder / CONFIG).is_file()
-    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if stopped else {}))
+        return suggest_rate(cfg, folder, classifier, data)
+    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if run.begun else {}))
     try:
         callbacks = build_callbacks(cfg)
-        trainer: pl.Trainer = instantiate(
-            cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=folder, _convert_="all"
-        )
+        trainer = trainer_of(cfg, callbacks.values(), logger)
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)
@@ -101,10 +103,9 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             write_beginning(folder, config, data)
             logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
         else:
-            check_data(folder, data)
-            check_start(folder, cfg.init_from)
-            log.info("going on after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
-        ended = progress.ending if progress and progress.ending else _fit(trainer, classifier, data, progress, config)
+            check_unchanged(run, data, cfg.init_from)
+            log.info("resuming after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
+        ended = progress.ending if progress and progress.ending else fit(trainer, classifier, data, progress, config)
         best = folder / "checkpoints" / ended["best"]
         facts = {
             "monitor": cfg.monitor,
@@ -115,17 +116,17 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
             "classes": len(data.classes),
             "reference": config["reference"],
         }
-        loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
         embedder = ClipEmbedder(data)
-        judge = instantiate(
-            cfg.trainer, alone=True, callbacks=[*_bars(callbacks), *([embedder] if logger.embeddings else [])],
-            logger=False, default_root_dir=folder, _convert_="all",
-        )  # fmt: skip
+        watching = [callback for callback in callbacks.values() if isinstance(callback, ProgressBar)]
+        judge = trainer_of(cfg, [*watching, *([embedder] if logger.embeddings else [])], logger=False, alone=True)
+        loaders = {"val": data.val_dataloader(), "test": data.test_dataloader()}
         predictions = predict(judge, classifier, loaders, data.source.table)
-        posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
         rows = rows_of(classifier.network, len(data.classes))
-        fitted = fit_on_validation(posthoc, predictions["val"], counts, cfg.monitor, rows)
-        metrics = write_results(folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, fitted)
+        posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
+        calibration = fit_calibration(posthoc, predictions["val"], counts, cfg.monitor, rows)
+        metrics = write_results(
+            folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, calibration
+        )
         if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=ended["epochs"])
         seconds = time.monotonic() - began + (progress.seconds if progress else 0.0)
@@ -136,54 +137,37 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     return float(metrics["score"])
 
 
-def _find_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, data: RecordingDataModule) -> float:
-    """Suggest a rate for a training that is not begun here."""
-    test = RangeTest()
-    trainer = instantiate(
-        cfg.trainer, callbacks=[test], logger=False, default_root_dir=folder, max_epochs=STEPS * 1000, max_steps=STEPS,
-        limit_val_batches=0, enable_checkpointing=False, _convert_="all",
-    )  # fmt: skip
-    rate, table = find_rate(trainer, test, classifier, data)
-    logger = instantiate(cfg.logger)
-    try:
-        write_finding(folder, rate, table, logger)
-    finally:
-        logger.close()
-    return rate
-
-
-def _progress(folder: Path, config: dict[str, Any], resume: bool) -> Progress | None:
-    """Return how far the run in a folder got, or None for one that is to begin; refuse one that must not go on."""
-    earlier = begun(folder)
-    if earlier is None:
+def _progress(run: Run, config: dict[str, Any], resume: bool) -> Progress | None:
+    """Return how far the run in a folder got, or None for one that is to begin; refuse one that must not resume."""
+    if not run.begun:
         return None
-    check_same(folder, config, earlier)
+    check_same(run, config)
     if not resume:
         raise UserError(
-            f"{folder} holds a run already; nothing is overwritten. Choose another hydra.run.dir, or go on with it by "
+            f"{run.folder} holds a run already; nothing is overwritten. Choose another hydra.run.dir, or resume it by "
             f"resume=true."
         )
-    return latest(folder / "checkpoints")
+    return latest(run.folder / "checkpoints")
 
 
-def _fit(
+def fit(
     trainer: pl.Trainer,
     classifier: SpeciesClassifier,
     data: RecordingDataModule,
     progress: Progress | None,
     config: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train to the end and return how it ended."""
+    """Train to the end and return how it ended, see :func:`ending`."""
     checkpoint = progress.path if progress else None
     count = process_count(config["trainer"]["devices"])
-    if (held_out := int(data.support("val").sum())) < count:
-        raise UserError(f"trainer.devices is {count}, but the val split has {held_out} recordings to share. Use fewer.")
+    if (clips := int(data.support("val").sum())) < count:
+        raise UserError(f"trainer.devices is {count}, but the val split has {clips} recordings to share. Use fewer.")
     data.part = Part(0, count)
     try:
         with companions(count, config, checkpoint):
-            fit(trainer, classifier, data, checkpoint)
+            fit_share(trainer, classifier, data, checkpoint)
     except SystemExit as leaving:  # Lightning's word for a signal
-        log.info("stopped; resume=true, or the same sweep launched again, goes on from the last snapshot")
+        log.info("stopped; resume=true, or the same sweep launched again, resumes from the last snapshot")
         if isinstance(leaving, SIGTERMException):
             sys.exit(128 + signal.SIGTERM)
         if leaving.code != INTERRUPTED:  # a queue takes the job back, and reads the status
@@ -196,7 +180,7 @@ def _fit(
 
 
 def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule) -> None:
-    """Say what of a loss or a sampler that follows the epochs never came, because training ended early."""
+    """Warn of a part of the loss or the sampler that the schedule of epochs never reached."""
     assert trainer.max_epochs is not None
     for part in (classifier.loss, data.sampler):
         if what := part.cut_short(trainer.current_epoch, trainer.max_epochs):
@@ -204,7 +188,3 @@ def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data:
             way = " Let it last by callbacks.early_stopping.patience, or give callbacks.early_stopping=null."
             said = "training ended after %d of %d epochs, so that %s.%s"
             log.warning(said, trainer.current_epoch, trainer.max_epochs, what, way if early else "")
-
-
-def _bars(callbacks: list[pl.Callback]) -> list[pl.Callback]:
-    return [callback for callback in callbacks if isinstance(callback, ProgressBar)]

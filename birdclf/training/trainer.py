@@ -18,7 +18,7 @@ from torch import nn
 from birdclf.checks import is_whole, whole
 from birdclf.declared import hold_arguments
 from birdclf.errors import UserError
-from birdclf.runs.checkpoint import write_whole
+from birdclf.runs.checkpoint import write_checkpoint
 
 
 class Compile(Callback):
@@ -58,7 +58,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         Raises:
             OSError: If it cannot be written; what was there before still is.
         """
-        write_whole(checkpoint, Path(path))
+        write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> Any:
         """Read a checkpoint; a file that would run code is refused by torch, whatever the caller asks for."""

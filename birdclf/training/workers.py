@@ -18,14 +18,13 @@ from typing import IO, Any, Final
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
-from birdclf.training.build import build_callbacks, build_classifier, build_data
+from birdclf.training.build import build_callbacks, build_classifier, build_data, trainer_of
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.trainer import process_count
 
@@ -92,18 +91,15 @@ def accompany() -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg)
     data.prepare()
-    classifier = build_classifier(cfg, data, begins=order["checkpoint"] is None)
+    classifier, _ = build_classifier(cfg, data, begins=order["checkpoint"] is None)
     data.part = Part(rank, process_count(cfg.trainer.devices))
-    callbacks = build_callbacks(cfg)
-    trainer = instantiate(
-        cfg.trainer, callbacks=callbacks, logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all"
-    )
+    trainer = trainer_of(cfg, build_callbacks(cfg).values(), logger=False)
     print(READY, flush=True)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads on: a full pipe would stop it
-    fit(trainer, classifier, data, order["checkpoint"])
+    fit_share(trainer, classifier, data, order["checkpoint"])
 
 
-def fit(
+def fit_share(
     trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule, checkpoint: str | Path | None
 ) -> None:
     """Train, each process with a random stream of its own."""

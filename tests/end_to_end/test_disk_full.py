@@ -12,8 +12,7 @@ from test_sweep_again import on_sweep, statuses
 from tiny_runs import Command
 
 from birdclf.metrics.predictions import Predictions
-from birdclf.runs import fitted
-from birdclf.runs import predictor as results
+from birdclf.runs import results
 from birdclf.sweep import task
 from birdclf.sweep.table import SweepTable
 from birdclf.training import results as outcome
@@ -57,8 +56,8 @@ MOMENTS = {
     "events": (RunLogger, "log_metrics", 5),
     "history.json": (History, "_write", 3),
     "last snapshot": (Snapshot, "on_train_end", 1),
-    "temperature": (outcome, "keep_fitted", 1),
-    "metrics.json": (fitted, "figures_of", 1),
+    "temperature": (outcome, "keep_calibration", 1),
+    "metrics.json": (results, "figures_of", 1),
     "predictions.parquet": (Predictions, "table", 1),
     "tables": (results, "per_class_table", 1),
     "pictures": (results, "reliability_figure", 2),
@@ -106,7 +105,7 @@ def test_full_before_it_begins(birdclf, recordings, tmp_path, disk, command):
 def test_a_sweep_goes_on_after_a_job(birdclf, recordings, tmp_path, disk, noted):
     sweep = disk.folder / "sweep"
     words = on_sweep(recordings, "seed=1,2,3", f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path / 'store'}")
-    usual = task.run_folder.note_failure
+    usual = task.run_folder.write_failure
 
     def note(*arguments):
         if noted:
@@ -117,7 +116,7 @@ def test_a_sweep_goes_on_after_a_job(birdclf, recordings, tmp_path, disk, noted)
             disk.free()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task.run_folder, "note_failure", note)
+        patch.setattr(task.run_folder, "write_failure", note)
         when(patch, Snapshot, "_write", 14, disk.fill)
         done = birdclf(*words, cwd=tmp_path)
     assert done.status == 1 and f"{sweep / '1_seed-2'} cannot be written to: {disk.full}" in done.err

@@ -21,7 +21,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from birdclf.config import conf_dir
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.training.build import build_classifier, build_data, check_settings
+from birdclf.training.build import build_classifier, build_data
+from birdclf.training.check import check_settings
 
 CONF = conf_dir()
 GROUPS = ("loss", "sampler", "augment", "features", "window", "scheduler", "layers", "optimizer")
@@ -134,7 +135,7 @@ def observed(cfg: DictConfig) -> dict[str, Any]:
     check_settings(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     data = prepared(cfg)
-    classifier = build_classifier(cfg, data).train()
+    classifier = build_classifier(cfg, data)[0].train()
     classifier.trainer = trainer = instantiate(
         cfg.trainer, callbacks=[], logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all"
     )

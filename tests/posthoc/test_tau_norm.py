@@ -9,7 +9,7 @@ from birdclf.errors import UserError
 from birdclf.models.head import CosineLinear
 from birdclf.posthoc.base import OutputRows
 from birdclf.posthoc.tau_norm import TauNorm, TauNormalised
-from birdclf.runs.fitted import rows_of
+from birdclf.runs.results import rows_of
 
 K = 4
 

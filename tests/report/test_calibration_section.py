@@ -6,7 +6,7 @@ from made_up_runs import configured, write_run, write_sweep
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.document import Number, Table
 from birdclf.report.sections.calibration import calibration_section, reliability_drawing
-from birdclf.runs.run import read_run
+from birdclf.runs.run import Run
 
 
 def calibrated(folder, **figures):
@@ -40,5 +40,5 @@ def test_a_run_without_a_temperature_has_gaps_and_one_curve(tmp_path):
 def test_the_drawing_says_the_temperature(tmp_path):
     folder = write_run(tmp_path / "run")
     calibrated(folder, temperature=1.7)
-    figure = reliability_drawing("best", read_run(folder), Evaluation())
+    figure = reliability_drawing("best", Run(folder), Evaluation())
     assert "the temperature, 1.70" in figure.caption and "var(--second)" in figure.svg

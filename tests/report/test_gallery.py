@@ -4,7 +4,7 @@ import soundfile
 from made_up_runs import species_names, write_run
 
 from birdclf.report.sections.gallery import EACH, HIT, MISTAKE, gallery, gallery_section, picks
-from birdclf.runs.run import read_run
+from birdclf.runs.run import Run
 
 PLENTY = 20_000_000
 
@@ -14,7 +14,7 @@ def run(tmp_path):
     """A run whose recordings are files: each species has a tone of its own."""
     node = {"_target_": "birdclf.data.sources.manifest.manifest_catalog", "path": str(tmp_path / "all.csv")}
     folder = write_run(tmp_path / "run", clips=60, data=node)
-    made = read_run(folder)
+    made = Run(folder)
     lines = ["recording_id,species,path"]
     (tmp_path / "wav").mkdir()
     for name, k in zip(made.test.recording_id, made.test.target, strict=True):
@@ -97,12 +97,12 @@ def test_only_the_packages_own_sources_are_called(tmp_path):
             "root": {"_target_": "os.mkdir", "path": str(canary)},
         },
     ):
-        run = read_run(write_run(tmp_path / f"run{len(str(node))}", data=node))
+        run = Run(write_run(tmp_path / f"run{len(str(node))}", data=node))
         assert "not one of birdclf's own" in gallery(run, PLENTY)[0].note
     assert not canary.exists()
 
 
 def test_a_run_without_mistakes_has_no_row_of_them(tmp_path):
-    run = read_run(write_run(tmp_path / "run", skill=1.1))
+    run = Run(write_run(tmp_path / "run", skill=1.1))
     titles = [block.title for block in gallery_section("best", run, PLENTY).blocks[1:]]
     assert titles == ["Hesitant hits"]

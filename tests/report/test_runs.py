@@ -4,7 +4,7 @@ import pytest
 from made_up_runs import write_run
 
 from birdclf.errors import UserError
-from birdclf.runs.run import find_runs, read_run, read_runs
+from birdclf.runs.run import Run, find_runs, read_runs
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def run(tmp_path):
 
 
 def test_a_run_is_read_whole(run):
-    found = read_run(run)
+    found = Run(run)
     assert found.seed == 1 and found.name == "made_up"
     assert found.train_counts[0] == 300 and len(found.classes) == 8
     assert found.test.confusion.sum() == 160
@@ -48,11 +48,11 @@ def test_a_path_without_a_run_is_named(tmp_path, name):
         ("done.json", None, "stopped before its end"),
         ("predictions.parquet", None, "no predictions.parquet"),
         ("predictions.parquet", "PAR1 nonsense", "predictions.parquet"),
-        ("metrics.json", "{", "metrics.json is damaged"),
+        ("metrics.json", "{", "metrics.json cannot be read"),
         ("metrics.json", "{}", "lacks"),
-        ("metrics.json", "[]", "another program or version"),
+        ("metrics.json", "[]", "metrics.json is damaged: it holds no figures"),
         ("history.json", "[]", "another program or version"),
-        ("config.yaml", "a: [", "config.yaml is damaged"),
+        ("config.yaml", "a: [", "config.yaml cannot be read"),
         ("split.csv", None, "split.csv"),
         ("split.csv", "", "split.csv"),
     ],
@@ -67,8 +67,8 @@ def test_a_damaged_run_is_left_out_with_a_sentence(run, name, content, said):
 
 def test_a_run_of_before_provenance_is_read(run):
     (run / "provenance.json").unlink()
-    assert read_run(run).provenance == {}
-    assert json.loads((run / "done.json").read_text())["seconds"] == read_run(run).seconds
+    assert Run(run).provenance == {}
+    assert json.loads((run / "done.json").read_text())["seconds"] == Run(run).seconds
 
 
 def test_what_evaluate_wrote_into_a_run_is_no_run(tmp_path):

@@ -4,11 +4,11 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.sections.training import best_epochs, curves, generalisation_gap
-from birdclf.runs.run import read_run
+from birdclf.runs.run import Run
 
 
 def test_the_gap_has_newcombes_interval(tmp_path):
-    run = read_run(write_run(tmp_path / "run"))
+    run = Run(write_run(tmp_path / "run"))
     gap, low, high = generalisation_gap(run, Evaluation())
     last, n_train, n_val = run.history.iloc[-1], int(run.train_counts.sum()), run.metrics["val"]["clips"]
     hits = [round(last["train/accuracy"] * n_train), round(last["val/accuracy"] * n_val)]
@@ -18,7 +18,7 @@ def test_the_gap_has_newcombes_interval(tmp_path):
 
 
 def test_nll_and_the_monitored_metric_have_epochs_of_their_own(tmp_path):
-    run = read_run(write_run(tmp_path / "run"))
+    run = Run(write_run(tmp_path / "run"))
     assert best_epochs(run) == (3, 6)
     figure = curves("best", run)
     assert "best in epoch 3" in figure.caption and "in epoch 6 of 6" in figure.caption

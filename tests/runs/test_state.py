@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from birdclf.config import config_hash
 from birdclf.errors import UserError
 from birdclf.runs import state as run_folder
+from birdclf.runs.run import CONFIG as CONFIG_FILE
+from birdclf.runs.run import DONE, FAILED, Run
 from birdclf.runs.state import BusyError
 
 CONFIG = {
@@ -24,13 +26,13 @@ CONFIG = {
 
 
 def begin(folder: Path, config: dict) -> None:
-    (folder / run_folder.CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    (folder / CONFIG_FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
 def test_settings_come_back_with_the_same_hash(tmp_path):
-    assert run_folder.begun(tmp_path) is None
+    assert not Run(tmp_path).begun
     begin(tmp_path, CONFIG)
-    assert config_hash(run_folder.begun(tmp_path)) == config_hash(CONFIG)
+    assert config_hash(Run(tmp_path).config) == config_hash(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -58,15 +60,16 @@ def test_what_changes_no_result_changes_no_hash(change):
     ],
 )
 def test_other_settings_are_refused_by_name(tmp_path, change, said):
-    run_folder.check_same(tmp_path, CONFIG, CONFIG)
+    begin(tmp_path, CONFIG)
+    run_folder.check_same(Run(tmp_path), CONFIG)
     with pytest.raises(UserError, match=said):
-        run_folder.check_same(tmp_path, CONFIG | change, CONFIG)
+        run_folder.check_same(Run(tmp_path), CONFIG | change)
 
 
 def finish(folder: Path, config: dict, score: float) -> None:
     folder.mkdir()
     content = {"config_hash": config_hash(config), "score": score}
-    (folder / run_folder.DONE).write_text(json.dumps(content))
+    (folder / DONE).write_text(json.dumps(content))
 
 
 def test_a_finished_run_is_known_by_its_hash(tmp_path):
@@ -79,15 +82,15 @@ def test_a_finished_run_is_known_by_its_hash(tmp_path):
 
 
 def test_half_a_marker_is_none(tmp_path):
-    (tmp_path / run_folder.DONE).write_text('{"config_hash": ')
+    (tmp_path / DONE).write_text('{"config_hash": ')
     assert run_folder.finished_score(tmp_path, CONFIG) is None
 
 
 def test_settings_that_cannot_be_read_are_an_error(tmp_path):
     for text in ("{", "[1, 2]"):
-        (tmp_path / run_folder.CONFIG).write_text(text)
+        (tmp_path / CONFIG_FILE).write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml .*Restore it"):
-            run_folder.begun(tmp_path)
+            _ = Run(tmp_path).config
 
 
 def test_a_failure_leaves_word(tmp_path):
@@ -97,20 +100,20 @@ def test_a_failure_leaves_word(tmp_path):
     try:
         raise RuntimeError("bad luck")
     except RuntimeError as error:
-        run_folder.note_failure(job, "it failed", error, launch=3)
+        run_folder.write_failure(job, "it failed", error, launch=3)
     assert run_folder.failures(tmp_path) == run_folder.failures(tmp_path, launch=3) == {job.name: "it failed"}
     assert run_folder.failures(tmp_path, launch=4) == {}, "a later launch is not stopped by it"
-    assert "RuntimeError: bad luck" in json.loads((job / run_folder.FAILED).read_text())["traceback"]
-    (job / run_folder.DONE).touch()
+    assert "RuntimeError: bad luck" in json.loads((job / FAILED).read_text())["traceback"]
+    (job / DONE).touch()
     assert run_folder.failures(tmp_path) == {}, "another process has finished it since"
-    run_folder.note_failure(job, "other settings", RuntimeError("no"))
+    run_folder.write_failure(job, "other settings", RuntimeError("no"))
     assert run_folder.failures(tmp_path) == {job.name: "other settings"}, "it was finished before"
-    run_folder.forget_failure(job)
-    assert not (job / run_folder.FAILED).exists()
+    run_folder.remove_failure(job)
+    assert not (job / FAILED).exists()
 
 
-def test_a_folder_is_held_by_one(tmp_path):
-    with run_folder.held(tmp_path):
+def test_a_folder_is_locked_by_one(tmp_path):
+    with run_folder.locked(tmp_path):
         pass
-    with FileLock(tmp_path / run_folder.LOCK), pytest.raises(BusyError), run_folder.held(tmp_path):
-        raise AssertionError("it was held twice")
+    with FileLock(tmp_path / run_folder.LOCK), pytest.raises(BusyError), run_folder.locked(tmp_path):
+        raise AssertionError("it was locked twice")

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
-from birdclf.runs.state import DONE
+from birdclf.runs.run import DONE
 from birdclf.sweep.task import sibling
 
 Job = Callable[..., None]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from birdclf.data.dataset import Part
-from birdclf.training.train import INTERRUPTED, _fit
+from birdclf.training.train import INTERRUPTED, fit
 
 
 class Stopped:
@@ -31,10 +31,10 @@ ONE = {"trainer": {"devices": 1}}
 
 def test_ctrl_c_is_passed_on_as_such():
     with pytest.raises(KeyboardInterrupt):
-        _fit(Stopped(INTERRUPTED), None, Data(), None, ONE)
+        fit(Stopped(INTERRUPTED), None, Data(), None, ONE)
 
 
 def test_the_status_of_a_queue_that_takes_a_job_back_is_kept():
     with pytest.raises(SystemExit) as leaving:
-        _fit(Stopped(-1), None, Data(), None, ONE)
+        fit(Stopped(-1), None, Data(), None, ONE)
     assert leaving.value.code == -1

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from birdclf.errors import UserError
-from birdclf.runs.state import DONE, Pruned, note_pruned, pruned
+from birdclf.runs.run import DONE
+from birdclf.runs.state import Pruned, pruned_after, write_pruned
 from birdclf.training.callbacks.pruning import Pruning
 
 
@@ -48,10 +49,10 @@ def test_several_processes_are_refused():
 
 def test_a_folder_says_that_its_run_was_stopped_until_it_is_finished(tmp_path):
     config = {"seed": 1, "callbacks": {"pruning": {"trial": {}}}}
-    assert pruned(tmp_path) is None
-    note_pruned(tmp_path, config, Pruned(4, 0.5))
-    assert pruned(tmp_path) == pruned(tmp_path, config) == 4
-    assert pruned(tmp_path, {**config, "callbacks": {}}) == 4, "how a run is watched is no other run"
-    assert pruned(tmp_path, {**config, "seed": 2}) is None
+    assert pruned_after(tmp_path) is None
+    write_pruned(tmp_path, config, Pruned(4, 0.5))
+    assert pruned_after(tmp_path) == pruned_after(tmp_path, config) == 4
+    assert pruned_after(tmp_path, {**config, "callbacks": {}}) == 4, "how a run is watched is no other run"
+    assert pruned_after(tmp_path, {**config, "seed": 2}) is None
     (tmp_path / DONE).write_text("{}")
-    assert pruned(tmp_path) is None
+    assert pruned_after(tmp_path) is None

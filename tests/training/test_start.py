@@ -7,7 +7,7 @@ from torch import nn
 from birdclf.errors import UserError
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.head import output_layer
-from birdclf.training.start import Source, file_hash, read_source, source_file, start_from
+from birdclf.training.start import Source, file_hash, read_source, source_file, transfer_weights
 
 CLASSES = ("a", "b", "c")
 
@@ -41,9 +41,9 @@ def test_a_state_dict_fits_by_name_whatever_is_before_it(tmp_path, prefix, neste
     given, net = network(0), network(1)
     state = {prefix + name: value for name, value in given.state_dict().items()}
     content = {nested: state, "epoch": 3} if nested else state
-    fitted = start_from(net, read_source(str(written(tmp_path / "w.pt", content))), CLASSES)
+    transfer = transfer_weights(net, read_source(str(written(tmp_path / "w.pt", content))), CLASSES)
     assert all(equal(net, given).values())
-    assert (fitted.by, fitted.rest, len(fitted.names)) == ("name", {}, len(state))
+    assert (transfer.by, transfer.rest, len(transfer.names)) == ("name", {}, len(state))
 
 
 def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path):
@@ -51,7 +51,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(tmp_path):
     file = written(tmp_path / "run" / "checkpoints" / "best.ckpt", ours(network(0)))
     assert source_file(str(tmp_path / "run")) == file
     net = network(1)
-    start_from(net, read_source(str(tmp_path / "run")), CLASSES)
+    transfer_weights(net, read_source(str(tmp_path / "run")), CLASSES)
     assert all(equal(net, network(0)).values())
 
 
@@ -59,38 +59,38 @@ def test_other_names_fit_by_order_and_shape(tmp_path):
     given, net = network(0), network(1)
     values = given.state_dict().items()
     state = {f"body{i // 2}.{i}.{name.rpartition('.')[2]}": value for i, (name, value) in enumerate(values)}
-    fitted = start_from(net, read_source(str(written(tmp_path / "w.pt", state))), CLASSES)
-    assert fitted.by == "order and shape" and all(equal(net, given).values())
+    transfer = transfer_weights(net, read_source(str(written(tmp_path / "w.pt", state))), CLASSES)
+    assert transfer.by == "order and shape" and all(equal(net, given).values())
 
 
 def test_another_width_is_named_and_stays_random(tmp_path):
     net, before = network(1), network(1)
     given = network(0).state_dict() | {"features.0.conv.weight": torch.ones(9, 3, 3, 3)}
-    fitted = start_from(net, read_source(str(written(tmp_path / "w.pt", given))), CLASSES)
-    assert fitted.rest == {"features.0.conv.weight": "3x3x3x3, there 9x3x3x3"}
+    transfer = transfer_weights(net, read_source(str(written(tmp_path / "w.pt", given))), CLASSES)
+    assert transfer.rest == {"features.0.conv.weight": "3x3x3x3, there 9x3x3x3"}
     assert equal(net, before)["features.0.conv.weight"] and equal(net, network(0))["features.1.conv.weight"]
 
 
 def test_rows_of_the_output_layer_go_by_species(tmp_path):
     given, net, before = network(0, classes=4), network(1), network(1)
     source = read_source(str(written(tmp_path / "c.ckpt", ours(given, ("c", "x", "a", "y")))))
-    fitted = start_from(net, source, CLASSES)
+    transfer = transfer_weights(net, source, CLASSES)
     old, new, drawn = (output_layer(n) for n in (given, net, before))
-    assert fitted.species == ["a", "c"]
+    assert transfer.species == ["a", "c"]
     assert torch.equal(new.weight[0], old.weight[2]) and torch.equal(new.bias[2], old.bias[0])
     assert torch.equal(new.weight[1], drawn.weight[1])
-    assert set(fitted.rest) == {"classifier.4.weight", "classifier.4.bias"}
+    assert set(transfer.rest) == {"classifier.4.weight", "classifier.4.bias"}
 
 
 def test_the_same_species_in_another_order_are_other_classes(tmp_path):
     given, net = network(0), network(1)
-    start_from(net, read_source(str(written(tmp_path / "c.ckpt", ours(given, ("c", "b", "a"))))), CLASSES)
+    transfer_weights(net, read_source(str(written(tmp_path / "c.ckpt", ours(given, ("c", "b", "a"))))), CLASSES)
     assert torch.equal(output_layer(net).weight, output_layer(given).weight.flip(0))
 
 
 def test_the_output_layer_can_be_drawn_anew(tmp_path):
     given, net, before = network(0), network(1), network(1)
-    start_from(net, read_source(str(written(tmp_path / "c.ckpt", ours(given)))), CLASSES, redraw=True)
+    transfer_weights(net, read_source(str(written(tmp_path / "c.ckpt", ours(given)))), CLASSES, redraw=True)
     same = equal(net, given)
     assert {name for name in same if not same[name]} == {"classifier.4.weight", "classifier.4.bias"}
     assert torch.equal(output_layer(net).weight, output_layer(before).weight)
@@ -107,7 +107,7 @@ def test_the_output_layer_can_be_drawn_anew(tmp_path):
 )
 def test_what_does_not_fit_is_refused(tmp_path, content, said):
     with pytest.raises(UserError, match=said):
-        start_from(network(1), read_source(str(written(tmp_path / "w.pt", content))), CLASSES)
+        transfer_weights(network(1), read_source(str(written(tmp_path / "w.pt", content))), CLASSES)
 
 
 def test_what_is_not_there_is_refused(tmp_path):
@@ -123,5 +123,5 @@ def test_the_hash_is_of_the_content(tmp_path):
 
 def test_the_memory_format_stays():
     net = network(1).to(memory_format=torch.channels_last)
-    start_from(net, Source(Path("w"), network(0).state_dict(), None, None), CLASSES)
+    transfer_weights(net, Source(Path("w"), network(0).state_dict(), None, None), CLASSES)
     assert net.features[1].conv.weight.is_contiguous(memory_format=torch.channels_last)

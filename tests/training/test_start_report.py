@@ -8,7 +8,7 @@ import torch
 from birdclf.errors import UserError
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.training.optim.layers import Layers
-from birdclf.training.start import Source, check_frozen, report, start_from
+from birdclf.training.start import Source, check_frozen, report, transfer_weights
 
 CLASSES = ("a", "b", "c")
 NOTHING = pd.DataFrame({"recording_id": [], "split": []})
@@ -31,8 +31,8 @@ def test_what_fitted_and_what_did_not_is_said_and_written(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     source = source_of(network(0, 2), classes=("x", "y"), n_mels=64, hop=320)
     source.tensors["extra.weight"] = torch.zeros(2)
-    fitted = start_from(network(1), source, CLASSES)
-    report(fitted, source, {"n_mels": 128, "hop": 320}, NOTHING, tmp_path)
+    transfer = transfer_weights(network(1), source, CLASSES)
+    report(transfer, {"n_mels": 128, "hop": 320}, NOTHING, tmp_path)
     total = len(network(0).state_dict())
     assert f"{total - 2} of {total} tensors fitted, by name" in caplog.text
     assert "random: classifier.4.weight (other classes)" in caplog.text
@@ -52,7 +52,7 @@ def test_a_long_list_is_cut_in_the_log_and_whole_in_the_table(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     whole = network(0).state_dict()
     source = Source(Path("w"), {"features.0.conv.weight": whole["features.0.conv.weight"]}, None, None)
-    report(start_from(network(1), source, CLASSES), source, {}, NOTHING, tmp_path)
+    report(transfer_weights(network(1), source, CLASSES), {}, NOTHING, tmp_path)
     assert f"random: {len(whole) - 1 - 12} more" in caplog.text
     assert pd.read_csv(tmp_path / "init_from.csv").outcome.str.startswith("random").sum() == len(whole) - 1
 
@@ -66,13 +66,13 @@ def test_what_would_stay_random_is_not_frozen():
         (["output"], False, None),
     ):
         net = network(1)
-        fitted = start_from(net, given, CLASSES, redraw=True)
+        transfer = transfer_weights(net, given, CLASSES, redraw=True)
         Layers(freeze=freeze).settle(net, 3)
         if refused is None:
-            check_frozen(net, fitted, 3, head)
+            check_frozen(net, transfer, 3, head)
         else:
             with pytest.raises(UserError, match=f"layers.freeze keeps {refused} as it is.*random"):
-                check_frozen(net, fitted, 3, head)
+                check_frozen(net, transfer, 3, head)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,6 @@ def test_held_out_recordings_that_the_weights_know_are_counted(tmp_path, caplog,
     )
     source = source_of(network(0), tmp_path / "checkpoints" / "best.ckpt")
     recordings = pd.DataFrame({"recording_id": names, "split": now})
-    report(start_from(network(1), source, CLASSES), source, {}, recordings, tmp_path)
+    report(transfer_weights(network(1), source, CLASSES), {}, recordings, tmp_path)
     found = warnings_in(caplog)
     assert len(found) == len(said) and all(words in line for words, line in zip(said, found, strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -21,6 +22,7 @@ from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.files import write_whole
 from birdclf.metrics.plots import drawn
+from birdclf.training.build import trainer_of
 from birdclf.training.callbacks.snapshot import random_state, set_random_state
 from birdclf.training.module import Diverged, SpeciesClassifier
 from birdclf.training.optim.schedules import constant
@@ -151,6 +153,20 @@ def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float
         )
     slope = np.gradient(losses[: lowest + 1], np.log(rates[: lowest + 1]))
     return float(rates[int(np.argmin(slope))])
+
+
+def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, data: RecordingDataModule) -> float:
+    """Suggest a rate for a training that is not begun here, and write the curve that it was read from."""
+    test = RangeTest()
+    length = {"max_epochs": STEPS * 1000, "max_steps": STEPS, "limit_val_batches": 0}
+    trainer = trainer_of(cfg, [test], logger=False, enable_checkpointing=False, **length)
+    rate, table = find_rate(trainer, test, classifier, data)
+    logger = instantiate(cfg.logger)
+    try:
+        write_finding(folder, rate, table, logger)
+    finally:
+        logger.close()
+    return rate
 
 
 def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: RunLogger) -> None:

@@ -15,7 +15,7 @@ from birdclf.data.splits import FileSplit
 from birdclf.data.tables import csv_text, read_names, read_own
 from birdclf.errors import UserError
 from birdclf.metrics.predictions import Predictions, read_predictions, write_predictions
-from birdclf.runs.combine import read_split
+from birdclf.runs.run import Run
 from birdclf.serving.corrections import Corrections
 from birdclf.serving.rows import CORRECTED, Row
 
@@ -54,7 +54,7 @@ def test_a_table_of_a_run_folder(folder: Path, names: list[str]):
     file.write_text(csv_text(table), encoding="utf-8", newline="")
     read = read_own(file, ("recording_id", "species"))
     assert read.recording_id.tolist() == names and read.species.tolist() == names[::-1]
-    assert read_split(folder).recording_id.tolist() == names
+    assert Run(folder).split.recording_id.tolist() == names
     assert set(FileSplit(str(file)).stages.index) == set(names)
 
 

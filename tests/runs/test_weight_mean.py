@@ -11,7 +11,7 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
 from birdclf.models.audio_cnn_v3 import AudioCNNv3
 from birdclf.runs.predictor import Predictor
-from birdclf.runs.soup import mean_weights, renew_norms
+from birdclf.runs.soup import mean_weights, update_batch_norms
 
 
 def test_means_of_numbers_and_the_first_of_counts():
@@ -45,13 +45,13 @@ def test_norms_get_the_mean_over_windows_whatever_they_held(predictor):
     seen: list[torch.Tensor] = []
     hook = first.register_forward_pre_hook(lambda norm, inputs: seen.append(inputs[0]))
     first.running_mean.fill_(100)
-    renew_norms(trainer, predictor, loader)
+    update_batch_norms(trainer, predictor, loader)
     hook.remove()
     assert len(seen) == 2, "a single window is left out"
     assert torch.allclose(first.running_mean, torch.cat(seen).mean((0, 2, 3)), atol=1e-5)
     assert [norm.momentum for norm in norms] == momenta and not any(m.training for m in predictor.modules())
     before = {name: value.clone() for name, value in predictor.state_dict().items()}
-    renew_norms(trainer, predictor, loader)
+    update_batch_norms(trainer, predictor, loader)
     assert all(torch.equal(value, before[name]) for name, value in predictor.state_dict().items())
 
 
@@ -62,9 +62,9 @@ def test_what_a_norm_hears_is_what_evaluation_gives_it():
     predictor = Predictor(network, features).eval()
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     loader = batches(predictor, [4, 4])
-    renew_norms(trainer, predictor, loader)
+    update_batch_norms(trainer, predictor, loader)
     norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     assert all(norm.num_batches_tracked == 2 for norm in norms.values()), "each norm heard both batches"
     before = {name: norm.running_var.clone() for name, norm in norms.items()}
-    renew_norms(trainer, predictor, loader)
+    update_batch_norms(trainer, predictor, loader)
     assert all(torch.equal(norm.running_var, before[name]) for name, norm in norms.items())

@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
-from birdclf.training.build import check_settings
-from birdclf.training.lightning_options import OF_CHECKPOINT, OF_TRAINER
+from birdclf.training.check import OF_CHECKPOINT, OF_TRAINER, check_settings
 from birdclf.training.trainer import build_trainer
 
 BASE = ("model=audio_cnn", "model.width=0.1", "trainer.accelerator=cpu", "features.window_s=1.0", "run_dir=run")

@@ -1,0 +1,217 @@
+"""Predictions to figures, tables and pictures, once logits are corrected and calibrated on validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from birdclf.config import direction
+from birdclf.data.tables import csv_text
+from birdclf.files import write_whole
+from birdclf.metrics.calibration import fit_temperature, reliability
+from birdclf.metrics.figures import (
+    Evaluation,
+    expected_calibration_error,
+    log_softmax,
+    negative_log_likelihood,
+    precision_recall_f1,
+    summarise,
+)
+from birdclf.metrics.plots import confusion_figure, drawn, per_class_figure, reliability_figure
+from birdclf.metrics.predictions import Predictions, per_class_table, write_predictions
+from birdclf.models.head import output_layer
+from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
+from birdclf.text import shown
+
+Counts = NDArray[np.int64]
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Turns a network's logits into a run's predictions; fitted on validation once training is over.
+
+    Attributes:
+        adjustment: Makes other logits of them; None where nothing does.
+        temperature: What adjusted logits are divided by for calibrated probabilities.
+    """
+
+    adjustment: Adjusts | None
+    temperature: float
+
+    def adjusted(self, raw: Mapping[str, Predictions]) -> dict[str, Predictions]:
+        """Return the predictions of each split, adjusted."""
+        return {stage: adjusted(p, self.adjustment) for stage, p in raw.items()}
+
+    def metrics(self, raw: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
+        """Return the figures of each split and what was fitted; those before an adjustment as ``unadjusted``.
+
+        Args:
+            raw: Predictions of each split by its name, as the network gives them.
+            train_counts: ``(K,)`` train recordings of each class.
+            settings: Limits, bins and intervals.
+        """
+        figures = figures_of(self.adjusted(raw), train_counts, settings, self.temperature)
+        figures |= {"temperature": self.temperature}
+        if self.adjustment is not None:
+            figures["adjustment"] = as_dict(self.adjustment)
+            figures["unadjusted"] = {stage: p.figures(train_counts, settings) for stage, p in raw.items()}
+        return figures
+
+
+def fit_calibration(
+    posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
+) -> Calibration:
+    """Fit on validation.
+
+    Args:
+        posthoc: What is done to logits.
+        val: Predictions of the validation split, as the network gives them.
+        class_counts: ``(K,)`` train examples of each class, as the loss gets them.
+        monitor: Metric that a tau is tuned for, such as ``val/macro_f1``.
+        rows: Of the network's output layer, see :func:`rows_of`.
+    """
+    adjustment = posthoc.fit(val.logits, class_counts, lambda logits: _score(logits, val, monitor), rows)
+    return Calibration(adjustment, fit_temperature(adjusted(val, adjustment).logits, val.target))
+
+
+def rows_of(network: nn.Module, num_classes: int) -> OutputRows | None:
+    """Return what the output layer of a network of K outputs has of each class; None where it is not a linear one."""
+    layer = output_layer(network, num_classes)
+    if not isinstance(layer, nn.Linear):
+        return None
+    lengths = layer.weight.detach().double().norm(dim=1)
+    bias = torch.zeros_like(lengths) if layer.bias is None else layer.bias.detach().double()
+    return OutputRows(tuple(lengths.tolist()), tuple(bias.tolist()))
+
+
+def adjusted(p: Predictions, adjustment: Adjusts | None) -> Predictions:
+    """Return predictions with adjusted logits."""
+    return p if adjustment is None else replace(p, logits=adjustment.applied(p.logits))
+
+
+def as_dict(adjustment: Adjusts) -> dict[str, Any]:
+    """Return an adjustment as plain values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(adjustment).items()}
+
+
+def _score(logits: Logits, val: Predictions, monitor: str) -> float:
+    value = score(replace(val, logits=logits), monitor)
+    return value if direction(monitor) == "max" else -value
+
+
+def score(predictions: Predictions, monitor: str) -> float:
+    """Return a metric that may be monitored, such as ``val/macro_f1`` or ``val/nll``, of predictions."""
+    name = monitor.partition("/")[2]
+    if name == "nll":
+        return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
+    return summarise(predictions.confusion)[name]
+
+
+def figures_of(
+    predictions: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation, temperature: float
+) -> dict[str, Any]:
+    """Return the figures of each split, and those of its probabilities after temperature scaling.
+
+    Args:
+        predictions: Of each split by its name.
+        train_counts: ``(K,)`` train recordings of each class.
+        settings: Limits, bins and intervals.
+        temperature: What logits are divided by (Guo et al., 2017, equation 9); it changes no decision.
+    """
+    figures = {}
+    for stage, p in predictions.items():
+        log_p = _log_p(p, temperature)
+        figures[stage] = p.figures(train_counts, settings) | {
+            "ece_calibrated": expected_calibration_error(np.exp(log_p), p.target, settings.bins),
+            "nll_calibrated": negative_log_likelihood(log_p, p.target),
+        }
+    return figures
+
+
+def write_tables(
+    folder: Path,
+    predictions: Mapping[str, Predictions],
+    classes: tuple[str, ...],
+    supports: Mapping[str, Counts],
+    settings: Evaluation,
+    temperature: float,
+) -> dict[str, Picture]:
+    """Write predictions, uncalibrated, and the tables and pictures of the test split; return the pictures by name.
+
+    Args:
+        folder: Where they go.
+        predictions: Of each split by its name.
+        classes: Names of the K classes.
+        supports: ``(K,)`` recordings of each class, by split; train and test at least.
+        settings: Bins of the reliability figures.
+        temperature: What logits are divided by in the second of them.
+    """
+    write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
+    test = predictions["test"]
+    confusion = pd.DataFrame(test.confusion, columns=list(classes))
+    confusion.insert(0, "species", classes, allow_duplicates=True)
+    for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
+        write_whole(folder / f"{name}.csv", csv_text(table))
+    before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
+    f1 = precision_recall_f1(test.confusion)[2]
+    figures = {
+        "confusion_matrix": confusion_figure(test.confusion, classes),
+        "per_class_f1": per_class_figure(f1, supports["train"], supports["test"]),
+        "reliability": reliability_figure(before),
+        "reliability_calibrated": reliability_figure(after, temperature),
+    }
+    pictures = {name: drawn(figure) for name, figure in figures.items()}
+    for name, picture in pictures.items():
+        imsave(folder / f"{name}.png", picture)
+    return pictures
+
+
+def _log_p(p: Predictions, temperature: float) -> NDArray[np.float64]:
+    return log_softmax(p.logits.astype(np.float64) / temperature)
+
+
+SHOWN = (
+    *("accuracy", "top5_accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "macro_average_precision"),
+    *("nll", "ece", "ece_calibrated"),
+)
+
+
+def print_results(metrics: dict[str, Any], folder: Path) -> None:
+    """Print validation and test figures, and where the run folder is."""
+    title = f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}"
+    print_table(title, {stage: metrics[stage] for stage in ("val", "test")})
+    Console().print(shown(f"run folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
+
+
+def print_table(title: str, figures: dict[str, Any]) -> None:
+    """Print the figures of each split side by side."""
+    table = Table(title=Text(shown(title)))  # a plain text could hold markup
+    table.add_column("")
+    for stage, own in figures.items():
+        table.add_column(f"{stage} ({own['clips']} clips)", justify="right")
+    for name in SHOWN:
+        table.add_row(name, *(_cell(own[name]) for own in figures.values()))
+    for bucket in ("many", "medium", "few"):
+        cells = []
+        for own in figures.values():
+            row = own["buckets"][bucket]
+            cells.append("-" if row["recall"] is None else f"{_cell(row['recall'])} ({row['classes']} species)")
+        table.add_row(f"recall, {bucket}-shot", *cells)
+    Console().print(table)
+
+
+def _cell(figure: float | dict[str, float]) -> str:
+    if isinstance(figure, dict):
+        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure:.3f}"

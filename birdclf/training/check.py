@@ -1,0 +1,385 @@
+"""Settings that are refused before any sound is read: types, ranges, combinations, options that a run relies on."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from numpy.typing import NDArray
+from omegaconf import MISSING, DictConfig, OmegaConf
+from torch import nn
+
+from birdclf.checks import above, choice, in_range, is_number, most_processes, whole
+from birdclf.config import FALLS, TrainConfig, direction
+from birdclf.data.samplers import Sampler
+from birdclf.declared import hold_to_types
+from birdclf.errors import UserError
+from birdclf.features.representation import Representation
+from birdclf.losses.base import Loss
+from birdclf.models.head import CosineLinear, output_layer
+from birdclf.posthoc.base import PostHoc
+from birdclf.training.build import build_callbacks, build_classifier, build_of, check_target, trainer_of
+from birdclf.training.callbacks.history import History
+from birdclf.training.callbacks.snapshot import Snapshot
+from birdclf.training.start import check_frozen
+from birdclf.training.trainer import process_count
+
+MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
+"""Figures of an epoch that tell runs apart; each is logged as ``val/<name>``."""
+ONE_BEST: Final = "best.ckpt is one file, written after every epoch that is the best so far"
+EACH_EPOCH: Final = "every epoch ends with one whole validation, which schedule, early stopping and best.ckpt go by"
+OURS: Final = "birdclf sets it itself"
+OF_CHECKPOINT: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
+    "filename": (("best",), "every other command looks for best.ckpt"),
+    "save_top_k": ((1,), ONE_BEST),
+    "save_last": ((None, False), "last.ckpt is callbacks.snapshot's"),
+    "save_on_exception": ((False,), "callbacks.snapshot writes last.ckpt, from which a run resumes"),
+    "every_n_train_steps": ((None, 0), ONE_BEST),
+    "every_n_epochs": ((None, 1), ONE_BEST),
+    "train_time_interval": ((None,), ONE_BEST),
+    "save_on_train_epoch_end": ((None, False), ONE_BEST),
+    "enable_version_counter": ((False,), "every other command looks for best.ckpt"),
+}
+OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
+    "fast_dev_run": (
+        (False, 0),
+        "it keeps no checkpoint; a short trial is trainer.max_epochs=1 data.max_per_species=10",
+    ),
+    "max_steps": ((-1,), "training ends after whole epochs: trainer.max_epochs"),
+    "limit_val_batches": ((None, 1.0), EACH_EPOCH),
+    "limit_test_batches": ((None, 1.0), "the test split is evaluated whole"),
+    "limit_predict_batches": ((None, 1.0), "both splits are evaluated whole"),
+    "overfit_batches": (
+        (0, 0.0),
+        "it would validate on what is trained on; make the source small by data.max_per_species",
+    ),
+    "val_check_interval": ((None, 1.0), EACH_EPOCH),
+    "check_val_every_n_epoch": ((1,), EACH_EPOCH),
+    "reload_dataloaders_every_n_epochs": ((0,), "an epoch's order is a function of seed and epoch already"),
+    "use_distributed_sampler": ((False,), "each process has its share of every batch already"),
+    "sync_batchnorm": ((False,), "batch norms are synchronised already"),
+    "enable_checkpointing": ((None, True), "best.ckpt is what a run is for"),
+    "barebones": ((False,), "it leaves out checkpoints, logs and callbacks"),
+    "model_registry": ((None,), "it would upload the model"),
+    "num_nodes": ((1,), "one run trains on one machine; a sweep uses many"),
+    **{name: ((), OURS) for name in ("callbacks", "logger", "plugins", "default_root_dir", "alone")},
+}
+"""Allowed values, and why; an option that is not given is as birdclf has it."""
+
+
+def check_trainer_options(given: Mapping[str, Any]) -> None:
+    """Refuse options of ``trainer`` that a run cannot work with.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for name, (allowed, why) in OF_TRAINER.items():
+        if name in given:
+            _check(f"trainer.{name}", given[name], allowed, why)
+    for name, least in (("log_every_n_steps", 0), ("num_sanity_val_steps", -1), ("min_epochs", 0), ("min_steps", 0)):
+        if given.get(name) is not None:
+            whole(f"trainer.{name}", given[name], least)
+    if given.get("gradient_clip_val") is not None:
+        in_range("trainer.gradient_clip_val", given["gradient_clip_val"], 0)
+    if given.get("limit_train_batches") is not None:
+        above("trainer.limit_train_batches", given["limit_train_batches"], 0)
+
+
+def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any], run_dir: str, monitor: str) -> None:
+    """Refuse options of callbacks that a run cannot work with.
+
+    Args:
+        callbacks: By their names in ``callbacks``.
+        given: Their settings, by the same names.
+        run_dir: The run folder.
+        monitor: Metric that decides the best weights.
+
+    Raises:
+        UserError: If there is one, or no single callback keeps the best weights.
+    """
+    best = [name for name, callback in callbacks.items() if isinstance(callback, ModelCheckpoint)]
+    if len(best) != 1:
+        raise UserError(
+            f"callbacks has {len(best)} ModelCheckpoint callbacks; exactly 1 is needed, callbacks.checkpoint, to "
+            f"decide the best weights."
+        )
+    relied_on: dict[str, tuple[tuple[Any, ...], str]] = OF_CHECKPOINT | {
+        "monitor": ((monitor,), "it follows monitor; set that"),
+        "mode": ((direction(monitor),), f"the better direction of {monitor}"),
+    }
+    options = {name: parameter.default for name, parameter in signature(ModelCheckpoint).parameters.items()}
+    options |= given[best[0]]
+    for name, (allowed, why) in relied_on.items():
+        _check(f"callbacks.{best[0]}.{name}", options[name], allowed, why)
+    for name, callback in callbacks.items():
+        key = f"callbacks.{name}"
+        if isinstance(callback, EarlyStopping):
+            choice(f"{key}.monitor", callback.monitor, [f"val/{figure}" for figure in MONITORED])
+            towards = (direction(callback.monitor),)
+            _check(f"{key}.mode", callback.mode, towards, f"the better direction of {callback.monitor}")
+            whole(f"{key}.patience", callback.patience, 0)
+        if isinstance(callback, ModelCheckpoint | Snapshot | History):
+            place = Path(callback.dirpath or "") if isinstance(callback, ModelCheckpoint) else callback.path.parent
+            home = Path(run_dir) if isinstance(callback, History) else Path(run_dir) / "checkpoints"
+            check_place(f"{key}.dirpath", place, home)
+
+
+def check_place(key: str, place: Path, home: Path) -> None:
+    """Refuse another place for what belongs into the run folder.
+
+    Raises:
+        UserError: If it is another one.
+    """
+    if place.absolute() != home.absolute():
+        raise UserError(
+            f"{key} is {str(place)!r}; every other command looks in {home}. Choose the run folder by hydra.run.dir."
+        )
+
+
+def _check(key: str, value: Any, allowed: tuple[Any, ...], why: str) -> None:
+    if not any(value == one and type(value) is type(one) for one in allowed):  # 1.0 is all batches, 1 is one
+        must = f"it must be {' or '.join(_word(one) for one in allowed)}" if allowed else "leave it out"
+        raise UserError(f"{key} is {value!r}; {must}: {why}.")
+
+
+def _word(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of a training do about the class counts."""
+
+    loss_corrects: bool
+    loss_weighs: bool
+    sampler_balances: bool
+    posthoc_corrects: bool
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A combination: its name in ``allow``, when it is there, and what is wrong with it."""
+
+    name: str
+    holds: Callable[[Parts], bool]
+    reason: str
+
+
+RULES = (
+    Rule(
+        "prior_with_sampler",
+        lambda parts: parts.loss_corrects and parts.sampler_balances,
+        "the loss corrects for the class counts of the train split (Menon et al., 2021), but the sampler draws classes "
+        "otherwise than they occur, so that the correction is of a prior that training never meets. Use "
+        "sampler=natural or loss=cross_entropy",
+    ),
+    Rule(
+        "weights_with_sampler",
+        lambda parts: parts.loss_weighs and parts.sampler_balances,
+        "class weights and a sampler that balances classes both make up for the class counts, so that rare classes are "
+        "favoured twice. Use sampler=natural or a loss without class weights",
+    ),
+    Rule(
+        "prior_twice",
+        lambda parts: parts.loss_corrects and parts.posthoc_corrects,
+        "the loss has taken the prior out of the logits already, and the post-hoc adjustment would take it out again "
+        "(Menon et al., 2021, give them as alternatives). Use posthoc=none or loss=cross_entropy",
+    ),
+    Rule(
+        "weights_with_posthoc",
+        lambda parts: parts.loss_weighs and parts.posthoc_corrects,
+        "the post-hoc adjustment expects logits that follow the class counts, which class weights have changed. Use "
+        "posthoc=none or a loss without class weights",
+    ),
+    Rule(
+        "sampler_with_posthoc",
+        lambda parts: parts.sampler_balances and parts.posthoc_corrects,
+        "the post-hoc adjustment expects logits that follow the class counts, which the sampler has changed. Use "
+        "posthoc=none or sampler=natural",
+    ),
+)
+
+
+def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Sequence[str]) -> None:
+    """Refuse parts that correct for the class counts twice.
+
+    Args:
+        loss: Says by ``corrects_prior`` and ``weighs_classes`` what it does about the class counts.
+        sampler: Likewise, by ``balances``.
+        posthoc: Likewise, by ``corrects_prior``.
+        allow: Names of rules that are not to be held to.
+
+    Raises:
+        UserError: If a rule is broken and not allowed, or ``allow`` has a name that is unknown or not needed.
+    """
+    known = [rule.name for rule in RULES]
+    if unknown := [name for name in allow if name not in known]:
+        raise UserError(f"allow has {unknown[0]!r}; it may have {', '.join(known)}.")
+    parts = Parts(
+        loss_corrects=loss.corrects_prior,
+        loss_weighs=loss.weighs_classes,
+        sampler_balances=sampler.balances,
+        posthoc_corrects=posthoc.corrects_prior,
+    )
+    for rule in RULES:
+        if rule.holds(parts) and rule.name not in allow:
+            raise UserError(f"These do not go together: {rule.reason}, or study it with allow=[{rule.name}].")
+        if rule.name in allow and not rule.holds(parts):
+            raise UserError(f"allow has {rule.name}, but nothing here is refused by that name. Leave it out.")
+
+
+def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
+    """Refuse a loss of cosines on logits that are none, or that are scaled otherwise.
+
+    Args:
+        loss: Says by ``cosine_scale`` what it needs.
+        network: Has the last layer.
+        num_classes: K.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    scale, name = loss.cosine_scale, type(loss).__name__
+    if scale is None:
+        return
+    layer = output_layer(network, num_classes)
+    if not isinstance(layer, CosineLinear):
+        raise UserError(
+            f"{name} has margins in cosines, but the network's last layer is {type(layer).__name__}. Use "
+            f"model.head=cosine."
+        )
+    if layer.scale != scale:
+        raise UserError(
+            f"loss.scale is {scale:g}, but the cosine head's scale is {layer.scale:g}. Set model.scale alone; "
+            f"loss.scale follows it."
+        )
+
+
+def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
+    """Refuse what is done by the lengths of an output layer's rows where they are of one length.
+
+    Args:
+        posthoc: Says by ``needs_rows`` what it needs.
+        network: Has the last layer.
+        num_classes: K.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    if posthoc.needs_rows and isinstance(output_layer(network, num_classes), CosineLinear):
+        raise UserError(
+            "posthoc=tau_norm makes the rows of the output layer more equal, but those of a cosine head are so. Use "
+            "model.head=linear, or posthoc=none."
+        )
+
+
+@dataclass
+class _TwoClasses:
+    """The smallest task that a classifier can be built for."""
+
+    features: Representation
+    classes: tuple[str, ...] = ("", " ")
+
+    @property
+    def class_counts(self) -> torch.Tensor:
+        return torch.tensor([2, 1])
+
+    def support(self, stage: str) -> NDArray[np.int64]:
+        return np.array([2, 1])
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Build a training of two classes, so that a wrong setting is refused before any sound is read.
+
+    Raises:
+        UserError: If a setting cannot be used.
+    """
+    _check_groups(cfg)
+    hold_to_types(cfg)
+    whole("seed", cfg.seed, 0, 2**32 - 1)
+    if cfg.store.workers is not None:  # also where the store is there already
+        whole("store.workers", cfg.store.workers, 0, most_processes())
+    _check_monitor(cfg.monitor)
+    check_trainer_options(cfg.trainer)
+    if "save_dir" in cfg.logger:
+        check_place("logger.save_dir", Path(cfg.logger.save_dir), Path(cfg.run_dir))
+    if cfg.redraw_output and cfg.init_from is None:
+        raise UserError(
+            "redraw_output (experiment=crt has it) draws the output layer of another run anew, but no run is given. "
+            "Give its folder by init_from=RUN."
+        )
+    for name, value in cfg.optimizer.items():
+        if name in ("lr", "weight_decay"):
+            in_range(f"optimizer.{name}", value, 0)
+        elif isinstance(value, float) and not is_number(value):
+            raise UserError(f"optimizer.{name} is {value}; it must be a finite number.")
+    count = process_count(cfg.trainer.devices)
+    if cfg.loader.batch_size % count:
+        raise UserError(
+            f"loader.batch_size is {cfg.loader.batch_size}; the {count} processes of trainer.devices share each batch: "
+            f"it must be a multiple of {count}."
+        )
+    features = instantiate(cfg.features)
+    posthoc = build_of(PostHoc, cfg.posthoc, "posthoc")  # type: ignore[type-abstract]
+    classifier, transfer = build_classifier(cfg, _TwoClasses(features))
+    network = classifier.network
+    check_head(classifier.loss, network, num_classes=2)
+    sampler = build_of(Sampler, cfg.sampler, "sampler")  # type: ignore[type-abstract]
+    check_combinations(classifier.loss, sampler, posthoc, cfg.allow)
+    check_rows(posthoc, network, num_classes=2)
+    if transfer is not None:
+        check_frozen(network, transfer, 2, head=False)
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, *features.shape))
+    except RuntimeError as error:
+        raise UserError(
+            f"model: {type(network).__name__} cannot take features of shape {tuple(features.shape)} (channels, "
+            f"coefficients, frames): {error}. Choose another model or larger features.*."
+        ) from error
+    try:
+        optimizer = classifier.layers.optimizer(classifier.make_optimizer, network, 2)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The optimizer refuses its settings (optimizer.*): {error}") from error
+    try:
+        classifier.make_scheduler(optimizer)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The schedule refuses its settings (scheduler.*): {error}") from error
+    for group in (cfg.split, cfg.window, cfg.audio, cfg.audit):
+        instantiate(group)
+    instantiate(cfg.criteria, _convert_="all")
+    callbacks = build_callbacks(cfg)
+    check_callbacks(callbacks, cfg.callbacks, cfg.run_dir, cfg.monitor)
+    trainer_of(cfg, callbacks.values(), logger=False)
+
+
+def _check_groups(cfg: DictConfig) -> None:
+    """Refuse keys that are none, and groups that name nothing to build."""
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    unknown = [str(key) for key in cfg if key not in known]
+    if unknown:
+        raise UserError(f"There is no setting {unknown[0]!r}. The top level has {', '.join(known)}.")
+    for field in dataclasses.fields(TrainConfig):
+        if field.type is Any and field.default == MISSING and field.name != "callbacks":
+            check_target(cfg[field.name], field.name)
+    if cfg.averaging is not None:
+        check_target(cfg.averaging, "averaging")
+    for group in ("callbacks", "augment"):
+        if not OmegaConf.is_dict(cfg[group]):
+            raise UserError(f"{group} is {cfg[group]!r}; it must be names with what they are. Leave it out.")
+    for name, node in cfg.augment.items():
+        if node is not None and not OmegaConf.is_dict(node):  # one without a _target_ is told of by the chain
+            check_target(node, f"augment.{name}")
+
+
+def _check_monitor(monitor: str) -> None:
+    allowed = [f"val/{name}" for name in MONITORED]
+    if monitor not in allowed:
+        why = " A weighted or focal loss is no measure across losses; val/nll is." if monitor == "val/loss" else ""
+        raise UserError(f"monitor is {monitor!r}; it must be one of {', '.join(allowed)}.{why}")

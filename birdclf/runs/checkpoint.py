@@ -36,7 +36,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     """Write a temporary file beside a checkpoint, and put it in its place once the disk has it.
 
     Raises:
-        OSError: If it cannot be written; what was there before still is.
+        OSError: If it cannot be written; the old file is still there.
     """
     path.parent.mkdir(exist_ok=True)  # not the run folder above: where that is gone, another must not take its place
     memory = io.BytesIO()  # torch's own writer reports a full disk as an error of its format
@@ -91,7 +91,7 @@ def load_weights(classifier: nn.Module, checkpoint: Path) -> int:
         classifier.load_state_dict(content["state_dict"])
         return int(content["epoch"]) + 1
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{checkpoint} does not hold the weights of this run. Restore it, or train anew.") from error
+        raise UserError(f"{checkpoint} does not hold the weights of this run. Restore it, or train again.") from error
 
 
 def keep_calibration(checkpoint: Path, temperature: float, adjustment: dict[str, Any] | None = None) -> None:

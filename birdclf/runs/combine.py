@@ -66,7 +66,7 @@ def read_members(
 ) -> list[Member]:
     """Return runs as members, their predictions in the order of the first one's.
 
-    Predictions are those that a run saved, where they are what is asked for; else its checkpoint makes them.
+    Saved predictions are used where they fit the options; else the checkpoint predicts.
 
     Args:
         runs: Run folders, two or more.
@@ -108,7 +108,7 @@ def read_members(
 
 
 def check_distinct(runs: Sequence[Path]) -> None:
-    """Refuse what is no folder, or given twice.
+    """Refuse paths that are no folder or are given twice.
 
     Raises:
         UserError: If one is.

@@ -1,4 +1,4 @@
-"""Several runs judged as one: ``birdclf evaluate RUN RUN``."""
+"""Ensembles: the averaged predictions of several runs, ``birdclf evaluate RUN RUN``."""
 
 import re
 import sys
@@ -50,7 +50,7 @@ def evaluate_together(
     out: Path | None = None,
     trusted: Collection[str] = (),
 ) -> Path:
-    """Average what several runs say of the same recordings, and write and print it as a run's evaluation.
+    """Average the predictions of several runs, and write and print them as a run's evaluation.
 
     Args:
         runs: Run folders, two or more, with the same split and classes.
@@ -89,14 +89,14 @@ def evaluate_together(
 def average_of(
     members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
 ) -> tuple[CombinedRun, dict[str, Predictions]]:
-    """Return the average of members, and what it says of the validation and test recordings.
+    """Return the average of members, and its predictions of the validation and test recordings.
 
     Args:
         members: Two or more.
         average: What is averaged.
         weights: As in :func:`evaluate_together`.
-        recipe: What else is to be noted on how it was made, as plain values.
-        command: The words that make it, but for the folder.
+        recipe: More on how they were combined, as plain values.
+        command: The command line that repeats it, without the folder.
     """
     chosen, said = _weights(members, average, weights)
     predictions = {
@@ -129,7 +129,7 @@ def _command(
 
 
 def _weights(members: Sequence[Member], average: Average, weights: Weights) -> tuple[Vector, str]:
-    """Return the weights ``(M,)`` and what they are."""
+    """Return the weights ``(M,)`` and a word for them."""
     equal = np.full(len(members), 1 / len(members))
     if weights == "equal":
         return equal, "equal"
@@ -149,7 +149,7 @@ WITHOUT_EFFECT: Final = (
     *("model", "loss", "features", "window", "audio", "audit", "augment", "sampler", "loader", "optimizer"),
     *("scheduler", "layers", "averaging", "posthoc", "trainer", "redraw_output", "allow"),
 )
-"""What a training has and an average does not."""
+"""Groups that act in a training and not in an average."""
 
 
 def average_members(cfg: DictConfig, resume: bool = False) -> float:
@@ -177,7 +177,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
     _check_words()
     if config["init_from"] is not None or config["lr_find"]:
         raise UserError("members are averaged and nothing is trained: leave out init_from and lr_find.")
-    with writing_to(folder, "the same command makes it anew."):
+    with writing_to(folder, "run the same command again."):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             remove_failure(folder)

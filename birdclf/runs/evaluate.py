@@ -1,4 +1,4 @@
-"""The ``evaluate`` command: a run's checkpoint, judged again."""
+"""The ``evaluate`` command: a run's checkpoint, evaluated again."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ def differences(written: dict[str, Any], measured: dict[str, Any], place: str = 
     """Yield a line for each measured figure that is not the written one, to the last digit.
 
     Args:
-        written: Figures of ``metrics.json``; keys that were not measured are passed over.
-        measured: Figures of now.
+        written: Figures of ``metrics.json``; keys that were not measured are ignored.
+        measured: Figures measured now.
         place: Dotted name of where the figures stand, with a dot at its end.
     """
     for name, value in measured.items():
@@ -87,14 +87,14 @@ def _measure(
             "checkpoint": checkpoint,
             "window": window,
             "catalog": {"name": recordings.source.name, "content_hash": recordings.source.content_hash},
-            "trained_on": recordings.heard,
+            "trained_on": recordings.trained_on,
         }
         (folder / "metrics.json").write_text(json.dumps(metrics | facts, indent=1))
         adjusted, temperature = calibration.adjusted(raw), calibration.temperature
         write_tables(folder, adjusted, loaded.classes, recordings.supports, settings, temperature)
     print_table(f"{checkpoint} checkpoint, epoch {loaded.epoch}, window {window}, {recordings.source.name}", figures)
-    if recordings.heard:
-        print(f"{recordings.heard} of these recordings were in the run's train split: the figures flatter it")
+    if recordings.trained_on:
+        print(f"{recordings.trained_on} of these recordings were in the run's train split: its figures are too good")
     return metrics
 
 
@@ -102,7 +102,7 @@ def _compare(run: Path, metrics: dict[str, Any]) -> bool:
     try:
         written = Run(run).metrics
     except UserError as error:
-        raise UserError(f"{error} Or --out DIR writes the figures anew.") from error
+        raise UserError(f"{error} Or write the figures to a new folder by --out DIR.") from error
     file = run / METRICS
     found = list(differences(written, json.loads(json.dumps(metrics))))
     for line in found:

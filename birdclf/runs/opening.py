@@ -1,4 +1,4 @@
-"""A run folder, opened to be judged: its settings, its checkpoint and its recordings."""
+"""A run folder opened for evaluation: settings, checkpoint and recordings."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -114,21 +114,21 @@ NAMED = 5  # of a list of names in a message
 
 @dataclass(frozen=True)
 class Recordings:
-    """What is to be predicted.
+    """Recordings that a run is evaluated on.
 
     Attributes:
         source: The catalog, to whose rows the batches point.
         loaders: Batches of each split by its name: val and test, train too if it is wanted, or test alone.
         supports: ``(K,)`` recordings of each class: the run's own for train, those of this evaluation for the others.
         own: Whether they are the run's own, in its own splits.
-        heard: Recordings of another source that sound the same as one that the run was trained on.
+        trained_on: Recordings of another source that sound the same as one of the run's train split.
     """
 
     source: Catalog
     loaders: Mapping[str, DataLoader[Batch]]
     supports: Mapping[str, NDArray[np.int64]]
     own: bool
-    heard: int
+    trained_on: int
 
 
 def open_recordings(
@@ -172,7 +172,7 @@ def open_recordings(
             f"out, such as with --source data.exclude=[…], or name them as the run does."
         )
     store = open_store(catalog, loaded.predictor.features, Path(cfg.store.dir), cfg.store.workers, mix)
-    own, heard = not len(absent), 0
+    own, trained_on = not len(absent), 0
     species = read_own(run / "split.csv", ("recording_id", "species")).set_index("recording_id").species
     if own:
         stages = catalog.table.recording_id.map(split.to_dict())
@@ -184,7 +184,7 @@ def open_recordings(
                 f"{catalog.name}: none of its {len(catalog)} recordings can be used. birdclf prepare says why."
             )
         stages = pd.Series("test", index=catalog.table.index).where(usable)
-        heard = _heard(run, split, store.index[usable])
+        trained_on = _trained_on(run, split, store.index[usable])
     index = {name: k for k, name in enumerate(loaded.classes)}
     if unknown := sorted(set(species) - set(index)):
         raise UserError(
@@ -204,7 +204,7 @@ def open_recordings(
             dataset, batch_size=cfg.loader.batch_size, num_workers=cfg.loader.num_workers, collate_fn=as_fetched
         )
         supports.setdefault(stage, count(rows.species))
-    return Recordings(catalog, loaders, supports, own, heard)
+    return Recordings(catalog, loaders, supports, own, trained_on)
 
 
 def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[str]) -> Catalog:
@@ -220,7 +220,9 @@ def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[s
         UserError: If the split is missing, or the source has moved or cannot be read.
     """
     if not (run / "split.csv").is_file():
-        raise UserError(f"{run / 'split.csv'} does not exist, so that nobody knows what was test. Restore it.")
+        raise UserError(
+            f"{run / 'split.csv'} does not exist, so that the run's test recordings are unknown. Restore it."
+        )
     try:
         return built(cfg, "data", Catalog, run, trusted)
     except UserError as error:
@@ -246,7 +248,7 @@ def _check_decodable(catalog: Catalog, store: FeatureStore, used: NDArray[np.boo
         )
 
 
-def _heard(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
+def _trained_on(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
     """Return how many recordings have the very sound of a recording that the run was trained on."""
     audit = read_own(run / "audit.csv", ("recording_id", "audio_hash"))
     train = set(audit.audio_hash[audit.recording_id.map(split.to_dict()) == "train"]) - {""}
@@ -255,15 +257,15 @@ def _heard(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """What judging a run takes.
+    """A run with all that evaluating it takes.
 
     Attributes:
         folder: The run folder.
         cfg: Its settings, with the source that is used.
         loaded: Its checkpoint.
         window: Which window of a recording is used.
-        recordings: What is predicted.
-        trainer: Predicts with it.
+        recordings: Recordings to predict.
+        trainer: Predicts with its device and precision.
         settings: Limits, bins and intervals.
     """
 
@@ -313,17 +315,17 @@ def open_run(
 
 
 def check_folder(run: Path) -> None:
-    """Refuse what is no folder.
+    """Refuse a path that is no folder.
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not a folder.
     """
     if not run.is_dir():
         raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
 
 
 def calibration_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Calibration:
-    """Return what the checkpoint keeps of what was fitted, which a run fits for its best one alone, or fit it here.
+    """Return the calibration in the checkpoint, which a run fits for its best one only, or fit it here.
 
     Args:
         opened: The run.
@@ -331,7 +333,7 @@ def calibration_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: C
         trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
 
     Raises:
-        UserError: If there is nothing to fit it on.
+        UserError: If there are no validation recordings to fit it on.
     """
     cfg, loaded, recordings = opened.cfg, opened.loaded, opened.recordings
     if loaded.temperature is not None:

@@ -54,7 +54,7 @@ class Calibration:
         return {stage: adjusted(p, self.adjustment) for stage, p in raw.items()}
 
     def metrics(self, raw: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
-        """Return the figures of each split and what was fitted; those before an adjustment as ``unadjusted``.
+        """Return the figures of each split and the calibration; figures before an adjustment as ``unadjusted``.
 
         Args:
             raw: Predictions of each split by its name, as the network gives them.

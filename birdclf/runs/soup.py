@@ -55,9 +55,9 @@ def mean_weights(weights_of_runs: Sequence[Weights]) -> dict[str, Tensor]:
 
 
 def update_batch_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataLoader[Batch]) -> None:
-    """Measure the running statistics of a network's batch norms anew (Izmailov et al., 2018, section 3.2).
+    """Recompute the running statistics of a network's batch norms (Izmailov et al., 2018, section 3.2).
 
-    They become the mean over windows; all else is as when the network is used. Without batch norms nothing is done.
+    They become the mean over windows, with all else in evaluation mode. Without batch norms nothing is done.
 
     Args:
         trainer: Its device and precision are used.
@@ -71,14 +71,14 @@ def update_batch_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataL
 
 
 class _Measuring(pl.LightningModule):
-    """Runs train windows through a network whose norms listen."""
+    """Runs train windows through a network whose batch norms collect statistics."""
 
     def __init__(self, predictor: Predictor, weigh: Callable[[int], None]) -> None:
         super().__init__()
         self.predictor, self.weigh = predictor, weigh
 
     def on_predict_model_eval(self) -> None:
-        """Leave the modes of the layers alone: the norms listen."""
+        """Keep the modes of the layers: the batch norms collect statistics."""
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Pass a batch through; a single window, which a norm of vectors cannot take, is left out."""
@@ -103,7 +103,7 @@ def soup(
 ) -> Path | None:
     """Average the best weights of several runs of one architecture, and keep the result if it is better than each.
 
-    Better is by the monitored metric on validation. Batch norms are measured anew on train windows.
+    Better is by the monitored metric on validation. Statistics of batch norms are recomputed on train windows.
 
     Args:
         runs: Run folders, two or more, with the same network, features, classes and split.

@@ -73,7 +73,7 @@ def finished_score(folder: Path, config: Mapping[str, Any]) -> float | None:
 def finished_twin(folder: Path, config: Mapping[str, Any]) -> Path | None:
     """Return another folder of the same sweep that holds the finished run of this configuration, or None.
 
-    A sweep that is launched again with more values numbers its jobs anew.
+    A sweep that is launched again with more values renumbers its jobs.
     """
     twins = (path.parent for path in sorted(folder.parent.glob(f"*/{DONE}")) if path.parent != folder)
     return next((twin for twin in twins if finished_score(twin, config) is not None), None)
@@ -97,7 +97,7 @@ def check_same(run: Run, config: Mapping[str, Any]) -> None:
 
 
 def write_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
-    """Write ``failed.json``: why a run failed, with the stack trace for whoever mends it.
+    """Write ``failed.json``: why a run failed, with the stack trace.
 
     Args:
         folder: The run folder.

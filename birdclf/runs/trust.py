@@ -1,4 +1,4 @@
-"""Which code a file may name that somebody handed over.
+"""Which code a checkpoint or ``config.yaml`` of unknown origin may name.
 
 A checkpoint and the ``config.yaml`` of a run folder may come from anybody. Neither runs anything when it is read, but
 both name what is to be built. That is done only where all of this holds, and refused otherwise:
@@ -29,7 +29,7 @@ NAMED = ("birdclf", "torch", "lightning", "optuna")
 def build(
     node: Any, kind: type[Kind], where: str, trusted: Collection[str] = (), of: str = "the checkpoint", **known: Any
 ) -> Kind:
-    """Build what a configuration that somebody handed over describes.
+    """Build what a configuration of unknown origin describes.
 
     Args:
         node: ``_target_`` and its arguments, as plain values.

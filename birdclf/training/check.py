@@ -262,7 +262,7 @@ def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
 
 
 def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
-    """Refuse what is done by the lengths of an output layer's rows where they are of one length.
+    """Refuse a correction by the norms of an output layer's rows where all norms are equal.
 
     Args:
         posthoc: Says by ``needs_rows`` what it needs.
@@ -274,8 +274,8 @@ def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
     """
     if posthoc.needs_rows and isinstance(output_layer(network, num_classes), CosineLinear):
         raise UserError(
-            "posthoc=tau_norm makes the rows of the output layer more equal, but those of a cosine head are so. Use "
-            "model.head=linear, or posthoc=none."
+            "posthoc=tau_norm makes the norms of the output layer's rows more equal, but those of a cosine "
+            "head are equal. Use model.head=linear, or posthoc=none."
         )
 
 
@@ -311,7 +311,7 @@ def check_settings(cfg: DictConfig) -> None:
         check_place("logger.save_dir", Path(cfg.logger.save_dir), Path(cfg.run_dir))
     if cfg.redraw_output and cfg.init_from is None:
         raise UserError(
-            "redraw_output (experiment=crt has it) draws the output layer of another run anew, but no run is given. "
+            "redraw_output (experiment=crt has it) redraws the output layer of another run, but no run is given. "
             "Give its folder by init_from=RUN."
         )
     for name, value in cfg.optimizer.items():

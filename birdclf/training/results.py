@@ -1,4 +1,4 @@
-"""What a run writes when it begins, and what it leaves behind once its best weights are known."""
+"""Files that a run writes at its beginning, and once its best weights are known."""
 
 import hashlib
 import json
@@ -94,7 +94,7 @@ def _words() -> tuple[list[str], list[str]]:
 
 
 def _nameless(text: str) -> str:
-    home = os.path.expanduser("~")  # itself where nobody knows a home
+    home = os.path.expanduser("~")  # unchanged where there is no home folder
     return text if home == os.sep else text.replace(home + os.sep, f"~{os.sep}")
 
 
@@ -124,10 +124,10 @@ def _processor() -> str:
 
 
 def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataModule) -> None:
-    """Write what is known before training.
+    """Write the files that are complete before training.
 
-    That is ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: what was found in each recording, and
-    the verdict. ``config.yaml`` comes last: where it is, the run has begun.
+    They are ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: findings on each recording, and the
+    verdict. ``config.yaml`` comes last: where it is, the run has begun.
     """
     write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
     for name, table in (
@@ -181,7 +181,7 @@ def write_results(
     logger: RunLogger,
     calibration: Calibration,
 ) -> dict[str, Any]:
-    """Keep what was fitted in the checkpoint, write and log metrics, tables and pictures, all of them adjusted.
+    """Add the calibration to the checkpoint; write and log metrics, tables and pictures, all of them adjusted.
 
     Returns:
         The metrics.

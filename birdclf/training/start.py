@@ -133,7 +133,7 @@ def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...
     for name, value in state.items():
         offered = source.tensors.get(by_name.get(name, ""))
         if name in head and redraw:
-            transfer.rest[name] = "drawn anew"
+            transfer.rest[name] = "redrawn"
         elif name in head and other_classes:
             transfer.rest[name] = "other classes"
             if offered is not None:
@@ -223,14 +223,14 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
     write_whole(folder / TABLE, table.to_csv(index=False))
     unused = int((table.outcome == "not used").sum())
     log.info("%s has a row a tensor; %d of the file are not used", TABLE, unused)
-    log.info("class list, class counts and normalisation are this run's own, fitted anew")
+    log.info("class list, class counts and normalisation are this run's own")
     theirs = {name: value for name, value in (source.features or {}).items() if features.get(name) != value}
     for name, value in theirs.items():
         log.warning(
             "init_from was trained on other features: features.%s was %s and is %s now",
             shown(name), shown(value), shown(features.get(name)),
         )  # fmt: skip
-    _warn_if_heard(source.path, recordings)
+    _warn_of_overlap(source.path, recordings)
 
 
 def check_frozen(network: nn.Module, transfer: Transfer, num_classes: int, head: bool = True) -> None:
@@ -265,7 +265,7 @@ def _table(transfer: Transfer) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["tensor", "of_the_file", "outcome"])
 
 
-def _warn_if_heard(file: Path, recordings: pd.DataFrame) -> None:
+def _warn_of_overlap(file: Path, recordings: pd.DataFrame) -> None:
     """Warn of held-out recordings by which the weights of a run were learnt or chosen."""
     known = file.parent.parent / "split.csv"
     if file.parent.name != "checkpoints" or not known.is_file():
@@ -275,9 +275,9 @@ def _warn_if_heard(file: Path, recordings: pd.DataFrame) -> None:
     before = recordings.recording_id.map(stage)
     for held_out, learnt in (("val", ("train",)), ("test", ("train", "val"))):
         mine = recordings.split == held_out
-        if heard := int((mine & before.isin(learnt)).sum()):
+        if overlap := int((mine & before.isin(learnt)).sum()):
             log.warning(
-                "init_from has heard %d of %d %s recordings in its %s split: the figures flatter. Train on its split: "
-                "split=file split.path=%s",
-                heard, int(mine.sum()), held_out, " or ".join(learnt), shown(known),
+                "init_from was trained on %d of %d %s recordings (its %s split), so figures are too good. Use its "
+                "split: split=file split.path=%s",
+                overlap, int(mine.sum()), held_out, " or ".join(learnt), shown(known),
             )  # fmt: skip

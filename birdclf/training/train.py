@@ -67,7 +67,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         check_finder(cfg)
     folder = Path(cfg.run_dir)
     way = (
-        f"the same command with hydra.run.dir={folder} resume=true, or the same sweep launched again, goes on from the "
+        f"the same command with hydra.run.dir={folder} resume=true, or the same sweep launched again, resumes from the "
         f"last snapshot."
     )
     with writing_to(folder, way):

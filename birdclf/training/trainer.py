@@ -56,7 +56,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint whole; ``last.ckpt`` stays as ``before_last.ckpt`` when another takes its place.
 
         Raises:
-            OSError: If it cannot be written; what was there before still is.
+            OSError: If it cannot be written; the old file is still there.
         """
         write_checkpoint(checkpoint, Path(path))
 
@@ -130,7 +130,7 @@ def build_trainer(
         raise UserError(f"trainer.strategy is {strategy!r}; it must be auto (one device) or ddp (several).")
     if count > 1 and strategy == "auto":
         raise UserError(
-            f"trainer.devices is {devices}: several devices train together by trainer=ddp. Or use devices=1."
+            f"trainer.devices is {devices}: several devices train together by trainer=ddp. Or set trainer.devices=1."
         )
     settings = hold_arguments("trainer", settings, pl.Trainer)
     whole("trainer.accumulate_grad_batches", settings.get("accumulate_grad_batches", 1), 1)
@@ -141,7 +141,7 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")
     # Norms whose statistics are frozen are in evaluation mode; that is meant.
     warnings.filterwarnings("ignore", message=".*module.* in eval mode at the start of training.*")
-    # A run that goes on finds its own checkpoints there.
+    # A resumed run finds its own checkpoints there.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # A test split is predicted by a module that was not trained in this call; that is meant.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")

@@ -205,7 +205,7 @@ def test_names_that_read_like_nothing_are_names(birdclf: Command, evaluate, work
     assert evaluate(run).out.rstrip().endswith("equal to metrics.json")
     split = ["split=file", f"split.path={run / 'split.csv'}", f"init_from={run}"]
     done = birdclf("train", *words, *split, f"hydra.run.dir={again}", cwd=work)
-    assert done.status == 0 and "init_from has heard" not in done.out, done.err
+    assert done.status == 0 and "init_from was trained on" not in done.out, done.err
     assert (again / "split.csv").read_bytes() == (run / "split.csv").read_bytes()
     done = birdclf("evaluate", run, again, "--out", tmp_path / "ensemble", cwd=work)
     assert done.status == 0, done.err

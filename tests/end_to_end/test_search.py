@@ -79,7 +79,7 @@ def test_a_search_goes_on_to_more_trials_only(birdclf, recordings, searched: Pat
     assert done.status == 0, done.err
     assert params_and_values(tmp_path) == params_and_values(searched) and before.items() <= stamps(tmp_path).items()
     (second,) = (tmp_path / "search").glob("1_*")
-    assert "going on after epoch" in (second / "train.log").read_text()
+    assert "resuming after epoch" in (second / "train.log").read_text()
     before = stamps(tmp_path)
     assert birdclf(*on_search(recordings), cwd=tmp_path).status == 0 and stamps(tmp_path) == before
     more = birdclf(*on_search(recordings, f"hydra.sweeper.n_trials={TRIALS + 1}"), cwd=tmp_path)

@@ -66,7 +66,7 @@ def test_a_stopped_sweep_is_found_by_its_command(birdclf, recordings, tmp_path):
     assert done.status == 0 and f"going on in outputs/sweep/{folder.name}" in done.out
     assert statuses(folder) == ["finished"] * 3 and before.items() <= stamps(folder).items()
     log = (folder / "1_seed-2" / "train.log").read_text()
-    assert "going on after epoch" in log and log.count("epoch 2:") == 1
+    assert "resuming after epoch" in log and log.count("epoch 2:") == 1
     anew = birdclf(*words, "resume=false", cwd=tmp_path)
     assert anew.status == 0 and len(list((tmp_path / "outputs" / "sweep").iterdir())) == 3
 

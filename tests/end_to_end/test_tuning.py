@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(birdclf, recordings, tmp_path, tr
     assert (run / "checkpoints" / "last.ckpt").exists() and not (run / "done.json").exists()
     done = birdclf(*words(recordings, run, *WAYS[way], "resume=true"), cwd=tmp_path)
     assert done.status == 0, done.err
-    assert "going on after epoch" in done.out
+    assert "resuming after epoch" in done.out
     assert_same_end(run, trained(*WAYS[way]))
 
 
@@ -259,7 +259,7 @@ def test_the_second_stage_trains_the_output_layer_alone(birdclf, recordings, tmp
     source, run = trained(), tmp_path / "run"
     done = birdclf(*words(recordings, run, "experiment=crt", f"init_from={source}"), cwd=tmp_path)
     assert done.status == 0, done.err
-    assert "classifier.5.weight (drawn anew)" in done.out
+    assert "classifier.5.weight (redrawn)" in done.out
     ours, theirs = weights_of(run, "last.ckpt"), weights_of(source, "best.ckpt")
     moved = {name for name in theirs if not torch.equal(ours[name], theirs[name])}
     assert moved == {"network.classifier.5.weight", "network.classifier.5.bias"}

@@ -79,8 +79,8 @@ def test_what_would_stay_random_is_not_frozen():
     ("now", "said"),
     [
         (("train", "val", "test", "test"), []),
-        (("train", "test", "test", "test"), ["1 of 3 test recordings in its train or val split"]),
-        (("val", "test", "train", "train"), ["1 of 1 val recordings in its train", "1 of 1 test recordings in its tr"]),
+        (("train", "test", "test", "test"), ["1 of 3 test recordings (its train or val split"]),
+        (("val", "test", "train", "train"), ["1 of 1 val recordings (its train", "1 of 1 test recordings (its tr"]),
     ],
 )
 def test_held_out_recordings_that_the_weights_know_are_counted(tmp_path, caplog, now, said):

@@ -19,7 +19,6 @@ from birdclf.errors import UserError
 from birdclf.files import check_writable, new_run, reason
 from birdclf.runs.state import CONFIG, LOCK, begun, is_busy, is_finished
 from birdclf.sweep.launches import launched_before, new_sweep, note_launch, words_of
-from birdclf.sweep.plugin import NAMESPACE, SearchSweeper
 from birdclf.sweep.trials import EXTRA
 from birdclf.text import shown
 
@@ -214,7 +213,7 @@ EXTRA_OF: Final = {
     "hydra_ray_launcher": "ray",
 }
 """Extra of pyproject.toml by the package in it that holds the launcher."""
-SEARCH: Final = f"{SearchSweeper.__module__}.{SearchSweeper.__name__}"
+SEARCH: Final = "hydra_plugins.birdclf.SearchSweeper"
 """Our sweeper, as a configuration names it."""
 
 
@@ -237,7 +236,7 @@ class Launcher(Callback):
 
 def _installed(package: str) -> bool:
     try:
-        return find_spec(f"{NAMESPACE}.{package}") is not None
+        return find_spec(f"hydra_plugins.{package}") is not None
     except ModuleNotFoundError:  # no plugin of any kind
         return False
 
@@ -249,7 +248,7 @@ def explain_launch(error: BaseException) -> str | None:
     killed, a queue that refuses a job, a cluster that is not there.
     """
     if not any(
-        str(frame.f_globals.get("__name__")).startswith(f"{NAMESPACE}.") for frame, _ in walk_tb(error.__traceback__)
+        str(frame.f_globals.get("__name__")).startswith("hydra_plugins.") for frame, _ in walk_tb(error.__traceback__)
     ):
         return None
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

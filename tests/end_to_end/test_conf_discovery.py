@@ -42,7 +42,6 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.metrics.criteria import Criteria
 from birdclf.metrics.figures import Evaluation
 from birdclf.posthoc.base import OutputRows, PostHoc
-from birdclf.sweep import plugin
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
 
@@ -394,7 +393,7 @@ def sweep_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
 def drawn_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the overrides of some trials of a search, drawn at random, and of every option at least one."""
     optuna = pytest.importorskip("optuna")
-    from birdclf.sweep.search import search_space, suggested
+    from birdclf.sweep.trials import search_space, suggested
 
     space, fixed = search_space([f"{key}={value}" for key, value in params.items()])
     assert space and not fixed
@@ -417,7 +416,6 @@ def test_every_pruner_is_built_for_a_trial(place: str, tmp_path: Path):
     cfg = composed("sweep=optuna", f"callbacks/pruning={name}", f"run_dir={tmp_path / '0_job'}", hydra=True)
     pruning = instantiate(cfg.callbacks.pruning)
     assert isinstance(pruning, Pruning) and pruning.monitor == cfg.monitor and not pruning.trial.should_prune()
-    plugin.register()
     sweeper = Plugins.instance()._instantiate(cfg.hydra.sweeper)
     assert type(sweeper.pruner).__name__ == cfg.callbacks.pruning.trial.pruner._target_.rpartition(".")[2]
 

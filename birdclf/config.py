@@ -86,7 +86,7 @@ class TrainConfig:
     criteria: Any = MISSING
     trainer: Any = MISSING
     callbacks: Any = MISSING
-    logger: Any = MISSING
+    logger: Any = field(default_factory=dict)
     loader: Loader = field(default_factory=Loader)
     store: Store = field(default_factory=Store)
     allow: list[str] = field(default_factory=list)

@@ -24,7 +24,7 @@ from birdclf.features.representation import Representation
 from birdclf.losses.base import Loss, as_loss
 from birdclf.models.head import CosineLinear, output_layer
 from birdclf.posthoc.base import PostHoc
-from birdclf.training.lightning_options import MONITORED, check_callbacks, check_place, check_trainer_options
+from birdclf.training.lightning_options import MONITORED, check_callbacks, check_loggers, check_trainer_options
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.start import Fitted, check_frozen, read_source, report, start_from
 from birdclf.training.synced_norm import sync_batch_norms
@@ -305,20 +305,22 @@ def check_settings(cfg: DictConfig) -> None:
             check_target(cfg[field.name], field.name)
     if cfg.averaging is not None:
         check_target(cfg.averaging, "averaging")
-    for group in ("callbacks", "augment"):
+    for group in ("callbacks", "augment", "logger"):
         if not OmegaConf.is_dict(cfg[group]):
             raise UserError(f"{group} is {cfg[group]!r}; it must be names with what they are. Leave it out.")
     for name, node in cfg.augment.items():
         if node is not None and not OmegaConf.is_dict(node):  # one without a _target_ is told of by the chain
             check_target(node, f"augment.{name}")
+    for name, node in cfg.logger.items():
+        if node is not None:
+            check_target(node, f"logger.{name}")
     hold_to_types(cfg)
     whole("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.store.workers is not None:  # also where the store is there already
         whole("store.workers", cfg.store.workers, 0, most_processes())
     _check_monitor(cfg.monitor)
     check_trainer_options(cfg.trainer)
-    if "save_dir" in cfg.logger:
-        check_place("logger.save_dir", Path(cfg.logger.save_dir), Path(cfg.run_dir))
+    check_loggers(cfg.logger, cfg.run_dir)
     features = instantiate(cfg.features)
     shape = features.shape
     network = instantiate(cfg.model, num_classes=2, in_channels=shape[0])

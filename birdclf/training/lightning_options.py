@@ -1,11 +1,13 @@
 """Options of Lightning's that a run relies on: other values are refused before training, in a sentence."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from omegaconf import DictConfig
 
 from birdclf.checks import above, choice, in_range, whole
 from birdclf.config import FALLS, direction
@@ -54,6 +56,11 @@ OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     **{name: ((), OURS) for name in ("callbacks", "logger", "plugins", "default_root_dir", "alone")},
 }
 """Allowed values, and why; an option that is not given is as birdclf has it."""
+LOGGER_EXTRAS: Final = {
+    "lightning.pytorch.loggers.WandbLogger": "wandb",
+    "lightning.pytorch.loggers.MLFlowLogger": "mlflow",
+}
+"""Package that a logger of Lightning's needs, and the extra of pyproject.toml that brings it."""
 
 
 def check_trainer_options(given: Mapping[str, Any]) -> None:
@@ -111,6 +118,22 @@ def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any],
             place = Path(callback.dirpath or "") if isinstance(callback, ModelCheckpoint) else callback.path.parent
             home = Path(run_dir) if isinstance(callback, History) else Path(run_dir) / "checkpoints"
             check_place(f"{key}.dirpath", place, home)
+
+
+def check_loggers(loggers: DictConfig, run_dir: str) -> None:
+    """Refuse loggers that are not installed, or that write to another folder than the run's.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for name, node in loggers.items():
+        if node is None:
+            continue
+        extra = LOGGER_EXTRAS.get(node._target_)
+        if extra is not None and find_spec(extra) is None:
+            raise UserError(f"logger={name} needs an extra: pip install 'birdclf[{extra}]'")
+        if "save_dir" in node:
+            check_place(f"logger.{name}.save_dir", Path(node.save_dir or ""), Path(run_dir))
 
 
 def check_place(key: str, place: Path, home: Path) -> None:

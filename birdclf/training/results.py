@@ -28,8 +28,8 @@ from birdclf.runs.checkpoint import keep_fitted
 from birdclf.runs.fitted import Fitted, plain
 from birdclf.runs.predictor import write_tables
 from birdclf.runs.state import CONFIG, DONE
+from birdclf.training.loggers import Loggers
 from birdclf.training.start import file_hash, source_file
-from birdclf.training.tensorboard import RunLogger
 
 PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
 
@@ -187,7 +187,7 @@ def write_results(
     settings: Evaluation,
     facts: dict[str, Any],
     checkpoint: Path,
-    logger: RunLogger,
+    logger: Loggers,
     fitted: Fitted,
 ) -> dict[str, Any]:
     """Keep what was fitted in the checkpoint, write and log metrics, tables and pictures, all of them adjusted.

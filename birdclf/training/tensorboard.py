@@ -243,7 +243,11 @@ class RunLogger(TensorBoardLogger):
         """Log the final metrics under the hyperparameters' tags, and the figures."""
         self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
         for name, picture in pictures.items():
-            self.experiment.add_image(name, picture[..., :3], global_step=epoch, dataformats="HWC")
+            self.log_picture(name, picture, epoch)
+
+    def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Log a picture ``(height, width, 3 or 4)``, without its transparency."""
+        self.experiment.add_image(name, picture[..., :3], global_step=step, dataformats="HWC")
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
         """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""

@@ -28,6 +28,7 @@ from birdclf.text import shown
 from birdclf.training.build import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.callbacks.rate_finder import STEPS, RangeTest, check_finder, find_rate, write_finding
 from birdclf.training.callbacks.snapshot import Progress, ending, latest
+from birdclf.training.loggers import build_loggers
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.results import check_data, check_start, mark_done, write_beginning, write_results
 from birdclf.training.tensorboard import ClipEmbedder
@@ -88,11 +89,11 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     if cfg.lr_find:
         return _find_rate(cfg, folder, classifier, data)
     stopped = (folder / CONFIG).is_file()
-    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if stopped else {}))
+    logger = build_loggers(cfg.logger, (progress.epoch + 1 if progress else 1) if stopped else None)
     try:
         callbacks = build_callbacks(cfg)
         trainer: pl.Trainer = instantiate(
-            cfg.trainer, callbacks=callbacks, logger=logger, default_root_dir=folder, _convert_="all"
+            cfg.trainer, callbacks=callbacks, logger=list(logger), default_root_dir=folder, _convert_="all"
         )
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
@@ -144,7 +145,7 @@ def _find_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, dat
         limit_val_batches=0, enable_checkpointing=False, _convert_="all",
     )  # fmt: skip
     rate, table = find_rate(trainer, test, classifier, data)
-    logger = instantiate(cfg.logger)
+    logger = build_loggers(cfg.logger)
     try:
         write_finding(folder, rate, table, logger)
     finally:

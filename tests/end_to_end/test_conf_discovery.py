@@ -44,6 +44,8 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.posthoc.base import OutputRows, PostHoc
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
+from birdclf.training.lightning_options import LOGGER_EXTRAS
+from birdclf.training.loggers import build_loggers
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -221,9 +223,12 @@ def build_callbacks(node: DictConfig, tmp_path: Path) -> None:
 
 
 def build_logger(node: DictConfig, tmp_path: Path) -> None:
-    logger = instantiate(node)
-    assert isinstance(logger, Logger)
-    logger.close()
+    for part in node.values():
+        if (extra := LOGGER_EXTRAS.get(part._target_)) is not None:
+            pytest.importorskip(extra)
+    loggers = build_loggers(node)
+    assert len(loggers) == len(node) and all(isinstance(logger, Logger) for logger in loggers)
+    loggers.close()
 
 
 BUILD: dict[str, Callable[[DictConfig, Path], None]] = {

@@ -22,9 +22,9 @@ from birdclf.errors import UserError
 from birdclf.files import write_whole
 from birdclf.metrics.plots import drawn
 from birdclf.training.callbacks.snapshot import random_state, set_random_state
+from birdclf.training.loggers import Loggers
 from birdclf.training.module import Diverged, SpeciesClassifier
 from birdclf.training.optim.schedules import constant
-from birdclf.training.tensorboard import RunLogger
 from birdclf.training.trainer import process_count
 
 log = logging.getLogger(__name__)
@@ -153,12 +153,12 @@ def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float
     return float(rates[int(np.argmin(slope))])
 
 
-def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: RunLogger) -> None:
-    """Write ``lr_find.csv`` and ``lr_find.png``, log both to TensorBoard, and say which rate is suggested."""
+def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Loggers) -> None:
+    """Write and log ``lr_find.csv`` and ``lr_find.png``, and say which rate is suggested."""
     write_whole(folder / "lr_find.csv", table.to_csv(index=False))
     picture = drawn(_figure(rate, table))
     imsave(folder / "lr_find.png", picture)
-    logger.experiment.add_image("lr_find", picture[..., :3], global_step=0, dataformats="HWC")
+    logger.log_picture("lr_find", picture, step=0)
     for step, (tried, loss) in enumerate(zip(table.rate.to_list(), table.smoothed.to_list(), strict=True)):
         logger.log_metrics({"lr_find/rate": tried, "lr_find/loss": loss}, step=step)
     digits = 1 - math.floor(math.log10(rate))

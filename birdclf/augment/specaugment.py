@@ -15,7 +15,8 @@ class SpecAugment(OnFeatures):
 
     A mask is the same in all channels and another one for each window. Its width is uniform from 0 to the greatest,
     then its place is uniform within the window. What is masked becomes the mean of the train split. On MFCC a frequency
-    mask covers neighbouring coefficients, which is no range of Hz.
+    mask covers neighbouring coefficients, which is no range of Hz. torchaudio's ``mask_along_axis_iid`` draws from the
+    global generator, which a resumed run could not repeat, and has neither rows nor a limit over several masks.
 
     Args:
         p: Probability for each window, 0 to 1.

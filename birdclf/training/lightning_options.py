@@ -126,9 +126,7 @@ def check_loggers(loggers: DictConfig, run_dir: str) -> None:
     Raises:
         UserError: If there is one.
     """
-    for name, node in loggers.items():
-        if node is None:
-            continue
+    for name, node in ((str(name), node) for name, node in loggers.items() if node is not None):
         extra = LOGGER_EXTRAS.get(node._target_)
         if extra is not None and find_spec(extra) is None:
             raise UserError(f"logger={name} needs an extra: pip install 'birdclf[{extra}]'")

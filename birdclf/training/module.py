@@ -8,12 +8,12 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.distributed as dist
-import torchmetrics
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from birdclf.augment.chain import Chain, Moment
 from birdclf.data.dataset import Batch, ResumableLoader
@@ -97,8 +97,10 @@ def _gather(part: Tensor) -> list[Tensor]:
     return parts
 
 
-class EpochMetrics(torchmetrics.Metric):
-    """Confusion matrix, plain negative log-likelihood and loss of an epoch, with a fixed class list.
+class EpochMetrics(MulticlassConfusionMatrix):
+    """Confusion matrix, unweighted negative log-likelihood and loss of an epoch, with a fixed class list.
+
+    What follows from the matrix is ours: torchmetrics' macro F1 leaves out a class that is neither there nor predicted.
 
     Args:
         num_classes: K.
@@ -108,10 +110,9 @@ class EpochMetrics(torchmetrics.Metric):
         evaluation: Limits of the buckets; the usual ones if not given.
     """
 
-    full_state_update = False
     norm: Tensor
     steps: Tensor
-    confusion: Tensor
+    confmat: Tensor
     nll: Tensor
     loss: Tensor
     clips: Tensor
@@ -124,19 +125,16 @@ class EpochMetrics(torchmetrics.Metric):
         evaluation: Evaluation | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.num_classes, self.prefix = num_classes, prefix
-        self.train_counts, self.evaluation = train_counts, evaluation
-        self.add_state("confusion", torch.zeros(num_classes * num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        super().__init__(num_classes, validate_args=False, **kwargs)
+        self.prefix, self.train_counts, self.evaluation = prefix, train_counts, evaluation
         for name in ("nll", "loss", "norm"):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
         for name in ("clips", "steps"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:  # type: ignore[override]
         """Add a batch: logits ``(B, K)``, target ``(B,)``, the batch's mean loss (a scalar)."""
-        cell = target * self.num_classes + logits.argmax(dim=1)
-        self.confusion += torch.bincount(cell, minlength=self.num_classes**2)
+        super().update(logits, target)
         self.nll -= log_probabilities(logits).gather(1, target[:, None]).sum()
         self.loss += loss.float() * len(target)
         self.clips += len(target)
@@ -157,9 +155,9 @@ class EpochMetrics(torchmetrics.Metric):
             setattr(self, name, state[name].to(getattr(self, name)))
         self._update_count = int(self.clips > 0)  # else the metric warns that nothing was ever added
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:  # type: ignore[override]
         """Return the epoch's figures by their prefixed names; ``grad_norm`` is the mean over optimizer steps."""
-        confusion = self.confusion.reshape(self.num_classes, self.num_classes).cpu().numpy()
+        confusion = self.confmat.cpu().numpy()
         clips = int(self.clips)
         figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips, **summarise(confusion)}
         if int(self.steps):

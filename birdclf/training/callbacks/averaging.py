@@ -108,7 +108,7 @@ class StochasticWeightAverage(Averaging):
     """
 
     def __init__(self, start: float = 0.75, rate: float | None = 0.5) -> None:
-        super().__init__(multi_avg_fn=get_swa_multi_avg_fn())
+        super().__init__(multi_avg_fn=get_swa_multi_avg_fn())  # type: ignore[no-untyped-call]
         if not is_number(start) or not 0 <= start < 1:
             raise UserError(f"averaging.start is {start}; it must be a share of the epochs, at least 0 and below 1.")
         if rate is not None:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnFeatures, Rows, drawn
+from birdclf.augment.augmentation import OnFeatures, Rows, take_rows
 from birdclf.checks import whole
 from birdclf.features.representation import Representation
 
@@ -86,8 +86,8 @@ class SpecAugment(OnFeatures):
         for stretches in (time, freq):
             stretches[others, :, 1] = 0  # of no width
         everything = np.arange(size)
-        over_time = _covered(drawn(time, everything, x.device), frames)[:, None, None, :]
-        over_freq = _covered(drawn(freq, everything, x.device), bands)[:, None, :, None]
+        over_time = _covered(take_rows(time, everything, x.device), frames)[:, None, None, :]
+        over_freq = _covered(take_rows(freq, everything, x.device), bands)[:, None, :, None]
         fill = 0.0 if self.fill is None else self.fill
         return torch.where(over_time | over_freq, fill, x)  # half the time of masked_fill
 

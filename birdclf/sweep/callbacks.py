@@ -176,7 +176,7 @@ REACHED: Final = ("hydra_plugins.hydra_joblib_launcher.",)
 POLL_S: Final = 0.2
 
 
-class Patience(Callback):
+class WaitForJobs(Callback):
     """Lets jobs end their step and write their snapshot before their launcher may kill them."""
 
     def __init__(self) -> None:

@@ -339,7 +339,7 @@ def check_settings(cfg: DictConfig) -> None:
     check_rows(posthoc, network, num_classes=2)
     fitted = _check_start(cfg, network)
     layers = instantiate(cfg.layers)
-    layers.settle(network, 2)
+    layers.apply_freeze(network, 2)
     if fitted is not None:
         check_frozen(network, fitted, 2, head=False)
     for name, value in cfg.optimizer.items():

@@ -1,16 +1,288 @@
-"""The loggers of a run, through Lightning's interface; what only TensorBoard can show is left out of the others."""
+"""The loggers of a run through Lightning's interface; what only TensorBoard can show is left out of the others."""
 
+import os
+import re
+import socket
 import sys
-from typing import Any
+import time
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
+import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
+import torch
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
+from birdclf.data.dataset import Batch
+from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
-from birdclf.training.tensorboard import FINAL, ClipEmbeddings, RunLogger, flat
+from birdclf.runs.predictor import Predictor, mean_by_owner
+
+NAME: Final = "events.out.tfevents"
+NUMBER: Final = count()
+
+
+class EventWriter(SummaryWriter):
+    """Writes events into a folder; an event is with the system when the call that adds it returns.
+
+    Args:
+        folder: Folder of a TensorBoard run; made where missing.
+        purge_step: First step of an earlier file that this one writes anew; None if there is none.
+    """
+
+    def __init__(self, folder: str, purge_step: int | None = None) -> None:
+        super().__init__(folder, purge_step=purge_step)
+
+    def _get_file_writer(self) -> FileWriter:  # where the base class makes its own
+        found: FileWriter | None = self.file_writer
+        if found is not None:
+            return found
+        made = _Writer(Path(self.log_dir))
+        if self.purge_step is not None:
+            made.add_event(Event(session_log=SessionLog(status=SessionLog.START)), self.purge_step)
+        self.file_writer, self.all_writers = made, {self.log_dir: made}  # type: ignore[assignment]
+        return made
+
+
+class _Writer(FileWriter):
+    def __init__(self, folder: Path) -> None:
+        self.event_writer = _EventFile(folder)
+
+
+class _EventFile:
+    """What the writer of a folder asks of its event file.
+
+    Raises:
+        OSError: From any call that cannot write; nothing is written after that.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        last = f"{socket.gethostname()}.{os.getpid()}.{next(NUMBER)}"
+        self.file = open(folder / f"{NAME}.{_time(folder):010d}.{last}", "xb")  # noqa: SIM115, closed by close
+        self.records = RecordWriter(self.file)
+        self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def get_logdir(self) -> str:
+        return str(self.folder)
+
+    def add_event(self, event: Event) -> None:
+        self.records.write(event.SerializeToString())
+        self.file.flush()
+
+    def flush(self) -> None:
+        """Do nothing: no event waits."""
+
+    def close(self) -> None:
+        with suppress(OSError):  # raised before, by the event that found no room
+            self.file.close()
+
+
+def _time(folder: Path) -> int:
+    """Return the second for the name of a new file: later than all that are there, for they are read by their names."""
+    names = (re.match(rf"{NAME}\.(\d+)\.", path.name) for path in folder.iterdir())
+    return max([int(time.time()), *(int(name[1]) + 1 for name in names if name)])
+
+
+CLIPS: Final = 2_000
+"""More make the projector slow, and the files large."""
+SIDE: Final = 32
+"""Pixels of a spectrogram's side: 2,000 fill a picture of 1,440 x 1,440."""
+
+
+class ClipEmbeddings(NamedTuple):
+    """Clips in the space that the last linear layer separates.
+
+    Attributes:
+        vectors: ``(N, D)`` float32, input of the network's last linear layer, the mean over a clip's windows.
+        labels: ``N`` rows: ``species``, ``recording`` and ``train recordings`` of the species, to find and colour by.
+        spectrograms: ``(N, 3, 32, 32)`` in [0, 1], low frequencies at the bottom.
+    """
+
+    vectors: NDArray[np.float32]
+    labels: pd.DataFrame
+    spectrograms: Tensor
+
+
+class ClipEmbedder(pl.Callback):
+    """Keeps what the last linear layer sees while a trainer predicts validation, of at most 2,000 clips at even steps.
+
+    Args:
+        data: Prepared data, whose validation is the first of the loaders that are predicted.
+    """
+
+    def __init__(self, data: RecordingDataModule) -> None:
+        self.data = data
+        clips = int(data.support("val").sum())
+        self.chosen = np.unique(np.linspace(0, clips - 1, min(CLIPS, clips)).round().astype(int))
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen: list[Tensor] = []
+        self._passed = 0
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to the last linear layer; a network without one has no embeddings."""
+        assert isinstance(pl_module, Predictor)
+        linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
+        if linear:
+            self._hook = linear[-1].register_forward_pre_hook(
+                lambda module, inputs: self._seen.append(inputs[0].detach().flatten(1))
+            )
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what is wanted of a batch of the first loader: vectors, rows of the catalog and spectrograms."""
+        seen, self._seen = self._seen, []
+        if dataloader_idx or not seen:
+            return
+        assert isinstance(pl_module, Predictor)
+        begin, self._passed = self._passed, self._passed + len(batch.target)
+        wanted = torch.from_numpy(self.chosen[(self.chosen >= begin) & (self.chosen < self._passed)] - begin)
+        wanted = wanted.to(batch.owner.device)
+        vectors = mean_by_owner(torch.cat(seen).float(), batch)[wanted]
+        mel_db = pl_module.features.to_db(batch.bands[torch.searchsorted(batch.owner, wanted)])
+        self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), _pictures(mel_db).cpu()))
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop listening."""
+        if hasattr(self, "_hook"):
+            self._hook.remove()
+
+    def embeddings(self) -> ClipEmbeddings | None:
+        """Return what was kept, or None if nothing was predicted or the network has no ``nn.Linear``."""
+        if not self.kept:
+            return None
+        vectors, row, pictures = (torch.cat(column) for column in zip(*self.kept, strict=True))
+        labels = self.data.source.table.loc[row.numpy(), ["species", "recording_id"]]
+        train = dict(zip(self.data.classes, self.data.support("train").tolist(), strict=True))
+        labels = labels.rename(columns={"recording_id": "recording"})
+        labels["train recordings"] = labels.species.map(train)
+        return ClipEmbeddings(vectors.numpy(), labels, pictures)
+
+
+def _pictures(mel_db: Tensor) -> Tensor:
+    """Return mel spectrograms ``(B, M, T)`` as pictures ``(B, 3, 32, 32)`` in [0, 1]."""
+    small = functional.adaptive_avg_pool2d(mel_db.flip(1).unsqueeze(1), SIDE)
+    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
+    return ((small - low) / (high - low).clamp_min(1e-6)).expand(-1, 3, -1, -1)
+
+
+FINAL = ("test_accuracy", "test_macro_f1", "test_balanced_accuracy", "val_accuracy", "val_macro_f1")
+BUCKETS = ("many", "medium", "few")
+
+# The page of CUSTOM SCALARS. Its tags are patterns: the end sets val/macro_f1 apart from val/macro_f1_evaluable.
+LAYOUT = {
+    "training": {
+        "negative log-likelihood": ["Multiline", ["train/nll$", "val/nll$"]],
+        "accuracy": ["Multiline", ["train/accuracy$", "val/accuracy$"]],
+        "macro F1": ["Multiline", ["train/macro_f1$", "val/macro_f1$"]],
+        "validation recall by train recordings": ["Multiline", [f"val/{b}_recall$" for b in BUCKETS]],
+        "validation F1 by train recordings": ["Multiline", [f"val/{b}_f1$" for b in BUCKETS]],
+        "learning rate": ["Multiline", ["lr$"]],
+    }
+}
+
+
+class TensorBoard(TensorBoardLogger):
+    """Logs into ``save_dir/tensorboard``, one TensorBoard run a run folder.
+
+    Args:
+        save_dir: The run folder.
+        embeddings: Whether a run projects its validation clips when it ends.
+        purge_step: First epoch, from 1, that an earlier process logged and this one logs again; None for a new run.
+    """
+
+    def __init__(self, save_dir: str, embeddings: bool = True, purge_step: int | None = None) -> None:
+        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
+        self.embeddings, self.purge_step = embeddings, purge_step
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> EventWriter:
+        """TensorBoard's writer, made when it is first asked for."""
+        if self._experiment is None:
+            self._experiment = EventWriter(self.log_dir, self.purge_step)
+        assert isinstance(self._experiment, EventWriter)
+        return self._experiment
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Log the hyperparameters with metrics at 0: the HPARAMS tab shows a metric only if it was there first.
+
+        The layout puts the curves that are read together on one page.
+        """
+        self.log_hyperparams(flat(config), {f"final/{name}": 0.0 for name in FINAL})
+        self.experiment.add_custom_scalars(LAYOUT)
+
+    def save(self) -> None:
+        """Do nothing when the trainer asks for it: events are written at once, and the settings are in config.yaml."""
+
+    def finalize(self, status: str) -> None:
+        """Stay open: the trainer calls this after fit, before the final figures."""
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._experiment is not None:
+            self.experiment.close()
+
+    def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
+        """Log the final metrics under the hyperparameters' tags, and the figures."""
+        self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
+        for name, picture in pictures.items():
+            self.log_picture(name, picture, epoch)
+
+    def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Log a picture ``(height, width, 3 or 4)``, without its transparency."""
+        self.experiment.add_image(name, picture[..., :3], global_step=step, dataformats="HWC")
+
+    def project(self, clips: ClipEmbeddings, epoch: int) -> None:
+        """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""
+        # They are written as text: four decimals are half the bytes, and more than an eye can tell apart.
+        vectors = np.round(clips.vectors.astype(np.float64), 4)
+        self.experiment.add_embedding(
+            vectors,
+            metadata=clips.labels.to_numpy().tolist(),
+            metadata_header=list(clips.labels.columns),
+            label_img=clips.spectrograms,
+            global_step=epoch,
+            tag="validation",
+        )
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Return nested settings as one level with dotted names, lists and nulls as text.
+
+    A group's ``_target_`` becomes its own name, such as ``loss: FocalLoss``.
+    """
+    out: dict[str, str | int | float | bool] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{key}.")
+        elif key == "_target_":
+            out[prefix.rstrip(".")] = str(value).rsplit(".", 1)[-1]
+        elif key == "_partial_":
+            continue
+        else:
+            out[prefix + key] = value if isinstance(value, str | int | float | bool) else str(value)
+    return out
 
 
 class Loggers(list[Logger]):
@@ -24,7 +296,7 @@ class Loggers(list[Logger]):
     def begin(self, config: dict[str, Any]) -> None:
         """Log the hyperparameters."""
         for logger in self:
-            if isinstance(logger, RunLogger):
+            if isinstance(logger, TensorBoard):
                 logger.begin(config)
             else:
                 logger.log_hyperparams(flat(config))
@@ -42,7 +314,7 @@ class Loggers(list[Logger]):
     def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
         """Log the final metrics, and the figures."""
         for logger in self:
-            if isinstance(logger, RunLogger):
+            if isinstance(logger, TensorBoard):
                 logger.end(figures, pictures, epoch)
             else:
                 logger.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
@@ -56,15 +328,15 @@ class Loggers(list[Logger]):
         """Close all of them; an exception that passes through is told as a failure."""
         status = "success" if sys.exc_info()[0] is None else "failed"
         for logger in self:
-            if isinstance(logger, RunLogger):
+            if isinstance(logger, TensorBoard):
                 logger.close()
             else:
                 logger.finalize(status)
             if isinstance(logger, WandbLogger) and logger.version is not None:
                 logger.experiment.finish()  # else the next job of a sweep in this process would log to the same run
 
-    def _boards(self) -> list[RunLogger]:
-        return [logger for logger in self if isinstance(logger, RunLogger)]
+    def _boards(self) -> list[TensorBoard]:
+        return [logger for logger in self if isinstance(logger, TensorBoard)]
 
 
 def build_loggers(nodes: DictConfig, purge_step: int | None = None) -> Loggers:
@@ -79,13 +351,11 @@ def build_loggers(nodes: DictConfig, purge_step: int | None = None) -> Loggers:
         UserError: If one of them is no logger of Lightning's.
     """
     loggers = Loggers()
-    for name, node in nodes.items():
-        if node is None:
-            continue
+    for name, node in ((str(name), node) for name, node in nodes.items() if node is not None):
         logger = instantiate(node)
         if not isinstance(logger, Logger):
             raise UserError(f"logger.{name}._target_ is {node._target_}, which is no logger of Lightning's.")
-        if isinstance(logger, RunLogger):
+        if isinstance(logger, TensorBoard):
             logger.purge_step = purge_step
         loggers.append(logger)
     return loggers

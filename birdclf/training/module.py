@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from birdclf.augment.chain import Chain, Moment
+from birdclf.augment.chain import BatchPosition, Chain
 from birdclf.data.dataset import Batch, ResumableLoader
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
@@ -214,7 +214,7 @@ class SpeciesClassifier(Predictor):
     ) -> None:
         super().__init__(network, features, channels_last)
         self.layers = layers or Layers()
-        self.still = self.layers.settle(self.network, len(classes))
+        self.frozen_norms = self.layers.apply_freeze(self.network, len(classes))
         self.loss, self.augment = as_loss(loss), augment
         self.classes, self.monitor, self.config = classes, monitor, config or {}
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
@@ -225,7 +225,7 @@ class SpeciesClassifier(Predictor):
     def train(self, mode: bool = True) -> Self:
         """Choose training or evaluation mode; norms whose statistics are frozen stay in evaluation mode."""
         super().train(mode)
-        for norm in self.still:
+        for norm in self.frozen_norms:
             norm.eval()
         return self
 
@@ -241,8 +241,8 @@ class SpeciesClassifier(Predictor):
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         if stage == "train" and self.augment is not None:
-            moment = Moment(self.current_epoch, batch_idx, self.global_rank)
-            features, target = self.augment(batch.bands, batch.target, self.features, moment)
+            position = BatchPosition(self.current_epoch, batch_idx, self.global_rank)
+            features, target = self.augment(batch.bands, batch.target, self.features, position)
             logits = self.logits(features)
         else:
             logits, target = self.recording_logits(batch), batch.target

@@ -28,12 +28,11 @@ from birdclf.text import shown
 from birdclf.training.build import build_callbacks, build_classifier, build_data, check_settings
 from birdclf.training.callbacks.rate_finder import STEPS, RangeTest, check_finder, find_rate, write_finding
 from birdclf.training.callbacks.snapshot import Progress, ending, latest
-from birdclf.training.loggers import build_loggers
+from birdclf.training.loggers import ClipEmbedder, build_loggers
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.results import check_data, check_start, mark_done, write_beginning, write_results
-from birdclf.training.tensorboard import ClipEmbedder
 from birdclf.training.trainer import process_count
-from birdclf.training.workers import companions, fit
+from birdclf.training.workers import fit, worker_processes
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +180,7 @@ def _fit(
         raise UserError(f"trainer.devices is {count}, but the val split has {held_out} recordings to share. Use fewer.")
     data.part = Part(0, count)
     try:
-        with companions(count, config, checkpoint):
+        with worker_processes(count, config, checkpoint):
             fit(trainer, classifier, data, checkpoint)
     except SystemExit as leaving:  # Lightning's word for a signal
         log.info("stopped; resume=true, or the same sweep launched again, goes on from the last snapshot")

@@ -35,7 +35,7 @@ PLACE: Final = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "NODE_RANK", "WORLD_
 
 
 @contextlib.contextmanager
-def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> Iterator[None]:
+def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None) -> Iterator[None]:
     """Run the other processes of a training while the body trains as the first one.
 
     Args:
@@ -82,7 +82,7 @@ def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> I
                 raise _lost(rank, process, said)
 
 
-def accompany() -> None:
+def run_worker() -> None:
     """Train as one of the others: take an order from standard input, and write nothing but what goes wrong."""
     order = json.load(sys.stdin)
     rank = int(os.environ["LOCAL_RANK"])
@@ -178,4 +178,4 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    accompany()
+    run_worker()

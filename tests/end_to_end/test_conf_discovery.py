@@ -138,7 +138,7 @@ def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
 def build_layers(node: DictConfig, tmp_path: Path) -> None:
     tiny = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
     layers = instantiate(node)
-    layers.settle(tiny, 5)
+    layers.apply_freeze(tiny, 5)
     assert tiny[2].weight.requires_grad and tiny[0].weight.requires_grad != bool(node.freeze)
     assert len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
 

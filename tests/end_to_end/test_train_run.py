@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import SPECIES, TINY, Command, Outcome, metrics_of, on_folder
 
 from birdclf.config import conf_dir
-from birdclf.training.tensorboard import FINAL
+from birdclf.training.loggers import FINAL
 
 Run = Callable[..., Path]
 

@@ -16,8 +16,7 @@ from birdclf.config import conf_dir
 from birdclf.errors import UserError
 from birdclf.training import lightning_options
 from birdclf.training.lightning_options import LOGGER_EXTRAS, check_loggers
-from birdclf.training.loggers import Loggers, build_loggers
-from birdclf.training.tensorboard import FINAL
+from birdclf.training.loggers import FINAL, Loggers, build_loggers
 
 FIGURES = {name: 0.25 for name in FINAL}
 PICTURES = {"confusion_matrix": np.zeros((4, 6, 4), np.uint8)}

@@ -36,8 +36,8 @@ class Chain(nn.Module):
 
     Stored bands, power of mel bands, normalised features, pairs: in this order, and within a place by
     :attr:`birdclf.augment.augmentation.Augmentation.turn`. Each augmentation draws from a stream of its own, so that
-    one more of them changes nothing that another draws, and a run that goes on in the middle of an epoch draws what it
-    would have drawn. Several processes mix within their parts of a batch.
+    one more of them changes nothing that another draws, and a run that is resumed within an epoch draws what it would
+    have drawn. Several processes mix within their parts of a batch.
 
     Args:
         augmentations: By name.

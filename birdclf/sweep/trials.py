@@ -71,9 +71,9 @@ def suggested(trial: "Trial", space: dict[str, "BaseDistribution"]) -> list[str]
             value = trial.suggest_int(key, among.low, among.high, step=among.step, log=among.log)
         else:
             assert isinstance(among, FloatDistribution)
-            drawn = trial.suggest_float(key, among.low, among.high, step=among.step, log=among.log)
-            short = float(f"{drawn:.4g}")
-            value = short if among.step is None and among.low <= short <= among.high else drawn
+            exact = trial.suggest_float(key, among.low, among.high, step=among.step, log=among.log)
+            short = float(f"{exact:.4g}")
+            value = short if among.step is None and among.low <= short <= among.high else exact
         words.append(f"{key}={value}")
     return words
 
@@ -204,14 +204,14 @@ def _storage(folder: Path) -> "JournalStorage":
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # What a run that goes on reports anew is known already.
+    # A resumed run reports epochs that the study has already.
     warnings.filterwarnings("ignore", message=".*reported value is ignored because this `step`.*")
     file = str(folder / JOURNAL)
     return JournalStorage(JournalFileBackend(file, JournalFileOpenLock(file)))
 
 
 def _mend(journal: Path) -> None:
-    """Cut off a last line of which a full disk took only a part; the next one would be written on to it."""
+    """Cut off a last line that a full disk left incomplete; the next one would be appended to it."""
     try:
         content = journal.read_bytes()
     except FileNotFoundError:

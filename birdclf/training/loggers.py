@@ -39,7 +39,7 @@ class EventWriter(SummaryWriter):
 
     Args:
         folder: Folder of a TensorBoard run; made where missing.
-        purge_step: First step of an earlier file that this one writes anew; None if there is none.
+        purge_step: First step of an earlier file that this one writes again; None if there is none.
     """
 
     def __init__(self, folder: str, purge_step: int | None = None) -> None:
@@ -62,7 +62,7 @@ class _Writer(FileWriter):
 
 
 class _EventFile:
-    """What the writer of a folder asks of its event file.
+    """Event file of a folder, with the methods that TensorBoard's writer calls.
 
     Raises:
         OSError: From any call that cannot write; nothing is written after that.
@@ -118,7 +118,7 @@ class ClipEmbeddings(NamedTuple):
 
 
 class ClipEmbedder(pl.Callback):
-    """Keeps what the last linear layer sees while a trainer predicts validation, of at most 2,000 clips at even steps.
+    """Keeps the input of the last linear layer while validation is predicted, of at most 2,000 evenly spaced clips.
 
     Args:
         data: Prepared data, whose validation is the first of the loaders that are predicted.
@@ -133,7 +133,7 @@ class ClipEmbedder(pl.Callback):
         self._passed = 0
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to the last linear layer; a network without one has no embeddings."""
+        """Register a hook on the last linear layer; a network without one has no embeddings."""
         assert isinstance(pl_module, Predictor)
         linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
         if linear:
@@ -150,7 +150,7 @@ class ClipEmbedder(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what is wanted of a batch of the first loader: vectors, rows of the catalog and spectrograms."""
+        """Keep vectors, rows of the catalog and spectrograms of the chosen clips of a batch of the first loader."""
         seen, self._seen = self._seen, []
         if dataloader_idx or not seen:
             return
@@ -163,12 +163,12 @@ class ClipEmbedder(pl.Callback):
         self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), _pictures(mel_db).cpu()))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop listening."""
+        """Remove the hook."""
         if hasattr(self, "_hook"):
             self._hook.remove()
 
     def embeddings(self) -> ClipEmbeddings | None:
-        """Return what was kept, or None if nothing was predicted or the network has no ``nn.Linear``."""
+        """Return the embeddings, or None if nothing was predicted or the network has no ``nn.Linear``."""
         if not self.kept:
             return None
         vectors, row, pictures = (torch.cat(column) for column in zip(*self.kept, strict=True))

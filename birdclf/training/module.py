@@ -146,11 +146,11 @@ class EpochMetrics(MulticlassConfusionMatrix):
         self.steps += 1
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return what was added so far."""
+        """Return the state of the epoch so far."""
         return {name: getattr(self, name).clone() for name in self._defaults}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a snapshot."""
+        """Restore the state of a snapshot."""
         for name in self._defaults:
             setattr(self, name, state[name].to(getattr(self, name)))
         self._update_count = int(self.clips > 0)  # else the metric warns that nothing was ever added
@@ -174,7 +174,7 @@ MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 
 class Diverged(UserError):
-    """A loss that is no number any more."""
+    """A loss that is not finite."""
 
 
 class SpeciesClassifier(Predictor):
@@ -258,10 +258,10 @@ class SpeciesClassifier(Predictor):
         return loss * together if together > 1 else loss  # gradients are averaged, where their sum is wanted
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Tell the loss where training stands, and note the rates that this epoch runs at.
+        """Tell the loss the epoch, and record the rates of this epoch.
 
-        A run that goes on begins in the middle of an epoch, where nothing says that one starts; and before an epoch's
-        end the schedule has set the rates of the next.
+        A resumed run begins within an epoch, where no hook says that one starts; and before an epoch's end the schedule
+        has set the rates of the next.
         """
         assert self.trainer.max_epochs is not None
         self.loss.begin_epoch(self.current_epoch, self.trainer.max_epochs)

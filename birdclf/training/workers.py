@@ -1,7 +1,7 @@
 """Several processes that train one run together on one machine.
 
 The process that the user started is the first of them: it alone prepares the store, keeps the run folder and evaluates.
-The others get its configuration through their standard input, so that they run what it runs whatever the command was.
+The others read its configuration from their standard input, so that they run the same whatever the command was.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None
     Args:
         count: Processes in all, 1 or more.
         config: Resolved configuration.
-        checkpoint: Snapshot to go on from.
+        checkpoint: Snapshot to resume from.
 
     Raises:
         UserError: If one of them ends before its time.
@@ -71,7 +71,7 @@ def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None
         try:
             yield
         except RuntimeError as error:
-            # One that is gone shows here as a broken connection.
+            # A process that ended shows here as a broken connection.
             for rank, process, said in started:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     if process.wait(timeout=5):
@@ -83,7 +83,7 @@ def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None
 
 
 def run_worker() -> None:
-    """Train as one of the others: take an order from standard input, and write nothing but what goes wrong."""
+    """Train as one of the others: read the job from standard input, and write nothing but errors."""
     order = json.load(sys.stdin)
     rank = int(os.environ["LOCAL_RANK"])
     cfg = OmegaConf.create(order["config"])
@@ -99,7 +99,7 @@ def run_worker() -> None:
         cfg.trainer, callbacks=callbacks, logger=False, default_root_dir=Path(cfg.run_dir), _convert_="all"
     )
     print(READY, flush=True)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads on: a full pipe would stop it
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads any more: a full pipe would block it
     fit(trainer, classifier, data, order["checkpoint"])
 
 
@@ -128,7 +128,7 @@ def _start(rank: int, address: dict[str, str], order: dict[str, Any], said: IO[s
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """See a process off; one that still trains has lost its first."""
+    """End a process; one that still trains has lost the first process."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -146,8 +146,8 @@ def _lost(rank: int, process: "subprocess.Popen[str]", said: IO[str]) -> UserErr
     lines = [line.strip() for line in said.read().splitlines() if line.strip()]
     why = lines[-1] if lines else f"exit status {status}"
     return UserError(
-        f"process {rank} of the training ended before its time: {why}. The same command with resume=true goes on from "
-        f"the last snapshot."
+        f"process {rank} of the training ended before its time: {why}. The same command with resume=true continues "
+        f"from the last snapshot."
     )
 
 

@@ -75,15 +75,15 @@ class RangeTest(Callback):
 
 
 def check_finder(cfg: DictConfig) -> None:
-    """Refuse what a range test does not go together with.
+    """Refuse settings that a range test cannot be combined with.
 
     Raises:
-        UserError: If it is part of a sweep, a run to go on with, or of several processes.
+        UserError: If it is part of a sweep, resumed, or of several processes.
     """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError("lr_find=true suggests a rate for one configuration, and trains nothing. Leave out -m.")
     if cfg.resume:
-        raise UserError("lr_find=true begins anew and cannot go on with a run. Leave out resume=true.")
+        raise UserError("lr_find=true trains nothing that could be resumed. Leave out resume=true.")
     if process_count(cfg.trainer.devices) > 1:
         raise UserError(
             "lr_find=true runs in one process; the batch of several is the same whole batch, and so are its rates. Set "

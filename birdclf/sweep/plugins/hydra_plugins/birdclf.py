@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class SearchSweeper(Sweeper):
     """Hydra's sweeper over the trials of a study of Optuna's (Akiba et al., 2019), which lies in the sweep's folder.
 
-    A trial is a job of the same number. Its sampler is made anew from the seed and that number, so that a resumed
+    A trial is a job of the same number. Its sampler is made from the seed and that number, so that a resumed
     search draws the same trials. A trial that failed or was stopped stays open: the next launch resumes it in its
     folder.
 

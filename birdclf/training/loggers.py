@@ -224,12 +224,12 @@ class TensorBoard(TensorBoardLogger):
         assert isinstance(self._experiment, EventWriter)
         return self._experiment
 
-    def begin(self, config: dict[str, Any]) -> None:
+    def log_hyperparams(self, params: Any, metrics: dict[str, Any] | None = None, step: int | None = None) -> None:
         """Log the hyperparameters with metrics at 0: the HPARAMS tab shows a metric only if it was there first.
 
         The layout puts the curves that are read together on one page.
         """
-        self.log_hyperparams(flat(config), {f"final/{name}": 0.0 for name in FINAL})
+        super().log_hyperparams(params, metrics or {f"final/{name}": 0.0 for name in FINAL}, step)
         self.experiment.add_custom_scalars(LAYOUT)
 
     def save(self) -> None:
@@ -242,12 +242,6 @@ class TensorBoard(TensorBoardLogger):
         """Close the event file."""
         if self._experiment is not None:
             self.experiment.close()
-
-    def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
-        """Log the final metrics under the hyperparameters' tags, and the figures."""
-        self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
-        for name, picture in pictures.items():
-            self.log_picture(name, picture, epoch)
 
     def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
         """Log a picture ``(height, width, 3 or 4)``, without its transparency."""
@@ -296,10 +290,7 @@ class Loggers(list[Logger]):
     def begin(self, config: dict[str, Any]) -> None:
         """Log the hyperparameters."""
         for logger in self:
-            if isinstance(logger, TensorBoard):
-                logger.begin(config)
-            else:
-                logger.log_hyperparams(flat(config))
+            logger.log_hyperparams(flat(config))
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Log scalars."""
@@ -312,12 +303,10 @@ class Loggers(list[Logger]):
             board.log_picture(name, picture, step)
 
     def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
-        """Log the final metrics, and the figures."""
-        for logger in self:
-            if isinstance(logger, TensorBoard):
-                logger.end(figures, pictures, epoch)
-            else:
-                logger.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
+        """Log the final metrics, in TensorBoard under the hyperparameters' tags, and the figures."""
+        self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
+        for name, picture in pictures.items():
+            self.log_picture(name, picture, epoch)
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
         """Log embeddings to the projector."""

@@ -7,7 +7,6 @@ The others read its configuration from their standard input, so that they run th
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from omegaconf import OmegaConf
 
 from birdclf.data.dataset import Part
@@ -49,7 +49,7 @@ def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None
     if count == 1:
         yield
         return
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     threads = torch.get_num_threads()
     share = max(1, threads // count)
     order = {"config": config, "checkpoint": str(checkpoint) if checkpoint else None, "threads": share}
@@ -169,12 +169,6 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

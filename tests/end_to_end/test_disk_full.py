@@ -50,7 +50,7 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 MOMENTS = {
     "at its very beginning": (training, "write_beginning", 1),
-    "settings in TensorBoard": (TensorBoard, "begin", 1),
+    "settings in TensorBoard": (TensorBoard, "log_hyperparams", 1),
     "first snapshot": (Snapshot, "_write", 1),
     "a later snapshot": (Snapshot, "_write", 9),
     "best.ckpt": (ModelCheckpoint, "_save_checkpoint", 1),
@@ -62,7 +62,7 @@ MOMENTS = {
     "predictions.parquet": (Predictions, "table", 1),
     "tables": (results, "per_class_table", 1),
     "pictures": (results, "reliability_figure", 2),
-    "figures in TensorBoard": (TensorBoard, "end", 1),
+    "figures in TensorBoard": (TensorBoard, "log_picture", 1),
     "projector": (TensorBoard, "project", 1),
     "done.json": (training, "mark_done", 1),
 }

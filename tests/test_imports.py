@@ -156,3 +156,9 @@ def test_the_command_line_starts_without_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_libraries_that_the_package_stands_on_are_used_by_itself():
+    used = {name.split(".")[0] for path in MODULES.values() for name in imported(path)}
+    wanted = {"torch", "torchaudio", "lightning", "torchmetrics", "hydra", "omegaconf", "librosa", "tensorboard"}
+    assert wanted <= used

@@ -13,7 +13,7 @@ from measure import WARMUP, birdclf_program
 from omegaconf import OmegaConf
 from turns import running
 
-from birdclf.augment.chain import Chain, Moment
+from birdclf.augment.chain import BatchPosition, Chain
 from birdclf.config import conf_dir
 from birdclf.data.dataset import Batch
 from birdclf.training.module import SpeciesClassifier
@@ -53,7 +53,7 @@ class AugmentTurns(Callback):
         """Write the times."""
         assert isinstance(pl_module, SpeciesClassifier)
         times = [time.perf_counter() - self.mark]
-        moment = Moment(trainer.current_epoch, batch_idx)
+        moment = BatchPosition(trainer.current_epoch, batch_idx)
         begin = time.perf_counter()
         pl_module.features(batch.bands)
         times.append(time.perf_counter() - begin)

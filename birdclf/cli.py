@@ -119,10 +119,8 @@ def _composed(command: str, words: list[str]) -> None:
 
         print(composed_help(command, settings))
         return
-    from birdclf.sweep import plugin
     from birdclf.sweep.task import Task
 
-    plugin.register()
     task = Task({"train": _train, "prepare": _prepare}[command])
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class TrainConfig:
     criteria: Any = MISSING
     trainer: Any = MISSING
     callbacks: Any = MISSING
-    logger: Any = MISSING
+    logger: Any = field(default_factory=dict)
     loader: Loader = field(default_factory=Loader)
     store: Store = field(default_factory=Store)
     allow: list[str] = field(default_factory=list)
@@ -119,7 +120,14 @@ def conf_dir() -> Path:
 
 
 def register() -> None:
-    """Make the schema and the resolvers known to Hydra and OmegaConf; may be called more than once."""
+    """Make schema, resolvers and sweeper known to Hydra and OmegaConf; may be called more than once.
+
+    Hydra builds sweepers of the namespace package ``hydra_plugins`` alone. Our part of it lies in this package, so that
+    it is found in a checkout too, where nothing was installed.
+    """
+    plugins = str(Path(__file__).parent / "sweep" / "plugins")
+    if plugins not in sys.path:
+        sys.path.append(plugins)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="prepare_schema", node=PrepareConfig)

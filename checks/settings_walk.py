@@ -38,7 +38,7 @@ BASE: Final = {
     "data": "folder", "data.root": "sounds", "model": "audio_cnn", "model.width": "0.1", "trainer.max_epochs": "1",
     "trainer.accelerator": "cpu", "store.dir": "store", "store.workers": "0", "evaluation.draws": "100",
     "features.window_s": "1.0", "callbacks.progress": "null", "+trainer.enable_progress_bar": "false",
-    "logger.embeddings": "false",
+    "logger.tensorboard.embeddings": "false",
 }  # fmt: skip
 BESIDE: Final = {
     "data=manifest": {"data.path": "sounds/table.csv"},

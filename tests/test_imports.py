@@ -151,8 +151,14 @@ def test_the_command_line_imports_nothing_heavy_at_module_level():
 
 def test_the_command_line_starts_without_torch():
     code = (
-        "import sys, birdclf.cli, birdclf.sweep.search; "
+        "import sys, birdclf.cli, birdclf.config, hydra_plugins.birdclf; "
         "print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa', 'optuna'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_libraries_that_the_package_stands_on_are_used_by_itself():
+    used = {name.split(".")[0] for path in MODULES.values() for name in imported(path)}
+    wanted = {"torch", "torchaudio", "lightning", "torchmetrics", "hydra", "omegaconf", "librosa", "tensorboard"}
+    assert wanted <= used

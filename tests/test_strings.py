@@ -13,6 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
 from hydra.utils import get_class
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -26,7 +28,7 @@ from birdclf.runs import trust
 from birdclf.sweep import callbacks as folders
 from birdclf.sweep import callbacks as launcher
 from birdclf.sweep import callbacks as patience
-from birdclf.sweep import plugin, table
+from birdclf.sweep import table
 from birdclf.training import train
 
 PACKAGE = Path(birdclf.__file__).parent
@@ -132,7 +134,7 @@ def test_options_that_only_show_something_are_known():
 def test_a_launcher_is_known_by_the_package_that_its_file_names(file):
     target = str(OmegaConf.load(file)._target_)
     space, package = target.split(".")[:2]
-    assert space == plugin.NAMESPACE and package in launcher.EXTRA_OF
+    assert space == "hydra_plugins" and package in launcher.EXTRA_OF
     assert target.startswith(patience.REACHED) == (file.stem == "joblib")
     if not launcher._installed(package):
         pytest.skip(f"{package} is not installed")
@@ -140,9 +142,9 @@ def test_a_launcher_is_known_by_the_package_that_its_file_names(file):
 
 
 def test_the_sweeper_is_known_by_the_name_that_its_file_names():
-    plugin.register()
     assert OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml")._target_ == launcher.SEARCH
-    assert get_class(launcher.SEARCH) is plugin.SearchSweeper
+    assert Plugins.instance().class_name_to_class[launcher.SEARCH] is get_class(launcher.SEARCH)
+    assert launcher.SEARCH.startswith("hydra_plugins.") and issubclass(get_class(launcher.SEARCH), Sweeper)
 
 
 @pytest.mark.parametrize("word", ["sweep=optuna", "hydra/sweeper=search"])
@@ -165,4 +167,4 @@ def test_packages_that_a_run_folder_may_name_are_those_that_the_files_name():
         for file in (CONF / group).glob("*.yaml")
         for node in nodes_of(OmegaConf.load(file))
     }
-    assert targets - {"", plugin.NAMESPACE} == set(trust.NAMED)
+    assert targets - {"", "hydra_plugins"} == set(trust.NAMED)

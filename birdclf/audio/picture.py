@@ -7,7 +7,6 @@ import soundfile
 from matplotlib import colormaps
 from matplotlib.image import imsave
 from numpy.typing import NDArray
-from scipy.signal import stft
 
 from birdclf.audio.clip import Waveform
 
@@ -16,20 +15,22 @@ FLOOR_DB = -70.0
 STRIP_ROWS = 18
 
 
-def spectrogram(waveform: Waveform, rate_hz: int, moments: NDArray[np.float32] | None = None) -> bytes:
+def spectrogram(waveform: Waveform, activation: NDArray[np.float32] | None = None) -> bytes:
     """Return the power spectrogram of ``(samples,)`` as PNG, low frequencies below, 70 dB of range.
 
-    ``moments`` ``(frames,)`` from 0 to 1, over the same time, become a strip below it.
+    ``activation`` ``(frames,)`` from 0 to 1, over the same time, becomes a strip below it.
     """
+    import librosa  # seconds to import, and most commands draw no sound
+
     padded = np.pad(waveform, (0, max(0, FFT - len(waveform))))
-    power = np.abs(stft(padded, rate_hz, nperseg=FFT, noverlap=FFT - HOP)[2]) ** 2
-    level = 10 * np.log10(np.maximum(power / max(float(power.max()), 1e-12), 10 ** (FLOOR_DB / 10)))
+    power = np.abs(librosa.stft(padded, n_fft=FFT, hop_length=HOP)) ** 2
+    level = librosa.power_to_db(power / max(float(power.max()), 1e-12), amin=10 ** (FLOOR_DB / 10), top_db=None)
     shades = np.round((1 - level / FLOOR_DB) * 31) / 31  # few shades make a small file
     file = io.BytesIO()
     picture = colormaps["magma"](shades[::-1], bytes=True)[..., :3]
-    if moments is not None:
+    if activation is not None:
         place = np.linspace(0, 1, picture.shape[1])
-        strip = np.round(np.interp(place, np.linspace(0, 1, len(moments)), moments) * 31) / 31
+        strip = np.round(np.interp(place, np.linspace(0, 1, len(activation)), activation) * 31) / 31
         lit = colormaps["viridis"](np.tile(strip, (STRIP_ROWS, 1)), bytes=True)[..., :3]
         picture = np.concatenate([picture, np.full((2, *picture.shape[1:]), 255, np.uint8), lit])
     imsave(file, picture.copy(), format="png")

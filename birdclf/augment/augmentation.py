@@ -126,8 +126,8 @@ class OnPairs(Augmentation):
 Number = TypeVar("Number", np.int64, np.float64)
 
 
-def drawn(values: NDArray[Number], rows: Rows, device: torch.device) -> Tensor:
-    """Return the rows of what was drawn for a batch, ``(R, ...)``, int64 or float32 on a device."""
+def take_rows(values: NDArray[Number], rows: Rows, device: torch.device) -> Tensor:
+    """Return the rows of values drawn for a batch, ``(R, ...)``, int64 or float32 on a device."""
     chosen = torch.from_numpy(values[rows])
     return chosen.to(device, torch.float32 if chosen.is_floating_point() else torch.int64)
 
@@ -137,7 +137,7 @@ def partners(size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return (np.arange(size) + rng.integers(1, size, size)) % size
 
 
-def replaced(whole: Tensor, rows: Rows, part: Tensor) -> Tensor:
+def replace_rows(whole: Tensor, rows: Rows, part: Tensor) -> Tensor:
     """Return a tensor ``(B, ...)`` with some rows replaced by ``(R, ...)``; the tensor given stays as it is."""
     if len(rows) == len(whole):
         return part

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.augment.augmentation import Augmentation, OnBands, OnFeatures, OnPairs, OnPower, Rows, replaced
+from birdclf.augment.augmentation import Augmentation, OnBands, OnFeatures, OnPairs, OnPower, Rows, replace_rows
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.random import stream
 
 
-class Moment(NamedTuple):
-    """Which batch of a run this is. All that is drawn for it is a function of seed, name and moment.
+class BatchPosition(NamedTuple):
+    """Which batch of a run this is. All that is drawn for it is a function of seed, name and position.
 
     The number of the batch is counted, not the optimizer's steps, which stand still while gradients are accumulated.
 
@@ -36,8 +36,8 @@ class Chain(nn.Module):
 
     Stored bands, power of mel bands, normalised features, pairs: in this order, and within a place by
     :attr:`birdclf.augment.augmentation.Augmentation.turn`. Each augmentation draws from a stream of its own, so that
-    one more of them changes nothing that another draws, and a run that goes on in the middle of an epoch draws what it
-    would have drawn. Several processes mix within their parts of a batch.
+    one more of them changes nothing that another draws, and a run that is resumed within an epoch draws what it would
+    have drawn. Several processes mix within their parts of a batch.
 
     Args:
         augmentations: By name.
@@ -77,36 +77,38 @@ class Chain(nn.Module):
         if len(mixing) > 1:
             raise UserError(f"augment has both {mixing[0]} and {mixing[1]}; each mixes targets. Choose one of them.")
 
-    def forward(self, bands: Tensor, target: Tensor, features: Representation, moment: Moment) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, bands: Tensor, target: Tensor, features: Representation, position: BatchPosition
+    ) -> tuple[Tensor, Tensor]:
         """Return normalised features and the targets of a batch.
 
         Args:
             bands: ``(B, F, T)`` stored bands, of any float type; they stay as they are.
             target: ``(B,)`` classes.
             features: Fitted feature module.
-            moment: Which batch it is.
+            position: Which batch it is.
 
         Returns:
             ``(B, C, F, T)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
         """
         size = len(target)
         with torch.no_grad(), torch.autocast(bands.device.type, enabled=False):
-            for shift, rows, rng in self._acting(OnBands, moment, size):
+            for shift, rows, rng in self._acting(OnBands, position, size):
                 bands = shift(bands.float(), rows, rng, features)
-            bands = self._on_power(bands, features, moment)
+            bands = self._on_power(bands, features, position)
         x: Tensor = features(bands)
-        for mask, rows, rng in self._acting(OnFeatures, moment, size):
+        for mask, rows, rng in self._acting(OnFeatures, position, size):
             x = mask(x, rows, rng)
         if not any(isinstance(link, OnPairs) and link.p > 0 for link in self.links.values()):
             return x, target
         # Soft in every batch and process, whatever was drawn: processes that train together exchange targets.
         soft = functional.one_hot(target, self.num_classes).float()
-        for mix, rows, rng in self._acting(OnPairs, moment, size):
+        for mix, rows, rng in self._acting(OnPairs, position, size):
             x, soft = mix(x, target, rows, rng)
         return x, soft
 
-    def _on_power(self, bands: Tensor, features: Representation, moment: Moment) -> Tensor:
-        acting = self._acting(OnPower, moment, len(bands))
+    def _on_power(self, bands: Tensor, features: Representation, position: BatchPosition) -> Tensor:
+        acting = self._acting(OnPower, position, len(bands))
         if not acting:
             return bands
         bands = bands.float()
@@ -114,17 +116,19 @@ class Chain(nn.Module):
         db = features.to_db(bands[touched])
         for link, rows, rng in acting:
             own = np.searchsorted(touched, rows)
-            db = replaced(db, own, link(db if len(own) == len(db) else db[own], rows, rng, bands, features))
-        return replaced(bands, touched, features.from_db(db))
+            db = replace_rows(db, own, link(db if len(own) == len(db) else db[own], rows, rng, bands, features))
+        return replace_rows(bands, touched, features.from_db(db))
 
-    def _acting(self, kind: type, moment: Moment, size: int) -> list[tuple[Augmentation, Rows, np.random.Generator]]:
+    def _acting(
+        self, kind: type, position: BatchPosition, size: int
+    ) -> list[tuple[Augmentation, Rows, np.random.Generator]]:
         """Return the augmentations of a kind that act on a batch, with the rows and the rest of their streams."""
         found = []
         for name, module in self.links.items():
             link = cast(Augmentation, module)
             if not isinstance(link, kind) or link.p == 0 or (link.needs_partner and size < 2):
                 continue
-            rng = stream(self.seed, "augment", name, *moment)
+            rng = stream(self.seed, "augment", name, *position)
             rows = np.flatnonzero(rng.random(size) < link.p)
             if len(rows):
                 found.append((link, rows, rng))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.augment.augmentation import OnPower, Rows, take_rows
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 
@@ -43,5 +43,5 @@ class Gain(OnPower):
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, louder or softer."""
-        gain = drawn(rng.uniform(*self.range_db, len(bands)), rows, db.device)
+        gain = take_rows(rng.uniform(*self.range_db, len(bands)), rows, db.device)
         return db.add_(gain[:, None, None])

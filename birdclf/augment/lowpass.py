@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn
+from birdclf.augment.augmentation import OnPower, Rows, take_rows
 from birdclf.augment.spectrum import floor_db
 from birdclf.features.representation import Representation
 
@@ -50,7 +50,7 @@ class LowPass(OnPower):
     ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, filtered."""
         least, most = self.cutoff_hz
-        cutoff_hz = drawn(np.exp(rng.uniform(math.log(least), math.log(most), len(bands))), rows, db.device)
+        cutoff_hz = take_rows(np.exp(rng.uniform(math.log(least), math.log(most), len(bands))), rows, db.device)
         octaves = torch.log2(self.centres_hz.clamp_min(1.0) / cutoff_hz[:, None])  # (R, M)
         # log1p(exp(x)) is softplus: no overflow, whatever the slope.
         attenuation = torch.nn.functional.softplus(octaves * (self.slope_db * math.log(10) / 10)) * (10 / math.log(10))

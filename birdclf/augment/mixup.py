@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from birdclf.augment.augmentation import OnPairs, Rows, drawn, partners, replaced
+from birdclf.augment.augmentation import OnPairs, Rows, partners, replace_rows, take_rows
 from birdclf.features.representation import Representation
 
 
@@ -40,13 +40,13 @@ class Mixup(OnPairs):
 
     def forward(self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return mixed features ``(B, C, F, T)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes."""
-        share = drawn(rng.beta(self.alpha, self.alpha, len(x)), rows, x.device)
-        own, other = drawn(np.arange(len(x)), rows, x.device), drawn(partners(len(x), rng), rows, x.device)
+        share = take_rows(rng.beta(self.alpha, self.alpha, len(x)), rows, x.device)
+        own, other = take_rows(np.arange(len(x)), rows, x.device), take_rows(partners(len(x), rng), rows, x.device)
         whole = len(rows) == len(x)
         mixed = x[other].lerp_(x if whole else x[own], share[:, None, None, None])
         y = functional.one_hot(target, self.num_classes).float()
         y_mixed = y[other].lerp_(y[own], self.label_share(share, target[own], target[other])[:, None])
-        return replaced(x, rows, mixed), replaced(y, rows, y_mixed)
+        return replace_rows(x, rows, mixed), replace_rows(y, rows, y_mixed)
 
     def label_share(self, share: Tensor, own: Tensor, other: Tensor) -> Tensor:
         """Return the share of a window's own label.

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnPower, Rows, drawn, partners
+from birdclf.augment.augmentation import OnPower, Rows, partners, take_rows
 from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
 from birdclf.features.representation import Representation
 
@@ -49,8 +49,8 @@ class Noise(OnPower):
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, with noise."""
-        snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
-        exponent = drawn(rng.uniform(*self.exponent, len(bands)), rows, db.device)
+        snr_db = take_rows(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
+        exponent = take_rows(rng.uniform(*self.exponent, len(bands)), rows, db.device)
         power = to_power_(db)
         level = self.spectrum.mean_power(power) * to_power_(-snr_db)
         return to_db_(power.add_((level[:, None] * self.spectrum.noise(exponent))[:, :, None]))
@@ -87,7 +87,7 @@ class Background(OnPower):
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, with a background."""
-        snr_db = drawn(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
+        snr_db = take_rows(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         power, other = to_power_(db), to_power_(features.to_db(bands[partners(len(bands), rng)[rows]]))
         scale = self.spectrum.mean_power(power) / self.spectrum.mean_power(other) * to_power_(-snr_db)
         return to_db_(power.addcmul_(other, scale[:, None, None]))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnBands, Rows, drawn, replaced
+from birdclf.augment.augmentation import OnBands, Rows, replace_rows, take_rows
 from birdclf.augment.spectrum import floor_db
 from birdclf.features.representation import Representation
 
@@ -43,7 +43,7 @@ class Shift(OnBands):
     def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
         """Return bands ``(B, F, T)`` with the rows shifted."""
         frames = bands.shape[2]
-        by = drawn(rng.integers(-self.most, self.most + 1, len(bands)), rows, bands.device)
+        by = take_rows(rng.integers(-self.most, self.most + 1, len(bands)), rows, bands.device)
         source = torch.arange(frames, device=bands.device) - by[:, None]  # (R, T): the frame that comes to each place
         gap = (source < 0) | (source >= frames)
         if self.fill == "mirror":
@@ -51,15 +51,15 @@ class Shift(OnBands):
         else:
             place = source.clamp(0, frames - 1)
         chosen = bands[rows]
-        moved = taken(chosen, place)
+        moved = take_frames(chosen, place)
         if self.fill == "silence":
             db = features.to_db(chosen)
             quiet = floor_db(db, features.top_db).expand(-1, db.shape[1], 1)
             moved = torch.where(gap[:, None, :], features.from_db(quiet).float(), moved)
-        return replaced(bands, rows, moved)
+        return replace_rows(bands, rows, moved)
 
 
-def taken(bands: Tensor, place: Tensor) -> Tensor:
+def take_frames(bands: Tensor, place: Tensor) -> Tensor:
     """Return the frames ``place`` ``(R, T)`` of bands ``(R, F, T)``."""
     return bands.gather(2, place[:, None, :].expand_as(bands))
 
@@ -83,6 +83,6 @@ class Roll(OnBands):
     def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
         """Return bands ``(B, F, T)`` with the rows rolled."""
         frames = bands.shape[2]
-        by = drawn(rng.integers(0, frames, len(bands)), rows, bands.device)
+        by = take_rows(rng.integers(0, frames, len(bands)), rows, bands.device)
         place = (torch.arange(frames, device=bands.device) - by[:, None]) % frames
-        return replaced(bands, rows, taken(bands[rows], place))
+        return replace_rows(bands, rows, take_frames(bands[rows], place))

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from birdclf.augment.augmentation import OnFeatures, Rows, drawn
+from birdclf.augment.augmentation import OnFeatures, Rows, take_rows
 from birdclf.checks import whole
 from birdclf.features.representation import Representation
 
@@ -15,7 +15,8 @@ class SpecAugment(OnFeatures):
 
     A mask is the same in all channels and another one for each window. Its width is uniform from 0 to the greatest,
     then its place is uniform within the window. What is masked becomes the mean of the train split. On MFCC a frequency
-    mask covers neighbouring coefficients, which is no range of Hz.
+    mask covers neighbouring coefficients, which is no range of Hz. torchaudio's ``mask_along_axis_iid`` draws from the
+    global generator, which a resumed run could not repeat, and has neither rows nor a limit over several masks.
 
     Args:
         p: Probability for each window, 0 to 1.
@@ -85,8 +86,8 @@ class SpecAugment(OnFeatures):
         for stretches in (time, freq):
             stretches[others, :, 1] = 0  # of no width
         everything = np.arange(size)
-        over_time = _covered(drawn(time, everything, x.device), frames)[:, None, None, :]
-        over_freq = _covered(drawn(freq, everything, x.device), bands)[:, None, :, None]
+        over_time = _covered(take_rows(time, everything, x.device), frames)[:, None, None, :]
+        over_freq = _covered(take_rows(freq, everything, x.device), bands)[:, None, :, None]
         fill = 0.0 if self.fill is None else self.fill
         return torch.where(over_time | over_freq, fill, x)  # half the time of masked_fill
 

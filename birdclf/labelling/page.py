@@ -124,7 +124,7 @@ def _cards(suggestions: Sequence[Suggestion], mix: Mix, left: int) -> Iterator[C
             yield Card(one, name, note=f"The recording cannot be opened: {error.strerror}.")
             continue
         loud = np.asarray(heard * (0.9 / max(float(np.abs(heard).max()), 1e-9)), dtype=np.float32)
-        picture, (content, mime) = _url(spectrogram(loud, RATE_HZ), "image/png"), encoded(loud, RATE_HZ)
+        picture, (content, mime) = _url(spectrogram(loud), "image/png"), encoded(loud, RATE_HZ)
         sound, note = _url(content, mime), ""
         if len(picture) + len(sound) > left:
             sound, note = "", "The sound is left out to keep the page small; play the file itself."

@@ -1,4 +1,4 @@
-"""Which folder a command writes to: a new one, or that of a run or sweep which was stopped."""
+"""Hydra's callbacks: which folder a command writes to, how Ctrl-C ends a sweep, and extras that are missing."""
 
 import signal
 import sys
@@ -20,19 +20,18 @@ from birdclf.files import check_writable, new_run, reason
 from birdclf.runs.run import CONFIG, Run
 from birdclf.runs.state import LOCK, is_busy
 from birdclf.sweep.launches import launched_before, new_sweep, note_launch, words_of
-from birdclf.sweep.plugin import NAMESPACE, SearchSweeper
 from birdclf.sweep.trials import EXTRA
 from birdclf.text import shown
 
 RESULTS: Final = (CONFIG, "split.csv", "sweep.csv", "audit.csv")
 ASIDE: Final = ("hydra.", "hydra/", "+hydra.", "resume=", "fail_fast=", "store.workers=")
-"""What a sweep may be launched again with differently: how its jobs are run, not what they are."""
+"""Settings that may differ when a sweep is launched again: how its jobs are run, not what they are."""
 NUMBERS: Final = ("hydra.sweeper.n_trials=", "hydra.sweeper.n_jobs=")
-"""The same of the sweeper: a search is gone on with to more trials."""
+"""Likewise of the sweeper: a search may be resumed with more trials."""
 
 
 class Folders(Callback):
-    """Finds the folder to go on in, and stops before Hydra writes its first file to one that must not be touched."""
+    """Finds the folder to write to, before Hydra writes its first file; refuses one that must not be touched."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find an unfinished run of the same settings if ``resume=true``; refuse a folder that holds results."""
@@ -49,7 +48,7 @@ class Folders(Callback):
                 else:
                     folder = earlier
                     _choose(config, "run", earlier)
-                    print(f"going on in {shown(earlier)}")
+                    print(f"resuming in {shown(earlier)}")
             check_writable(folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -70,7 +69,7 @@ class Folders(Callback):
                     _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
                 if not anew and words_of(folder) is not None:  # maybe stopped before its first job began
                     _choose(config, "sweep", folder)
-                    print(f"going on in {shown(folder)}; resume=false starts anew")
+                    print(f"resuming in {shown(folder)}; resume=false starts a new sweep")
                 note_launch(folder, words)
             check_writable(folder)
 
@@ -130,7 +129,7 @@ def _words(config: DictConfig) -> Iterator[str]:
 def _unfinished(parent: Path, config: DictConfig) -> Path | None:
     """Return the newest run folder below a folder that holds an unfinished run of these settings.
 
-    Any of them ends the same; where the clock was set back, the newest may be one that has less behind it.
+    Any of them ends the same; where the clock was set back, the newest may be one that is less far.
     """
     job = config.copy()
     with read_write(job), open_dict(job):
@@ -163,7 +162,7 @@ def _refuse(folder: Path, key: str, way: str = "") -> None:
 
 @contextmanager
 def _taking(folder: Path, key: str) -> Iterator[None]:
-    """Stop with a sentence where a folder cannot be written to."""
+    """Leave the process with a message where a folder cannot be written to."""
     try:
         yield
     except OSError as error:
@@ -174,31 +173,31 @@ def _taking(folder: Path, key: str) -> Iterator[None]:
 
 
 REACHED: Final = ("hydra_plugins.hydra_joblib_launcher.",)
-"""Launchers whose jobs a Ctrl-C in the terminal reaches, and that then kill them without waiting."""
+"""Launchers that kill their jobs at Ctrl-C without waiting, though it reaches the jobs as well."""
 POLL_S: Final = 0.2
 
 
-class Patience(Callback):
-    """Lets jobs end their step and write their snapshot before their launcher may kill them."""
+class WaitForJobs(Callback):
+    """Lets jobs finish their step and write a snapshot at Ctrl-C, before their launcher may kill them."""
 
     def __init__(self) -> None:
         self.folder = Path()
         self.before: Any = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Take Ctrl-C over if the launcher would not wait."""
+        """Handle Ctrl-C if the launcher would not wait."""
         if str(config.hydra.launcher._target_).startswith(REACHED):
             self.folder = Path(config.hydra.sweep.dir)
             if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a program in the background
                 self.before = signal.signal(signal.SIGINT, self._wait)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give it back."""
+        """Restore the handler of before."""
         self._give_back()
 
     def _wait(self, number: int, frame: FrameType | None) -> None:
         self._give_back()
-        print("waiting for the jobs to keep the step at hand; Ctrl-C again stops at once", flush=True)
+        print("waiting for the jobs to finish their step; Ctrl-C again stops at once", flush=True)
         while any(is_busy(lock.parent) for lock in self.folder.glob(f"*/{LOCK}")):
             time.sleep(POLL_S)
         raise KeyboardInterrupt
@@ -215,7 +214,7 @@ EXTRA_OF: Final = {
     "hydra_ray_launcher": "ray",
 }
 """Extra of pyproject.toml by the package in it that holds the launcher."""
-SEARCH: Final = f"{SearchSweeper.__module__}.{SearchSweeper.__name__}"
+SEARCH: Final = "hydra_plugins.birdclf.SearchSweeper"
 """Our sweeper, as a configuration names it."""
 
 
@@ -238,7 +237,7 @@ class Launcher(Callback):
 
 def _installed(package: str) -> bool:
     try:
-        return find_spec(f"{NAMESPACE}.{package}") is not None
+        return find_spec(f"hydra_plugins.{package}") is not None
     except ModuleNotFoundError:  # no plugin of any kind
         return False
 
@@ -250,11 +249,11 @@ def explain_launch(error: BaseException) -> str | None:
     killed, a queue that refuses a job, a cluster that is not there.
     """
     if not any(
-        str(frame.f_globals.get("__name__")).startswith(f"{NAMESPACE}.") for frame, _ in walk_tb(error.__traceback__)
+        str(frame.f_globals.get("__name__")).startswith("hydra_plugins.") for frame, _ in walk_tb(error.__traceback__)
     ):
         return None
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
-        f"the launcher stopped ({type(error).__name__}: {said}). Finished jobs are kept; once that is mended, the same "
-        f"command goes on with the others."
+        f"the launcher stopped ({type(error).__name__}: {said}). Finished jobs are kept; once that is solved, the same "
+        f"command runs the others."
     )

@@ -1,4 +1,4 @@
-"""Sweep folders and the launches that they have seen. No clock decides which is the newest, or gets a folder twice."""
+"""Sweep folders and their launches. A count, not a clock, tells which is the newest; no two sweeps share a folder."""
 
 import json
 import os

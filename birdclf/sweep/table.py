@@ -109,7 +109,7 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
             }
         rows.append(row)
     finished = {row["overrides"] for row in rows if row["status"] == FINISHED}
-    # A sweep launched again with more values numbers its jobs anew: a finished one leaves an empty folder behind.
+    # A sweep launched again with more values renumbers its jobs: a finished one leaves an empty folder behind.
     rows = [row for row in rows if row["status"] == FINISHED or row["overrides"] not in finished]
     table = pd.DataFrame(rows)
     if "_order" in table:
@@ -162,23 +162,23 @@ def _print(table: "pd.DataFrame", folder: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    def plain(text: str) -> Text:  # what is not a Text could hold markup
+    def literal(text: str) -> Text:  # a str could hold markup
         return Text(shown(text))
 
     head, rows, shared = _cells(table)
     sheet = Table(
         title=f"{len(rows)} jobs, best first",
-        caption=plain(shared) if shared else None,
+        caption=literal(shared) if shared else None,
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
     )
     for name in head:
         if name == "job":
-            sheet.add_column(plain(name), overflow="fold", min_width=20)
+            sheet.add_column(literal(name), overflow="fold", min_width=20)
         else:
-            sheet.add_column(plain(name), justify="right", no_wrap=True)
+            sheet.add_column(literal(name), justify="right", no_wrap=True)
     for cells in rows:
-        sheet.add_row(*map(plain, cells))
+        sheet.add_row(*map(literal, cells))
     console = Console()
     console.print(sheet)
     console.print(shown(f"sweep folder: {folder}"), soft_wrap=True, highlight=False, markup=False)

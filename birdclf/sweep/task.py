@@ -1,4 +1,4 @@
-"""A job as Hydra calls it: skipped when it is done, noted when it fails."""
+"""A job as Hydra calls it: skipped when it is finished, recorded when it fails."""
 
 import logging
 import multiprocessing
@@ -33,8 +33,8 @@ class Task:
     """A command as Hydra calls it, once a job, maybe in a process or on a machine of its own.
 
     Attributes:
-        error: What went wrong in a single run, or in a job whose folder could not take the word of it. It waits here
-            because Hydra would print a stack trace of it.
+        error: Error of a single run, or of a job in whose folder it could not be recorded. It is kept here because
+            Hydra would print a stack trace of it.
         interrupted: Whether a job of this process was stopped by Ctrl-C: a launcher's process begins no other then.
     """
 
@@ -47,7 +47,7 @@ class Task:
         Task.interrupted = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Arrive in a launcher's process, before Hydra binds its log to that one's standard output."""
+        """Restore the task in a launcher's process, before Hydra binds its log to that one's standard output."""
         prepare_output()
         self.__dict__.update(state)
 
@@ -66,17 +66,17 @@ class Task:
             return None
 
     def _job(self, cfg: "DictConfig", folder: Path, sweep: Path) -> float | None:
-        """Run a job of a sweep. Its failure stays in its folder, where the table finds it wherever the job ran."""
+        """Run a job of a sweep. A failure is recorded in its folder, where the table finds it wherever the job ran."""
         if Task.interrupted:
             return None
         if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-            # A process of joblib's has a way to start others that those, which decode, would know nothing of.
+            # joblib sets a start method in its workers that the processes which decode do not know.
             multiprocessing.set_start_method(None, force=True)
         if words_of(sweep) is None:
-            # Hydra has just made the folder anew: below a mount point, on another disk.
+            # Hydra has just made the folder again: below a mount point, on another disk.
             self.error = self.error or UserError(
                 f"{sweep} was lost while its jobs ran. Bring it back; the same command with hydra.sweep.dir={sweep} "
-                f"goes on."
+                f"resumes it."
             )
             return None
         launch = launch_of(sweep)

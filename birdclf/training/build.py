@@ -1,6 +1,6 @@
 """A configuration built into the parts of a training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -152,13 +152,15 @@ def build_callbacks(cfg: DictConfig) -> dict[str, pl.Callback]:
     return callbacks
 
 
-def trainer_of(cfg: DictConfig, callbacks: Iterable[pl.Callback], logger: Logger | bool, **more: Any) -> pl.Trainer:
+def trainer_of(
+    cfg: DictConfig, callbacks: Iterable[pl.Callback], logger: Sequence[Logger] | bool, **more: Any
+) -> pl.Trainer:
     """Return the trainer of a configuration.
 
     Args:
         cfg: Composed ``conf/train.yaml``.
         callbacks: Lightning callbacks.
-        logger: Lightning logger.
+        logger: Lightning loggers; False for none.
         more: Arguments that take the place of ``trainer.*``.
     """
     trainer: pl.Trainer = instantiate(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,13 @@ OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
 """Allowed values, and why; an option that is not given is as birdclf has it."""
 
 
+LOGGER_EXTRAS: Final = {
+    "lightning.pytorch.loggers.WandbLogger": "wandb",
+    "lightning.pytorch.loggers.MLFlowLogger": "mlflow",
+}
+"""Package that a logger of Lightning's needs, and the extra of pyproject.toml that brings it."""
+
+
 def check_trainer_options(given: Mapping[str, Any]) -> None:
     """Refuse options of ``trainer`` that a run cannot work with.
 
@@ -128,6 +136,20 @@ def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any],
             place = Path(callback.dirpath or "") if isinstance(callback, ModelCheckpoint) else callback.path.parent
             home = Path(run_dir) if isinstance(callback, History) else Path(run_dir) / "checkpoints"
             check_place(f"{key}.dirpath", place, home)
+
+
+def check_loggers(loggers: DictConfig, run_dir: str) -> None:
+    """Refuse loggers that are not installed, or that write to another folder than the run's.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for name, node in ((str(name), node) for name, node in loggers.items() if node is not None):
+        extra = LOGGER_EXTRAS.get(node._target_)
+        if extra is not None and find_spec(extra) is None:
+            raise UserError(f"logger={name} needs an extra: pip install 'birdclf[{extra}]'")
+        if "save_dir" in node:
+            check_place(f"logger.{name}.save_dir", Path(node.save_dir or ""), Path(run_dir))
 
 
 def check_place(key: str, place: Path, home: Path) -> None:
@@ -307,8 +329,7 @@ def check_settings(cfg: DictConfig) -> None:
         whole("store.workers", cfg.store.workers, 0, most_processes())
     _check_monitor(cfg.monitor)
     check_trainer_options(cfg.trainer)
-    if "save_dir" in cfg.logger:
-        check_place("logger.save_dir", Path(cfg.logger.save_dir), Path(cfg.run_dir))
+    check_loggers(cfg.logger, cfg.run_dir)
     if cfg.redraw_output and cfg.init_from is None:
         raise UserError(
             "redraw_output (experiment=crt has it) redraws the output layer of another run, but no run is given. "
@@ -370,12 +391,15 @@ def _check_groups(cfg: DictConfig) -> None:
             check_target(cfg[field.name], field.name)
     if cfg.averaging is not None:
         check_target(cfg.averaging, "averaging")
-    for group in ("callbacks", "augment"):
+    for group in ("callbacks", "augment", "logger"):
         if not OmegaConf.is_dict(cfg[group]):
             raise UserError(f"{group} is {cfg[group]!r}; it must be names with what they are. Leave it out.")
     for name, node in cfg.augment.items():
         if node is not None and not OmegaConf.is_dict(node):  # one without a _target_ is told of by the chain
             check_target(node, f"augment.{name}")
+    for name, node in cfg.logger.items():
+        if node is not None:
+            check_target(node, f"logger.{name}")
 
 
 def _check_monitor(monitor: str) -> None:

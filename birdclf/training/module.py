@@ -8,14 +8,14 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.distributed as dist
-import torchmetrics
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics.classification import MulticlassConfusionMatrix
 
-from birdclf.augment.chain import Chain, Moment
+from birdclf.augment.chain import BatchPosition, Chain
 from birdclf.data.dataset import Batch, ResumableLoader
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
@@ -97,8 +97,10 @@ def _gather(part: Tensor) -> list[Tensor]:
     return parts
 
 
-class EpochMetrics(torchmetrics.Metric):
-    """Confusion matrix, plain negative log-likelihood and loss of an epoch, with a fixed class list.
+class EpochMetrics(MulticlassConfusionMatrix):
+    """Confusion matrix, unweighted negative log-likelihood and loss of an epoch, with a fixed class list.
+
+    What follows from the matrix is ours: torchmetrics' macro F1 leaves out a class that is neither there nor predicted.
 
     Args:
         num_classes: K.
@@ -108,10 +110,9 @@ class EpochMetrics(torchmetrics.Metric):
         evaluation: Limits of the buckets; the usual ones if not given.
     """
 
-    full_state_update = False
     norm: Tensor
     steps: Tensor
-    confusion: Tensor
+    confmat: Tensor
     nll: Tensor
     loss: Tensor
     clips: Tensor
@@ -124,19 +125,16 @@ class EpochMetrics(torchmetrics.Metric):
         evaluation: Evaluation | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.num_classes, self.prefix = num_classes, prefix
-        self.train_counts, self.evaluation = train_counts, evaluation
-        self.add_state("confusion", torch.zeros(num_classes * num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        super().__init__(num_classes, validate_args=False, **kwargs)
+        self.prefix, self.train_counts, self.evaluation = prefix, train_counts, evaluation
         for name in ("nll", "loss", "norm"):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
         for name in ("clips", "steps"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:  # type: ignore[override]
         """Add a batch: logits ``(B, K)``, target ``(B,)``, the batch's mean loss (a scalar)."""
-        cell = target * self.num_classes + logits.argmax(dim=1)
-        self.confusion += torch.bincount(cell, minlength=self.num_classes**2)
+        super().update(logits, target)
         self.nll -= log_probabilities(logits).gather(1, target[:, None]).sum()
         self.loss += loss.float() * len(target)
         self.clips += len(target)
@@ -148,18 +146,18 @@ class EpochMetrics(torchmetrics.Metric):
         self.steps += 1
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Return what was added so far."""
+        """Return the state of the epoch so far."""
         return {name: getattr(self, name).clone() for name in self._defaults}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a snapshot."""
+        """Restore the state of a snapshot."""
         for name in self._defaults:
             setattr(self, name, state[name].to(getattr(self, name)))
         self._update_count = int(self.clips > 0)  # else the metric warns that nothing was ever added
 
-    def compute(self) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:  # type: ignore[override]
         """Return the epoch's figures by their prefixed names; ``grad_norm`` is the mean over optimizer steps."""
-        confusion = self.confusion.reshape(self.num_classes, self.num_classes).cpu().numpy()
+        confusion = self.confmat.cpu().numpy()
         clips = int(self.clips)
         figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips, **summarise(confusion)}
         if int(self.steps):
@@ -176,7 +174,7 @@ MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 
 class Diverged(UserError):
-    """A loss that is no number any more."""
+    """A loss that is not finite."""
 
 
 class SpeciesClassifier(Predictor):
@@ -216,7 +214,7 @@ class SpeciesClassifier(Predictor):
     ) -> None:
         super().__init__(network, features, channels_last)
         self.layers = layers or Layers()
-        self.still = self.layers.settle(self.network, len(classes))
+        self.frozen_norms = self.layers.apply_freeze(self.network, len(classes))
         self.loss, self.augment = as_loss(loss), augment
         self.classes, self.monitor, self.config = classes, monitor, config or {}
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
@@ -227,7 +225,7 @@ class SpeciesClassifier(Predictor):
     def train(self, mode: bool = True) -> Self:
         """Choose training or evaluation mode; norms whose statistics are frozen stay in evaluation mode."""
         super().train(mode)
-        for norm in self.still:
+        for norm in self.frozen_norms:
             norm.eval()
         return self
 
@@ -243,8 +241,8 @@ class SpeciesClassifier(Predictor):
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         if stage == "train" and self.augment is not None:
-            moment = Moment(self.current_epoch, batch_idx, self.global_rank)
-            features, target = self.augment(batch.bands, batch.target, self.features, moment)
+            position = BatchPosition(self.current_epoch, batch_idx, self.global_rank)
+            features, target = self.augment(batch.bands, batch.target, self.features, position)
             logits = self.logits(features)
         else:
             logits, target = self.recording_logits(batch), batch.target
@@ -260,10 +258,10 @@ class SpeciesClassifier(Predictor):
         return loss * together if together > 1 else loss  # gradients are averaged, where their sum is wanted
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Tell the loss where training stands, and note the rates that this epoch runs at.
+        """Tell the loss the epoch, and record the rates of this epoch.
 
-        A run that goes on begins in the middle of an epoch, where nothing says that one starts; and before an epoch's
-        end the schedule has set the rates of the next.
+        A resumed run begins within an epoch, where no hook says that one starts; and before an epoch's end the schedule
+        has set the rates of the next.
         """
         assert self.trainer.max_epochs is not None
         self.loss.begin_epoch(self.current_epoch, self.trainer.max_epochs)

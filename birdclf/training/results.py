@@ -27,8 +27,8 @@ from birdclf.metrics.predictions import Predictions
 from birdclf.runs.checkpoint import keep_calibration
 from birdclf.runs.results import Calibration, as_dict, write_tables
 from birdclf.runs.run import CONFIG, DONE, METRICS, Run
+from birdclf.training.loggers import Loggers
 from birdclf.training.start import file_hash, source_file
-from birdclf.training.tensorboard import RunLogger
 
 PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
 
@@ -178,7 +178,7 @@ def write_results(
     settings: Evaluation,
     facts: dict[str, Any],
     checkpoint: Path,
-    logger: RunLogger,
+    logger: Loggers,
     calibration: Calibration,
 ) -> dict[str, Any]:
     """Add the calibration to the checkpoint; write and log metrics, tables and pictures, all of them adjusted.

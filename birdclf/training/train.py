@@ -29,12 +29,12 @@ from birdclf.training.build import build_callbacks, build_classifier, build_data
 from birdclf.training.callbacks.rate_finder import check_finder, suggest_rate
 from birdclf.training.callbacks.snapshot import Progress, ending, latest
 from birdclf.training.check import check_settings
+from birdclf.training.loggers import ClipEmbedder, build_loggers
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.results import check_unchanged, mark_done, write_beginning, write_results
 from birdclf.training.start import check_frozen, report
-from birdclf.training.tensorboard import ClipEmbedder
 from birdclf.training.trainer import process_count
-from birdclf.training.workers import companions, fit_share
+from birdclf.training.workers import fit_share, worker_processes
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +92,10 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         check_frozen(classifier.network, transfer, len(data.classes))
     if cfg.lr_find:
         return suggest_rate(cfg, folder, classifier, data)
-    logger = instantiate(cfg.logger, **({"purge_step": progress.epoch + 1 if progress else 1} if run.begun else {}))
+    logger = build_loggers(cfg.logger, (progress.epoch + 1 if progress else 1) if run.begun else None)
     try:
         callbacks = build_callbacks(cfg)
-        trainer = trainer_of(cfg, callbacks.values(), logger)
+        trainer = trainer_of(cfg, callbacks.values(), list(logger))
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)
@@ -164,7 +164,7 @@ def fit(
         raise UserError(f"trainer.devices is {count}, but the val split has {clips} recordings to share. Use fewer.")
     data.part = Part(0, count)
     try:
-        with companions(count, config, checkpoint):
+        with worker_processes(count, config, checkpoint):
             fit_share(trainer, classifier, data, checkpoint)
     except SystemExit as leaving:  # Lightning's word for a signal
         log.info("stopped; resume=true, or the same sweep launched again, resumes from the last snapshot")

@@ -96,7 +96,7 @@ def _first(devices: int | list[int]) -> int | list[int]:
 
 def build_trainer(
     callbacks: list[Callback],
-    logger: Logger | bool,
+    logger: list[Logger] | bool,
     default_root_dir: Path,
     precision: str = "auto",
     accelerator: str = "auto",
@@ -111,7 +111,7 @@ def build_trainer(
 
     Args:
         callbacks: Lightning callbacks.
-        logger: Lightning logger.
+        logger: Lightning loggers, or False for none.
         default_root_dir: The run folder.
         precision: ``auto`` (see :func:`fast_precision`) or one of Lightning's names.
         accelerator: Lightning's name of the device.

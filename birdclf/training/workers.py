@@ -1,13 +1,12 @@
 """Several processes that train one run together on one machine.
 
 The process that the user started is the first of them: it alone prepares the store, keeps the run folder and evaluates.
-The others get its configuration through their standard input, so that they run what it runs whatever the command was.
+The others read its configuration from their standard input, so that they run the same whatever the command was.
 """
 
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import IO, Any, Final
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from omegaconf import OmegaConf
 
 from birdclf.data.dataset import Part
@@ -34,13 +34,13 @@ PLACE: Final = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "NODE_RANK", "WORLD_
 
 
 @contextlib.contextmanager
-def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> Iterator[None]:
+def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None) -> Iterator[None]:
     """Run the other processes of a training while the body trains as the first one.
 
     Args:
         count: Processes in all, 1 or more.
         config: Resolved configuration.
-        checkpoint: Snapshot to go on from.
+        checkpoint: Snapshot to resume from.
 
     Raises:
         UserError: If one of them ends before its time.
@@ -48,7 +48,7 @@ def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> I
     if count == 1:
         yield
         return
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     threads = torch.get_num_threads()
     share = max(1, threads // count)
     order = {"config": config, "checkpoint": str(checkpoint) if checkpoint else None, "threads": share}
@@ -70,7 +70,7 @@ def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> I
         try:
             yield
         except RuntimeError as error:
-            # One that is gone shows here as a broken connection.
+            # A process that ended shows here as a broken connection.
             for rank, process, said in started:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     if process.wait(timeout=5):
@@ -81,8 +81,8 @@ def companions(count: int, config: dict[str, Any], checkpoint: Path | None) -> I
                 raise _lost(rank, process, said)
 
 
-def accompany() -> None:
-    """Train as one of the others: take an order from standard input, and write nothing but what goes wrong."""
+def run_worker() -> None:
+    """Train as one of the others: read the job from standard input, and write nothing but errors."""
     order = json.load(sys.stdin)
     rank = int(os.environ["LOCAL_RANK"])
     cfg = OmegaConf.create(order["config"])
@@ -95,7 +95,7 @@ def accompany() -> None:
     data.part = Part(rank, process_count(cfg.trainer.devices))
     trainer = trainer_of(cfg, build_callbacks(cfg).values(), logger=False)
     print(READY, flush=True)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads on: a full pipe would stop it
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads any more: a full pipe would block it
     fit_share(trainer, classifier, data, order["checkpoint"])
 
 
@@ -124,7 +124,7 @@ def _start(rank: int, address: dict[str, str], order: dict[str, Any], said: IO[s
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """See a process off; one that still trains has lost its first."""
+    """End a process; one that still trains has lost the first process."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -142,8 +142,8 @@ def _lost(rank: int, process: "subprocess.Popen[str]", said: IO[str]) -> UserErr
     lines = [line.strip() for line in said.read().splitlines() if line.strip()]
     why = lines[-1] if lines else f"exit status {status}"
     return UserError(
-        f"process {rank} of the training ended before its time: {why}. The same command with resume=true goes on from "
-        f"the last snapshot."
+        f"process {rank} of the training ended before its time: {why}. The same command with resume=true continues "
+        f"from the last snapshot."
     )
 
 
@@ -167,11 +167,5 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 if __name__ == "__main__":
-    accompany()
+    run_worker()

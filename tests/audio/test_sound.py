@@ -14,7 +14,7 @@ def tone(hz, seconds=1.0):
 
 
 def test_a_tone_is_a_bright_line_at_its_height():
-    low, high = (imread(io.BytesIO(spectrogram(tone(hz), RATE_HZ)))[..., :3].sum(axis=2) for hz in (1_000, 8_000))
+    low, high = (imread(io.BytesIO(spectrogram(tone(hz))))[..., :3].sum(axis=2) for hz in (1_000, 8_000))
     rows = [int(picture.sum(axis=1).argmax()) for picture in (low, high)]
     assert len(low) == 257
     assert rows[0] == len(low) - 1 - round(1_000 / (RATE_HZ / 512))
@@ -23,7 +23,9 @@ def test_a_tone_is_a_bright_line_at_its_height():
 
 def test_silence_and_a_very_short_sound_have_a_picture():
     for waveform in (np.zeros(RATE_HZ, np.float32), np.ones(3, np.float32)):
-        assert spectrogram(waveform, RATE_HZ).startswith(b"\x89PNG")
+        assert spectrogram(waveform).startswith(b"\x89PNG")
+    silence = imread(io.BytesIO(spectrogram(np.zeros(RATE_HZ, np.float32))))
+    assert silence[..., :3].max() < 0.05, "silence is dark"
 
 
 def test_the_file_holds_the_sound():

@@ -10,13 +10,13 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from birdclf.augment.augmentation import Augmentation
-from birdclf.augment.chain import Chain, Moment
+from birdclf.augment.chain import BatchPosition, Chain
 from birdclf.config import conf_dir
 from birdclf.features.mfcc import MFCCStack
 
 NAMES = sorted(path.stem for path in (conf_dir() / "augment").glob("*.yaml") if path.stem != "none")
 COUNTS = torch.tensor([400, 60, 20, 5, 1])
-NOW = Moment(epoch=2, batch=7, rank=0)
+NOW = BatchPosition(epoch=2, batch=7, rank=0)
 
 # All coefficients are kept: the mel bands come back whole.
 EXACT = MFCCStack(window_s=1.0, n_mels=64, n_mfcc=64)
@@ -57,7 +57,7 @@ def power_of(bands: Tensor, features: MFCCStack = EXACT) -> Tensor:
     return 10 ** (features.to_db(bands).double() / 10)
 
 
-def augmented_bands(link: Chain, bands: Tensor, moment: Moment = NOW) -> Tensor:
+def augmented_bands(link: Chain, bands: Tensor, position: BatchPosition = NOW) -> Tensor:
     """Return the stored bands ``(B, F, T)`` that a chain makes features of."""
     seen = []
 
@@ -68,5 +68,5 @@ def augmented_bands(link: Chain, bands: Tensor, moment: Moment = NOW) -> Tensor:
             seen.append(bands)
             return EXACT(bands)
 
-    link(bands, torch.zeros(len(bands), dtype=torch.int64), Listening(), moment)
+    link(bands, torch.zeros(len(bands), dtype=torch.int64), Listening(), position)
     return seen[0]

@@ -9,7 +9,7 @@ from batches import COUNTS, EXACT, NAMES, NOW, batch, built, chain, node_of
 from torch import nn
 
 from birdclf.augment.augmentation import Augmentation
-from birdclf.augment.chain import Moment
+from birdclf.augment.chain import BatchPosition
 from birdclf.features.mfcc import MFCCStack
 
 MFCC = MFCCStack(window_s=1.0)
@@ -58,8 +58,8 @@ def test_it_is_a_function_of_seed_name_and_moment(name: str):
     first, _ = chain(built(name, p=1.0))(bands, target, EXACT, NOW)
     again, _ = chain(built(name, p=1.0))(bands, target, EXACT, NOW)
     assert torch.equal(first, again)
-    others = (Moment(2, 8), Moment(3, 7), Moment(2, 7, rank=1))
-    changed = [chain(built(name, p=1.0))(bands, target, EXACT, moment)[0] for moment in others]
+    others = (BatchPosition(2, 8), BatchPosition(3, 7), BatchPosition(2, 7, rank=1))
+    changed = [chain(built(name, p=1.0))(bands, target, EXACT, position)[0] for position in others]
     changed.append(chain(built(name, p=1.0), seed=2)(bands, target, EXACT, NOW)[0])
     assert all(not torch.equal(first, other) for other in changed)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from birdclf.augment.augmentation import partners
-from birdclf.augment.chain import Moment
+from birdclf.augment.chain import BatchPosition
 from birdclf.augment.mixup import Mixup, Remix
 from birdclf.errors import UserError
 from birdclf.losses.cross_entropy import CrossEntropy
@@ -87,7 +87,7 @@ def test_targets_are_soft_in_every_batch_where_pairs_may_be_mixed():
     bands, target = batch(3)
     links = chain(Mixup(p=0.05))
     for number in range(10):
-        x, y = links(bands, target, EXACT, Moment(0, number))
+        x, y = links(bands, target, EXACT, BatchPosition(0, number))
         assert y.shape == (3, 5) and x.shape[0] == 3
 
 

@@ -7,7 +7,7 @@ from batches import EXACT, NOW, batch, built, chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.augment.chain import Moment
+from birdclf.augment.chain import BatchPosition
 from birdclf.augment.specaugment import SpecAugment
 from birdclf.errors import UserError
 from birdclf.features.ast import AstFilterbank
@@ -16,11 +16,13 @@ from birdclf.features.mfcc import MFCCStack
 FRAMES_A_S = 100
 
 
-def masked(link: SpecAugment, size: int = 64, features: MFCCStack = EXACT, moment: Moment = NOW) -> torch.Tensor:
+def masked(
+    link: SpecAugment, size: int = 64, features: MFCCStack = EXACT, position: BatchPosition = NOW
+) -> torch.Tensor:
     """Return which values became 0, ``(B, C, F, T)``; none is so before."""
     link.bind(features, torch.ones(2))
     x = torch.ones(size, 2, features.n_bands if link.freq_masks else 1, features.frames)
-    return link(x, np.arange(size), np.random.default_rng([moment.epoch, moment.batch])) == 0
+    return link(x, np.arange(size), np.random.default_rng([position.epoch, position.batch])) == 0
 
 
 @given(
@@ -34,7 +36,7 @@ def masked(link: SpecAugment, size: int = 64, features: MFCCStack = EXACT, momen
 def test_no_mask_is_wider_than_it_may_be(masks, width_s, share, freq_masks, freq_width, batch_number):
     of_time = (width_s, share) if masks else (None, None)
     link = SpecAugment(1.0, masks, *of_time, freq_masks, freq_width)
-    hidden = masked(link, 8, moment=Moment(0, batch_number))
+    hidden = masked(link, 8, position=BatchPosition(0, batch_number))
     assert (hidden == hidden[:, :1]).all(), "another mask in another channel"
     over_time, over_freq = hidden[:, 0].all(dim=1), hidden[:, 0].all(dim=2)
     # Whatever is hidden is so as a whole row or column.

@@ -87,7 +87,7 @@ def test_a_stopped_run_is_found_and_ends_the_same(birdclf: Command, recordings, 
     (run,) = (tmp_path / "outputs" / "run").iterdir()
     set_back(monkeypatch, tmp_path / "outputs")
     done = birdclf(*command, "resume=true", cwd=tmp_path)
-    assert done.status == 0 and f"going on in outputs/run/{run.name}" in done.out
+    assert done.status == 0 and f"resuming in outputs/run/{run.name}" in done.out
     assert_same_end(run, undisturbed)
     assert curves(run) == curves(undisturbed)
 
@@ -105,5 +105,5 @@ def test_the_sweep_launched_last_is_gone_on_with(birdclf: Command, recordings, t
             birdclf(*command, "resume=false", cwd=tmp_path)
     (second,) = [sweep for sweep in parent.iterdir() if sweep != first]
     done = birdclf(*command, cwd=tmp_path)
-    assert done.status == 0 and f"going on in outputs/sweep/{second.name}" in done.out
+    assert done.status == 0 and f"resuming in outputs/sweep/{second.name}" in done.out
     assert len(list(second.glob("*/done.json"))) == 2

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from birdclf.training.lightning_options import LOGGER_EXTRAS
 from fake_xeno_canto import write_fetched
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -42,9 +43,9 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.metrics.criteria import Criteria
 from birdclf.metrics.figures import Evaluation
 from birdclf.posthoc.base import OutputRows, PostHoc
-from birdclf.sweep import plugin
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
+from birdclf.training.loggers import build_loggers
 
 CONF = conf_dir()
 PLACES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -137,7 +138,7 @@ def build_optimizer(node: DictConfig, tmp_path: Path) -> None:
 def build_layers(node: DictConfig, tmp_path: Path) -> None:
     tiny = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 5))
     layers = instantiate(node)
-    layers.settle(tiny, 5)
+    layers.apply_freeze(tiny, 5)
     assert tiny[2].weight.requires_grad and tiny[0].weight.requires_grad != bool(node.freeze)
     assert len(layers.optimizer(torch.optim.Adam, tiny, 5).param_groups) == 1
 
@@ -222,9 +223,12 @@ def build_callbacks(node: DictConfig, tmp_path: Path) -> None:
 
 
 def build_logger(node: DictConfig, tmp_path: Path) -> None:
-    logger = instantiate(node)
-    assert isinstance(logger, Logger)
-    logger.close()
+    for part in node.values():
+        if (extra := LOGGER_EXTRAS.get(part._target_)) is not None:
+            pytest.importorskip(extra)
+    loggers = build_loggers(node)
+    assert len(loggers) == len(node) and all(isinstance(logger, Logger) for logger in loggers)
+    loggers.close()
 
 
 BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
@@ -394,7 +398,7 @@ def sweep_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
 def drawn_jobs(params: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the overrides of some trials of a search, drawn at random, and of every option at least one."""
     optuna = pytest.importorskip("optuna")
-    from birdclf.sweep.search import search_space, suggested
+    from birdclf.sweep.trials import search_space, suggested
 
     space, fixed = search_space([f"{key}={value}" for key, value in params.items()])
     assert space and not fixed
@@ -417,7 +421,6 @@ def test_every_pruner_is_built_for_a_trial(place: str, tmp_path: Path):
     cfg = composed("sweep=optuna", f"callbacks/pruning={name}", f"run_dir={tmp_path / '0_job'}", hydra=True)
     pruning = instantiate(cfg.callbacks.pruning)
     assert isinstance(pruning, Pruning) and pruning.monitor == cfg.monitor and not pruning.trial.should_prune()
-    plugin.register()
     sweeper = Plugins.instance()._instantiate(cfg.hydra.sweeper)
     assert type(sweeper.pruner).__name__ == cfg.callbacks.pruning.trial.pruner._target_.rpartition(".")[2]
 

@@ -19,7 +19,7 @@ from birdclf.training import results as outcome
 from birdclf.training import train as training
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot, latest
-from birdclf.training.tensorboard import RunLogger
+from birdclf.training.loggers import TensorBoard
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 MOMENTS = {
     "at its very beginning": (training, "write_beginning", 1),
-    "settings in TensorBoard": (RunLogger, "begin", 1),
+    "settings in TensorBoard": (TensorBoard, "log_hyperparams", 1),
     "first snapshot": (Snapshot, "_write", 1),
     "a later snapshot": (Snapshot, "_write", 9),
     "best.ckpt": (ModelCheckpoint, "_save_checkpoint", 1),
-    "events": (RunLogger, "log_metrics", 5),
+    "events": (TensorBoard, "log_metrics", 5),
     "history.json": (History, "_write", 3),
     "last snapshot": (Snapshot, "on_train_end", 1),
     "temperature": (outcome, "keep_calibration", 1),
@@ -61,8 +61,8 @@ MOMENTS = {
     "predictions.parquet": (Predictions, "table", 1),
     "tables": (results, "per_class_table", 1),
     "pictures": (results, "reliability_figure", 2),
-    "figures in TensorBoard": (RunLogger, "end", 1),
-    "projector": (RunLogger, "project", 1),
+    "figures in TensorBoard": (TensorBoard, "log_picture", 1),
+    "projector": (TensorBoard, "project", 1),
     "done.json": (training, "mark_done", 1),
 }
 FAST = ("settings in TensorBoard", "a later snapshot", "best.ckpt", "predictions.parquet", "figures in TensorBoard")

@@ -108,7 +108,7 @@ def test_a_sweep_is_the_same_under_every_launcher(launcher: str, python: Command
 
     # Launched again, it begins nothing that is finished.
     again = python("-c", main, *words, cwd=tmp_path, env=env)
-    assert again.status == 1 and "1 job failed" in again.err and "going on in sweep" in again.out
+    assert again.status == 1 and "1 job failed" in again.err and "resuming in sweep" in again.out
     assert {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/done.json")} == done
     assert (tmp_path / "decoded.txt").read_text().splitlines() == decoded
 
@@ -133,7 +133,7 @@ def test_ctrl_c_waits_for_the_step_that_each_job_has_at_hand(recordings: Path, t
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         assert process.wait(120) == 130
     said = (tmp_path / "said").read_text()
-    assert "waiting for the jobs to keep the step at hand" in said and "Traceback" not in said
+    assert "waiting for the jobs to finish their step" in said and "Traceback" not in said
     for job in jobs[:2]:
         assert (job / "train.log").read_text().count(" stopped; ") == 1, "it was killed before its step was over"
     assert not (jobs[2] / "config.yaml").exists(), "another job was begun after Ctrl-C"
@@ -183,4 +183,8 @@ def test_a_launcher_that_fails_is_told_of_in_a_sentence(birdclf: Command, tmp_pa
     skip_without("submitit_slurm")
     monkeypatch.setenv("PATH", str(tmp_path))
     done = birdclf("train", "-m", "seed=1,2", "hydra/launcher=submitit_slurm", cwd=tmp_path)
-    assert "Could not detect" in done.mistake and "srun" in done.mistake and "the same command goes on" in done.mistake
+    assert (
+        "Could not detect" in done.mistake
+        and "srun" in done.mistake
+        and "the same command runs the others" in done.mistake
+    )

@@ -120,7 +120,7 @@ def test_the_folder_is_found_by_its_settings(birdclf, recordings, tmp_path, stop
     other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "seed=2")), cwd=tmp_path)
     assert other.status == 0 and "no unfinished run of these settings" in other.out
     done = birdclf(*without_folder(words(recordings, stopped, "resume=true")), cwd=tmp_path)
-    assert done.status == 0 and "going on in outputs/run/earlier" in done.out
+    assert done.status == 0 and "resuming in outputs/run/earlier" in done.out
     assert_same_end(stopped, undisturbed)
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(birdclf, recordings, tm
     last = stopped / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     done = birdclf(*words(recordings, stopped, "resume=true"), cwd=tmp_path)
-    assert done.status == 0 and "going on from before_last.ckpt" in done.out
+    assert done.status == 0 and "resuming from before_last.ckpt" in done.out
     assert_same_end(stopped, undisturbed)
 
 

@@ -12,7 +12,7 @@ from stopping import Killed, stop_in
 from test_resume import assert_same_end, history_of, weights_of
 from tiny_runs import Command, on_folder
 
-from birdclf.training import workers as companions
+from birdclf.training import workers as worker_processes
 from birdclf.training.callbacks.snapshot import Snapshot
 
 # A batch of 6 leaves 3 of the 21 train recordings for the last, shared by two processes as 2 and 1.
@@ -84,8 +84,8 @@ def test_a_run_of_two_processes_goes_on_to_the_same_end(birdclf, recordings, tmp
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_with_a_sentence(birdclf, recordings, tmp_path, monkeypatch):
     started = []
-    start = companions._start
-    monkeypatch.setattr(companions, "_start", lambda *given: started.append(start(*given)) or started[-1])
+    start = worker_processes._start
+    monkeypatch.setattr(worker_processes, "_start", lambda *given: started.append(start(*given)) or started[-1])
     seen = []
 
     def kill_it(self, *_):
@@ -100,7 +100,7 @@ def test_a_process_that_dies_ends_the_run_with_a_sentence(birdclf, recordings, t
 
 
 def test_a_process_that_cannot_start_says_why(birdclf, recordings, tmp_path, monkeypatch):
-    monkeypatch.setattr(companions.sys, "executable", "/bin/false")
+    monkeypatch.setattr(worker_processes.sys, "executable", "/bin/false")
     lost = birdclf(*words(recordings, tmp_path / "run", *DDP), cwd=tmp_path)
     assert "process 1 of the training ended before its time: exit status 1" in lost.mistake
 

@@ -47,7 +47,7 @@ def again(finished: Path, tmp_path: Path) -> Path:
 def test_finished_jobs_are_skipped(birdclf, recordings, again):
     before = stamps(again / "sweep")
     done = birdclf(*on_sweep(recordings, "seed=1,2", SWEEP), cwd=again)
-    assert done.status == 0 and done.out.count("is finished: val/macro_f1") == 2 and "going on in sweep" in done.out
+    assert done.status == 0 and done.out.count("is finished: val/macro_f1") == 2 and "resuming in sweep" in done.out
     assert stamps(again / "sweep") == before and statuses(again / "sweep") == ["finished"] * 2
 
 
@@ -61,9 +61,9 @@ def test_a_stopped_sweep_is_found_by_its_command(birdclf, recordings, tmp_path):
     before = stamps(folder)
     assert len(before) == 1
     other = birdclf(*on_sweep(recordings, "seed=4,5"), cwd=tmp_path)
-    assert other.status == 0 and "going on" not in other.out
+    assert other.status == 0 and "resuming" not in other.out
     done = birdclf(*words, cwd=tmp_path)
-    assert done.status == 0 and f"going on in outputs/sweep/{folder.name}" in done.out
+    assert done.status == 0 and f"resuming in outputs/sweep/{folder.name}" in done.out
     assert statuses(folder) == ["finished"] * 3 and before.items() <= stamps(folder).items()
     log = (folder / "1_seed-2" / "train.log").read_text()
     assert "resuming after epoch" in log and log.count("epoch 2:") == 1

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import SPECIES, TINY, Command, Outcome, metrics_of, on_folder
 
 from birdclf.config import conf_dir
+from birdclf.training.loggers import FINAL
 
 Run = Callable[..., Path]
 
@@ -299,9 +300,17 @@ def test_tensorboard_projects_the_validation_clips(finished: Path):
     assert "sprite.png" in config and "single_image_dim: 32" in config
 
 
-def test_embeddings_can_be_switched_off(run: Run):
-    folder = run("logger.embeddings=false")
-    assert not list(folder.rglob("tensors.tsv"))
+def test_several_loggers_at_once_and_without_embeddings(run: Run):
+    folder = run("logger=[csv,tensorboard]", "logger.tensorboard.embeddings=false")
+    assert not list(folder.rglob("tensors.tsv")) and list((folder / "tensorboard").iterdir())
+    table = pd.read_csv(folder / "csv" / "version_0" / "metrics.csv").set_index("step")
+    for row in json.loads((folder / "history.json").read_text()):
+        logged = table.loc[[row["epoch"]]].max()
+        assert logged["val/nll"] == pytest.approx(row["val/nll"]) and logged["train/nll"] == pytest.approx(
+            row["train/nll"]
+        )
+    final = {name: metrics_of(folder)[name.split("_")[0]][name.split("_", 1)[1]]["value"] for name in FINAL}
+    assert table[[f"final/{name}" for name in FINAL]].dropna().iloc[0].to_list() == pytest.approx(list(final.values()))
 
 
 def test_the_temperature_is_fitted_on_validation_and_kept_in_the_checkpoint(finished: Path, predictions: pd.DataFrame):

@@ -90,7 +90,7 @@ def test_the_mean_of_the_last_epochs_begins_at_its_start_and_runs_at_its_rate(tr
     assert ours[:2] == theirs[:2]
     assert [row["lr"] for row in ours[2:]] == pytest.approx([5e-4, 5e-4]) != [row["lr"] for row in theirs[2:]]
     content = torch.load(trained(*SWA) / "checkpoints" / "last.ckpt", weights_only=True)
-    assert content["callbacks"]["StochasticWeightAverage"]["taken"] == 2
+    assert content["averaging_state"]["n_averaged"] == 2
 
 
 def test_the_mean_of_weights_has_statistics_of_its_own_in_every_norm(trained):

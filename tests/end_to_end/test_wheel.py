@@ -45,6 +45,10 @@ def test_an_installed_wheel_trains_with_its_own_configs(wheel: Path, python: Com
     env = {"PYTHONPATH": str(target)}
     where = python("-c", "import birdclf; print(birdclf.__file__)", cwd=work, env=env)
     assert Path(where.out.strip()) == target / "birdclf" / "__init__.py"
+    find = (
+        "import birdclf.config; from hydra.core.plugins import Plugins; print(*Plugins.instance().class_name_to_class)"
+    )
+    assert "hydra_plugins.birdclf.SearchSweeper" in python("-c", find, cwd=work, env=env).out.split()
     done = python("-m", "birdclf", *on_folder(recordings, "run"), cwd=work, env=env)
     assert done.status == 0, done.err
     run = work / "run"

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa:
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
 
 from birdclf.errors import UserError  # noqa: E402
-from birdclf.sweep.search import search_space, suggested  # noqa: E402
+from birdclf.sweep.trials import search_space, suggested  # noqa: E402
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from birdclf.errors import UserError
+from birdclf.runs.predictor import Predictor
 from birdclf.training.callbacks.averaging import Averaging, MovingAverage, StochasticWeightAverage
 
+CPU = SimpleNamespace(root_device=torch.device("cpu"))
 
-class Module(nn.Module):
+
+class Module(Predictor):
     """What an average sees of a classifier."""
 
     def __init__(self, value: float = 0.0) -> None:
-        super().__init__()
-        self.network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+        super().__init__(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)), nn.Identity())
+        self.network.eval()  # so that no statistics are measured
         self.set(value)
 
     @torch.no_grad()
@@ -30,13 +33,21 @@ class Module(nn.Module):
         return float(self.network[0].weight.detach())
 
 
+def begin(averaging: Averaging, module: Module) -> None:
+    averaging.setup(SimpleNamespace(strategy=CPU), module, "fit")
+
+
+def average(averaging: Averaging) -> Module:
+    return averaging._average_model.module
+
+
 def step(averaging: Averaging, module: Module, number: int) -> None:
     averaging.on_train_batch_end(SimpleNamespace(global_step=number), module, None, None, 0)
 
 
 def followed(averaging: MovingAverage, values: list[float]) -> float:
     module = Module(values[0])
-    averaging.on_train_start(None, module)
+    begin(averaging, module)
     for number, value in enumerate(values[1:], start=1):
         module.set(value)
         step(averaging, module, number)
@@ -68,59 +79,88 @@ def test_no_decay_is_the_weights_themselves():
 
 def test_batches_without_a_step_do_not_count():
     averaging, module = MovingAverage(0.5, warmup=False), Module(0.0)
-    averaging.on_train_start(None, module)
+    begin(averaging, module)
     module.set(1.0)
     for number in (0, 0, 1, 1, 1):
         step(averaging, module, number)
-    assert averaging.taken == 1 and float(averaging.average["0.weight"]) == 0.5
+    assert averaging.taken == 2 and average(averaging).value == 0.5  # with the first weights
 
 
 def test_statistics_and_counters_are_copied():
     averaging, module = MovingAverage(0.9, warmup=False), Module(0.0)
-    averaging.on_train_start(None, module)
+    begin(averaging, module)
     module.set(3.0)
     module.network[1].num_batches_tracked.fill_(5)
     step(averaging, module, 1)
-    assert float(averaging.average["1.running_mean"]) == 30.0 and int(averaging.average["1.num_batches_tracked"]) == 5
+    norm = average(averaging).network[1]
+    assert float(norm.running_mean) == 30.0 and int(norm.num_batches_tracked) == 5
 
 
 def test_validation_sees_the_average_and_training_goes_on_with_its_own():
     averaging, module = MovingAverage(0.5, warmup=False), Module(0.0)
-    averaging.on_train_start(None, module)
+    begin(averaging, module)
     module.set(1.0)
     step(averaging, module, 1)
     averaging.on_validation_epoch_start(None, module)
     assert module.value == 0.5
     averaging.on_validation_epoch_end(None, module)
-    assert module.value == 1.0 and float(averaging.average["0.weight"]) == 0.5
+    assert module.value == 1.0 and average(averaging).value == 0.5
 
 
 def test_a_checkpoint_holds_the_average_and_a_snapshot_both():
     averaging, module = MovingAverage(0.5, warmup=False), Module(0.0)
-    averaging.on_train_start(None, module)
+    begin(averaging, module)
     module.set(1.0)
     step(averaging, module, 1)
-    checkpoint = {"state_dict": module.state_dict() | {"features.mean": torch.ones(1)}}
+    checkpoint = {"state_dict": module.state_dict()}
     averaging.on_save_checkpoint(None, module, checkpoint)
-    assert checkpoint["state_dict"].keys() == module.state_dict().keys() | {"features.mean"}
+    assert checkpoint["state_dict"].keys() == module.state_dict().keys()
     assert float(checkpoint["state_dict"]["network.0.weight"]) == 0.5
     checkpoint, counters = copy.deepcopy(checkpoint), averaging.state_dict()
 
     resumed, again = MovingAverage(0.5, warmup=False), Module()
-    del checkpoint["state_dict"]["features.mean"]
+    begin(resumed, again)
     again.load_state_dict(checkpoint["state_dict"])
     resumed.on_load_checkpoint(None, again, checkpoint)
     resumed.load_state_dict(counters)
-    resumed.on_train_start(None, again)
-    assert again.value == 1.0 and float(resumed.average["0.weight"]) == 0.5 and resumed.taken == 1
+    assert again.value == 1.0 and average(resumed).value == 0.5 and resumed.taken == 2
+    step(resumed, again, 1)  # the step that it has taken
+    assert resumed.taken == 2
 
 
-def test_a_mean_weighs_all_states_alike():
-    averaging, module = StochasticWeightAverage(start=0), Module()
-    for value in (1.0, 2.0, 6.0):
-        module.set(value)
-        averaging.take(module.network, 1 / (averaging.taken + 1))
-    assert float(averaging.average["0.weight"]) == pytest.approx(3.0)
+def mean_of(values: list[float], averaging: StochasticWeightAverage, module: Module) -> None:
+    trainer = SimpleNamespace(num_training_batches=2, max_epochs=4)
+    for epoch, value in enumerate(values):
+        trainer.current_epoch = epoch
+        for batch in (0, 1):
+            trainer.global_step = 2 * epoch + batch + 1
+            module.set(value if batch else -99.0)
+            averaging.on_train_batch_end(trainer, module, None, None, batch)
+
+
+def test_a_mean_weighs_the_last_states_of_all_epochs_from_the_start_on_alike():
+    averaging, module = StochasticWeightAverage(start=0.25), Module()
+    begin(averaging, module)
+    mean_of([50.0, 1.0, 2.0, 6.0], averaging, module)
+    assert averaging.taken == 3 and average(averaging).value == pytest.approx(3.0)
+
+
+def test_before_its_start_there_is_no_mean(caplog):
+    averaging, module = StochasticWeightAverage(start=0.5), Module()
+    begin(averaging, module)
+    mean_of([1.0, 2.0], averaging, module)
+    averaging.on_validation_epoch_start(None, module)
+    assert averaging.taken == 0 and module.value == 2.0
+    averaging.on_validation_epoch_end(None, module)
+    checkpoint = {"state_dict": module.state_dict()}
+    averaging.on_save_checkpoint(None, module, checkpoint)
+    assert float(checkpoint["state_dict"]["network.0.weight"]) == 2.0
+    resumed, again = StochasticWeightAverage(start=0.5), Module()
+    begin(resumed, again)
+    resumed.on_load_checkpoint(None, again, copy.deepcopy(checkpoint))
+    assert resumed.taken == 0 and again.value == 2.0
+    averaging.on_train_end(None, module)
+    assert module.value == 2.0 and "no weights were averaged" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ REFUSED = [
     *("callbacks.checkpoint.enable_version_counter=true", "callbacks.snapshot.dirpath=elsewhere"),
     *(
         "callbacks.history.dirpath=elsewhere",
-        "logger.save_dir=elsewhere",
-        "logger.save_dir=null",
+        "logger.tensorboard.save_dir=elsewhere",
+        "logger.tensorboard.save_dir=null",
         "callbacks.early_stopping.monitor=val/acc",
     ),
     *("callbacks.early_stopping.monitor=null", "callbacks.early_stopping.mode=min"),

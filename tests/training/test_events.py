@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from birdclf.training.tensorboard import EventWriter
+from birdclf.training.loggers import EventWriter
 
 
 def scalars(folder: Path) -> list[tuple[int, float]]:

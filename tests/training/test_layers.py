@@ -20,7 +20,7 @@ def network(kind: type[nn.Module] = AudioCNN) -> nn.Module:
 
 
 def optimizer_of(layers: Layers, net: nn.Module, make=lambda groups: SGD(groups, lr=0.1)) -> torch.optim.Optimizer:
-    layers.settle(net, K)
+    layers.apply_freeze(net, K)
     return layers.optimizer(make, net, K)
 
 
@@ -82,7 +82,7 @@ def test_weight_decay_of_matrices_alone():
 def test_frozen_layers_stay_and_so_do_the_statistics_of_their_norms():
     net = network()
     layers = Layers(freeze=["features"])
-    norms = layers.settle(net, K)
+    norms = layers.apply_freeze(net, K)
     assert len(norms) == 6 and not any(norm.training for norm in norms)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     optimizer = layers.optimizer(lambda groups: SGD(groups, lr=0.1), net, K)
@@ -98,19 +98,19 @@ def test_frozen_layers_stay_and_so_do_the_statistics_of_their_norms():
 @pytest.mark.parametrize("kind", [AudioCNN, AudioCNNv2])
 def test_all_but_the_output_layer(kind):
     net = network(kind)
-    norms = Layers(freeze=["all_but_output"]).settle(net, K)
+    norms = Layers(freeze=["all_but_output"]).apply_freeze(net, K)
     learning = [name for name, p in net.named_parameters() if p.requires_grad]
     last = [name for name, _ in net.named_parameters()][-2:]
     assert learning == last and len(norms) == len([m for m in net.modules() if isinstance(m, nn.BatchNorm2d)])
 
 
 def test_statistics_of_frozen_norms_can_be_learnt():
-    assert Layers(freeze=["features"], norm_stats="learnt").settle(network(), K) == ()
+    assert Layers(freeze=["features"], norm_stats="learnt").apply_freeze(network(), K) == ()
 
 
 def test_a_norm_without_weights_is_frozen_with_its_layer():
     net = nn.Sequential(nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4, affine=False)), nn.Linear(4, K))
-    assert Layers(freeze=["0"]).settle(net, K) == (net[0][1],)
+    assert Layers(freeze=["0"]).apply_freeze(net, K) == (net[0][1],)
 
 
 @pytest.mark.parametrize("channels", [16, 32])
@@ -120,7 +120,7 @@ def test_the_gradient_of_a_convolution_that_learns_does_not_depend_on_frozen_one
     def gradient(freeze: tuple[str, ...]) -> torch.Tensor:
         torch.manual_seed(0)
         net = AudioCNN(num_classes=K, width=channels / 32).eval().to(memory_format=torch.channels_last)
-        Layers(freeze=freeze).settle(net, K)
+        Layers(freeze=freeze).apply_freeze(net, K)
         x = torch.randn(2, 3, 8, 40, generator=torch.Generator().manual_seed(1))
         net(x.contiguous(memory_format=torch.channels_last)).logsumexp(1).mean().backward()
         assert net.features[1].conv.weight.grad is None or not freeze

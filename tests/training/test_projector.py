@@ -11,8 +11,8 @@ from birdclf.data.splits import StratifiedSplit
 from birdclf.data.windows import WindowPolicy
 from birdclf.features.mfcc import MFCCStack
 from birdclf.runs.predictor import Predictor, predict
-from birdclf.training import tensorboard as projector
-from birdclf.training.tensorboard import ClipEmbedder
+from birdclf.training import loggers as projector
+from birdclf.training.loggers import ClipEmbedder
 
 
 class Pooled(nn.Module):

@@ -67,7 +67,7 @@ def test_what_would_stay_random_is_not_frozen():
     ):
         net = network(1)
         transfer = transfer_weights(net, given, CLASSES, redraw=True)
-        Layers(freeze=freeze).settle(net, 3)
+        Layers(freeze=freeze).apply_freeze(net, 3)
         if refused is None:
             check_frozen(net, transfer, 3, head)
         else:

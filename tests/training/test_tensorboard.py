@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from birdclf.training.tensorboard import FINAL, RunLogger, flat
+from birdclf.training.loggers import FINAL, Loggers, TensorBoard, flat
 
 
 def test_flat_settings():
@@ -33,10 +33,11 @@ def test_flat_settings_are_what_tensorboard_takes():
 
 
 def test_final_metrics_stand_under_the_hyperparameters_tags(tmp_path):
-    logger = RunLogger(str(tmp_path))
+    board = TensorBoard(str(tmp_path))
+    logger = Loggers([board])
     logger.begin({"seed": 1, "loss": {"gamma": 2.0}})
     logger.log_metrics({"val/macro_f1": 0.5}, step=1)
-    logger.finalize("success")  # the trainer says so after fit; the final figures come later
+    board.finalize("success")  # the trainer says so after fit; the final figures come later
     logger.end(
         {name: 0.25 + i / 100 for i, name in enumerate(FINAL)},
         {"confusion_matrix": np.zeros((4, 6, 4), np.uint8)},

@@ -212,7 +212,7 @@ def _with_sound(card: Card, source: Catalog | str, moments: Moments | None, left
     except OSError as error:
         return replace(card, note=f"The recording cannot be opened ({error.strerror}); it may have moved since.")
     middle = _middle(waveform)
-    picture, (sound, mime) = spectrogram(middle, RATE_HZ, spoke), encoded(middle, RATE_HZ)
+    picture, (sound, mime) = spectrogram(middle, spoke), encoded(middle, RATE_HZ)
     if len(picture) > left:
         return replace(card, note="Left out to keep the page small.")
     if len(picture) + len(sound) > left:

@@ -28,11 +28,11 @@ class History(Callback):
         self.began = self.trained = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows, and how long the epoch at hand has taken."""
+        """Return the rows, and how long the current epoch has taken."""
         return {"rows": self.rows, "open": self.open, "spent": time.perf_counter() - self.began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the rows of a run that was stopped."""
+        """Take the rows of a run that is resumed."""
         self.rows, self.open = list(state_dict["rows"]), state_dict["open"]
         self.began = time.perf_counter() - state_dict["spent"]
 
@@ -43,7 +43,7 @@ class History(Callback):
         self.open, self.began, self.trained = True, time.perf_counter(), 0.0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note how long the training part of the epoch took."""
+        """Record how long the training part of the epoch took."""
         self.trained = time.perf_counter() - self.began
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,10 +10,10 @@ from birdclf.runs.state import Pruned
 
 
 class Trial(Protocol):
-    """What the callback asks of a trial of a search."""
+    """The part of Optuna's trial that the callback needs."""
 
     def report(self, value: float, step: int) -> None:
-        """Note the monitored metric after an epoch."""
+        """Record the monitored metric after an epoch."""
 
     def should_prune(self) -> bool:
         """Return whether the trial is to be stopped."""
@@ -42,7 +42,7 @@ class Pruning(Callback):
             )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch before, which the history has by now.
+        """Report the epoch before, which is complete by now.
 
         Raises:
             Pruned: If the trial is to be stopped.

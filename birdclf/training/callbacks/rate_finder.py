@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -24,9 +23,9 @@ from birdclf.files import write_whole
 from birdclf.metrics.plots import drawn
 from birdclf.training.build import trainer_of
 from birdclf.training.callbacks.snapshot import random_state, set_random_state
+from birdclf.training.loggers import Loggers, build_loggers
 from birdclf.training.module import Diverged, SpeciesClassifier
 from birdclf.training.optim.schedules import constant
-from birdclf.training.tensorboard import RunLogger
 from birdclf.training.trainer import process_count
 
 log = logging.getLogger(__name__)
@@ -77,15 +76,15 @@ class RangeTest(Callback):
 
 
 def check_finder(cfg: DictConfig) -> None:
-    """Refuse what a range test does not go together with.
+    """Refuse settings that a range test cannot be combined with.
 
     Raises:
-        UserError: If it is part of a sweep, a run to go on with, or of several processes.
+        UserError: If it is part of a sweep, resumed, or of several processes.
     """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError("lr_find=true suggests a rate for one configuration, and trains nothing. Leave out -m.")
     if cfg.resume:
-        raise UserError("lr_find=true begins anew and cannot go on with a run. Leave out resume=true.")
+        raise UserError("lr_find=true trains nothing that could be resumed. Leave out resume=true.")
     if process_count(cfg.trainer.devices) > 1:
         raise UserError(
             "lr_find=true runs in one process; the batch of several is the same whole batch, and so are its rates. Set "
@@ -161,7 +160,7 @@ def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, d
     length = {"max_epochs": STEPS * 1000, "max_steps": STEPS, "limit_val_batches": 0}
     trainer = trainer_of(cfg, [test], logger=False, enable_checkpointing=False, **length)
     rate, table = find_rate(trainer, test, classifier, data)
-    logger = instantiate(cfg.logger)
+    logger = build_loggers(cfg.logger)
     try:
         write_finding(folder, rate, table, logger)
     finally:
@@ -169,12 +168,12 @@ def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, d
     return rate
 
 
-def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: RunLogger) -> None:
-    """Write ``lr_find.csv`` and ``lr_find.png``, log both to TensorBoard, and say which rate is suggested."""
+def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Loggers) -> None:
+    """Write and log ``lr_find.csv`` and ``lr_find.png``, and say which rate is suggested."""
     write_whole(folder / "lr_find.csv", table.to_csv(index=False))
     picture = drawn(_figure(rate, table))
     imsave(folder / "lr_find.png", picture)
-    logger.experiment.add_image("lr_find", picture[..., :3], global_step=0, dataformats="HWC")
+    logger.log_picture("lr_find", picture, step=0)
     for step, (tried, loss) in enumerate(zip(table.rate.to_list(), table.smoothed.to_list(), strict=True)):
         logger.log_metrics({"lr_find/rate": tried, "lr_find/loss": loss}, step=step)
     digits = 1 - math.floor(math.log10(rate))

@@ -1,4 +1,4 @@
-"""Snapshots of a run in training, from which it goes on to the very same end after whatever stopped it."""
+"""Snapshots of a run in training, from which it is resumed to the same end, bit for bit on a CPU."""
 
 import errno
 import logging
@@ -25,7 +25,7 @@ from birdclf.training.module import EpochMetrics, value_of_each, waits_for_step
 
 
 class Interrupts:
-    """Notes a first Ctrl-C; a second one stops at once, as always.
+    """Records a first Ctrl-C; a second one stops at once, as always.
 
     Attributes:
         seen: Whether one has come.
@@ -36,12 +36,12 @@ class Interrupts:
         self.before: Any = None
 
     def take(self) -> None:
-        """Take Ctrl-C over from whoever has it."""
+        """Handle Ctrl-C."""
         if threading.current_thread() is threading.main_thread():  # only there may signals be set
             self.before = signal.signal(signal.SIGINT, self._note)
 
     def give_back(self) -> None:
-        """Give it back."""
+        """Restore the handler of before."""
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
             self.before = None
@@ -95,13 +95,13 @@ def latest(folder: Path) -> Progress | None:
             damaged.append(path)
             continue
         if damaged:
-            log.warning("%s cannot be read; going on from %s", damaged[0], path.name)
+            log.warning("%s cannot be read; resuming from %s", damaged[0], path.name)
         return found
     if damaged:
         refuse_pointer(damaged[0])
         raise UserError(
-            f"{damaged[0]} cannot be read, so that the run cannot go on. Restore it, or move it away to start the run "
-            f"from its beginning."
+            f"{damaged[0]} cannot be read, so that the run cannot be resumed. Restore it, or move it away to start the "
+            f"run from its beginning."
         )
     return None
 
@@ -146,7 +146,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Go on from a state of :func:`random_state`."""
+    """Set the state of every global generator, as :func:`random_state` returned it."""
     torch.set_rng_state(state["torch"])
     torch.cuda.set_rng_state_all(state["cuda"])
     kind, keys, position, has_gauss, gauss = state["numpy"]
@@ -185,7 +185,7 @@ class Snapshot(Callback):
         return STATE_KEY
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over Ctrl-C, so that the step at hand is finished and kept."""
+        """Handle Ctrl-C, so that the current step is finished and saved."""
         self.module, self.kept = pl_module, time.monotonic()
         self.began = self.kept - (self.waiting["seconds"] if self.waiting else 0.0)
         self.interrupts.take()
@@ -228,17 +228,17 @@ class Snapshot(Callback):
             self._leave(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the last weights, with word that training is over."""
+        """Write the last weights, and that training is over."""
         self.interrupts.give_back()
         self.ended = ending(trainer)
         self._write(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give Ctrl-C back."""
+        """Restore the handler of Ctrl-C."""
         self.interrupts.give_back()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what Lightning does not keep of a run."""
+        """Return the state of a run that Lightning does not save."""
         if self.module is None:
             return {}
         metrics = {name: metrics.snapshot() for name, metrics in _metrics(self.module).items()}
@@ -246,7 +246,7 @@ class Snapshot(Callback):
         return {"processes": each, "ended": self.ended, "seconds": time.monotonic() - self.began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what a snapshot held; it is put back when training starts."""
+        """Take the state of a snapshot; it is restored when training starts."""
         self.waiting = state_dict or None
 
     def _write(self, trainer: pl.Trainer) -> None:

@@ -60,7 +60,7 @@ class Layers:
         self.rates = {str(pattern): float(factor) for pattern, factor in (rates or {}).items()}
         self.freeze, self.norm_stats, self.decay = tuple(freeze), norm_stats, decay
 
-    def settle(self, network: nn.Module, num_classes: int) -> tuple[nn.Module, ...]:
+    def apply_freeze(self, network: nn.Module, num_classes: int) -> tuple[nn.Module, ...]:
         """Freeze parameters of a network of K outputs, and return the batch norms that must stay in evaluation mode.
 
         Raises:

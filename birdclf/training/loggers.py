@@ -1,8 +1,9 @@
-"""TensorBoard: curves, hyperparameters with final metrics, figures, embeddings."""
+"""The loggers of a run through Lightning's interface; what only TensorBoard can show is left out of the others."""
 
 import os
 import re
 import socket
+import sys
 import time
 from contextlib import suppress
 from itertools import count
@@ -13,9 +14,11 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
+from hydra.utils import instantiate
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
@@ -24,6 +27,7 @@ from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
 from birdclf.data.dataset import Batch
 from birdclf.data.module import RecordingDataModule
+from birdclf.errors import UserError
 from birdclf.runs.predictor import Predictor, mean_by_owner
 
 NAME: Final = "events.out.tfevents"
@@ -35,7 +39,7 @@ class EventWriter(SummaryWriter):
 
     Args:
         folder: Folder of a TensorBoard run; made where missing.
-        purge_step: First step of an earlier file that this one writes anew; None if there is none.
+        purge_step: First step of an earlier file that this one writes again; None if there is none.
     """
 
     def __init__(self, folder: str, purge_step: int | None = None) -> None:
@@ -58,7 +62,7 @@ class _Writer(FileWriter):
 
 
 class _EventFile:
-    """What the writer of a folder asks of its event file.
+    """Event file of a folder, with the methods that TensorBoard's writer calls.
 
     Raises:
         OSError: From any call that cannot write; nothing is written after that.
@@ -114,7 +118,7 @@ class ClipEmbeddings(NamedTuple):
 
 
 class ClipEmbedder(pl.Callback):
-    """Keeps what the last linear layer sees while a trainer predicts validation, of at most 2,000 clips at even steps.
+    """Keeps the input of the last linear layer while validation is predicted, of at most 2,000 evenly spaced clips.
 
     Args:
         data: Prepared data, whose validation is the first of the loaders that are predicted.
@@ -129,7 +133,7 @@ class ClipEmbedder(pl.Callback):
         self._passed = 0
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to the last linear layer; a network without one has no embeddings."""
+        """Register a hook on the last linear layer; a network without one has no embeddings."""
         assert isinstance(pl_module, Predictor)
         linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
         if linear:
@@ -146,7 +150,7 @@ class ClipEmbedder(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what is wanted of a batch of the first loader: vectors, rows of the catalog and spectrograms."""
+        """Keep vectors, rows of the catalog and spectrograms of the chosen clips of a batch of the first loader."""
         seen, self._seen = self._seen, []
         if dataloader_idx or not seen:
             return
@@ -159,12 +163,12 @@ class ClipEmbedder(pl.Callback):
         self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), _pictures(mel_db).cpu()))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop listening."""
+        """Remove the hook."""
         if hasattr(self, "_hook"):
             self._hook.remove()
 
     def embeddings(self) -> ClipEmbeddings | None:
-        """Return what was kept, or None if nothing was predicted or the network has no ``nn.Linear``."""
+        """Return the embeddings, or None if nothing was predicted or the network has no ``nn.Linear``."""
         if not self.kept:
             return None
         vectors, row, pictures = (torch.cat(column) for column in zip(*self.kept, strict=True))
@@ -198,7 +202,7 @@ LAYOUT = {
 }
 
 
-class RunLogger(TensorBoardLogger):
+class TensorBoard(TensorBoardLogger):
     """Logs into ``save_dir/tensorboard``, one TensorBoard run a run folder.
 
     Args:
@@ -220,12 +224,12 @@ class RunLogger(TensorBoardLogger):
         assert isinstance(self._experiment, EventWriter)
         return self._experiment
 
-    def begin(self, config: dict[str, Any]) -> None:
+    def log_hyperparams(self, params: Any, metrics: dict[str, Any] | None = None, step: int | None = None) -> None:
         """Log the hyperparameters with metrics at 0: the HPARAMS tab shows a metric only if it was there first.
 
         The layout puts the curves that are read together on one page.
         """
-        self.log_hyperparams(flat(config), {f"final/{name}": 0.0 for name in FINAL})
+        super().log_hyperparams(params, metrics or {f"final/{name}": 0.0 for name in FINAL}, step)
         self.experiment.add_custom_scalars(LAYOUT)
 
     def save(self) -> None:
@@ -239,11 +243,9 @@ class RunLogger(TensorBoardLogger):
         if self._experiment is not None:
             self.experiment.close()
 
-    def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
-        """Log the final metrics under the hyperparameters' tags, and the figures."""
-        self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
-        for name, picture in pictures.items():
-            self.experiment.add_image(name, picture[..., :3], global_step=epoch, dataformats="HWC")
+    def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Log a picture ``(height, width, 3 or 4)``, without its transparency."""
+        self.experiment.add_image(name, picture[..., :3], global_step=step, dataformats="HWC")
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
         """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""
@@ -275,3 +277,74 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | floa
         else:
             out[prefix + key] = value if isinstance(value, str | int | float | bool) else str(value)
     return out
+
+
+class Loggers(list[Logger]):
+    """All loggers of a run, of which each gets what it can show."""
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether one of them projects validation clips."""
+        return any(board.embeddings for board in self._boards())
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Log the hyperparameters."""
+        for logger in self:
+            logger.log_hyperparams(flat(config))
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Log scalars."""
+        for logger in self:
+            logger.log_metrics(metrics, step=step)
+
+    def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Log a picture ``(height, width, 3 or 4)``."""
+        for board in self._boards():
+            board.log_picture(name, picture, step)
+
+    def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
+        """Log the final metrics, in TensorBoard under the hyperparameters' tags, and the figures."""
+        self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
+        for name, picture in pictures.items():
+            self.log_picture(name, picture, epoch)
+
+    def project(self, clips: ClipEmbeddings, epoch: int) -> None:
+        """Log embeddings to the projector."""
+        for board in self._boards():
+            board.project(clips, epoch)
+
+    def close(self) -> None:
+        """Close all of them; an exception that passes through is told as a failure."""
+        status = "success" if sys.exc_info()[0] is None else "failed"
+        for logger in self:
+            if isinstance(logger, TensorBoard):
+                logger.close()
+            else:
+                logger.finalize(status)
+            if isinstance(logger, WandbLogger) and logger.version is not None:
+                logger.experiment.finish()  # else the next job of a sweep in this process would log to the same run
+
+    def _boards(self) -> list[TensorBoard]:
+        return [logger for logger in self if isinstance(logger, TensorBoard)]
+
+
+def build_loggers(nodes: DictConfig, purge_step: int | None = None) -> Loggers:
+    """Return the loggers of a configuration.
+
+    Args:
+        nodes: ``logger``, by their names.
+        purge_step: First epoch, from 1, that an earlier process logged and this one logs again; None for a new run.
+            TensorBoard goes by it. The others of ``conf/logger`` begin a new version in each process.
+
+    Raises:
+        UserError: If one of them is no logger of Lightning's.
+    """
+    loggers = Loggers()
+    for name, node in ((str(name), node) for name, node in nodes.items() if node is not None):
+        logger = instantiate(node)
+        if not isinstance(logger, Logger):
+            raise UserError(f"logger.{name}._target_ is {node._target_}, which is no logger of Lightning's.")
+        if isinstance(logger, TensorBoard):
+            logger.purge_step = purge_step
+        loggers.append(logger)
+    return loggers

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from birdclf.training.lightning_options import LOGGER_EXTRAS
 from fake_xeno_canto import write_fetched
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -45,6 +44,7 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.posthoc.base import OutputRows, PostHoc
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
+from birdclf.training.check import LOGGER_EXTRAS
 from birdclf.training.loggers import build_loggers
 
 CONF = conf_dir()

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from birdclf.training.lightning_options import LOGGER_EXTRAS, check_loggers
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
-from birdclf.training import lightning_options
+from birdclf.training import check
+from birdclf.training.check import LOGGER_EXTRAS, check_loggers
 from birdclf.training.loggers import FINAL, Loggers, build_loggers
 
 FIGURES = {name: 0.25 for name in FINAL}
@@ -149,7 +149,7 @@ def test_a_logger_whose_package_is_missing_is_refused_with_its_extra(name, tmp_p
     extra = LOGGER_EXTRAS[node[name]._target_]
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert any(needed.startswith(f"{extra}>=") for needed in project["optional-dependencies"][extra])
-    monkeypatch.setattr(lightning_options, "find_spec", lambda package: None)
+    monkeypatch.setattr(check, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=rf"logger={name} needs an extra: pip install 'birdclf\[{extra}\]'"):
         check_loggers(node, str(tmp_path))
 

@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.detections import Detecting
+    from birdclf.detection.inputs import read_species
     from birdclf.detection.predict import Wanted, check_any, predict_to_folder, predict_to_screen, summary
-    from birdclf.detection.species_list import read_species
     from birdclf.detection.stream import Listening
 
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)

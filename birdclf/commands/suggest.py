@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
-    from birdclf.detection.species_list import read_species
+    from birdclf.detection.inputs import read_species
     from birdclf.detection.stream import Listening
     from birdclf.labelling.suggest import Choosing, refuse_existing, suggest
 

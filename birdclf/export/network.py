@@ -11,10 +11,8 @@ from pathlib import Path
 from birdclf.detection.classifier import TorchClassifier
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
-from birdclf.export.formats import Program, require_onnx, write_onnx, write_program
-from birdclf.export.metadata import metadata_of
-from birdclf.export.sounds import Heard, OwnRecordings, own_recordings, windows_of_files
-from birdclf.export.verification import compare
+from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
+from birdclf.export.verification import Heard, OwnRecordings, compare, own_recordings, windows_of_files
 from birdclf.files import writing_to
 from birdclf.runs.checkpoint import LoadedRun, load_run
 

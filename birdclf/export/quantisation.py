@@ -13,10 +13,8 @@ import numpy as np
 from birdclf.audio.clip import Samples
 from birdclf.detection.classifier import OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.export.formats import quiet, set_metadata
-from birdclf.export.metadata import INPUT
-from birdclf.export.sounds import Heard
-from birdclf.export.verification import BATCH, batches
+from birdclf.export.formats import INPUT, quiet, set_metadata
+from birdclf.export.verification import BATCH, Heard, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 
 CALIBRATION: Final = 128

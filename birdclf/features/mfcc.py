@@ -7,8 +7,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from birdclf.features.channels import ALL
-from birdclf.features.representation import Representation, require
+from birdclf.features.representation import ALL, Representation, require
 
 
 class MFCCStack(Representation):

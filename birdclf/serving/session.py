@@ -26,8 +26,7 @@ from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, write_whole
-from birdclf.serving.corrections import Corrections, Saved
-from birdclf.serving.rows import NO_BIRD, Row, judged, rows_of
+from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
 from birdclf.serving.settings import Asked, Limits, RefusedError
 from birdclf.text import shown
 
@@ -349,7 +348,7 @@ class Session:
         if not len(heard.start_s) or heard.overview is None:
             raise RefusedError(f"The recording {shown(heard.problem)}. Choose another file.")
         found = entry.asked.detecting.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
-        rows = rows_of(found, self.corrections.of(self.folder.relative(entry.file)))
+        rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))
         picture, picture_s = spectrogram(heard.overview)
         with self._lock:
             entry.rows, entry.picture, entry.picture_s = rows, picture, picture_s

@@ -13,9 +13,8 @@ import soundfile
 from serving.servers import RATE_HZ, Served, sound
 
 from birdclf.serving import app
-from birdclf.serving.app import application
+from birdclf.serving.app import application, store, tried
 from birdclf.serving.guard import Hosts
-from birdclf.serving.intake import store, tried
 from birdclf.serving.settings import RefusedError
 
 
@@ -68,7 +67,7 @@ def test_an_upload_that_stands_still_is_given_up(served: Served, monkeypatch):
         yield sound()[:1000]
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("birdclf.serving.intake.STANDSTILL_S", 0.05)
+    monkeypatch.setattr("birdclf.serving.app.STANDSTILL_S", 0.05)
     with pytest.raises(RefusedError, match="Nothing arrived for 0.05 s") as refused:
         asyncio.run(store(standing(), served.session.folder.temporary(), served.session.limits))
     assert refused.value.status == 408

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from birdclf.commands.options import add_model, add_recordings, listed_lines, search_current_folder
+from birdclf.files import refuse_existing
 
 SUMMARY = "choose clips of recordings to label"
 DESCRIPTION = (
@@ -42,10 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.inputs import read_species
     from birdclf.detection.stream import Listening
-    from birdclf.labelling.suggest import Choosing, refuse_existing, suggest
+    from birdclf.labelling.suggest import NEW_FOLDER, Choosing, suggest
 
     out = arguments.out.expanduser()
-    refuse_existing(out)
+    refuse_existing(out, NEW_FOLDER)
     Choosing(arguments.n, arguments.uncertainty, arguments.pool)  # before the model is opened, which takes seconds
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     hearing, listed = classifier.hearing, arguments.species_list

@@ -8,13 +8,12 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
-import xxhash
 from numpy.typing import NDArray
 
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
 from birdclf.errors import UserError
-from birdclf.files import refuse_pointer
+from birdclf.files import file_hash, refuse_pointer
 from birdclf.runs.checkpoint import LoadedRun, load_run
 from birdclf.runs.trust import build
 from birdclf.runs.waveforms import WaveformClassifier
@@ -123,22 +122,11 @@ def open_classifier(
         if checkpoint != "best" or trusted:
             option = "--trust" if trusted else f"--checkpoint {checkpoint}"
             raise UserError(f"{option} is for a run folder; {source} holds one network, and no code. Leave it out.")
-        from birdclf.detection.classifier import OnnxClassifier
-
         return OnnxClassifier(source, device)
     if source.is_file():
         raise UserError(f"{source} is neither a run folder nor an .onnx file. Give the folder that holds checkpoints/.")
     file = source / "checkpoints" / f"{checkpoint}.ckpt"
     return TorchClassifier(load_run(source, checkpoint, trusted), file, device, trusted)
-
-
-def file_hash(file: Path) -> str:
-    """Return the hash of a file's content."""
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as opened:
-        while block := opened.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _device(name: str | None) -> torch.device:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import xxhash
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,7 +32,7 @@ from birdclf.detection.results import (
 )
 from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.errors import UserError
-from birdclf.files import writing_to
+from birdclf.files import digest, file_hash, locked, write_whole, writing_to
 from birdclf.output import print_result
 from birdclf.text import shown
 
@@ -59,15 +57,8 @@ def results_folder(path: Path, settings: Mapping[str, Any]) -> "Iterator[Results
     if path.exists() and not (path.is_dir() and _is_ours(path)):
         raise UserError(f"{path} exists and holds no results of birdclf predict. Choose a new folder with --out.")
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"{path} is being written to by another process. Wait for it.") from error
-    try:
+    with locked(path / LOCK, busy=UserError(f"{path} is being written to by another process. Wait for it.")):
         yield ResultsFolder(path, settings)
-    finally:
-        lock.release()
 
 
 def _is_ours(path: Path) -> bool:
@@ -117,7 +108,7 @@ class ResultsFolder:
 
     def _save(self) -> None:
         content = {"settings": self._settings, "written": self._known}
-        write_bytes(self.path / SETTINGS, json.dumps(content, indent=1).encode())
+        _write_alone(self.path / SETTINGS, json.dumps(content, indent=1).encode())
 
     def _read(self) -> Iterator[tuple[str, tuple[str, Result]]]:
         """Yield what the journal holds; a line that a kill cut short is taken off."""
@@ -177,47 +168,24 @@ class ResultsFolder:
         kept = []
         waiting: list[Written] = []
         for file in files:
-            digest = xxhash.xxh3_128_hexdigest(file.content)
-            there = self._digest(file.name)
-            if there == digest or (there is None and not file.needed):
+            ours = digest(file.content)
+            there = file_hash(self.path / file.name) if (self.path / file.name).exists() else None
+            if there == ours or (there is None and not file.needed):
                 continue
             if there is not None and there not in self._known.get(file.name, ()):
                 kept.append(file.name)
                 continue
-            self._known[file.name] = [one for one in (there, digest) if one is not None]
+            self._known[file.name] = [one for one in (there, ours) if one is not None]
             waiting.append(file)
         self._save()  # before they are written: a kill in between leaves no file that nobody knows
         for file in waiting:
-            write_bytes(self.path / file.name, file.content)
+            _write_alone(self.path / file.name, file.content)
         return kept
 
-    def _digest(self, name: str) -> str | None:
-        try:
-            return xxhash.xxh3_128_hexdigest((self.path / name).read_bytes())
-        except FileNotFoundError:
-            return None
 
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole, and the folders above it, where no other process writes.
-
-    What a kill leaves of it is taken by the next one that writes the same file.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+def _write_alone(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def without_problems(results: Sequence[Result]) -> list[Result]:
-    """Return the results of recordings of which something was heard."""
-    return [one for one in results if one.windows]
+    write_whole(path, content, alone=True)
 
 
 FORMAT: Final = 2
@@ -369,11 +337,11 @@ def write_apart(out: Path, heard: Heard, result: Result, wanted: Wanted) -> None
         from birdclf.detection.timeline import timeline
 
         picture = timeline(result.name, result.duration_s, result.detections, heard.overview)
-        write_bytes(out / "timelines" / f"{name}.png", picture)
+        _write_alone(out / "timelines" / f"{name}.png", picture)
     if wanted.embeddings:
         file = io.BytesIO()
         np.savez(file, start_s=heard.start_s, end_s=heard.end_s, embeddings=heard.embeddings)
-        write_bytes(out / "embeddings" / f"{name}.npz", file.getvalue())
+        _write_alone(out / "embeddings" / f"{name}.npz", file.getvalue())
 
 
 def _files(results: Sequence[Result], wanted: Wanted, heard: Range) -> Iterator[Written]:

@@ -1,6 +1,5 @@
 """A model card (Mitchell et al., 2019) of a run, as Markdown, from what its folder tells."""
 
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any, Final
 
 import birdclf
 from birdclf.errors import UserError
-from birdclf.files import write_whole, writing_to
+from birdclf.export import OTHER_FILE
+from birdclf.files import refuse_existing, write_whole, writing_to
 from birdclf.runs.facts import SPLITS, RunFacts, read_facts, target
 from birdclf.text import in_markdown, shown
 
@@ -223,8 +223,7 @@ def write_card(out: Path, text: str) -> None:
     Raises:
         UserError: If the file exists or cannot be written.
     """
-    if os.path.lexists(out):
-        raise UserError(f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it.")
+    refuse_existing(out, OTHER_FILE)
     with writing_to(out.parent, "or choose another place with --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, text)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from birdclf.detection.classifier import TorchClassifier
 from birdclf.environment import keep_freed_memory
-from birdclf.errors import UserError
+from birdclf.export import OTHER_FILE
 from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
 from birdclf.export.verification import Heard, OwnRecordings, compare, own_recordings, windows_of_files
-from birdclf.files import writing_to
+from birdclf.files import refuse_existing, writing_to
 from birdclf.runs.checkpoint import LoadedRun, load_run
 
 
@@ -122,20 +122,10 @@ def export_program(origin: Origin, out: Path) -> None:
         _keep(file, out)
 
 
-def check_free(out: Path) -> None:
-    """Refuse a file that exists.
-
-    Raises:
-        UserError: If it does.
-    """
-    if os.path.lexists(out):
-        raise UserError(f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it.")
-
-
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """Give a folder for unfinished files on the disk of a new file; it goes, and so does an empty folder above it."""
-    check_free(out)
+    refuse_existing(out, OTHER_FILE)
     made = not out.parent.exists()
     with writing_to(out.parent, "or choose another place with --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -149,5 +139,5 @@ def _beside(out: Path) -> Iterator[Path]:
 
 
 def _keep(file: Path, out: Path) -> None:
-    check_free(out)  # minutes have passed
+    refuse_existing(out, OTHER_FILE)  # minutes have passed
     os.replace(file, out)

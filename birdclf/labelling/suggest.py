@@ -28,7 +28,7 @@ from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import Listening, Window
 from birdclf.errors import UserError
-from birdclf.files import writing_to
+from birdclf.files import refuse_existing, writing_to
 from birdclf.labelling.pool import Candidate, Pool
 from birdclf.pages import page_template
 from birdclf.random import key_of, stream
@@ -220,6 +220,7 @@ QUIET: Final = 2.0**-14
 SHORTEST_S: Final = 0.01
 """What sounds for less is no call, but a click, or where resampling rings beside a cut."""
 LISTED: Final = 5
+NEW_FOLDER: Final = "It may hold labels: choose a new folder with --out."
 COLUMNS: Final = (
     "path", "start_s", "end_s", "species", "predicted", "confidence", "second_guess", "uncertainty", "rank", "group",
 )  # fmt: skip
@@ -287,7 +288,7 @@ def suggest(
     Raises:
         UserError: If there is no recording or none with sound, or the folder exists or cannot be written.
     """
-    refuse_existing(out)
+    refuse_existing(out, NEW_FOLDER)
     recordings = recordings_of(given, listed)
     with writing_to(out.parent, "then give the command again."):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -300,21 +301,11 @@ def suggest(
             (unfinished / "suggestions.csv").write_text(text, encoding="utf-8", newline="")
             names = choosing.species or classifier.hearing.classes
             (unfinished / "index.html").write_text(page(chosen.suggestions, names, classifier.hearing.mix), "utf-8")
-            refuse_existing(out)
+            refuse_existing(out, NEW_FOLDER)
             os.rename(unfinished, out)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return chosen
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse a folder that is there already.
-
-    Raises:
-        UserError: If it is.
-    """
-    if os.path.lexists(out):
-        raise UserError(f"{out} exists already, and may hold labels. Choose a new folder with --out.")
 
 
 def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listening, choosing: Choosing) -> Chosen:

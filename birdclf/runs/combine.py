@@ -19,7 +19,7 @@ from birdclf.config import config_hash, direction
 from birdclf.data.splits import STAGES
 from birdclf.data.tables import read_own
 from birdclf.errors import UserError
-from birdclf.files import new_run, write_whole
+from birdclf.files import new_run, refuse_existing, write_whole
 from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.comparison import mcnemar, paired_bootstrap
 from birdclf.metrics.figures import Evaluation, log_softmax, negative_log_likelihood, summarise
@@ -245,8 +245,8 @@ def check_new(out: Path | None) -> None:
     Raises:
         UserError: If it exists.
     """
-    if out is not None and out.exists():
-        raise UserError(f"{out} exists already; nothing is overwritten. Choose another folder with --out.")
+    if out is not None:
+        refuse_existing(out, "Choose another folder with --out.")
 
 
 def supports_of(member: Member) -> dict[str, Counts]:

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from birdclf.config import config_hash, deciding
 from birdclf.errors import UserError
-from birdclf.files import write_whole
+from birdclf.files import locked, write_whole
 
 CONFIG: Final = "config.yaml"
 """Written whole once everything else that a run begins with is there."""
@@ -49,15 +48,9 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         BusyError: If another process trains in it.
     """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(f"{folder} is being trained by another process; nothing is done here.") from error
-    try:
+    busy = BusyError(f"{folder} is being trained by another process; nothing is done here.")
+    with locked(folder / LOCK, busy):
         yield
-    finally:
-        lock.release()
 
 
 def is_busy(folder: Path) -> bool:

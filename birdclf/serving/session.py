@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 from matplotlib.image import imsave
 
 from birdclf.detection.classifier import Classifier
@@ -25,7 +24,7 @@ from birdclf.detection.results import Result
 from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
-from birdclf.files import check_writable, write_whole
+from birdclf.files import check_writable, locked, write_whole
 from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
 from birdclf.serving.settings import Asked, Limits, RefusedError
 from birdclf.text import shown
@@ -72,19 +71,11 @@ class KeptFolder:
         Raises:
             UserError: If another one is here.
         """
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
-            ) from error
-        try:
+        said = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
+        with locked(self.path / LOCK, busy=UserError(said)):
             for left in self.recordings.glob(".upload.*.tmp"):
                 left.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def temporary(self) -> Path:
         """Return a new name for an upload that is not whole yet."""

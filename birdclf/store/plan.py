@@ -5,10 +5,9 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,7 +17,7 @@ from birdclf.audio.clip import Clip
 from birdclf.audit.measure import Measurement
 from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
-from birdclf.files import reason
+from birdclf.files import digest, locked, reason
 from birdclf.store.extraction import Extraction
 
 JOURNAL: Final = "journal.jsonl"
@@ -111,17 +110,17 @@ class StorePlan:
     def folder(self) -> Path:
         """Where the store lies once it is finished: a hash of all that decides its content."""
         setting = f"{VERSION}|{self.catalog.content_hash}|{self.extraction.fingerprint()}"
-        return self.root / blake2b(setting.encode(), digest_size=12).hexdigest()
+        return self.root / digest(setting.encode())
 
     @property
     def building(self) -> Path:
-        """Where it is built by whoever holds :attr:`lock`."""
+        """Where it is built by whoever has :meth:`held` the lock."""
         return self.folder.with_name(f".{self.folder.name}.building")
 
-    @property
-    def lock(self) -> Path:
-        """File of the lock under which it is built."""
-        return self.folder.with_name(f"{self.folder.name}.lock")
+    def held(self) -> AbstractContextManager[None]:
+        """Return the lock under which it is built, for a ``with`` statement."""
+        waits = f"another process is building {self.folder}; waiting for it"
+        return locked(self.folder.with_name(f"{self.folder.name}.lock"), waits=waits)
 
     @property
     def finished(self) -> bool:

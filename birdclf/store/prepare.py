@@ -17,7 +17,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.tables import csv_text
 from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
-from birdclf.files import held, write_whole, writing_to
+from birdclf.files import locked, refuse_existing, write_whole, writing_to
 from birdclf.store.build import Files, build, fill, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.open import FeatureStore, open_store, opened
@@ -138,7 +138,8 @@ def build_shard(
     with plan.failures_explained():
         root.mkdir(parents=True, exist_ok=True)
         if not plan.finished:
-            with held(shard.lock(plan.folder), f"{shard} of {plan.folder}"):
+            waits = f"another process is building {shard} of {plan.folder}; waiting for it"
+            with locked(shard.lock(plan.folder), waits=waits):
                 _build(plan, shard, workers)
         made = _put_together(plan, shard)
         if plan.finished:
@@ -178,7 +179,7 @@ def _put_together(plan: StorePlan, shard: Shard) -> bool:
         )
         return False
     if not plan.finished:
-        with held(plan.lock, str(plan.folder)):
+        with plan.held():
             if not plan.finished:
                 log.info("all %d shards are finished; putting the store together", shard.count)
                 n_bands, title = plan.extraction.analyser.n_bands, f"merging {plan.catalog.name}"
@@ -204,8 +205,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     """
     shard = Shard.chosen(cfg.store.shard, cfg.store.shards)
     folder = Path(cfg.run_dir)
-    if (folder / "audit.csv").exists():
-        raise UserError(f"{folder} holds an audit already; nothing is overwritten. Choose another hydra.run.dir.")
+    refuse_existing(folder / "audit.csv", "Choose another hydra.run.dir.")
     hold_to_types(cfg)
     rules: Rules = instantiate(cfg.audit)
     mix, features = instantiate(cfg.audio), instantiate(cfg.features)

@@ -1,6 +1,5 @@
 """What a run writes when it begins, and what it leaves behind once its best weights are known."""
 
-import hashlib
 import json
 import os
 import platform
@@ -21,14 +20,14 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.tables import csv_text
 from birdclf.errors import UserError
-from birdclf.files import write_whole
+from birdclf.files import digest, file_hash, write_whole
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.checkpoint import keep_fitted
 from birdclf.runs.fitted import Fitted, plain
 from birdclf.runs.predictor import write_tables
 from birdclf.runs.state import CONFIG, DONE
-from birdclf.training.start import file_hash, source_file
+from birdclf.training.start import source_file
 from birdclf.training.tensorboard import RunLogger
 
 PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
@@ -77,7 +76,7 @@ def split_hash(split: pd.DataFrame) -> str:
         split: ``recording_id`` and ``split``.
     """
     rows = sorted(zip(split.recording_id, split.split, strict=True))
-    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=12).hexdigest()
+    return digest(json.dumps(rows).encode())
 
 
 def _start(init_from: str) -> dict[str, str]:

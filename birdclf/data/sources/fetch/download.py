@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdclf.audio.clip import AudioError, Clip
@@ -20,6 +19,7 @@ from birdclf.audio.formats import FORMAT_OF
 from birdclf.data.sources.fetch.client import GO_ON, FetchError, UnreachableError, XenoCantoClient
 from birdclf.data.tables import distinct_columns, read_text, rows_of, safe_name
 from birdclf.errors import UserError
+from birdclf.files import locked, write_whole
 from birdclf.text import shown
 
 log = logging.getLogger(__name__)
@@ -76,13 +76,9 @@ class Ledger:
             UserError: If the file cannot be written.
         """
         order = sorted(self.rows.values(), key=lambda row: (len(row["id"]), row["id"]))
-        temporary = self.path.with_name(f".{self.path.name}.part")
+        text = self._text([dict(zip(self._columns, self._columns, strict=True)), *order])
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(self._text([dict(zip(self._columns, self._columns, strict=True)), *order]))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            write_whole(self.path, text, alone=True, sync=True)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._ready = True
@@ -243,12 +239,11 @@ def fetch_xeno_canto(client: XenoCantoClient, query: str, out: Path, limit: int 
     query = checked_query(query)
     if limit is not None and limit < 1:
         raise UserError(f"The limit is {limit}; give 1 or more recordings, or leave it out for all.")
+    busy = UserError(f"Another birdclf fetch is filling {out}. Wait for it, or give another folder.")
     try:
         (out / ".part").mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".part" / "lock", timeout=0):
+        with locked(out / ".part" / "lock", busy):
             return _Run(client, out).all(query, limit)
-    except Timeout:
-        raise UserError(f"Another birdclf fetch is filling {out}. Wait for it, or give another folder.") from None
     except OSError as error:
         raise UserError(f"{out} cannot be filled: {error}. Give a folder that you may write to.") from error
 

@@ -24,11 +24,7 @@ LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_pointer(file: Path) -> None:
-    """Refuse the few lines that Git LFS leaves in place of a file which it has not fetched.
-
-    Raises:
-        UserError: If the file is such a pointer; one that cannot be opened is left to its reader.
-    """
+    """Refuse the few lines that Git LFS leaves in place of a file which it has not fetched."""
     try:
         with file.open("rb") as opened:
             begins = opened.read(len(LFS_POINTER))
@@ -94,9 +90,6 @@ def write_whole(path: Path, content: str | bytes, alone: bool = False, sync: boo
         content: All of it; a text is written as UTF-8.
         alone: Whether no other process writes it: what a kill leaves is then replaced by the next write.
         sync: Whether to wait until it is on the disk.
-
-    Raises:
-        OSError: If it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp" if alone else f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -116,9 +109,6 @@ def refuse_existing(path: Path, way: str) -> None:
     Args:
         path: What is to be written.
         way: What to do instead, such as ``Choose another folder with --out.``
-
-    Raises:
-        UserError: If it exists.
     """
     if os.path.lexists(path):
         raise UserError(f"{path} exists already; nothing is overwritten. {way}")
@@ -136,11 +126,7 @@ def file_hash(file: Path) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and find out before anything is done whether it takes what a command begins with.
-
-    Raises:
-        OSError: If it does not.
-    """
+    """Make a folder, and find out before anything is done whether it takes what a command begins with."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".room.{os.getpid()}.tmp"
     try:
@@ -179,9 +165,6 @@ def locked(path: Path, busy: Exception | None = None, waits: str = "") -> Iterat
         path: File of the lock; it stays.
         busy: Raised where another process holds it; None to wait until it is free.
         waits: Line of the log where it has to be waited for.
-
-    Raises:
-        OSError: If the file cannot be opened.
     """
     lock = FileLock(path)
     try:
@@ -199,11 +182,7 @@ def locked(path: Path, busy: Exception | None = None, waits: str = "") -> Iterat
 
 
 def new_run(folder: Path) -> Path:
-    """Make a run folder of this name or the next free one, and return it.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
+    """Make a run folder of this name or the next free one, and return it."""
     for name in names(folder):
         try:
             name.mkdir(parents=True)

@@ -94,13 +94,9 @@ class Decoder:
         claimed: Samples of the first one by its header; NaN where it does not say.
         goes_on: How the file goes on after what was decoded, once all was; empty where it does not.
 
-    Args:
-        path: The file.
-
     Raises:
         AudioError: If it is no sound.
         LibsndfileError: If it cannot be opened.
-        OSError: If it cannot be read.
     """
 
     def __init__(self, path: str) -> None:

@@ -220,7 +220,6 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     Raises:
         KeyError: If a column is missing.
         ValueError: If a verdict is none of the three.
-        OSError: If the file cannot be written.
     """
     table = _prepared(audit)
     species = _per_species(table)

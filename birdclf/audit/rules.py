@@ -12,7 +12,7 @@ import pandas as pd
 from birdclf.audio.clip import MAX_HEADER_ERROR_S
 from birdclf.audio.files import read_header
 from birdclf.audit.measure import SILENCE
-from birdclf.checks import in_range
+from birdclf.checks import choice, in_range
 from birdclf.errors import UserError
 
 VERDICTS: Final = ("ok", "warn", "reject")
@@ -97,8 +97,7 @@ class Rules:
             if problem not in VERDICT_OF:
                 known = ", ".join(VERDICT_OF)
                 raise UserError(f"audit.verdicts.{problem}: there is no such problem. There are {known}.")
-            if verdict not in VERDICTS:
-                raise UserError(f"audit.verdicts.{problem} is {verdict!r}; it must be one of {', '.join(VERDICTS)}.")
+            choice(f"audit.verdicts.{problem}", verdict, VERDICTS)
             if problem in UNREADABLE and verdict != "reject":
                 raise UserError(f"audit.verdicts.{problem} is {verdict!r}; what has no features can only be 'reject'.")
         object.__setattr__(self, "verdicts", dict(self.verdicts))

@@ -46,11 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export, and say what was written.
-
-    Raises:
-        UserError: If an option does not fit the others, or as the modules that do the work.
-    """
+    """Export, and say what was written."""
     formats = list(dict.fromkeys(arguments.formats or ["onnx"]))
     _check(arguments, formats)
     folder = arguments.run.expanduser()

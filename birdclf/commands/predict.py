@@ -40,11 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Find species, and leave with status 1 where no recording could be heard.
-
-    Raises:
-        UserError: If an option does not fit the others, or as the modules that do the work.
-    """
+    """Find species, and leave with status 1 where no recording could be heard."""
     out = arguments.out.expanduser() if arguments.out else None
     formats = _formats(arguments, out)
     search_current_folder(arguments.trust)

@@ -34,11 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Choose clips.
-
-    Raises:
-        UserError: As the modules that do the work.
-    """
+    """Choose clips."""
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.inputs import read_species

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from birdclf.audio.clip import Clip, Reader
-from birdclf.checks import whole
+from birdclf.checks import require, whole
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
@@ -212,8 +212,6 @@ def _quality(catalog: Catalog) -> "pd.Series[float]":
 
 def _grade(value: float | str) -> float:
     grade = GRADES.get(value.upper()) if isinstance(value, str) else float(value)
-    if grade is None or not 1 <= grade <= 5:
-        raise UserError(
-            f"data.min_quality is {value!r}; it must be a number from 1 to 5 or a grade from A (best) to E."
-        )
-    return grade
+    fits = grade is not None and 1 <= grade <= 5
+    require(fits, "data.min_quality", value, "a number from 1 to 5 or a grade from A (best) to E")
+    return grade or 0.0

@@ -65,11 +65,7 @@ def leak_report(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(report: pd.DataFrame) -> str:
-    """Return a leak report in a sentence or two, for the log.
-
-    Args:
-        report: What :func:`leak_report` returned.
-    """
+    """Return a leak report in a sentence or two, for the log."""
     told = report[report.groupby("leak").known.transform("sum") > 0]
     if told.empty:
         return "leaks: cannot be told, since no recording has a recordist (group) or an audio hash"

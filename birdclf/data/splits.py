@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdclf.checks import is_whole
+from birdclf.checks import is_whole, require
 from birdclf.data.allocation import allocate, group_codes
 from birdclf.data.catalog import Catalog
 from birdclf.data.tables import read_own
@@ -71,18 +71,14 @@ class StratifiedSplit:
 
 
 def check_shares(train: float, val: float, test: float, min_recordings: int) -> None:
-    """Refuse settings that cannot share recordings out.
-
-    Raises:
-        UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
-    """
+    """Refuse settings that cannot share recordings out."""
     if not (min(train, val, test) > 0 and abs(train + val + test - 1) <= 1e-6):  # so that NaN is refused as well
         raise UserError(
             f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
             f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
         )
-    if not is_whole(min_recordings) or min_recordings < 1:
-        raise UserError(f"split.min_recordings is {min_recordings}; it must be 1 or more (2 drops singletons).")
+    fits = is_whole(min_recordings) and min_recordings >= 1
+    require(fits, "split.min_recordings", min_recordings, "1 or more (2 drops singletons)")
 
 
 def enough(catalog: Catalog, min_recordings: int) -> pd.DataFrame:
@@ -246,20 +242,15 @@ class KFoldSplit:
     def __init__(
         self, folds: int = 5, fold: int = 0, repeats: int = 1, grouped: bool = False, min_recordings: int = 2
     ) -> None:
-        if folds < 3:
-            raise UserError(f"split.folds is {folds}; it must be 3 or more, for train, val and test.")
-        if repeats < 1:
-            raise UserError(f"split.repeats is {repeats}; it must be 1 or more.")
+        require(folds >= 3, "split.folds", folds, "3 or more, for train, val and test")
+        require(repeats >= 1, "split.repeats", repeats, "1 or more")
         if not 0 <= fold < folds * repeats:
             raise UserError(
                 f"split.fold is {fold}; with split.folds={folds} and split.repeats={repeats} it must be 0 to "
                 f"{folds * repeats - 1}. Raise split.repeats for more shuffles."
             )
-        if min_recordings < 2:
-            raise UserError(
-                f"split.min_recordings is {min_recordings}; with split=kfold it must be 2 or more: a single recording "
-                f"cannot be both learned and evaluated."
-            )
+        why = "2 or more with split=kfold: a single recording cannot be both learned and evaluated"
+        require(min_recordings >= 2, "split.min_recordings", min_recordings, why)
         self.folds, self.fold, self.repeats, self.grouped = folds, fold, repeats, grouped
         self.min_recordings = min_recordings
 

@@ -187,11 +187,7 @@ def read_names(file: Path) -> list[str]:
 
 
 def distinct_columns(header: Sequence[str], file: Path) -> None:
-    """Check that no two columns share a name.
-
-    Raises:
-        UserError: If two do.
-    """
+    """Check that no two columns share a name."""
     for name in header:
         if name and header.count(name) > 1:
             raise UserError(f"{file} has {header.count(name)} columns named {name!r}. Rename or drop all but one.")
@@ -210,11 +206,7 @@ def inside(base: Path, name: str, where: str) -> Path:
 
 
 def must_be_there(files: Sequence[Path], source: Path) -> None:
-    """Check that at least one file is there; single missing ones are left to the audit.
-
-    Raises:
-        UserError: If none is.
-    """
+    """Check that at least one file is there; single missing ones are left to the audit."""
     if files and not any(os.path.isfile(file) for file in files):
         raise UserError(
             f"{source}: none of its {len(files)} recordings is there, first {files[0]}. Unpack the recordings too, "

@@ -46,12 +46,7 @@ class Hearing:
 
 
 class Classifier(Protocol):
-    """Gives probabilities of windows.
-
-    Attributes:
-        hearing: What it wants to hear.
-        source: Where it was read from.
-    """
+    """Gives probabilities of windows."""
 
     hearing: Hearing
     source: Path

@@ -27,9 +27,6 @@ class Detector:
     Example:
         >>> model = load("outputs/run/2026-01-31_12-00-00")
         >>> table = model.predict("song.wav", hop=1.0)
-
-    Args:
-        classifier: Gives probabilities.
     """
 
     def __init__(self, classifier: Classifier) -> None:

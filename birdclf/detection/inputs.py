@@ -156,10 +156,6 @@ def read_species(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
 
     Case does not count. What the classifier does not know is refused, since it would never be found.
 
-    Args:
-        file: The list.
-        classes: Names that the classifier knows.
-
     Raises:
         UserError: If it cannot be read, is empty, or names a species that the classifier does not know.
     """

@@ -45,14 +45,9 @@ LOCK: Final = "predict.lock"
 def results_folder(path: Path, settings: Mapping[str, Any]) -> "Iterator[ResultsFolder]":
     """Open a folder of results, made if it is not there, and keep other processes out while it is open.
 
-    Args:
-        path: The folder.
-        settings: Plain values that decide the results.
-
     Raises:
         UserError: If another process writes there, or it holds something else, results of other settings, or a journal
             that cannot be read.
-        OSError: If it cannot be written.
     """
     if path.exists() and not (path.is_dir() and _is_ours(path)):
         raise UserError(f"{path} exists and holds no results of birdclf predict. Choose a new folder with --out.")
@@ -71,13 +66,8 @@ def _is_ours(path: Path) -> bool:
 class ResultsFolder:
     """Results below one folder that no other process writes to, see :func:`results_folder`.
 
-    Args:
-        path: The folder.
-        settings: Plain values that decide the results.
-
     Raises:
         UserError: If it holds results of other settings, or a journal that cannot be read.
-        OSError: If it cannot be written.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -141,11 +131,7 @@ class ResultsFolder:
         return left
 
     def add(self, recording: Recording, result: Result) -> None:
-        """Keep the result of a recording that was left to do.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Keep the result of a recording that was left to do."""
         stamp = self._stamps[recording.file]
         line = json.dumps({"file": recording.file, "stamp": stamp} | result.plain())
         with open(self.path / JOURNAL, "ab") as journal:
@@ -161,9 +147,6 @@ class ResultsFolder:
 
         Returns:
             Names of those that were left.
-
-        Raises:
-            OSError: If one cannot be written.
         """
         kept = []
         waiting: list[Written] = []
@@ -220,15 +203,6 @@ def predict_to_folder(
 ) -> list[Result]:
     """Detect species in recordings, and write what is found; goes on where an earlier call was stopped.
 
-    Args:
-        classifier: Gives probabilities.
-        given: Files, folders and patterns.
-        listed: Lines for ``-`` among them.
-        out: Folder of the results.
-        how: Hop and batches.
-        detecting: What makes a detection.
-        wanted: What is written.
-
     Returns:
         What was found in each recording of the folder, those of earlier calls included.
 
@@ -266,14 +240,6 @@ def predict_to_screen(
 ) -> list[Result]:
     """Detect species in recordings, and print what is found of each as soon as it is known.
 
-    Args:
-        classifier: Gives probabilities.
-        given: Files, folders and patterns.
-        listed: Lines for ``-`` among them.
-        how: Hop and batches.
-        detecting: What makes a detection.
-        as_lines: ``csv`` or ``jsonl``.
-
     Raises:
         BrokenPipeError: If nobody reads on.
         UserError: If there is no recording, or standard output is full or closed.
@@ -291,11 +257,7 @@ def predict_to_screen(
 
 
 def check_any(results: Sequence[Result]) -> None:
-    """Refuse results of recordings none of which could be heard.
-
-    Raises:
-        UserError: If there is none; it lists some with the reason.
-    """
+    """Refuse results of recordings none of which could be heard."""
     if not any(result.windows for result in results):
         bad = "; ".join(f"{result.path} {result.problem}" for result in results[:LISTED])
         more = f"; and {len(results) - LISTED} more" if len(results) > LISTED else ""
@@ -325,11 +287,7 @@ def heard_range(classifier: Classifier) -> Range:
 
 
 def write_apart(out: Path, heard: Heard, result: Result, wanted: Wanted) -> None:
-    """Write the picture and the embeddings of a recording.
-
-    Raises:
-        OSError: If one cannot be written.
-    """
+    """Write the picture and the embeddings of a recording."""
     if not result.windows:
         return
     name = shown(result.name)

@@ -145,11 +145,7 @@ class Listening:
     each: Callable[[Recording, Window, Vectors, Vectors], None] | None = None
 
     def check(self, hearing: Hearing) -> None:
-        """Refuse a hop that is no stretch of time.
-
-        Raises:
-            UserError: If it is not above 0, or so short that it is no sample.
-        """
+        """Refuse a hop that is no stretch of time."""
         if not 1 / hearing.sample_rate_hz <= self.hop_s < float("inf"):
             raise UserError(f"--hop {self.hop_s:g}: seconds from window to window, above 0; a window unless given.")
         if self.batch < 1:

@@ -185,10 +185,6 @@ NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --f
 def card(run: Path, licence: str | None = None) -> str:
     """Return the model card of a run.
 
-    Args:
-        run: The run folder.
-        licence: Under which the model may be used; None where that is not decided.
-
     Raises:
         UserError: If the run did not finish, or a file of it is missing or damaged.
     """

@@ -30,11 +30,6 @@ OUTPUTS: Final = ("probabilities", "embeddings")
 def metadata_of(loaded: LoadedRun, hearing: Hearing, quantisation: str | None = None) -> dict[str, Any]:
     """Return the metadata of a file as plain values.
 
-    Args:
-        loaded: What the checkpoint holds.
-        hearing: What the classifier wants to hear.
-        quantisation: ``int8``, or None for float32.
-
     Raises:
         UserError: If channels are mixed by code of another package, which no file can hold.
     """
@@ -63,11 +58,7 @@ DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
 
 
 def traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
-    """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out.
-
-    Args:
-        loaded: What the checkpoint holds; its features compute spectra by matrix products from now on.
-    """
+    """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out."""
     features = loaded.predictor.features
     features.without_fft()
     module = WaveformClassifier(loaded, channels_last=False).requires_grad_(False)
@@ -109,11 +100,7 @@ PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """Refuse to go on without the packages that writing and checking an ONNX file takes.
-
-    Raises:
-        UserError: If one is not installed.
-    """
+    """Refuse to go on without the packages that writing and checking an ONNX file takes."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"--format onnx needs {', '.join(missing)}. Install it: pip install 'birdclf[onnx]'")
@@ -132,7 +119,6 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
 
     Raises:
         UserError: If the network cannot be traced, or is larger than a file can be.
-        OSError: If the file cannot be written.
     """
     from torch.onnx.errors import OnnxExporterError
 
@@ -195,14 +181,8 @@ TORCH_METADATA: Final = "birdclf.json"
 def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> None:
     """Write a run's network; features, normalisation, adjustment and temperature are inside.
 
-    Args:
-        loaded: What the checkpoint holds; it is of no other use afterwards.
-        metadata: What the file says of itself.
-        file: Where to; its name ends in ``.pt2``.
-
     Raises:
         UserError: If the network cannot be traced.
-        OSError: If the file cannot be written.
     """
     module, example = traceable(loaded)
     try:
@@ -217,11 +197,7 @@ def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) ->
 
 
 class Program:
-    """A file that :func:`write_program` has just written, run by PyTorch.
-
-    Args:
-        file: The file.
-    """
+    """A file that :func:`write_program` has just written, run by PyTorch."""
 
     def __init__(self, file: Path) -> None:
         extra = {TORCH_METADATA: ""}

@@ -102,10 +102,6 @@ def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
 def export_program(origin: Origin, out: Path) -> None:
     """Write a run as a file of ``torch.export``.
 
-    Args:
-        origin: What is exported.
-        out: The new file.
-
     Raises:
         UserError: If something is missing, the file exists or cannot be written, or it says something else than the
             checkpoint does.

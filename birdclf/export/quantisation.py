@@ -50,9 +50,6 @@ def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Map
         windows: ``(n, samples)``, recordings of the train split.
         metadata: What the new file says of itself.
         out: Where to.
-
-    Raises:
-        OSError: If the file cannot be written.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -95,14 +92,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Cost:
-    """What 8-bit integers cost and save.
-
-    Attributes:
-        windows: How many were classified.
-        float32: The file in float32.
-        int8: The file in integers.
-        largest: Largest difference of a probability.
-    """
+    """What 8-bit integers cost and save."""
 
     windows: int
     float32: Side
@@ -124,11 +114,6 @@ class Cost:
 
 def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard]) -> Cost:
     """Classify the same windows with both files, in turns, and return what is lost and what is saved.
-
-    Args:
-        float32: The file in float32.
-        int8: The file in integers.
-        sounds: Windows of recordings with their classes.
 
     Raises:
         UserError: If there is no window.

@@ -46,10 +46,6 @@ class Heard(NamedTuple):
 def windows_of_files(given: Sequence[str], hearing: Hearing) -> Iterator[Heard]:
     """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is passed over.
 
-    Args:
-        given: Files, folders and patterns.
-        hearing: What the classifier wants to hear.
-
     Raises:
         UserError: If there is no sound file, or none of them can be decoded.
     """
@@ -208,11 +204,7 @@ class Agreement:
         )
 
     def check(self, what: str) -> None:
-        """Refuse a file that says something else; not-a-number is something else.
-
-        Raises:
-            UserError: If a difference is above its limit.
-        """
+        """Refuse a file that says something else; not-a-number is something else."""
         for said, value, limit in (
             ("its probabilities differ from the checkpoint's", self.probability, LIMIT),
             (
@@ -230,13 +222,7 @@ class Agreement:
 
 
 def compare(checkpoint: Answers, exported: Answers, sounds: Iterable[Heard]) -> Agreement:
-    """Return how far an exported file agrees with its checkpoint on some sounds.
-
-    Args:
-        checkpoint: The checkpoint.
-        exported: The file.
-        sounds: Recordings with their windows.
-    """
+    """Return how far an exported file agrees with its checkpoint on some sounds."""
     recordings: set[str] = set()
     differences: list[tuple[float, float, float]] = []
     windows, largest = 0, 0.0

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.compliance import kaldi
 
-from birdclf.features.representation import Analysis, Representation, mean_and_std, require
+from birdclf.checks import require
+from birdclf.features.representation import Analysis, Representation, mean_and_std
 from birdclf.features.spectrum import PowerByProducts, at_least, framed
 
 RATE_HZ: Final = 16_000
@@ -60,9 +61,9 @@ class AstFilterbank(Representation):
         std: float = AUDIOSET_STD,
         padding: str = "repeat",
     ) -> None:
-        require(4 <= n_mels <= 128, "n_mels", n_mels, "between 4 and 128, or bands would be empty")
-        require(0 < std < math.inf, "std", std, "above 0")
-        require(math.isfinite(mean), "mean", mean, "a finite number")
+        require(4 <= n_mels <= 128, "features.n_mels", n_mels, "between 4 and 128, or bands would be empty")
+        require(0 < std < math.inf, "features.std", std, "above 0")
+        require(math.isfinite(mean), "features.mean", mean, "a finite number")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on empty bands of the scale that only the level is taken of here
             super().__init__(

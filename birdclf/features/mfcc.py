@@ -7,7 +7,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from birdclf.features.representation import ALL, Representation, require
+from birdclf.checks import require
+from birdclf.features.representation import ALL, Representation
 
 
 class MFCCStack(Representation):
@@ -49,7 +50,7 @@ class MFCCStack(Representation):
         delta_width: int | None = None,
         padding: str = "repeat",
     ) -> None:
-        require(1 <= n_mfcc <= n_mels, "n_mfcc", n_mfcc, f"between 1 and n_mels={n_mels}")
+        require(1 <= n_mfcc <= n_mels, "features.n_mfcc", n_mfcc, f"between 1 and n_mels={n_mels}")
         super().__init__(
             sample_rate_hz=sample_rate_hz,
             window_s=window_s,

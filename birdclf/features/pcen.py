@@ -7,7 +7,8 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from birdclf.features.representation import Analysis, Representation, require
+from birdclf.checks import require
+from birdclf.features.representation import Analysis, Representation
 from birdclf.features.spectrum import FRAMES_A_STRETCH, decibels
 
 SCALE: Final = 2.0**30
@@ -84,11 +85,11 @@ class PCEN(Representation):
             f_min_hz=f_min_hz,
             f_max_hz=f_max_hz,
         )
-        require(0 < gain <= 1, "gain", gain, "above 0, at most 1")
-        require(0 <= bias < math.inf, "bias", bias, "0 or more")
-        require(0 < power <= 1, "power", power, "above 0, at most 1")
-        require(0 < time_constant_s < math.inf, "time_constant_s", time_constant_s, "above 0 s")
-        require(0 < eps < math.inf, "eps", eps, "above 0")
+        require(0 < gain <= 1, "features.gain", gain, "above 0, at most 1")
+        require(0 <= bias < math.inf, "features.bias", bias, "0 or more")
+        require(0 < power <= 1, "features.power", power, "above 0, at most 1")
+        require(0 < time_constant_s < math.inf, "features.time_constant_s", time_constant_s, "above 0 s")
+        require(0 < eps < math.inf, "features.eps", eps, "above 0")
         self.gain, self.bias, self.power, self.eps = float(gain), float(bias), float(power), float(eps)
         self.settings |= {
             "f_min_hz": float(f_min_hz),
@@ -175,7 +176,7 @@ class PCEN(Representation):
             high, low = most**self.power, 1.0
         require(
             high < torch.finfo(torch.float16).max and low > LEAST,
-            "gain, bias and power",
+            "features.gain, bias and power",
             (self.gain, self.bias, self.power),
             f"such that the store's float16 holds the bands: sound at its mean level gives {low:.3g}, which has to be "
             f"more than {LEAST:g}, and the loudest onset {high:.3g}, which has to be less than 65504; "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf import checks
+from birdclf.checks import require, whole
 from birdclf.errors import UserError
 from birdclf.features.spectrum import (
     PowerByProducts,
@@ -60,8 +60,7 @@ def checked_width(delta_width: int | None, channels: tuple[str, ...]) -> int | N
             )
         return None
     width = DELTA_WIDTH if delta_width is None else delta_width
-    if width < 5 or width % 2 == 0:
-        raise UserError(f"features.delta_width is {width!r}; it must be odd and at least 5.")
+    require(width >= 5 and width % 2 == 1, "features.delta_width", width, "odd and at least 5")
     return width
 
 
@@ -139,25 +138,6 @@ def mean_and_std(stacks: Iterable[Tensor], shape: torch.Size) -> tuple[Tensor, T
     return mean, (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_STD)
 
 
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """Refuse a value of ``features.<name>`` that does not hold, saying what is allowed.
-
-    Raises:
-        UserError: If it does not.
-    """
-    if not holds:
-        raise UserError(f"features.{name} is {value!r}; it must be {allowed}.")
-
-
-def whole(name: str, value: object) -> None:
-    """Refuse a value of ``features.<name>`` that is no whole number from 1.
-
-    Raises:
-        UserError: If it is none.
-    """
-    checks.whole(f"features.{name}", value, 1)
-
-
 IN_MEMORY: Final = 32 * 2**20
 """Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""
 FRAMES_A_CHUNK: Final = 1024
@@ -227,17 +207,17 @@ class Representation(nn.Module):
     ) -> None:
         super().__init__()
         for name, size in (("sample_rate_hz", sample_rate_hz), ("hop", hop), ("n_fft", n_fft), ("n_mels", n_mels)):
-            whole(name, size)
+            whole(f"features.{name}", size, 1)
         samples = window_s * sample_rate_hz
         require(
             0 < samples < float("inf") and abs(samples / hop - round(samples / hop)) < 1e-6,
-            "window_s",
+            "features.window_s",
             window_s,
             f"a multiple of hop / sample_rate_hz = {hop / sample_rate_hz:g} s",
         )
-        require(n_fft >= hop, "n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
-        require(top_db > 0, "top_db", top_db, "above 0 dB")
-        require(padding in ("repeat", "silence"), "padding", padding, "'repeat' or 'silence'")
+        require(n_fft >= hop, "features.n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
+        require(top_db > 0, "features.top_db", top_db, "above 0 dB")
+        require(padding in ("repeat", "silence"), "features.padding", padding, "'repeat' or 'silence'")
         self.channels = checked(channels)
         self.delta_width = checked_width(delta_width, self.channels)
         self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft

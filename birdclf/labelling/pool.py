@@ -36,9 +36,6 @@ class Pool:
 
     Twice its size is gathered before the least uncertain half is let go. Of windows that are as uncertain, the first
     stay.
-
-    Args:
-        size: How many it keeps.
     """
 
     def __init__(self, size: int) -> None:

@@ -277,14 +277,6 @@ def suggest(
 ) -> Chosen:
     """Choose windows of recordings to label, and write a table of them and a page to label them on.
 
-    Args:
-        classifier: Gives probabilities and embeddings.
-        given: Files, folders and patterns.
-        listed: Lines for ``-`` among them.
-        out: Folder that is made for ``suggestions.csv`` and ``index.html``.
-        how: Hop and batches.
-        choosing: Which windows.
-
     Raises:
         UserError: If there is no recording or none with sound, or the folder exists or cannot be written.
     """

@@ -137,10 +137,6 @@ def over_seeds(values: Sequence[float]) -> Seeds:
 def paired_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Difference | None:
     """Return the mean of a minus b over common seeds, with the 95 % interval and p-value of the paired t-test.
 
-    Args:
-        a: A figure of one configuration by seed.
-        b: The same of another.
-
     Returns:
         None under 2 common seeds.
     """

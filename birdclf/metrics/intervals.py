@@ -247,10 +247,6 @@ def class_f1_intervals(counts: ClusterCounts, settings: Evaluation) -> Vector:
     score interval (Lam, Gopal and Qian, 2023, indirect Wilson). Its clips are divided by the design effect of the
     clusters (Kish, 1965), where all are right or all wrong by the clips in a cluster. No draw is made: the few clips of
     a rare class would be drawn to the same figure over and over.
-
-    Args:
-        counts: Counts by cluster.
-        settings: Confidence.
     """
     union = counts.support + counts.predicted - counts.hits
     total = union.sum(axis=0)

@@ -28,14 +28,7 @@ GALLERY_BYTES: Final = 6_000_000  # 8 MB in base64, which leaves room for the fi
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was written.
-
-    Attributes:
-        folder: Where its files are.
-        sections: Its parts.
-        configurations: What it compares, the best on validation data first.
-        left_out: Folders that it does without, and why.
-    """
+    """A report that was written."""
 
     folder: Path
     sections: tuple[Section, ...]

@@ -71,7 +71,6 @@ async def store(body: AsyncIterator[bytes], file: Path, limits: Limits) -> str:
 
     Raises:
         RefusedError: If it is empty, too large or at a standstill. What was written is left for the caller to remove.
-        OSError: If it cannot be written.
     """
     digest, size = hashlib.sha256(), 0
     with file.open("xb") as opened:
@@ -155,12 +154,7 @@ def told_of_session(session: Session) -> dict[str, Any]:
 
 
 def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
-    """Return what the page shows of a recording.
-
-    Args:
-        entry: The recording.
-        rows: Whether its table is wanted.
-    """
+    """Return what the page shows of a recording."""
     known = math.isfinite(entry.duration_s)
     told: dict[str, Any] = {
         "id": entry.id,
@@ -199,12 +193,7 @@ LARGEST_CORRECTIONS: Final = 20_000_000
 
 
 def application(session: Session, hosts: Hosts) -> Starlette:
-    """Return the application.
-
-    Args:
-        session: What was heard so far.
-        hosts: Names of the server.
-    """
+    """Return the application."""
     page = page_template("serving").render(
         model=_name(session.classifier.source),
         species=f"{len(session.classes):,}",

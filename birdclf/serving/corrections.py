@@ -184,7 +184,6 @@ class Corrections:
 
         Raises:
             UserError: If a file cannot be read; none is then written.
-            OSError: If one cannot be written.
         """
         named = [row for row in rows if row.is_label]
         empty = [row for row in rows if row.verdict == NO_BIRD]

@@ -40,13 +40,7 @@ class Hosts:
 
 
 class Guard:
-    """Middleware that refuses foreign requests and tells browsers what the page may do.
-
-    Args:
-        app: What answers.
-        hosts: Names of the server.
-        policy: Content-Security-Policy.
-    """
+    """Middleware that refuses foreign requests and tells browsers what the page may do."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts, policy: str) -> None:
         self.app, self.hosts = app, hosts

@@ -47,7 +47,6 @@ class KeptFolder:
 
     Raises:
         UserError: If it holds something else, or leads elsewhere by a link.
-        OSError: If it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,9 +91,6 @@ class KeptFolder:
 
         Returns:
             The file, and whether it is new.
-
-        Raises:
-            OSError: If it cannot be renamed.
         """
         prefix = digest[:PREFIX]
         there = sorted(self.recordings.glob(f"{prefix}_*"))
@@ -196,13 +192,7 @@ class Entry:
 
 
 class Session:
-    """Recordings, and the one thread that listens to them.
-
-    Args:
-        classifier: Gives probabilities.
-        folder: Where recordings are kept.
-        limits: What they may be.
-    """
+    """Recordings, and the one thread that listens to them."""
 
     def __init__(self, classifier: Classifier, folder: KeptFolder, limits: Limits) -> None:
         self.classifier, self.folder, self.limits = classifier, folder, limits
@@ -277,7 +267,6 @@ class Session:
         Raises:
             RefusedError: If it was listened to again since the page showed them, or they cannot be read.
             UserError: If the files cannot be read.
-            OSError: If they cannot be written.
         """
         with self._lock:
             if entry.state != DONE or version != entry.version:

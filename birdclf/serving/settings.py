@@ -33,10 +33,6 @@ MOST_SPECIES: Final = 20
 class Limits:
     """What an upload may be.
 
-    Attributes:
-        megabytes: Its size, in millions of bytes.
-        minutes: Its length.
-
     Raises:
         UserError: If one is not above 0.
     """
@@ -92,10 +88,6 @@ class Asked:
     @classmethod
     def read(cls, given: Mapping[str, str], window_s: float) -> "Asked":
         """Return what a request asks for; what it does not say is as in ``birdclf predict``.
-
-        Args:
-            given: Texts by name, as in the address.
-            window_s: Length of a window.
 
         Raises:
             RefusedError: If one is no number, or out of range.

@@ -28,11 +28,7 @@ Rows = list[dict[str, Any]]
 
 
 class Journal:
-    """The rows that are done, a line each, written after the data that they tell of.
-
-    Args:
-        path: File of the journal.
-    """
+    """The rows that are done, a line each, written after the data that they tell of."""
 
     def __init__(self, path: Path) -> None:
         self.file = open(path, "a+b")  # noqa: SIM115, closed by __exit__
@@ -94,13 +90,7 @@ VERSION: Final = 3
 
 @dataclass(frozen=True)
 class StorePlan:
-    """A store of a catalog's features, built or not.
-
-    Attributes:
-        catalog: Recordings to hold.
-        extraction: What is made of them.
-        root: Folder of all stores.
-    """
+    """A store of a catalog's features, built or not."""
 
     catalog: Catalog
     extraction: Extraction
@@ -128,11 +118,7 @@ class StorePlan:
         return (self.folder / "meta.json").is_file()
 
     def finish(self, rows: Rows) -> None:
-        """Add index and description to the frames in :attr:`building`, and put the whole in its place.
-
-        Raises:
-            OSError: If a file cannot be written.
-        """
+        """Add index and description to the frames in :attr:`building`, and put the whole in its place."""
         index_of(rows).to_parquet(self.building / "index.parquet")
         meta = {
             "version": VERSION,

@@ -46,7 +46,6 @@ def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_b
         A row a clip: ``recording_id``, ``frames`` and the measurement.
 
     Raises:
-        OSError: If a file cannot be written.
         UserError: If a shard is damaged.
     """
 
@@ -62,13 +61,7 @@ def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_b
 
 
 def read_rows(place: Path, clips: list[Clip], n_bands: int) -> Rows | None:
-    """Return the rows of a shard that is whole, or None.
-
-    Args:
-        place: Folder of the shard.
-        clips: Its clips, in order.
-        n_bands: Values a frame.
-    """
+    """Return the rows of a shard that is whole, or None."""
     try:
         rows: Rows = [json.loads(line) for line in (place / JOURNAL).read_bytes().splitlines()]
         frames = sum(row["frames"] for row in rows)

@@ -62,10 +62,6 @@ class Syllable:
 def voice(syllable: Syllable, rng: np.random.Generator) -> Waveform:
     """Sing one syllable.
 
-    Args:
-        syllable: What to sing.
-        rng: Source of the breath's noise.
-
     Returns:
         ``(samples,)`` float32 at 32 kHz, amplitude about 1.
     """

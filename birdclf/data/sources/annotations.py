@@ -91,9 +91,6 @@ def stretch(start: str, end: str, where: str) -> tuple[float, float]:
 class Shelf:
     """The recordings and text files below a folder, found by name.
 
-    Args:
-        base: The folder.
-
     Raises:
         UserError: If it cannot be read.
     """

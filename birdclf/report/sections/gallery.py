@@ -54,9 +54,6 @@ def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor
 class Moments:
     """Class activation of a run's best checkpoint over the middle window of a recording.
 
-    Args:
-        run: A finished run.
-
     Raises:
         UserError: If its checkpoint cannot be used.
     """
@@ -70,12 +67,6 @@ class Moments:
         """Return ``(frames,)`` from 0 to 1 over the middle of a recording, 0 outside of its middle window.
 
         None for a network that has no convolution.
-
-        Args:
-            reader: Opens the clip.
-            clip: The recording.
-            species: Name of the class.
-            seconds: Length of the middle, which is shorter where the recording is.
 
         Raises:
             AudioError: If the recording cannot be decoded.

@@ -20,13 +20,7 @@ from birdclf.errors import UserError
 
 
 class Throttle:
-    """Keeps a distance in time between requests.
-
-    Args:
-        interval_s: Least time from the start of one request to the start of the next, in seconds.
-        clock: Returns a time in seconds that never runs back.
-        sleep: Waits for a number of seconds.
-    """
+    """Keeps a distance in time between requests."""
 
     def __init__(
         self,

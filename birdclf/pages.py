@@ -14,12 +14,7 @@ from birdclf.text import shown
 
 
 def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Template:
-    """Return the ``page.html`` of a room, which fills the blocks of ``base.html``; every value is escaped.
-
-    Args:
-        room: Folder of the package.
-        **filters: What the template calls, by name.
-    """
+    """Return the ``page.html`` of a room, which fills the blocks of ``base.html``; every value is escaped."""
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("birdclf", ""),
         autoescape=True,

@@ -243,15 +243,7 @@ class Decoder:
 
 
 def next_sound(file: io.FileIO, format: str, begin: int, at: int, end: int) -> int | None:
-    """Return where the next sound of the same format begins in a file, or None.
-
-    Args:
-        file: The file.
-        format: libsndfile's name of it.
-        begin: First byte of the sound that was read.
-        at: Where reading it ended, or a little further on.
-        end: End of the file.
-    """
+    """Return where the next sound of the same format begins in a file, or None."""
     if format == "MP3":
         return next_frame(file, max(at, begin + 1), end)
     if format == "OGG":

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.detections import Detecting
     from birdclf.detection.inputs import read_species
-    from birdclf.detection.predict import Wanted, check_any, predict_to_folder, predict_to_screen, summary
+    from birdclf.detection.predict import check_any, predict_to_folder, predict_to_screen, summary
     from birdclf.detection.stream import Listening
 
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
@@ -69,8 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])
         check_any(results)
         return
-    wanted = Wanted(formats, arguments.embeddings, timelines)
-    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detecting, wanted)
+    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detecting, formats)
     check_any(results)
     print(summary(results))
     print(f"results: {out}")

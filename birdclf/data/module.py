@@ -121,9 +121,6 @@ class RecordingDataModule(pl.LightningDataModule):
         seed: Seed of split, order and windows.
         sampler: Which recordings an epoch of training draws; each of them once if not given.
 
-    Attributes:
-        part: Which of several processes that train together this one is; their loaders share out each split.
-
     Raises:
         UserError: If ``batch_size`` or ``num_workers`` is out of range.
     """

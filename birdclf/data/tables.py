@@ -138,10 +138,6 @@ def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 def read_own(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Return a table that :func:`csv_text` made: names are what they were, such as ``NA``, ``007`` or the empty text.
 
-    Args:
-        file: A table of a run folder, such as ``split.csv``.
-        needed: Columns that must be there.
-
     Raises:
         UserError: If it is missing or empty, lacks a needed column, or :func:`birdclf.data.tables.rows_of` refuses it.
     """

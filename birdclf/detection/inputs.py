@@ -19,17 +19,11 @@ LONGEST_BYTES: Final = 180
 
 
 class Recording(NamedTuple):
-    """A file to listen to.
+    """A file to listen to."""
 
-    Attributes:
-        path: The file, as the user named it or the folder above it.
-        name: Where its results go, relative, with slashes; unlike that of any other recording even without its ending.
-        file: Its real path, which tells it from others.
-    """
-
-    path: str
-    name: str
-    file: str
+    path: str  # as the user named it, or the folder above it
+    name: str  # where its results go, relative, with slashes; unlike any other's even without its ending
+    file: str  # its real path, which tells it from others
 
 
 def recordings_of(
@@ -39,11 +33,6 @@ def recordings_of(
 
     A folder stands for the sound files below it, hidden ones passed over. A pattern such as
     ``**/*.wav`` stands for what it fits, if no file has that very name.
-
-    Args:
-        given: Files, folders and patterns; ``-`` stands for ``listed``.
-        listed: Lines with a file, a folder or a pattern each.
-        named: Names that some real paths have already.
 
     Raises:
         UserError: If a word fits nothing, or no sound file is left.

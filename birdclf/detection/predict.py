@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -177,21 +177,6 @@ LISTED: Final = 5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is written to a folder.
-
-    Attributes:
-        formats: Names of formats.
-        embeddings: Whether embeddings are.
-        timelines: Whether a picture of each recording is.
-    """
-
-    formats: Sequence[str]
-    embeddings: bool = False
-    timelines: bool = True
-
-
 def predict_to_folder(
     classifier: Classifier,
     given: Sequence[str],
@@ -199,7 +184,7 @@ def predict_to_folder(
     out: Path,
     how: Listening,
     detecting: Detecting,
-    wanted: Wanted,
+    formats: Sequence[str],
 ) -> list[Result]:
     """Detect species in recordings, and write what is found; goes on where an earlier call was stopped.
 
@@ -209,7 +194,7 @@ def predict_to_folder(
     Raises:
         UserError: If there is no recording, the folder is of something else, or it cannot be written to.
     """
-    settings = _settings(classifier, how, detecting, wanted)
+    settings = _settings(classifier, how, detecting)
     files = files_of(given, listed)
     way = "the same command goes on where this one stopped."
     with writing_to(out, way), results_folder(out, settings) as folder:
@@ -220,11 +205,11 @@ def predict_to_folder(
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
         for heard in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
             result = Result.of(heard, detecting, classifier.hearing.classes)
-            write_apart(out, heard, result, wanted)
+            write_apart(out, heard, result)
             folder.add(heard.recording, result)
             _tell(result)
         results = folder.results()
-        kept = folder.write(_files(results, wanted, heard_range(classifier)))
+        kept = folder.write(_files(results, formats, heard_range(classifier)))
     for name in kept:
         print(f"{shown(out / name)} was changed since it was written, and is left as it is", file=sys.stderr)
     return results
@@ -286,37 +271,37 @@ def heard_range(classifier: Classifier) -> Range:
     return Range(0.0, classifier.hearing.sample_rate_hz / 2)
 
 
-def write_apart(out: Path, heard: Heard, result: Result, wanted: Wanted) -> None:
-    """Write the picture and the embeddings of a recording."""
+def write_apart(out: Path, heard: Heard, result: Result) -> None:
+    """Write the picture and the embeddings of a recording, where they were wanted."""
     if not result.windows:
         return
     name = shown(result.name)
-    if wanted.timelines and heard.overview is not None:
+    if heard.overview is not None:
         from birdclf.detection.timeline import timeline
 
         picture = timeline(result.name, result.duration_s, result.detections, heard.overview)
         _write_alone(out / "timelines" / f"{name}.png", picture)
-    if wanted.embeddings:
+    if len(heard.embeddings):
         file = io.BytesIO()
         np.savez(file, start_s=heard.start_s, end_s=heard.end_s, embeddings=heard.embeddings)
         _write_alone(out / "embeddings" / f"{name}.npz", file.getvalue())
 
 
-def _files(results: Sequence[Result], wanted: Wanted, heard: Range) -> Iterator[Written]:
-    for name in wanted.formats:
+def _files(results: Sequence[Result], formats: Sequence[str], heard: Range) -> Iterator[Written]:
+    for name in formats:
         yield from FORMATS[name](results, heard)
     for name, table in (("files.csv", files_table(results)), ("summary.csv", species_table(results))):
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _settings(classifier: Classifier, how: Listening, detecting: Detecting, wanted: Wanted) -> dict[str, Any]:
+def _settings(classifier: Classifier, how: Listening, detecting: Detecting) -> dict[str, Any]:
     """Return what decides the results: the same settings may go on in one folder."""
     return {
         "format": FORMAT,
         "model": classifier.fingerprint(),
         "hop": how.hop_s,
-        "embeddings": wanted.embeddings,
-        "timelines": wanted.timelines,
+        "embeddings": how.embeddings,
+        "timelines": how.overview,
     } | asdict(detecting)
 
 

@@ -91,17 +91,11 @@ def species_table(results: Sequence[Result]) -> pd.DataFrame:
 
 
 class Written(NamedTuple):
-    """A file to be written.
+    """A file to be written."""
 
-    Attributes:
-        name: Relative, with slashes.
-        content: All of it.
-        needed: Whether it is written where there is no older one that it takes the place of.
-    """
-
-    name: str
+    name: str  # relative, with slashes
     content: bytes
-    needed: bool = True
+    needed: bool = True  # whether it is written where there is no older one that it takes the place of
 
 
 class Range(NamedTuple):

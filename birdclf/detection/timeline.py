@@ -24,11 +24,7 @@ ROUNDING_S: Final = 1e-6
 
 
 class Overview:
-    """Loudest power in each stretch of time and frequency; where the time grows too long, stretches grow twice as long.
-
-    Args:
-        rate_hz: Sample rate of the sound.
-    """
+    """Loudest power by stretch of time and frequency; where the time grows too long, stretches grow twice as long."""
 
     def __init__(self, rate_hz: int) -> None:
         self.rate_hz, self.column_s, self._columns = rate_hz, STEP_S, 0

@@ -19,20 +19,12 @@ from birdclf.runs.checkpoint import LoadedRun, load_run
 
 @dataclass(frozen=True)
 class Origin:
-    """What is exported, and what it is held to.
-
-    Attributes:
-        run: The run folder.
-        checkpoint: ``best`` or ``last``.
-        verify: Files, folders and patterns that an export is held to; none for the run's own validation recordings.
-        source: Settings that say where the run's recordings are now.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
-    """
+    """What is exported, and what it is held to."""
 
     run: Path
     checkpoint: str = "best"
-    verify: Sequence[str] = ()
-    source: Sequence[str] = ()
+    verify: Sequence[str] = ()  # recordings that an export is held to; none for the run's own validation split
+    source: Sequence[str] = ()  # settings that say where the run's recordings are now
     trusted: Collection[str] = ()
 
     def load(self) -> LoadedRun:
@@ -64,11 +56,6 @@ class Origin:
 
 def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
     """Write a run as an ONNX file, which ``birdclf predict`` reads like the run.
-
-    Args:
-        origin: What is exported.
-        out: The new file.
-        int8: Whether its network is to be in 8-bit integers; what that costs is printed.
 
     Raises:
         UserError: If something is missing, the file exists or cannot be written, or it says something else than the

@@ -100,12 +100,6 @@ def own_recordings(
 ) -> OwnRecordings:
     """Return a run's own recordings, in its own splits.
 
-    Args:
-        run: The run folder.
-        hearing: What its classifier wants to hear.
-        source: Settings that say where the recordings are now, such as ``data.root=DIR``.
-        trusted: Top-level packages beside ``birdclf`` whose sources may be built.
-
     Raises:
         UserError: If its settings or its split are missing, or the recordings are gone.
     """
@@ -180,21 +174,13 @@ Answers = Callable[[Samples], tuple[Vectors, Vectors]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file agrees with the checkpoint.
-
-    Attributes:
-        recordings: How many were listened to.
-        windows: How many windows of them.
-        probability: Largest difference of a probability.
-        embedding: Largest difference of an embedding's value, as a share of the largest value.
-        alone: Largest difference of a probability between a window by itself and the same in a batch.
-    """
+    """How far a file agrees with the checkpoint."""
 
     recordings: int
     windows: int
-    probability: float
-    embedding: float
-    alone: float
+    probability: float  # largest difference of one
+    embedding: float  # largest difference of a value, as a share of the largest value
+    alone: float  # largest difference of a probability between a window by itself and the same in a batch
 
     def __str__(self) -> str:
         return (

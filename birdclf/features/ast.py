@@ -67,15 +67,9 @@ class AstFilterbank(Representation):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on empty bands of the scale that only the level is taken of here
             super().__init__(
-                sample_rate_hz=RATE_HZ,
-                window_s=window_s,
-                hop=HOP,
-                n_fft=N_FFT,
-                n_mels=n_mels,
-                channels=["static"],
-                delta_width=None,
-                padding=padding,
-            )
+                sample_rate_hz=RATE_HZ, window_s=window_s, hop=HOP, n_fft=N_FFT, n_mels=n_mels, channels=["static"],
+                delta_width=None, padding=padding,
+            )  # fmt: skip
         self.settings = {"window_s": window_s, "n_mels": n_mels, "mean": mean, "std": std, "padding": padding}
         banks, centres_hz = kaldi.get_mel_banks(n_mels, N_FFT, RATE_HZ, LOWEST_HZ, RATE_HZ / 2, 100.0, -500.0, 1.0)
         self.register_buffer("kaldi_banks", functional.pad(banks, (0, 1)).T.contiguous(), persistent=False)

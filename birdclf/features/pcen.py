@@ -29,22 +29,10 @@ class PCEN(Representation):
     ``bias``, ``power``, ``time_constant_s`` or ``eps`` is another store. Values agree with ``librosa.pcen`` of a
     spectrogram that is scaled by 2^30, where its filter begins at the first frame.
 
-    Args:
-        sample_rate_hz: Rate of the waveform.
-        window_s: Length of a window in seconds.
-        hop: Samples from one frame to the next.
-        n_fft: Samples a frame, windowed by Hann.
-        n_mels: Mel bands.
-        f_min_hz: Lowest frequency of the mel bands.
-        f_max_hz: Highest one, at most half the sample rate.
-        gain: Share of a band's mean level that is taken out, above 0, at most 1.
-        bias: Level below which sound is linear instead of compressed, 0 or more.
-        power: Compression, above 0, at most 1, which is none.
-        time_constant_s: Memory of the mean, in seconds.
-        eps: Least mean, in units of power of samples times 2^30.
-        channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
-        delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+    Its arguments are those of :class:`Representation` and five more: ``gain`` (share of a band's mean level that is
+    taken out, above 0, at most 1), ``bias`` (level below which sound is linear instead of compressed, 0 or more),
+    ``power`` (compression, above 0, at most 1, which is none), ``time_constant_s`` (memory of the mean, in seconds) and
+    ``eps`` (least mean, in units of power of samples times 2^30).
 
     Raises:
         UserError: If a size is out of range, a window is not a whole number of frames, or values would not fit float16.
@@ -74,17 +62,9 @@ class PCEN(Representation):
         padding: str = "repeat",
     ) -> None:
         super().__init__(
-            sample_rate_hz=sample_rate_hz,
-            window_s=window_s,
-            hop=hop,
-            n_fft=n_fft,
-            n_mels=n_mels,
-            channels=channels,
-            delta_width=delta_width,
-            padding=padding,
-            f_min_hz=f_min_hz,
-            f_max_hz=f_max_hz,
-        )
+            sample_rate_hz=sample_rate_hz, window_s=window_s, hop=hop, n_fft=n_fft, n_mels=n_mels, channels=channels,
+            delta_width=delta_width, padding=padding, f_min_hz=f_min_hz, f_max_hz=f_max_hz,
+        )  # fmt: skip
         require(0 < gain <= 1, "features.gain", gain, "above 0, at most 1")
         require(0 <= bias < math.inf, "features.bias", bias, "0 or more")
         require(0 < power <= 1, "features.power", power, "above 0, at most 1")
@@ -92,14 +72,9 @@ class PCEN(Representation):
         require(0 < eps < math.inf, "features.eps", eps, "above 0")
         self.gain, self.bias, self.power, self.eps = float(gain), float(bias), float(power), float(eps)
         self.settings |= {
-            "f_min_hz": float(f_min_hz),
-            "f_max_hz": float(f_max_hz),
-            "gain": self.gain,
-            "bias": self.bias,
-            "power": self.power,
-            "time_constant_s": float(time_constant_s),
-            "eps": self.eps,
-        }
+            "f_min_hz": float(f_min_hz), "f_max_hz": float(f_max_hz), "gain": self.gain, "bias": self.bias,
+            "power": self.power, "time_constant_s": float(time_constant_s), "eps": self.eps,
+        }  # fmt: skip
         frames = time_constant_s * sample_rate_hz / hop
         share = (math.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)  # b; 3 dB at the time constant, as in librosa
         ago = torch.arange(FRAMES_A_STRETCH)[:, None] - torch.arange(FRAMES_A_STRETCH)

@@ -11,18 +11,8 @@ from torch.nn import functional
 
 from birdclf.checks import require, whole
 from birdclf.errors import UserError
-from birdclf.features.spectrum import (
-    PowerByProducts,
-    PowerSpectrum,
-    at_least,
-    decibels,
-    filled_blocks,
-    filled_mel_filters,
-    framed,
-    level_filter,
-    mel_centres_hz,
-    mel_filters,
-)
+from birdclf.features import spectrum as spectra
+from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, at_least, decibels, framed
 
 ORDERS: Final = {"static": 0, "delta": 1, "delta2": 2}
 ALL: Final = tuple(ORDERS)
@@ -224,25 +214,20 @@ class Representation(nn.Module):
         self.top_db, self.padding = top_db, padding
         self.n_bands, self.frames = n_bands or n_mels, round(samples / hop)
         self.settings: dict[str, Any] = {
-            "sample_rate_hz": sample_rate_hz,
-            "window_s": window_s,
-            "hop": hop,
-            "n_fft": n_fft,
-            "n_mels": n_mels,
-            "channels": list(self.channels),
-            "padding": padding,
-        }
+            "sample_rate_hz": sample_rate_hz, "window_s": window_s, "hop": hop, "n_fft": n_fft, "n_mels": n_mels,
+            "channels": list(self.channels), "padding": padding,
+        }  # fmt: skip
         if self.delta_width is not None:
             self.settings["delta_width"] = self.delta_width
-        filters = mel_filters if f_max_hz is None else filled_mel_filters
+        filters = spectra.mel_filters if f_max_hz is None else spectra.filled_mel_filters
         f_max_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
         mel = filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
-        banks = torch.cat([mel, level_filter(sample_rate_hz, n_fft, level_mels)], dim=1)
-        self.bank_blocks = filled_blocks(banks)
+        banks = torch.cat([mel, spectra.level_filter(sample_rate_hz, n_fft, level_mels)], dim=1)
+        self.bank_blocks = spectra.filled_blocks(banks)
         self.register_buffer("banks", banks, persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.spectrum = PowerSpectrum(n_fft)
-        centres_hz = torch.from_numpy(mel_centres_hz(sample_rate_hz, n_mels, f_min_hz, f_max_hz)).float()
+        centres_hz = torch.from_numpy(spectra.mel_centres_hz(sample_rate_hz, n_mels, f_min_hz, f_max_hz)).float()
         self.register_buffer("centres_hz", centres_hz, persistent=False)
         self.register_buffer("delta_kernels", delta_kernels(self.channels, self.delta_width), persistent=False)
         self.register_buffer("mean", torch.zeros(len(self.channels), self.n_bands, 1))

@@ -40,23 +40,14 @@ DIGITS: Final = 6
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A clip, and what the model takes it for.
+    """A clip, and what the model takes it for."""
 
-    Attributes:
-        rank: 1 for the most uncertain.
-        recording: Where it is.
-        start_s: Where it begins, in seconds.
-        end_s: Where it ends, in seconds.
-        guesses: The likeliest species with their probabilities, likeliest first.
-        uncertainty: From 0 to 1.
-    """
-
-    rank: int
+    rank: int  # 1 for the most uncertain
     recording: Recording
     start_s: float
     end_s: float
-    guesses: tuple[tuple[str, float], ...]
-    uncertainty: float
+    guesses: tuple[tuple[str, float], ...]  # species and probability, the likeliest first
+    uncertainty: float  # 0 to 1
 
     @classmethod
     def of(cls, rank: int, one: Candidate, names: Sequence[str]) -> "Suggestion":
@@ -89,15 +80,7 @@ MOST_BYTES: Final = 60_000_000
 
 @dataclass(frozen=True)
 class Card:
-    """A suggestion as the page shows it.
-
-    Attributes:
-        suggestion: What is suggested.
-        name: Name of its file.
-        picture: Its spectrogram as a data URL; empty where it is left out.
-        sound: Its sound as a data URL; empty where it is left out.
-        note: Why something is left out.
-    """
+    """A suggestion as the page shows it."""
 
     suggestion: Suggestion
     name: str
@@ -107,14 +90,7 @@ class Card:
 
 
 def page(suggestions: Sequence[Suggestion], classes: Sequence[str], mix: Mix, most_bytes: int = MOST_BYTES) -> str:
-    """Return the page.
-
-    Args:
-        suggestions: Clips to label.
-        classes: Names that are offered.
-        mix: How a recording becomes one signal.
-        most_bytes: Limit of all pictures and sounds together; past it cards come without sound.
-    """
+    """Return the page; past a limit of all pictures and sounds together, cards come without sound."""
     rows = [one.row() for one in suggestions]
     data = {
         "key": f"{key_of(*(tuple(row.values()) for row in rows)):016x}",
@@ -230,20 +206,13 @@ COLUMNS: Final = (
 class Choosing:
     """Which windows are suggested.
 
-    Attributes:
-        n: How many.
-        uncertainty: Measure of :data:`birdclf.labelling.suggest.MEASURES`.
-        pool: How many times as many of the most uncertain ones they are chosen from, to be different.
-        seed: Where the choice begins.
-        species: Species that occur; None for all.
-
     Raises:
         UserError: If a value is out of range.
     """
 
     n: int = 50
     uncertainty: str = "entropy"
-    pool: int = 10
+    pool: int = 10  # how many times as many of the most uncertain ones they are chosen from, to be different
     seed: int = 1
     species: tuple[str, ...] | None = None
 
@@ -257,14 +226,7 @@ class Choosing:
 
 
 class Chosen(NamedTuple):
-    """What is suggested, and what it was chosen from.
-
-    Attributes:
-        suggestions: By uncertainty.
-        recordings: How many could be heard.
-        windows: How many windows were heard that are not silent.
-        problems: A sentence on each recording that could not be heard, or not to its end.
-    """
+    """What is suggested, and what it was chosen from."""
 
     suggestions: list[Suggestion]
     recordings: int

@@ -248,12 +248,5 @@ def canvas(width: float, height: float) -> Iterator[Canvas]:
 
 
 def drawn(title: str, caption: str, picture: Canvas, unique: str) -> Figure:
-    """Return a figure as a part of the page, without names that other figures have too.
-
-    Args:
-        title: Heading.
-        caption: What it shows, in words, for those who cannot see it.
-        picture: What to draw.
-        unique: A name that no other figure of the page has.
-    """
+    """Return a figure as a part of the page, without names that other figures have too."""
     return Figure(title, caption, *inside_of_svg(picture, unique, PAGE_COLOURS))

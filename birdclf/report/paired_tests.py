@@ -30,17 +30,11 @@ METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the same test recordings; differences are the reference minus its rival.
-
-    Attributes:
-        seed: Seed of the reference's run.
-        mcnemar: Exact test of the clips that only one of them got right.
-        difference: By metric, with interval and p-value of the paired cluster bootstrap.
-    """
+    """Two runs on the same test recordings; differences are the reference minus its rival."""
 
     seed: int
     mcnemar: McNemar
-    difference: dict[str, Difference]
+    difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap
 
 
 @dataclass

@@ -132,14 +132,7 @@ Line = dict[str, str]
 
 
 class Saved(NamedTuple):
-    """What the files hold after a recording was saved.
-
-    Attributes:
-        labels: Rows of this recording to train on.
-        no_bird: Stretches of it without a bird.
-        all_labels: Rows of all recordings.
-        recordings: Recordings that have one.
-    """
+    """What the files hold after a recording was saved."""
 
     labels: int
     no_bird: int
@@ -152,9 +145,6 @@ class Corrections:
 
     The first is what ``birdclf train data=manifest`` reads: a row a stretch that a user named. The second has the same
     columns but ``species``, so that no stretch without a bird is trained on as a species.
-
-    Args:
-        folder: Where they are; made by the first save.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -163,9 +153,6 @@ class Corrections:
 
     def of(self, path: str) -> list[Row]:
         """Return what was said of a recording.
-
-        Args:
-            path: As in the files, relative to the folder.
 
         Raises:
             UserError: If a file cannot be read.
@@ -177,10 +164,6 @@ class Corrections:
 
     def save(self, path: str, rows: Sequence[Row]) -> Saved:
         """Put a recording's rows in place of its earlier ones; all others stay.
-
-        Args:
-            path: The recording, relative to the folder.
-            rows: All that is known of it.
 
         Raises:
             UserError: If a file cannot be read; none is then written.

@@ -16,11 +16,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Hosts:
-    """The names under which a server may be asked for, so that no other site can stand for it by a name of its own.
-
-    Args:
-        host: The address that it listens at.
-    """
+    """The names under which a server may be asked for, so that no other site can stand for it by a name of its own."""
 
     def __init__(self, host: str) -> None:
         self.is_local = is_loopback(host)

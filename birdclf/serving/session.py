@@ -42,9 +42,6 @@ LONGEST_STEM: Final = 50
 class KeptFolder:
     """Uploads and corrections.
 
-    Args:
-        path: The folder; made if it is not there.
-
     Raises:
         UserError: If it holds something else, or leads elsewhere by a link.
     """
@@ -152,38 +149,19 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Entry:
-    """A recording of this session.
-
-    Attributes:
-        id: What the page calls it.
-        title: What its user calls it; any text.
-        file: Where it is kept.
-        media_type: Such as ``audio/wav``.
-        duration_s: Its length in seconds: first what it says, then what was heard.
-        fresh: Whether it was not in the folder before this session.
-        asked: How it is listened to.
-        state: One of the words above.
-        heard_s: Seconds that were listened to so far.
-        problem: What went wrong; empty where nothing did.
-        version: Counts how often it was listened to.
-        rows: The page's table.
-        windows: How many windows were classified.
-        picture: PNG of its spectrogram.
-        picture_s: Seconds that it shows.
-        high_hz: Highest frequency in it.
-    """
+    """A recording of this session."""
 
     id: str
     title: str
     file: Path
     media_type: str
-    duration_s: float
-    fresh: bool
+    duration_s: float  # what it says, and then what was heard
+    fresh: bool  # not in the folder before this session
     asked: Asked
     state: str = WAITING
     heard_s: float = 0.0
     problem: str = ""
-    version: int = 0
+    version: int = 0  # how often it was listened to
     rows: list[Row] = field(default_factory=list)
     windows: int = 0
     picture: bytes = b""

@@ -73,13 +73,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a recording is listened to.
-
-    Attributes:
-        min_confidence: Least probability of a detection, from 0 to 1.
-        hop_s: Seconds from the beginning of one window to that of the next.
-        top_k: Most species in one window.
-    """
+    """How a recording is listened to."""
 
     min_confidence: float
     hop_s: float

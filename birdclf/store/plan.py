@@ -43,12 +43,7 @@ class Journal:
         self.file.close()
 
     def recover(self, files: dict[BinaryIO, int], clips: list[Clip]) -> None:
-        """Read the rows of an earlier build whose data is there, and cut off whatever follows them.
-
-        Args:
-            files: Data files and their bytes a frame.
-            clips: Clips of this build, in order.
-        """
+        """Read the rows of an earlier build whose data is there, and cut off whatever follows them."""
         self.file.seek(0)
         room = min(os.fstat(file.fileno()).st_size // size for file, size in files.items())
         frames = end = 0

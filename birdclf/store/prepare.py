@@ -34,14 +34,6 @@ def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_b
     The shards stay as they are, so that the disk holds about twice the store. The journal is that of a build: a merge
     that is killed goes on where it stood, as would one process that builds the store alone, and the other way round.
 
-    Args:
-        clips: All clips, in the order of the store.
-        shards: All shards of it, in order.
-        store: Where the store will lie.
-        folder: Folder to write to; it may hold the beginning of the same store.
-        n_bands: Values a frame.
-        title: What the progress bar says.
-
     Returns:
         A row a clip: ``recording_id``, ``frames`` and the measurement.
 

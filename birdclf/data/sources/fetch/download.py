@@ -30,10 +30,6 @@ class Ledger:
 
     Columns that a user added are kept. Values lose their line breaks, so that a row is a line.
 
-    Args:
-        path: The CSV file, which may be absent.
-        columns: The columns that are written, ``id`` among them.
-
     Raises:
         UserError: If the file is no table with a column ``id``.
     """
@@ -154,10 +150,9 @@ def checked_query(query: str) -> str:
 def _no_tag(query: str, terms: list[str], place: int) -> str:
     term = terms[place]
     before = _TERM.fullmatch(terms[place - 1]) if place else None
+    guess = ""
     if before is not None and before["value"] and not before["value"].startswith('"'):
         guess = f'; if it belongs to the term before it, write {before["tag"]}:"{before["value"]} {term}"'
-    else:
-        guess = ""
     return (
         f"The Xeno-canto query {query!r}: {term!r} has no tag, and version 3 of the interface needs one on every "
         f"term{guess}. Tags are gen, sp, en, cnt, q, type, rec, len, since, area, grp and more, {_EXAMPLE}."
@@ -182,25 +177,10 @@ def decoded_length(path: Path) -> tuple[float, int]:
 
 # Our name of a column, and the interface's name of the field.
 FIELDS = {
-    "genus": "gen",
-    "subspecies": "ssp",
-    "taxon_group": "grp",
-    "recordist": "rec",
-    "country": "cnt",
-    "locality": "loc",
-    "latitude": "lat",
-    "longitude": "lon",
-    "altitude": "alt",
-    "type": "type",
-    "sex": "sex",
-    "stage": "stage",
-    "method": "method",
-    "quality": "q",
-    "length": "length",
-    "date": "date",
-    "time": "time",
-    "also": "also",
-}
+    "genus": "gen", "subspecies": "ssp", "taxon_group": "grp", "recordist": "rec", "country": "cnt", "locality": "loc",
+    "latitude": "lat", "longitude": "lon", "altitude": "alt", "type": "type", "sex": "sex", "stage": "stage",
+    "method": "method", "quality": "q", "length": "length", "date": "date", "time": "time", "also": "also",
+}  # fmt: skip
 LISTED_COLUMNS = (
     *("id", "species", "scientific_name"),
     *FIELDS,

@@ -63,12 +63,6 @@ class Classifier(Protocol):
 class TorchClassifier:
     """A checkpoint, on a GPU where there is one.
 
-    Args:
-        loaded: What the checkpoint holds.
-        source: The file.
-        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
-        trusted: Top-level packages beside ``birdclf`` whose code the checkpoint may name.
-
     Raises:
         UserError: If there is no such device, or the checkpoint mixes channels in an unknown way.
     """
@@ -104,11 +98,7 @@ def open_classifier(
 ) -> Classifier:
     """Return the classifier of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
 
-    Args:
-        source: Run folder or ``.onnx`` file. Nothing in it is executed.
-        checkpoint: ``best`` or ``last``, of a run folder.
-        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
-        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+    Its arguments are those of :func:`birdclf.load`; nothing in the source is executed.
 
     Raises:
         UserError: If it is neither, cannot be used, or a file comes with an option that only a run folder has.

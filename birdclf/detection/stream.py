@@ -232,12 +232,9 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
         if how.embeddings:
             owner.embeddings.append(embeddings[row])
         if owner.overview is not None:
-            owner.overview.add(window.start_s, window.samples[: round(_heard_s(window) * owner.overview.rate_hz)])
+            samples_heard = round((window.end_s - window.start_s) * owner.overview.rate_hz)
+            owner.overview.add(window.start_s, window.samples[:samples_heard])
     return seconds
-
-
-def _heard_s(window: Window) -> float:
-    return window.end_s - window.start_s
 
 
 def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:

@@ -1,7 +1,7 @@
 """A model card (Mitchell et al., 2019) of a run, as Markdown, from what its folder tells."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from birdclf.errors import UserError
 from birdclf.export import OTHER_FILE
 from birdclf.files import refuse_existing, write_whole, writing_to
 from birdclf.runs.facts import SPLITS, RunFacts, read_facts, target
-from birdclf.text import in_markdown, shown
+from birdclf.text import in_markdown, markdown_table, shown
 
 
 def name(facts: RunFacts, group: str) -> str:
@@ -45,12 +45,6 @@ def duration(seconds: float) -> str:
 def bullets(lines: Iterable[str], escaped: bool = False) -> str:
     """Return a list; lines that hold Markdown of ours are escaped already."""
     return "\n".join(f"- {line if escaped else in_markdown(line)}" for line in lines)
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    """Return a table; ``sides`` has ``r`` for a column of numbers, else ``l``."""
-    rule = ["---:" if side == "r" else "---" for side in sides]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
 
 
 LEAKS: Final = {"recordist": "recordist", "recordist_and_day": "recordist and day", "audio": "decoded sound"}
@@ -140,9 +134,9 @@ def figures(facts: RunFacts) -> str:
     return (
         f"With intervals of {facts.settings.confidence:.0%}, for other recordings drawn alike; one window a recording "
         f"unless all are averaged (window: {in_markdown(str(window))}).\n\n"
-        + table(["", "validation", "test"], rows, "lrr")
+        + markdown_table(["", "validation", "test"], rows, (1, 2))
         + "\n\nOn test, by how many recordings a species has in train:\n\n"
-        + table(heads, buckets, "llrrrr")
+        + markdown_table(heads, buckets, range(2, 6))
     )
 
 
@@ -162,7 +156,7 @@ def calibration(facts: RunFacts) -> str:
     )
     return (
         f"{adjusted}Logits are divided by a temperature of {facts.metrics['temperature']:.3g}, fitted on validation, "
-        "before they become probabilities.\n\n" + table(["", "validation", "test"], rows, "lrr")
+        "before they become probabilities.\n\n" + markdown_table(["", "validation", "test"], rows, (1, 2))
     )
 
 
@@ -176,7 +170,7 @@ def species(facts: RunFacts) -> str:
     sizes = facts.species.bucket.value_counts()
     told = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
     heads = ["species", "train", "val", "test", "bucket", "F1 on test"]
-    return f"{len(rows)}: {told}.\n\n" + table(heads, rows, "lrrrlr")
+    return f"{len(rows)}: {told}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
 
 
 NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --format card --licence TEXT`)."

@@ -1,10 +1,10 @@
 """The ``suggest`` command: unlabelled recordings in, a table and a page of the clips most worth a label out."""
 
-import base64
 import os
 import shutil
 import sys
 import warnings
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass
@@ -29,10 +29,79 @@ from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import Listening, Window
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, writing_to
-from birdclf.labelling.pool import Candidate, Pool
-from birdclf.pages import page_template
+from birdclf.pages import data_url, page_template
 from birdclf.random import key_of, stream
 from birdclf.text import shown
+
+APART_S = 1e-6
+
+
+class Candidate(NamedTuple):
+    """A window that may be suggested.
+
+    Attributes:
+        recording: Where it is.
+        start_s: Where it begins, in seconds.
+        end_s: Where the sound in it ends, in seconds.
+        probabilities: ``(K,)``.
+        embedding: ``(D,)``.
+        uncertainty: From 0 to 1.
+    """
+
+    recording: Recording
+    start_s: float
+    end_s: float
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    uncertainty: float
+
+
+class Pool:
+    """Keeps the most uncertain of the windows it is shown, at most one of any that overlap.
+
+    Twice its size is gathered before the least uncertain half is let go. Of windows that are as uncertain, the first
+    stay.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._kept: list[Candidate] = []
+        self._least = -1.0
+        """What a window must surpass to be among the most uncertain of those shown so far."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def wants(self, uncertainty: float) -> bool:
+        """Return whether a window so uncertain may be among them."""
+        return uncertainty > self._least
+
+    def add(self, candidate: Candidate) -> None:
+        """Take a window in, if it is uncertain enough."""
+        if not self.wants(candidate.uncertainty):
+            return
+        self._kept.append(candidate)
+        if len(self._kept) == 2 * self.size:
+            self._kept = self.best()
+            if len(self._kept) == self.size:
+                self._least = self._kept[-1].uncertainty
+
+    def best(self) -> list[Candidate]:
+        """Return the most uncertain ones, at most as many as its size, in order of uncertainty."""
+        starts: dict[str, list[float]] = {}
+        chosen: list[Candidate] = []
+        for one in sorted(self._kept, key=lambda one: -one.uncertainty):
+            taken = starts.setdefault(one.recording.file, [])
+            at = bisect_left(taken, one.start_s)
+            length_s = one.end_s - one.start_s - APART_S  # of all windows of a recording
+            if any(abs(other - one.start_s) < length_s for other in taken[max(0, at - 1) : at + 1]):
+                continue
+            insort(taken, one.start_s)
+            chosen.append(one)
+            if len(chosen) == self.size:
+                break
+        return chosen
+
 
 GUESSES: Final = 3
 DIGITS: Final = 6
@@ -116,18 +185,14 @@ def _cards(suggestions: Sequence[Suggestion], mix: Mix, left: int) -> Iterator[C
             yield Card(one, name, note=f"The recording cannot be opened: {error.strerror}.")
             continue
         loud = np.asarray(heard * (0.9 / max(float(np.abs(heard).max()), 1e-9)), dtype=np.float32)
-        picture, (content, mime) = _url(spectrogram(loud, RATE_HZ), "image/png"), encoded(loud, RATE_HZ)
-        sound, note = _url(content, mime), ""
+        picture = data_url(spectrogram(loud, RATE_HZ), "image/png")
+        sound, note = data_url(*encoded(loud, RATE_HZ)), ""
         if len(picture) + len(sound) > left:
             sound, note = "", "The sound is left out to keep the page small; play the file itself."
         if len(picture) > left:
             picture = ""
         left -= len(picture) + len(sound)
         yield Card(one, name, picture, sound, note)
-
-
-def _url(content: bytes, mime: str) -> str:
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 STARTS: Final = 3

@@ -1,6 +1,5 @@
 """What a report is made of, before it is Markdown or HTML."""
 
-import base64
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +8,8 @@ from dataclasses import dataclass, field
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from birdclf.pages import STYLE, inside_of_svg, page_template
-from birdclf.text import in_markdown, shown
+from birdclf.pages import STYLE, data_url, inside_of_svg, page_template
+from birdclf.text import in_markdown, markdown_table, shown
 
 
 @dataclass(frozen=True)
@@ -195,10 +194,9 @@ def _block(block: Block) -> str:
 def _table(table: Table) -> str:
     if not table.rows:
         return f"{in_markdown(table.caption)}: none."
-    rule = ["---:" if table.numeric(i) else "---" for i in range(len(table.columns))]
-    rows = [[in_markdown(_text(cell)) for cell in row] for row in table.rows]
-    lines = [list(map(in_markdown, table.columns)), rule, *rows]
-    return f"{in_markdown(table.caption)}:\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    right = [column for column in range(len(table.columns)) if table.numeric(column)]
+    rows = ([in_markdown(cell.text if isinstance(cell, Number) else cell) for cell in row] for row in table.rows)
+    return f"{in_markdown(table.caption)}:\n\n{markdown_table(map(in_markdown, table.columns), rows, right)}"
 
 
 def _cards(cards: Cards) -> str:
@@ -209,26 +207,17 @@ def _cards(cards: Cards) -> str:
     return _table(Table(cards.title, ("recording", "labelled", "named", ""), rows))
 
 
-def _text(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Number) else cell
-
-
 def page(title: str, sections: Sequence[Section]) -> str:
     """Return the sections as a page."""
-    template = page_template("report", share=share, data=_data, kind=_kind)
-    return template.render(title=title, sections=sections)
-
-
-def _kind(block: object) -> str:
-    """Return the name of a block's type, by which the template chooses how to show it."""
-    return type(block).__name__
+    kind = lambda block: type(block).__name__  # noqa: E731, by which the template chooses how to show it
+    return page_template("report", share=share, data=_data, kind=kind).render(title=title, sections=sections)
 
 
 def _data(card: Card, part: str) -> str:
     """Return a card's ``picture`` or ``sound`` as a data URL."""
     content, mime = (card.spectrogram, "image/png") if part == "picture" else (card.audio, card.mime)
     assert content is not None, "the template asks for what is there"
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    return data_url(content, mime)
 
 
 FIRST, SECOND = "#010204", "#010205"

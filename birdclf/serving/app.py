@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +25,6 @@ from birdclf.detection.results import FORMATS
 from birdclf.errors import UserError
 from birdclf.files import reason
 from birdclf.pages import page_template
-from birdclf.serving.corrections import Row
 from birdclf.serving.guard import Guard, Hosts, policy_of
 from birdclf.serving.session import PREFIX, Entry, Session
 from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Asked, Limits, RefusedError
@@ -47,20 +46,6 @@ STANDSTILL_S: Final = 60.0
 LEAST_RATE_HZ: Final = 1000
 MOST_SAMPLES_A_S: Final = 2_000_000
 """Of all channels: a minute, which is decoded at once, is then below 0.5 GB."""
-
-
-class Sort(NamedTuple):
-    """What an upload turned out to be.
-
-    Attributes:
-        ending: Such as ``.wav``.
-        media_type: Such as ``audio/wav``.
-        duration_s: How long it says it is, in seconds; NaN where it does not.
-    """
-
-    ending: str
-    media_type: str
-    duration_s: float
 
 
 async def store(body: AsyncIterator[bytes], file: Path, limits: Limits) -> str:
@@ -98,8 +83,8 @@ async def _flowing(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield block
 
 
-def tried(file: Path, limits: Limits) -> Sort:
-    """Return what an upload is, after decoding its first minute.
+def tried(file: Path, limits: Limits) -> tuple[str, str, float]:
+    """Return what an upload is, after decoding its first minute: ending, media type, seconds by its header or NaN.
 
     Raises:
         RefusedError: If it is no recording, or one that is too long or cannot be used.
@@ -125,7 +110,7 @@ def tried(file: Path, limits: Limits) -> Sort:
         raise RefusedError(f"The recording {error}. Choose another file.") from error
     if first is None:
         raise RefusedError("The recording is empty: it holds no sound. Choose another file.")
-    return Sort(*KINDS[format], duration_s)
+    return *KINDS[format], duration_s
 
 
 class Answer(JSONResponse):
@@ -167,16 +152,10 @@ def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
         "settings": _settings(entry.asked),
     }
     if rows:
-        told |= {
-            "rows": [_row(row) for row in entry.rows],
-            "picture_s": entry.picture_s,
-            "high_hz": entry.high_hz,
-        }
+        names = ({"predicted": shown(row.predicted), "species": shown(row.species)} for row in entry.rows)
+        told["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]
+        told |= {"picture_s": entry.picture_s, "high_hz": entry.high_hz}
     return told
-
-
-def _row(row: Row) -> dict[str, Any]:
-    return vars(row) | {"predicted": shown(row.predicted), "species": shown(row.species)}
 
 
 def _settings(asked: Asked) -> dict[str, float]:
@@ -206,13 +185,7 @@ def application(session: Session, hosts: Hosts) -> Starlette:
     return Starlette(
         routes=_Requests(session, page).routes(),
         middleware=[Middleware(Guard, hosts=hosts, policy=policy_of(page))],
-        exception_handlers={
-            RefusedError: _refused,
-            UserError: _mistaken,
-            OSError: _lost,
-            HTTPException: _unknown,
-            Exception: _broken,
-        },
+        exception_handlers=dict.fromkeys((RefusedError, UserError, OSError, HTTPException, Exception), _problem),
     )
 
 
@@ -260,15 +233,15 @@ class _Requests:
         temporary = session.folder.temporary()
         try:
             digest = await store(request.stream(), temporary, limits)
-            sort = await run_in_threadpool(tried, temporary, limits)
-            file, fresh = session.folder.keep(temporary, digest, title, sort.ending)
+            ending, media_type, duration_s = await run_in_threadpool(tried, temporary, limits)
+            file, fresh = session.folder.keep(temporary, digest, title, ending)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         finally:
             self.uploads -= 1
             temporary.unlink(missing_ok=True)
         entry = Entry(
-            digest[:PREFIX], title or "recording", file, sort.media_type, sort.duration_s, fresh, asked,
+            digest[:PREFIX], title or "recording", file, media_type, duration_s, fresh, asked,
             high_hz=session.classifier.hearing.sample_rate_hz / 2,
         )  # fmt: skip
         return Answer(told_of(session.add(entry)), 201)
@@ -342,24 +315,17 @@ async def _limited(body: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes
         yield block
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return Answer({"problem": error.message}, error.status)
-
-
-async def _mistaken(request: Request, error: Exception) -> Response:
-    return Answer({"problem": shown(error)}, 409)
-
-
-async def _lost(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OSError)
-    return Answer({"problem": f"The server's folder cannot be written to: {reason(error)}. Nothing is lost."}, 507)
-
-
-async def _unknown(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return Answer({"problem": f"{error.detail}."}, error.status_code, error.headers)
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    return Answer({"problem": "Something went wrong in the server; its terminal says what."}, 500)
+async def _problem(request: Request, error: Exception) -> Response:
+    headers = None
+    match error:
+        case RefusedError():
+            said, status = error.message, error.status
+        case UserError():
+            said, status = shown(error), 409
+        case OSError():
+            said, status = f"The server's folder cannot be written to: {reason(error)}. Nothing is lost.", 507
+        case HTTPException():
+            said, status, headers = f"{error.detail}.", error.status_code, error.headers
+        case _:
+            said, status = "Something went wrong in the server; its terminal says what.", 500
+    return Answer({"problem": said}, status, headers)

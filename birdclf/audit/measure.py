@@ -97,13 +97,9 @@ class Meter:
         """Return what the blocks so far were like."""
         sound, n = self.sound, self.samples
         begun = Measurement(
-            header_duration_s=sound.header_duration_s,
-            native_rate_hz=sound.sample_rate_hz,
-            channels=sound.channels,
-            error=error.problem if error else "",
-            reason=str(error) if error else "",
-            goes_on=sound.goes_on(),
-        )
+            header_duration_s=sound.header_duration_s, native_rate_hz=sound.sample_rate_hz, channels=sound.channels,
+            error=error.problem if error else "", reason=str(error) if error else "", goes_on=sound.goes_on(),
+        )  # fmt: skip
         if not n:
             return begun
         mean = self.total / n

@@ -19,16 +19,9 @@ from birdclf.random import key_of
 from birdclf.text import shown
 
 COLUMNS: dict[str, str | float | None] = {
-    "recording_id": None,
-    "species": None,
-    "path": "",
-    "group": "",
-    "start_s": 0.0,
-    "end_s": float("inf"),
-    "duration_s": float("nan"),
-    "sample_rate_hz": 0,
-    "stamp": "",
-}
+    "recording_id": None, "species": None, "path": "", "group": "", "start_s": 0.0, "end_s": float("inf"),
+    "duration_s": float("nan"), "sample_rate_hz": 0, "stamp": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

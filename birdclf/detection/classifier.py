@@ -23,21 +23,13 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Hearing:
-    """What a classifier wants to hear.
+    """What a classifier wants to hear."""
 
-    Attributes:
-        classes: Names of the K classes.
-        sample_rate_hz: Sample rate of its windows.
-        samples: Samples a window.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``.
-        mix: How a recording becomes one signal.
-    """
-
-    classes: tuple[str, ...]
-    sample_rate_hz: int
-    samples: int
-    padding: str
-    mix: Mix
+    classes: tuple[str, ...]  # names of the K classes
+    sample_rate_hz: int  # sample rate of its windows
+    samples: int  # samples a window
+    padding: str  # what fills a recording shorter than a window: `repeat` or `silence`
+    mix: Mix  # how a recording becomes one signal
 
     @property
     def window_s(self) -> float:

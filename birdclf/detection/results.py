@@ -18,23 +18,14 @@ COLUMNS = ("path", *Detection._fields)
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in one recording.
+    """What was found in one recording."""
 
-    Attributes:
-        path: The file, as the user named it.
-        name: Where what is written of it goes.
-        duration_s: How long it is, in seconds, as far as it could be decoded.
-        windows: How many windows were classified.
-        problem: Why it could not be decoded, or not all of it; empty where it could.
-        detections: By begin.
-    """
-
-    path: str
-    name: str
-    duration_s: float
-    windows: int
-    problem: str
-    detections: Sequence[Detection]
+    path: str  # the file, as the user named it
+    name: str  # where what is written of it goes
+    duration_s: float  # how long it is, in seconds, as far as it could be decoded
+    windows: int  # how many windows were classified
+    problem: str  # why it could not be decoded, or not all of it; empty where it could
+    detections: Sequence[Detection]  # by begin
 
     @classmethod
     def of(cls, heard: Heard, detecting: Detecting, classes: Sequence[str]) -> "Result":

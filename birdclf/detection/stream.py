@@ -19,17 +19,11 @@ from birdclf.errors import UserError
 
 
 class Window(NamedTuple):
-    """A window of a recording.
+    """A window of a recording."""
 
-    Attributes:
-        start_s: Where it begins, in seconds.
-        end_s: Where the sound in it ends, in seconds; less than a window later where the recording is shorter.
-        samples: ``(samples,)``, as many in every window.
-    """
-
-    start_s: float
-    end_s: float
-    samples: Waveform
+    start_s: float  # where it begins, in seconds
+    end_s: float  # where the sound in it ends, in seconds; less than a window later where the recording is shorter
+    samples: Waveform  # `(samples,)`, as many in every window
 
 
 def windows_of(
@@ -83,27 +77,16 @@ AHEAD: Final = 3
 
 @dataclass
 class Heard:
-    """What was heard of one recording.
+    """What was heard of one recording."""
 
-    Attributes:
-        recording: Which one.
-        start_s: ``(n,)`` begins of its windows, in seconds.
-        end_s: ``(n,)`` ends, in seconds.
-        probabilities: ``(n, K)``.
-        embeddings: ``(n, D)``; no rows where they were not wanted.
-        duration_s: How long it is, as far as it could be decoded.
-        problem: Why it could not be decoded, or not all of it; empty where it could.
-        overview: Its spectrogram; None where it was not wanted.
-    """
-
-    recording: Recording
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    probabilities: Vectors
-    embeddings: Vectors
-    duration_s: float
-    problem: str
-    overview: Overview | None
+    recording: Recording  # which one
+    start_s: NDArray[np.float64]  # `(n,)` begins of its windows, in seconds
+    end_s: NDArray[np.float64]  # `(n,)` ends, in seconds
+    probabilities: Vectors  # `(n, K)`
+    embeddings: Vectors  # `(n, D)`; no rows where they were not wanted
+    duration_s: float  # how long it is, as far as it could be decoded
+    problem: str  # why it could not be decoded, or not all of it; empty where it could
+    overview: Overview | None  # its spectrogram; None where it was not wanted
 
 
 @dataclass
@@ -242,15 +225,11 @@ def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
     if end and end.samples is not None:  # windows far apart may end before the recording does
         duration_s = end.samples / hearing.sample_rate_hz
     return Heard(
-        opened.recording,
-        np.asarray(opened.start_s),
-        np.asarray(opened.end_s),
+        opened.recording, np.asarray(opened.start_s), np.asarray(opened.end_s),
         np.asarray(opened.probabilities, np.float32).reshape(-1, len(hearing.classes)),
-        np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32),
-        duration_s,
-        end.problem if end else "",
-        opened.overview,
-    )
+        np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32), duration_s,
+        end.problem if end else "", opened.overview,
+    )  # fmt: skip
 
 
 def _decode(

@@ -104,14 +104,11 @@ def _tells(word: str) -> bool:
 
 
 FIGURES: Final = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1, all species",
-    "macro_f1_evaluable": "macro F1, species with a recording",
-    "balanced_accuracy": "balanced accuracy",
-    "weighted_f1": "weighted F1",
-    "top5_accuracy": "top-5 accuracy",
+    "accuracy": "accuracy", "macro_f1": "macro F1, all species",
+    "macro_f1_evaluable": "macro F1, species with a recording", "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1", "top5_accuracy": "top-5 accuracy",
     "macro_average_precision": "mean average precision (cmAP)",
-}
+}  # fmt: skip
 
 
 def figures(facts: RunFacts) -> str:

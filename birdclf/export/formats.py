@@ -40,18 +40,11 @@ def metadata_of(loaded: LoadedRun, hearing: Hearing, quantisation: str | None = 
             f"Train with the audio settings of birdclf, or use the run folder itself."
         )
     return {
-        "format": FORMAT,
-        "classes": list(hearing.classes),
-        "sample_rate_hz": hearing.sample_rate_hz,
-        "samples": hearing.samples,
-        "window_s": hearing.window_s,
-        "padding": hearing.padding,
-        "audio": {"channel": mix.channel, "dc": mix.dc, "gain": mix.gain},
-        "birdclf": birdclf.__version__,
-        "epoch": loaded.epoch,
-        "calibrated": loaded.temperature is not None,
-        "quantisation": quantisation,
-    }
+        "format": FORMAT, "classes": list(hearing.classes), "sample_rate_hz": hearing.sample_rate_hz,
+        "samples": hearing.samples, "window_s": hearing.window_s, "padding": hearing.padding,
+        "audio": {"channel": mix.channel, "dc": mix.dc, "gain": mix.gain}, "birdclf": birdclf.__version__,
+        "epoch": loaded.epoch, "calibrated": loaded.temperature is not None, "quantisation": quantisation,
+    }  # fmt: skip
 
 
 DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
@@ -129,15 +122,9 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     try:
         with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
             program = torch.onnx.export(
-                module,
-                example,
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
-                dynamic_shapes=DYNAMIC,
-                external_data=False,
-            )
+                module, example, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(OUTPUTS),
+                dynamic_shapes=DYNAMIC, external_data=False,
+            )  # fmt: skip
             model = program.model_proto  # type: ignore[union-attr]
     except OnnxExporterError as error:
         raise cannot_be_traced(loaded, error) from error

@@ -30,17 +30,11 @@ WINDOWS: Final = 12
 
 
 class Heard(NamedTuple):
-    """A window of sound.
+    """A window of sound."""
 
-    Attributes:
-        recording: Which recording it is of.
-        window: ``(samples,)``.
-        target: Number of the recording's class; -1 where it is not known.
-    """
-
-    recording: str
-    window: Waveform
-    target: int = -1
+    recording: str  # which recording it is of
+    window: Waveform  # `(samples,)`
+    target: int = -1  # number of the recording's class; -1 where it is not known
 
 
 def windows_of_files(given: Sequence[str], hearing: Hearing) -> Iterator[Heard]:
@@ -55,17 +49,11 @@ def windows_of_files(given: Sequence[str], hearing: Hearing) -> Iterator[Heard]:
 
 @dataclass(frozen=True)
 class OwnRecordings:
-    """The recordings of a run, where its source still has them.
+    """The recordings of a run, where its source still has them."""
 
-    Attributes:
-        catalog: The source.
-        stages: ``(n,)`` split of each row of its table; empty where the run has not used it.
-        hearing: What the run's classifier wants to hear.
-    """
-
-    catalog: Catalog
-    stages: NDArray[np.str_]
-    hearing: Hearing
+    catalog: Catalog  # the source
+    stages: NDArray[np.str_]  # `(n,)` split of each row of its table; empty where the run has not used it
+    hearing: Hearing  # what the run's classifier wants to hear
 
     def some(self, stage: str, most: int = RECORDINGS) -> Iterator[Heard]:
         """Yield windows of some recordings of a split, taken at even steps, with a minute of each at most.

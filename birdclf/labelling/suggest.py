@@ -37,23 +37,14 @@ APART_S = 1e-6
 
 
 class Candidate(NamedTuple):
-    """A window that may be suggested.
+    """A window that may be suggested."""
 
-    Attributes:
-        recording: Where it is.
-        start_s: Where it begins, in seconds.
-        end_s: Where the sound in it ends, in seconds.
-        probabilities: ``(K,)``.
-        embedding: ``(D,)``.
-        uncertainty: From 0 to 1.
-    """
-
-    recording: Recording
-    start_s: float
-    end_s: float
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    uncertainty: float
+    recording: Recording  # where it is
+    start_s: float  # where it begins, in seconds
+    end_s: float  # where the sound in it ends, in seconds
+    probabilities: NDArray[np.float32]  # `(K,)`
+    embedding: NDArray[np.float32]  # `(D,)`
+    uncertainty: float  # from 0 to 1
 
 
 class Pool:
@@ -129,17 +120,10 @@ class Suggestion:
     def row(self) -> dict[str, Any]:
         """Return its row of the manifest; its path is absolute, so that the table may be moved."""
         return {
-            "path": self.recording.file,
-            "start_s": self.start_s,
-            "end_s": self.end_s,
-            "species": "",
-            "predicted": self.guesses[0][0],
-            "confidence": self.guesses[0][1],
-            "second_guess": self.guesses[1][0],
-            "uncertainty": self.uncertainty,
-            "rank": self.rank,
-            "group": self.recording.file,
-        }
+            "path": self.recording.file, "start_s": self.start_s, "end_s": self.end_s, "species": "",
+            "predicted": self.guesses[0][0], "confidence": self.guesses[0][1], "second_guess": self.guesses[1][0],
+            "uncertainty": self.uncertainty, "rank": self.rank, "group": self.recording.file,
+        }  # fmt: skip
 
 
 RATE_HZ: Final = 22_050

@@ -40,17 +40,11 @@ BLOCK: Final = 4_000_000  # numbers in one block of draws: 32 MB
 
 @dataclass(frozen=True)
 class Counts:
-    """Sufficient statistics of a classification.
+    """Sufficient statistics of a classification."""
 
-    Attributes:
-        hits: ``(..., K)`` clips of each class that were recognised.
-        support: ``(..., K)`` clips of each true class.
-        predicted: ``(..., K)`` clips that were called each class.
-    """
-
-    hits: Vector
-    support: Vector
-    predicted: Vector
+    hits: Vector  # `(..., K)` clips of each class that were recognised
+    support: Vector  # `(..., K)` clips of each true class
+    predicted: Vector  # `(..., K)` clips that were called each class
 
     def ratio(self, kind: Ratio) -> Vector:
         """Return F1, recall or precision of each entry, 0 where it is not defined."""

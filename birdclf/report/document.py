@@ -25,19 +25,12 @@ Cell = str | Number
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; a column of numbers is set to the right and sorts by value.
+    """A table with a caption; a column of numbers is set to the right and sorts by value."""
 
-    Attributes:
-        caption: What the rows are.
-        columns: Heads.
-        rows: One cell a column each.
-        filterable: Whether the page offers a box that hides the rows without a text.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    filterable: bool = False
+    caption: str  # what the rows are
+    columns: tuple[str, ...]  # heads
+    rows: tuple[tuple[Cell, ...], ...]  # one cell a column each
+    filterable: bool = False  # whether the page offers a box that hides the rows without a text
 
     def numeric(self, column: int) -> bool:
         """Return whether a column holds numbers, and nothing else but gaps."""
@@ -71,31 +64,18 @@ class Code:
 
 @dataclass(frozen=True)
 class Card:
-    """One recording of the gallery.
+    """One recording of the gallery."""
 
-    Attributes:
-        recording_id: Name of the recording.
-        truth: Species that it is labelled with.
-        predicted: Species that the network named.
-        p_truth: Probability that the network gave to the label, 0 to 1.
-        p_predicted: Probability that it gave to its answer, 0 to 1.
-        kind: ``confident mistake`` or ``hesitant hit``.
-        spectrogram: PNG, or None where the sound could not be read.
-        audio: Sound file, or None where there is none or it would not fit.
-        mime: Type of the sound file, empty without one.
-        note: A sentence on what is missing, or empty.
-    """
-
-    recording_id: str
-    truth: str
-    predicted: str
-    p_truth: float
-    p_predicted: float
-    kind: str
-    spectrogram: bytes | None = None
-    audio: bytes | None = None
-    mime: str = ""
-    note: str = ""
+    recording_id: str  # name of the recording
+    truth: str  # species that it is labelled with
+    predicted: str  # species that the network named
+    p_truth: float  # probability that the network gave to the label, 0 to 1
+    p_predicted: float  # probability that it gave to its answer, 0 to 1
+    kind: str  # `confident mistake` or `hesitant hit`
+    spectrogram: bytes | None = None  # PNG, or None where the sound could not be read
+    audio: bytes | None = None  # sound file, or None where there is none or it would not fit
+    mime: str = ""  # type of the sound file, empty without one
+    note: str = ""  # A sentence on what is missing, or empty
 
 
 @dataclass(frozen=True)

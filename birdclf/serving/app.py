@@ -31,14 +31,10 @@ from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Aske
 from birdclf.text import shown
 
 KINDS: Final = {
-    "WAV": (".wav", "audio/wav"),
-    "WAVEX": (".wav", "audio/wav"),
-    "RF64": (".wav", "audio/wav"),
-    "FLAC": (".flac", "audio/flac"),
-    "OGG": (".ogg", "audio/ogg"),
-    "MP3": (".mp3", "audio/mpeg"),
+    "WAV": (".wav", "audio/wav"), "WAVEX": (".wav", "audio/wav"), "RF64": (".wav", "audio/wav"),
+    "FLAC": (".flac", "audio/flac"), "OGG": (".ogg", "audio/ogg"), "MP3": (".mp3", "audio/mpeg"),
     "MPEG": (".mp3", "audio/mpeg"),
-}
+}  # fmt: skip
 """Ending and media type by what libsndfile finds in the content: what browsers play."""
 ACCEPTED: Final = ",".join(ending for ending, format in FORMAT_OF.items() if format in KINDS)
 PLAYED: Final = "WAV, FLAC, OGG or MP3"
@@ -142,15 +138,10 @@ def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
     """Return what the page shows of a recording."""
     known = math.isfinite(entry.duration_s)
     told: dict[str, Any] = {
-        "id": entry.id,
-        "name": shown(entry.title),
-        "state": entry.state,
-        "problem": entry.problem,
-        "duration_s": entry.duration_s if known else None,
-        "heard_s": entry.heard_s,
-        "version": entry.version,
+        "id": entry.id, "name": shown(entry.title), "state": entry.state, "problem": entry.problem,
+        "duration_s": entry.duration_s if known else None, "heard_s": entry.heard_s, "version": entry.version,
         "settings": _settings(entry.asked),
-    }
+    }  # fmt: skip
     if rows:
         names = ({"predicted": shown(row.predicted), "species": shown(row.species)} for row in entry.rows)
         told["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]

@@ -28,25 +28,15 @@ LONGEST_NAME: Final = 100
 
 @dataclass(frozen=True)
 class Row:
-    """A stretch of a recording.
+    """A stretch of a recording."""
 
-    Attributes:
-        start_s: Where it begins, in seconds.
-        end_s: Where it ends, in seconds.
-        predicted: Species that was detected; empty in a row that a user wrote into the file by hand.
-        confidence: Of the detection; None likewise.
-        verdict: One of the words above.
-        species: What the user says it is; empty unless confirmed or corrected.
-        windows: How many windows it was found in; 0 if it is known from the file alone.
-    """
-
-    start_s: float
-    end_s: float
-    predicted: str
-    confidence: float | None
-    verdict: str = UNCHECKED
-    species: str = ""
-    windows: int = 0
+    start_s: float  # where it begins, in seconds
+    end_s: float  # where it ends, in seconds
+    predicted: str  # species that was detected; empty in a row that a user wrote into the file by hand
+    confidence: float | None  # of the detection; None likewise
+    verdict: str = UNCHECKED  # one of the words above
+    species: str = ""  # what the user says it is; empty unless confirmed or corrected
+    windows: int = 0  # how many windows it was found in; 0 if it is known from the file alone
 
     @property
     def key(self) -> tuple[float, float, str]:
@@ -235,16 +225,10 @@ def _replaced(lines: Iterable[Line], path: str, rows: Sequence[Row]) -> list[Lin
         repeats[recording_id] += 1
         again = f"#{repeats[recording_id]}" if repeats[recording_id] > 1 else ""
         cells = {
-            "recording_id": recording_id + again,
-            "path": path,
-            "species": row.species,
-            "start_s": decimal(row.start_s),
-            "end_s": decimal(row.end_s),
-            "group": path,
-            "predicted": row.predicted,
-            "confidence": "" if row.confidence is None else decimal(row.confidence),
-            "verdict": row.verdict,
-        }
+            "recording_id": recording_id + again, "path": path, "species": row.species,
+            "start_s": decimal(row.start_s), "end_s": decimal(row.end_s), "group": path, "predicted": row.predicted,
+            "confidence": "" if row.confidence is None else decimal(row.confidence), "verdict": row.verdict,
+        }  # fmt: skip
         own.append(earlier.get(row.key, {}) | cells)
     return others + own
 

@@ -32,7 +32,7 @@ class Hosts:
             name = urlsplit(f"//{header}").hostname or ""
         except ValueError:
             return False
-        return name in self.names or (not self.is_local and _is_address(name))
+        return name in self.names or (not self.is_local and _address(name) is not None)
 
 
 class Guard:
@@ -41,13 +41,10 @@ class Guard:
     def __init__(self, app: ASGIApp, hosts: Hosts, policy: str) -> None:
         self.app, self.hosts = app, hosts
         self.headers = {
-            "content-security-policy": policy,
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "same-origin",
-            "cross-origin-resource-policy": "same-origin",
-            "cross-origin-opener-policy": "same-origin",
+            "content-security-policy": policy, "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
+            "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin",
             "cache-control": "no-store",
-        }
+        }  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -71,10 +68,8 @@ class Guard:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def policy_of(page: str) -> str:
@@ -102,9 +97,8 @@ def _is_own(headers: Headers) -> bool:
     return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None

@@ -81,13 +81,7 @@ def address(host: str, port: int) -> str:
 
 def _run(session: Session, hosts: Hosts, opened: socket.socket) -> None:
     config = uvicorn.Config(
-        application(session, hosts),
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+        application(session, hosts), log_level="error", access_log=False, lifespan="off", ws="none",
+        proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE_S,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[opened])

@@ -116,15 +116,11 @@ class StorePlan:
         """Add index and description to the frames in :attr:`building`, and put the whole in its place."""
         index_of(rows).to_parquet(self.building / "index.parquet")
         meta = {
-            "version": VERSION,
-            "catalog": self.catalog.name,
-            "catalog_hash": self.catalog.content_hash,
-            "reader": self.extraction.reader.fingerprint(),
-            "mix": self.extraction.mix.fingerprint(),
-            "features": self.extraction.analyser.fingerprint(),
-            "recordings": len(self.catalog),
+            "version": VERSION, "catalog": self.catalog.name, "catalog_hash": self.catalog.content_hash,
+            "reader": self.extraction.reader.fingerprint(), "mix": self.extraction.mix.fingerprint(),
+            "features": self.extraction.analyser.fingerprint(), "recordings": len(self.catalog),
             "n_bands": self.extraction.analyser.n_bands,
-        }
+        }  # fmt: skip
         (self.building / "meta.json").write_text(json.dumps(meta, indent=1))
         (self.building / JOURNAL).unlink()
         self.building.rename(self.folder)

@@ -96,15 +96,10 @@ def _row(label: str, run: Run, settings: Evaluation) -> tuple[Cell, ...]:
     gap, low, high = generalisation_gap(run, settings) if _trained(run) else (float("nan"),) * 3
     said = f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     return (
-        label,
-        number(run.seed, "{:.0f}"),
-        number(float(run.history["val/nll"].min())),
-        number(best_nll, "{:.0f}"),
-        number(run.metrics["score"]),
-        number(best, "{:.0f}"),
-        number(run.metrics["epochs"], "{:.0f}"),
+        label, number(run.seed, "{:.0f}"), number(float(run.history["val/nll"].min())), number(best_nll, "{:.0f}"),
+        number(run.metrics["score"]), number(best, "{:.0f}"), number(run.metrics["epochs"], "{:.0f}"),
         number(gap, said),
-    )
+    )  # fmt: skip
 
 
 def _trained(run: Run) -> bool:

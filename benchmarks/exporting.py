@@ -53,8 +53,7 @@ def in_turns(run: Path | None, threads: int) -> Figures:
 
     from birdclf.detection.classifier import TorchClassifier
     from birdclf.environment import keep_freed_memory
-    from birdclf.export.formats import write_onnx
-    from birdclf.export.metadata import metadata_of
+    from birdclf.export.formats import metadata_of, write_onnx
     from birdclf.runs.checkpoint import load_run
 
     keep_freed_memory()

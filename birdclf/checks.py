@@ -18,15 +18,20 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def require(holds: bool, key: str, value: object, allowed: str) -> None:
+    """Refuse a value that is not as it must be."""
+    if not holds:
+        raise UserError(f"{key} is {value!r}; it must be {allowed}.")
+
+
 def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
     """Return ``value``.
 
     Raises:
         UserError: If it is not a whole number from ``low`` to ``high``.
     """
-    if not is_whole(value) or value < low or (high is not None and value > high):
-        allowed = f"of {low} or more" if high is None else f"from {low} to {high}"
-        raise UserError(f"{key} is {value!r}; it must be a whole number {allowed}.")
+    fits = is_whole(value) and low <= value and (high is None or value <= high)
+    require(fits, key, value, f"a whole number {f'of {low} or more' if high is None else f'from {low} to {high}'}")
     return int(value)
 
 
@@ -41,9 +46,8 @@ def in_range(key: str, value: Any, low: float, high: float = math.inf) -> float:
     Raises:
         UserError: If it is not a finite number between ``low`` and ``high``.
     """
-    if not is_number(value) or not low <= value <= high:
-        allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} or more"
-        raise UserError(f"{key} is {value!r}; it must be a number {allowed}.")
+    allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"of {low:g} or more"
+    require(is_number(value) and low <= value <= high, key, value, f"a number {allowed}")
     number: float = value
     return number
 
@@ -54,11 +58,20 @@ def above(key: str, value: Any, low: float, high: float = math.inf) -> float:
     Raises:
         UserError: If it is not a finite number above ``low``, and at most ``high``.
     """
-    if not is_number(value) or not low < value <= high:
-        most = f", and at most {high:g}" if math.isfinite(high) else ""
-        raise UserError(f"{key} is {value!r}; it must be a number above {low:g}{most}.")
+    most = f", and at most {high:g}" if math.isfinite(high) else ""
+    require(is_number(value) and low < value <= high, key, value, f"a number above {low:g}{most}")
     number: float = value
     return number
+
+
+def fraction(key: str, value: Any) -> float:
+    """Return ``value``.
+
+    Raises:
+        UserError: If it is not a number that is at least 0 and below 1.
+    """
+    require(is_number(value) and 0 <= value < 1, key, value, "at least 0 and below 1")
+    return float(value)
 
 
 def choice(key: str, value: Any, allowed: Collection[str]) -> str:
@@ -67,6 +80,5 @@ def choice(key: str, value: Any, allowed: Collection[str]) -> str:
     Raises:
         UserError: If it is none of ``allowed``.
     """
-    if not isinstance(value, str) or value not in allowed:
-        raise UserError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}.")
-    return value
+    require(isinstance(value, str) and value in allowed, key, value, f"one of {', '.join(allowed)}")
+    return str(value)

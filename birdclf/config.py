@@ -1,6 +1,5 @@
 """The typed top level of the configuration, and the words that YAML files may use in it."""
 
-import hashlib
 import json
 import re
 import sys
@@ -12,6 +11,8 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
+
+from birdclf.files import digest
 
 FALLS = ("nll",)  # metrics that are better when they are lower
 # Keys that change no result, callbacks in part.
@@ -160,8 +161,7 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return the hash of what decides a run's results."""
-    text = json.dumps(deciding(config), sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return digest(json.dumps(deciding(config), sort_keys=True, default=str).encode())
 
 
 register()

@@ -1,6 +1,7 @@
-"""Files and folders: written whole, locked, and what a disk that is full, gone or read-only is answered with."""
+"""Files and folders: written whole, locked, hashed, never overwritten and what to say of a full disk."""
 
 import errno
+import hashlib
 import logging
 import os
 import sys
@@ -19,17 +20,11 @@ NOT_OURS: Final = frozenset(
     if hasattr(errno, name)  # Windows lacks some
 )
 """Error numbers that come from the disk and not from a mistake in a program."""
-
-
 LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
 def refuse_pointer(file: Path) -> None:
-    """Refuse the few lines that Git LFS leaves in place of a file which it has not fetched.
-
-    Raises:
-        UserError: If the file is such a pointer; one that cannot be opened is left to its reader.
-    """
+    """Refuse the few lines that Git LFS leaves in place of a file which it has not fetched."""
     try:
         with file.open("rb") as opened:
             begins = opened.read(len(LFS_POINTER))
@@ -87,26 +82,51 @@ def explain_disk(error: BaseException) -> str | None:
     )
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes, alone: bool = False, sync: bool = False) -> None:
     """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
 
-    Raises:
-        OSError: If it cannot be written.
+    Args:
+        path: The file.
+        content: All of it; a text is written as UTF-8.
+        alone: Whether no other process writes it: what a kill leaves is then replaced by the next write.
+        sync: Whether to wait until it is on the disk.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp" if alone else f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Make a folder, and find out before anything is done whether it takes what a command begins with.
+def refuse_existing(path: Path, way: str) -> None:
+    """Refuse to write where something is already, be it a link to nothing.
 
-    Raises:
-        OSError: If it does not.
+    Args:
+        path: What is to be written.
+        way: What to do instead, such as ``Choose another folder with --out.``
     """
+    if os.path.lexists(path):
+        raise UserError(f"{path} exists already; nothing is overwritten. {way}")
+
+
+def digest(content: bytes) -> str:
+    """Return the hash of some bytes: BLAKE2b of 96 bits, in hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def file_hash(file: Path) -> str:
+    """Return :func:`digest` of a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and find out before anything is done whether it takes what a command begins with."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".room.{os.getpid()}.tmp"
     try:
@@ -138,18 +158,22 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock, and say so where another process has to be waited for.
+def locked(path: Path, busy: Exception | None = None, waits: str = "") -> Iterator[None]:
+    """Hold a lock, which the system releases when this process dies.
 
     Args:
         path: File of the lock; it stays.
-        what: What the lock guards, for the message.
+        busy: Raised where another process holds it; None to wait until it is free.
+        waits: Line of the log where it has to be waited for.
     """
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("another process is building %s; waiting for it", what)
+        if busy is not None:
+            raise busy from None
+        if waits:
+            log.info("%s", waits)
         lock.acquire()
     try:
         yield
@@ -157,27 +181,8 @@ def held(path: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def held_if_free(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody else does; yield whether it is held."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except OSError:  # held, or not ours to open
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
 def new_run(folder: Path) -> Path:
-    """Make a run folder of this name or the next free one, and return it.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
+    """Make a run folder of this name or the next free one, and return it."""
     for name in names(folder):
         try:
             name.mkdir(parents=True)

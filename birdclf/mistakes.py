@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.utils import get_object
@@ -18,6 +17,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
 from birdclf.files import explain_disk
+from birdclf.overrides import SettingTypes, parsed
 
 ADDRESS = re.compile(r"(See|Please see|For more info)?:? ?https?://\S+( for \w+)?")
 
@@ -100,30 +100,9 @@ def _command() -> str:
 
 def _hint(key: str) -> str:
     """Return a sentence that leads from a misspelt key to the right one."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from birdclf.config import conf_dir
-
-    good = []
-    for before, word in zip(sys.argv, sys.argv[1:], strict=False):
-        if before in ("--config-dir", "-cd"):
-            good.append(f"hydra.searchpath=['file://{Path(word).resolve()}']")
-        if word.startswith("-") or "=" not in word:
-            continue
-        try:
-            parsed = OverridesParser.create().parse_override(word)
-        except HydraException:
-            continue
-        if parsed.key_or_group != key and not parsed.is_sweep_override():
-            good.append(word)
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose(_command(), overrides=good)
-    except HydraException:
-        return f"See birdclf {_command()} --help."
-    keys = _keys(cfg)
+    words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    good = [word for word in words if (override := parsed(word)) and override.key_or_group != key]
+    keys = [name for name in _keys(SettingTypes(_command(), sys.argv, good).cfg) if not name.startswith("hydra")]
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
     if near:
         return f"Did you mean {near[0]}?"

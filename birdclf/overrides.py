@@ -50,7 +50,7 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
         if not equals or key.startswith("~") or _means_itself(word, typed):
             words.append(word)
             continue
-        kinds = kinds or _Kinds(command, options, settings)
+        kinds = kinds or SettingTypes(command, options, settings)
         if typed != "null" or not kinds.is_null(key):  # Hydra takes no null for a group
             words.append(f"{key}={_quoted(key, typed, kinds.of(key.lstrip('+')), sweeps)}")
     return words
@@ -111,7 +111,7 @@ def _with_quotes(text: str) -> str:
     return str(QuotedString(text, Quote.double).with_quotes())
 
 
-class _Kinds:
+class SettingTypes:
     """The types of settings, by their keys, of what the other words compose."""
 
     def __init__(self, command: str, options: Sequence[str], settings: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """The frame and style of our HTML pages, and of the drawings on them."""
 
+import base64
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -14,12 +15,7 @@ from birdclf.text import shown
 
 
 def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Template:
-    """Return the ``page.html`` of a room, which fills the blocks of ``base.html``; every value is escaped.
-
-    Args:
-        room: Folder of the package.
-        **filters: What the template calls, by name.
-    """
+    """Return the ``page.html`` of a room, which fills the blocks of ``base.html``; every value is escaped."""
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("birdclf", ""),
         autoescape=True,
@@ -35,6 +31,11 @@ def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Templat
 def _shown(value: object) -> object:
     """Return what is written of a value, before it is escaped; what a page's own parts wrote stays as it is."""
     return shown(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def data_url(content: bytes, mime: str) -> str:
+    """Return some bytes as an address that holds them."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 INK: Final = "#010203"

@@ -1,6 +1,7 @@
 """Texts that others wrote, such as names of species and files, where they are shown: words, and never orders."""
 
 import re
+from collections.abc import Collection, Iterable
 from typing import Final
 
 # Controls of a terminal, line ends of every kind, and marks that turn the direction of what follows.
@@ -22,6 +23,13 @@ def shown(text: object, keep: str = "") -> str:
         .encode("utf-8", errors="backslashreplace")
         .decode("utf-8")
     )
+
+
+def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]], right: Collection[int] = ()) -> str:
+    """Return a Markdown table of cells that are escaped already; some columns are set to the right."""
+    head = list(head)
+    rule = ["---:" if column in right else "---" for column in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
 def in_markdown(text: str) -> str:

@@ -1,12 +1,23 @@
 """What stops a run from writing is a sentence; what it cannot read is not blamed on its folder."""
 
 import logging
-from pathlib import Path
+import os
+import threading
 
 import pytest
 
 from birdclf.errors import UserError
-from birdclf.files import LogFile, check_writable, explain_disk, write_whole, writing_to
+from birdclf.files import (
+    LogFile,
+    check_writable,
+    digest,
+    explain_disk,
+    file_hash,
+    locked,
+    refuse_existing,
+    write_whole,
+    writing_to,
+)
 
 FULL = (28, "No space left on device")
 
@@ -62,14 +73,47 @@ def test_a_line_of_the_log_that_finds_no_room_leaves_no_stack_trace(capsys):
     assert said.count("Traceback") == 1 and "No space" not in said
 
 
-def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, step):
     path = tmp_path / "file.json"
     write_whole(path, "before")
 
-    def full(self, text, **named):
+    def full(*files):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, "after")
+        write_whole(path, "after", sync=True)
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_kill_left_of_a_file_of_ours_alone_is_replaced(tmp_path):
+    (tmp_path / ".file.json.tmp").write_text("half of")
+    write_whole(tmp_path / "file.json", b"whole", alone=True)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_the_hash_is_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"1"), (tmp_path / "b").write_bytes(b"1"), (tmp_path / "c").write_bytes(b"2")
+    assert file_hash(tmp_path / "a") == file_hash(tmp_path / "b") == digest(b"1") != file_hash(tmp_path / "c")
+
+
+def test_nothing_is_overwritten_be_it_a_link_to_nothing(tmp_path):
+    refuse_existing(tmp_path / "new", "Choose another.")
+    (tmp_path / "new").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"new exists already; nothing is overwritten\. Choose another\."):
+        refuse_existing(tmp_path / "new", "Choose another.")
+
+
+def test_a_lock_is_refused_or_waited_for(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "lock"
+    with locked(path):
+        with pytest.raises(UserError, match="busy"), locked(path, busy=UserError("busy")):
+            pass
+        waiting = threading.Thread(target=lambda: locked(path, waits="waiting for it").__enter__())
+        waiting.start()
+        waiting.join(timeout=0.3)
+        assert waiting.is_alive() and "waiting for it" in caplog.text
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()

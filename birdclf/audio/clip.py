@@ -67,11 +67,7 @@ class Sound:
     goes_on: Callable[[], str] = str
 
     def unheard(self, decoded_s: float) -> str:
-        """Return what was not heard of a whole recording, in words; empty where all was.
-
-        Args:
-            decoded_s: Seconds that were decoded.
-        """
+        """Return what was not heard of a whole recording, in words; empty where all was."""
         if self.header_duration_s - decoded_s > MAX_HEADER_ERROR_S:
             return f"lasts {decoded_s:.1f} s, by its header {self.header_duration_s:.1f} s"
         return self.goes_on()

@@ -79,22 +79,9 @@ _OPEN: Final = 2**32 - 1
 """Size in a header that was written before the length was known, to a pipe."""
 _W64: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _NAME: Final = re.compile(rb"[A-Za-z0-9_(][A-Za-z0-9_). ]{3}")
-_CHUNKS: Final = frozenset(
-    (
-        b"LIST",
-        b"id3 ",
-        b"ID3 ",
-        b"bext",
-        b"iXML",
-        b"guan",
-        b"cue ",
-        b"smpl",
-        b"fact",
-        b"JUNK",
-        b"junk",
-        b"PAD ",
-        b"_PMX",
-    )
+_CHUNKS: Final = (
+    *(b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"guan", b"cue ", b"smpl", b"fact", b"JUNK", b"junk", b"PAD "),
+    b"_PMX",
 )
 _TAGS: Final = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")
 
@@ -161,13 +148,7 @@ def extent_of(file: io.FileIO, begin: int, end: int) -> Extent:
 
 
 def _samples(
-    file: io.FileIO,
-    begin: int,
-    body: int,
-    size: int,
-    end: int,
-    chunks: _Chunks | None,
-    patch: tuple[int, bytes] | None,
+    file: io.FileIO, begin: int, body: int, size: int, end: int, chunks: _Chunks | None, patch: tuple[int, bytes] | None
 ) -> Extent:
     there = end - body
     repaired = dict([patch]) if patch else {}

@@ -5,26 +5,10 @@ import re
 from typing import Final
 
 FORMAT_OF: Final = {
-    ".aif": "AIFF",
-    ".aifc": "AIFF",
-    ".aiff": "AIFF",
-    ".au": "AU",
-    ".bwf": "WAV",
-    ".caf": "CAF",
-    ".flac": "FLAC",
-    ".mp2": "MP3",
-    ".mp3": "MP3",
-    ".oga": "OGG",
-    ".ogg": "OGG",
-    ".opus": "OGG",
-    ".rf64": "RF64",
-    ".snd": "AU",
-    ".sph": "NIST",
-    ".voc": "VOC",
-    ".w64": "W64",
-    ".wav": "WAV",
-    ".wave": "WAV",
-}
+    ".aif": "AIFF", ".aifc": "AIFF", ".aiff": "AIFF", ".au": "AU", ".bwf": "WAV", ".caf": "CAF", ".flac": "FLAC",
+    ".mp2": "MP3", ".mp3": "MP3", ".oga": "OGG", ".ogg": "OGG", ".opus": "OGG", ".rf64": "RF64", ".snd": "AU",
+    ".sph": "NIST", ".voc": "VOC", ".w64": "W64", ".wav": "WAV", ".wave": "WAV",
+}  # fmt: skip
 """The endings that are looked for, each with libsndfile's name of its format; the content decides how it is decoded."""
 ENDINGS: Final = ", ".join(FORMAT_OF)
 _CONVERT: Final = "convert it, such as with: ffmpeg -i IN OUT.flac"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdclf.audio.clip import Clip, Reader, Samples, Waveform
-from birdclf.errors import UserError
+from birdclf.checks import choice
 
 CHOICES: Final = {
     "channel": ("mean", "left", "right", "loudest"),
@@ -41,9 +41,7 @@ class Mix:
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise UserError(f"audio.{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+            choice(f"audio.{name}", getattr(self, name), allowed)
 
     def fingerprint(self) -> str:
         """Return a text that changes with every setting."""

@@ -65,11 +65,7 @@ class Measurement:
 
 
 class Meter:
-    """Measures a sound as its blocks pass by.
-
-    Args:
-        sound: Sound whose blocks are to be measured.
-    """
+    """Measures a sound as its blocks pass by."""
 
     def __init__(self, sound: Sound) -> None:
         self.sound = sound
@@ -98,20 +94,12 @@ class Meter:
             raise AudioError("is empty", "empty")
 
     def measurement(self, error: AudioError | None = None) -> Measurement:
-        """Return what the blocks so far were like.
-
-        Args:
-            error: Why reading ended before its time.
-        """
+        """Return what the blocks so far were like."""
         sound, n = self.sound, self.samples
         begun = Measurement(
-            header_duration_s=sound.header_duration_s,
-            native_rate_hz=sound.sample_rate_hz,
-            channels=sound.channels,
-            error=error.problem if error else "",
-            reason=str(error) if error else "",
-            goes_on=sound.goes_on(),
-        )
+            header_duration_s=sound.header_duration_s, native_rate_hz=sound.sample_rate_hz, channels=sound.channels,
+            error=error.problem if error else "", reason=str(error) if error else "", goes_on=sound.goes_on(),
+        )  # fmt: skip
         if not n:
             return begun
         mean = self.total / n

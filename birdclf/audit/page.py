@@ -220,7 +220,6 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     Raises:
         KeyError: If a column is missing.
         ValueError: If a verdict is none of the three.
-        OSError: If the file cannot be written.
     """
     table = _prepared(audit)
     species = _per_species(table)
@@ -272,15 +271,11 @@ def _per_species(table: pd.DataFrame) -> pd.DataFrame:
 def _headline(table: pd.DataFrame, species: pd.DataFrame) -> dict[str, Any]:
     kept = species.kept[species.kept > 0]
     return {
-        "recordings": len(table),
-        "species": len(species),
-        "without": len(species) - len(kept),
-        "unknown_audio": int((table.audio_hash == "").sum()),
-        "hours": float(table.duration_s.sum() / 3600),
+        "recordings": len(table), "species": len(species), "without": len(species) - len(kept),
+        "unknown_audio": int((table.audio_hash == "").sum()), "hours": float(table.duration_s.sum() / 3600),
         "verdicts": {verdict: int((table.verdict == verdict).sum()) for verdict in VERDICTS},
-        "most": int(kept.max()) if len(kept) else 0,
-        "fewest": int(kept.min()) if len(kept) else 0,
-    }
+        "most": int(kept.max()) if len(kept) else 0, "fewest": int(kept.min()) if len(kept) else 0,
+    }  # fmt: skip
 
 
 def _groups_of_equal_audio(table: pd.DataFrame) -> pd.DataFrame:

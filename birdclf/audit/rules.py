@@ -12,29 +12,16 @@ import pandas as pd
 from birdclf.audio.clip import MAX_HEADER_ERROR_S
 from birdclf.audio.files import read_header
 from birdclf.audit.measure import SILENCE
-from birdclf.checks import in_range
+from birdclf.checks import choice, in_range
 from birdclf.errors import UserError
 
 VERDICTS: Final = ("ok", "warn", "reject")
 UNREADABLE: Final = ("undecodable", "empty", "not_finite")
 """Problems without features: they are rejected whatever the rules say."""
 VERDICT_OF: Final[dict[str, str]] = {
-    **dict.fromkeys(UNREADABLE, "reject"),
-    "too_short": "reject",
-    "silent": "reject",
-    "duplicate": "reject",
-    "conflicting_duplicate": "reject",
-    "several_labels": "warn",
-    "beyond_end": "warn",
-    "header_lies": "warn",
-    "goes_on": "warn",
-    "mostly_silent": "warn",
-    "quiet": "warn",
-    "clipped": "warn",
-    "dc": "warn",
-    "out_of_phase": "warn",
-    "low_rate": "warn",
-    "narrow_band": "warn",
+    **dict.fromkeys((*UNREADABLE, "too_short", "silent", "duplicate", "conflicting_duplicate"), "reject"),
+    **dict.fromkeys(("several_labels", "beyond_end", "header_lies", "goes_on", "mostly_silent", "quiet"), "warn"),
+    **dict.fromkeys(("clipped", "dc", "out_of_phase", "low_rate", "narrow_band"), "warn"),
 }
 COLUMNS: Final = (
     *("recording_id", "species", "path", "verdict", "problems", "reason", "duration_s", "header_duration_s"),
@@ -97,8 +84,7 @@ class Rules:
             if problem not in VERDICT_OF:
                 known = ", ".join(VERDICT_OF)
                 raise UserError(f"audit.verdicts.{problem}: there is no such problem. There are {known}.")
-            if verdict not in VERDICTS:
-                raise UserError(f"audit.verdicts.{problem} is {verdict!r}; it must be one of {', '.join(VERDICTS)}.")
+            choice(f"audit.verdicts.{problem}", verdict, VERDICTS)
             if problem in UNREADABLE and verdict != "reject":
                 raise UserError(f"audit.verdicts.{problem} is {verdict!r}; what has no features can only be 'reject'.")
         object.__setattr__(self, "verdicts", dict(self.verdicts))
@@ -120,10 +106,8 @@ class Rules:
         """
         known = table[["recording_id", "species", "path", "start_s", "end_s"]].reset_index(drop=True)
         audit = known.join(measured.drop(columns="recording_id").reset_index(drop=True))
-        unreadable = audit[audit.error != ""]
-        findings = [
-            Finding(row, values["error"], values["reason"] + _late(values)) for row, values in _rows(unreadable)
-        ]
+        unread = _rows(audit[audit.error != ""])
+        findings = [Finding(row, values["error"], values["reason"] + _late(values)) for row, values in unread]
         findings += self._beyond_limits(audit[audit.error == ""])
         # Silence is not the same recording, even where a user lets it through.
         apart = [

@@ -46,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate, and leave with status 1 where the figures had to be those of the run and are not.
-
-    Raises:
-        UserError: As :func:`birdclf.runs.evaluate.evaluate` and
-            :func:`birdclf.runs.ensemble.evaluate_together`, or if options of several runs come with one.
-    """
+    """Evaluate, and leave with status 1 where the figures had to be those of the run and are not."""
     if len(arguments.runs) == 1 and (arguments.average or arguments.weights):
         option = "--average" if arguments.average else "--weights"
         raise UserError(f"{option} says how several runs are averaged; one is given: {arguments.runs[0]}.")

@@ -1,11 +1,12 @@
 """The words of ``birdclf export``."""
 
 import argparse
-import os
 from pathlib import Path
 
 from birdclf.commands.options import add_checkpoint, add_trust, search_current_folder
 from birdclf.errors import UserError
+from birdclf.export import OTHER_FILE
+from birdclf.files import refuse_existing
 
 SUMMARY = "write a run's network for other programs, or its model card"
 DESCRIPTION = (
@@ -45,11 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export, and say what was written.
-
-    Raises:
-        UserError: If an option does not fit the others, or as the modules that do the work.
-    """
+    """Export, and say what was written."""
     formats = list(dict.fromkeys(arguments.formats or ["onnx"]))
     _check(arguments, formats)
     folder = arguments.run.expanduser()
@@ -57,10 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{folder} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
     outs = {name: _out(arguments, folder, name) for name in formats}
     for out in outs.values():
-        if os.path.lexists(out):
-            raise UserError(
-                f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it."
-            )
+        refuse_existing(out, OTHER_FILE)
     search_current_folder(arguments.trust)
     if "card" in outs:
         from birdclf.export.card import card

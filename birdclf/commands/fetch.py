@@ -26,11 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Fetch from Xeno-canto, so far the only archive, and say what was fetched.
-
-    Raises:
-        UserError: If there is no key, or the archive refuses the query.
-    """
+    """Fetch from Xeno-canto, so far the only archive, and say what was fetched."""
     from birdclf.data.sources.fetch.client import XenoCantoClient, key_from_environment
     from birdclf.data.sources.fetch.download import fetch_xeno_canto
 

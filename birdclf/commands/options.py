@@ -38,12 +38,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recordings(parser: argparse.ArgumentParser, listed: str) -> None:
-    """Declare the recordings, and how they are listened to; after the run, for arguments keep their order.
-
-    Args:
-        parser: Gets the arguments.
-        listed: What becomes of a list of species, for the help.
-    """
+    """Declare the recordings, and how they are listened to; after the run, for arguments keep their order."""
     parser.add_argument(
         "audio",
         nargs="+",

@@ -40,18 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Find species, and leave with status 1 where no recording could be heard.
-
-    Raises:
-        UserError: If an option does not fit the others, or as the modules that do the work.
-    """
+    """Find species, and leave with status 1 where no recording could be heard."""
     out = arguments.out.expanduser() if arguments.out else None
     formats = _formats(arguments, out)
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.detections import Detecting
-    from birdclf.detection.predict import Wanted, check_any, predict_to_folder, predict_to_screen, summary
-    from birdclf.detection.species_list import read_species
+    from birdclf.detection.inputs import read_species
+    from birdclf.detection.predict import check_any, predict_to_folder, predict_to_screen, summary
     from birdclf.detection.stream import Listening
 
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
@@ -73,8 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])
         check_any(results)
         return
-    wanted = Wanted(formats, arguments.embeddings, timelines)
-    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detecting, wanted)
+    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detecting, formats)
     check_any(results)
     print(summary(results))
     print(f"results: {out}")

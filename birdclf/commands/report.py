@@ -21,11 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the report and say where it is.
-
-    Raises:
-        UserError: As :func:`birdclf.report.report.report`.
-    """
+    """Write the report and say where it is."""
     from birdclf.report.report import report
 
     done = report(arguments.paths, arguments.out, arguments.reference, not arguments.no_gallery)

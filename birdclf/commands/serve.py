@@ -29,11 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Serve the page until Ctrl-C.
-
-    Raises:
-        UserError: If an option is out of range, a package is missing, or as the modules that do the work.
-    """
+    """Serve the page until Ctrl-C."""
     if not 0 <= arguments.port <= 65535:
         raise UserError(f"--port {arguments.port}: a number from 0 to 65535.")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:

@@ -33,11 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make the soup.
-
-    Raises:
-        UserError: As :func:`birdclf.runs.soup.soup`.
-    """
+    """Make the soup."""
     from birdclf.runs.soup import soup
 
     search_current_folder(arguments.trust)

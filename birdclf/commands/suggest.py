@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from birdclf.commands.options import add_model, add_recordings, listed_lines, search_current_folder
+from birdclf.files import refuse_existing
 
 SUMMARY = "choose clips of recordings to label"
 DESCRIPTION = (
@@ -33,19 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Choose clips.
-
-    Raises:
-        UserError: As the modules that do the work.
-    """
+    """Choose clips."""
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
-    from birdclf.detection.species_list import read_species
+    from birdclf.detection.inputs import read_species
     from birdclf.detection.stream import Listening
-    from birdclf.labelling.suggest import Choosing, refuse_existing, suggest
+    from birdclf.labelling.suggest import NEW_FOLDER, Choosing, suggest
 
     out = arguments.out.expanduser()
-    refuse_existing(out)
+    refuse_existing(out, NEW_FOLDER)
     Choosing(arguments.n, arguments.uncertainty, arguments.pool)  # before the model is opened, which takes seconds
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     hearing, listed = classifier.hearing, arguments.species_list

@@ -19,11 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the sound files and say how to train on them.
-
-    Raises:
-        UserError: If an argument is out of range or the folder holds something.
-    """
+    """Write the sound files and say how to train on them."""
     from birdclf.data.sources.synthetic import export_audio, synthetic_catalog
 
     try:

@@ -12,23 +12,16 @@ import numpy as np
 import pandas as pd
 
 from birdclf.audio.clip import Clip, Reader
-from birdclf.checks import whole
+from birdclf.checks import require, whole
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
 from birdclf.text import shown
 
 COLUMNS: dict[str, str | float | None] = {
-    "recording_id": None,
-    "species": None,
-    "path": "",
-    "group": "",
-    "start_s": 0.0,
-    "end_s": float("inf"),
-    "duration_s": float("nan"),
-    "sample_rate_hz": 0,
-    "stamp": "",
-}
+    "recording_id": None, "species": None, "path": "", "group": "", "start_s": 0.0, "end_s": float("inf"),
+    "duration_s": float("nan"), "sample_rate_hz": 0, "stamp": "",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -212,8 +205,6 @@ def _quality(catalog: Catalog) -> "pd.Series[float]":
 
 def _grade(value: float | str) -> float:
     grade = GRADES.get(value.upper()) if isinstance(value, str) else float(value)
-    if grade is None or not 1 <= grade <= 5:
-        raise UserError(
-            f"data.min_quality is {value!r}; it must be a number from 1 to 5 or a grade from A (best) to E."
-        )
-    return grade
+    fits = grade is not None and 1 <= grade <= 5
+    require(fits, "data.min_quality", value, "a number from 1 to 5 or a grade from A (best) to E")
+    return grade or 0.0

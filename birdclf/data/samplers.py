@@ -8,8 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from birdclf.checks import is_number
-from birdclf.errors import UserError
+from birdclf.checks import is_number, require
 
 Numbers = NDArray[np.int64]
 
@@ -102,9 +101,6 @@ class Power(Sampler):
     An epoch takes as many draws of each class as are expected of it, rounded up or down at random, so that the draws
     vary less than independent ones; with q 1 each recording comes exactly once.
 
-    Attributes:
-        balances: Whether q is not 1.
-
     Args:
         q: 1 as they occur, 0.5 the square root, 0 balanced; 0 to 1.
 
@@ -113,8 +109,7 @@ class Power(Sampler):
     """
 
     def __init__(self, q: float = 0.5) -> None:
-        if not is_number(q) or not 0 <= q <= 1:
-            raise UserError(f"sampler.q is {q!r}; it must be between 0 (balanced) and 1 (as they occur).")
+        require(is_number(q) and 0 <= q <= 1, "sampler.q", q, "between 0 (balanced) and 1 (as they occur)")
         self.q, self.balances = float(q), q != 1
 
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
@@ -127,9 +122,6 @@ class Progressive(Sampler):
 
     Kang et al., 2020 (equation 3) go the same way by mixing the probabilities of both ends.
 
-    Attributes:
-        balances: True.
-
     Args:
         epochs: Epochs of the training, 1 or more.
 
@@ -140,8 +132,7 @@ class Progressive(Sampler):
     balances = True
 
     def __init__(self, epochs: int) -> None:
-        if epochs < 1:
-            raise UserError(f"sampler.epochs is {epochs}; it must be 1 or more, and is trainer.max_epochs: set that.")
+        require(epochs >= 1, "sampler.epochs", epochs, "1 or more, and is trainer.max_epochs: set that")
         self.epochs = epochs
 
     def q(self, epoch: int) -> float:
@@ -184,9 +175,6 @@ class ClassAware(Sampler):
     """Goes round through the classes, shuffled anew each time, and through each class's recordings (Shen et al., 2016).
 
     In an epoch no class is drawn more than once more often than another, and each round holds every class once.
-
-    Attributes:
-        balances: True.
     """
 
     balances = True

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdclf.checks import is_whole
+from birdclf.checks import is_whole, require
 from birdclf.data.allocation import allocate, group_codes
 from birdclf.data.catalog import Catalog
 from birdclf.data.tables import read_own
@@ -71,18 +71,14 @@ class StratifiedSplit:
 
 
 def check_shares(train: float, val: float, test: float, min_recordings: int) -> None:
-    """Refuse settings that cannot share recordings out.
-
-    Raises:
-        UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
-    """
+    """Refuse settings that cannot share recordings out."""
     if not (min(train, val, test) > 0 and abs(train + val + test - 1) <= 1e-6):  # so that NaN is refused as well
         raise UserError(
             f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
             f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
         )
-    if not is_whole(min_recordings) or min_recordings < 1:
-        raise UserError(f"split.min_recordings is {min_recordings}; it must be 1 or more (2 drops singletons).")
+    fits = is_whole(min_recordings) and min_recordings >= 1
+    require(fits, "split.min_recordings", min_recordings, "1 or more (2 drops singletons)")
 
 
 def enough(catalog: Catalog, min_recordings: int) -> pd.DataFrame:
@@ -116,9 +112,7 @@ class FileSplit:
         if not file.is_file():
             raise UserError(f"split.path={path} does not exist. Point it at the split.csv of a run folder.")
         table = read_own(file, ("recording_id", "split"))
-        self.stages = _checked(table.recording_id, table.split, f"split.path={path}")
-
-        self.path = path
+        self.stages, self.path = _checked(table.recording_id, table.split, f"split.path={path}"), path
 
     def __str__(self) -> str:
         return f"split.path={self.path}"
@@ -160,7 +154,11 @@ def _checked(ids: "pd.Series[str]", stages: "pd.Series[str]", where: str) -> "pd
         raise UserError(f"{where}: split is {wrong.iloc[0]!r} in one row; it must be train, val or test.")
     if ids.duplicated().any():
         raise UserError(f"{where}: recording_id {ids[ids.duplicated()].iloc[0]!r} occurs more than once.")
-    return pd.Series(stages.to_numpy(), index=pd.Index(ids.to_numpy(), name=None), name="split", dtype=str).sort_index()
+    return _by_id(ids, stages.to_numpy())
+
+
+def _by_id(ids: "pd.Series[str]", stages: NDArray[np.object_]) -> "pd.Series[str]":
+    return pd.Series(stages, index=pd.Index(ids.to_numpy(), name=None), name="split", dtype=str).sort_index()
 
 
 def _shares(counts: Mapping[str, int], share: float, order: np.random.Generator) -> dict[str, int]:
@@ -185,17 +183,8 @@ class GroupedSplit:
     evaluated but not both. A species in 3 groups or more is in all three stages, unless its groups are also the only
     ones of other species and so can't all go where they are wanted; a recording for train comes first.
 
-    Args:
-        train: Share of each species' recordings for training.
-        val: Share for validation.
-        test: Share for test.
-        min_recordings: Species with fewer recordings are left out.
-
     Raises:
         UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
-
-    Example:
-        >>> stages = GroupedSplit(0.70, 0.15, 0.15).assign(catalog, seed=1)  # doctest: +SKIP
     """
 
     def __init__(self, train: float = 0.70, val: float = 0.15, test: float = 0.15, min_recordings: int = 2) -> None:
@@ -218,8 +207,7 @@ class GroupedSplit:
             )
         species = pd.factorize(table.species, sort=True)[0].astype(np.int64)
         stage = allocate(group, species, self.shares, stream(seed, "split"), keep_first=True)
-        names = np.array(STAGES, dtype=object)[stage[group]]
-        return pd.Series(names, index=pd.Index(table.recording_id, name=None), name="split", dtype=str).sort_index()
+        return _by_id(table.recording_id, np.array(STAGES, dtype=object)[stage[group]])
 
 
 class KFoldSplit:
@@ -246,20 +234,15 @@ class KFoldSplit:
     def __init__(
         self, folds: int = 5, fold: int = 0, repeats: int = 1, grouped: bool = False, min_recordings: int = 2
     ) -> None:
-        if folds < 3:
-            raise UserError(f"split.folds is {folds}; it must be 3 or more, for train, val and test.")
-        if repeats < 1:
-            raise UserError(f"split.repeats is {repeats}; it must be 1 or more.")
+        require(folds >= 3, "split.folds", folds, "3 or more, for train, val and test")
+        require(repeats >= 1, "split.repeats", repeats, "1 or more")
         if not 0 <= fold < folds * repeats:
             raise UserError(
                 f"split.fold is {fold}; with split.folds={folds} and split.repeats={repeats} it must be 0 to "
                 f"{folds * repeats - 1}. Raise split.repeats for more shuffles."
             )
-        if min_recordings < 2:
-            raise UserError(
-                f"split.min_recordings is {min_recordings}; with split=kfold it must be 2 or more: a single recording "
-                f"cannot be both learned and evaluated."
-            )
+        why = "2 or more with split=kfold: a single recording cannot be both learned and evaluated"
+        require(min_recordings >= 2, "split.min_recordings", min_recordings, why)
         self.folds, self.fold, self.repeats, self.grouped = folds, fold, repeats, grouped
         self.min_recordings = min_recordings
 
@@ -290,9 +273,7 @@ class KFoldSplit:
             fold = allocate(group, species, [1 / self.folds] * self.folds, draw, keep_first=False)[group]
         else:
             fold = _dealt(species, self.folds, draw)
-        stage = self._stages(fold, group, species)
-        names = np.array(STAGES, dtype=object)[stage]
-        return pd.Series(names, index=pd.Index(table.recording_id, name=None), name="split", dtype=str).sort_index()
+        return _by_id(table.recording_id, np.array(STAGES, dtype=object)[self._stages(fold, group, species)])
 
     def _stages(
         self, fold: NDArray[np.int64], group: NDArray[np.int64], species: NDArray[np.int64]

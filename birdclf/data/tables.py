@@ -138,10 +138,6 @@ def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 def read_own(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Return a table that :func:`csv_text` made: names are what they were, such as ``NA``, ``007`` or the empty text.
 
-    Args:
-        file: A table of a run folder, such as ``split.csv``.
-        needed: Columns that must be there.
-
     Raises:
         UserError: If it is missing or empty, lacks a needed column, or :func:`birdclf.data.tables.rows_of` refuses it.
     """
@@ -187,11 +183,7 @@ def read_names(file: Path) -> list[str]:
 
 
 def distinct_columns(header: Sequence[str], file: Path) -> None:
-    """Check that no two columns share a name.
-
-    Raises:
-        UserError: If two do.
-    """
+    """Check that no two columns share a name."""
     for name in header:
         if name and header.count(name) > 1:
             raise UserError(f"{file} has {header.count(name)} columns named {name!r}. Rename or drop all but one.")
@@ -210,11 +202,7 @@ def inside(base: Path, name: str, where: str) -> Path:
 
 
 def must_be_there(files: Sequence[Path], source: Path) -> None:
-    """Check that at least one file is there; single missing ones are left to the audit.
-
-    Raises:
-        UserError: If none is.
-    """
+    """Check that at least one file is there; single missing ones are left to the audit."""
     if files and not any(os.path.isfile(file) for file in files):
         raise UserError(
             f"{source}: none of its {len(files)} recordings is there, first {files[0]}. Unpack the recordings too, "

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from birdclf.checks import choice
 from birdclf.data.samplers import taken_apart
-from birdclf.errors import UserError
 from birdclf.random import key_of, uniform
 from birdclf.store.open import FeatureStore
 
@@ -34,9 +34,8 @@ class WindowPolicy:
     eval: str = "center"
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (("train", self.train, TRAIN_POLICIES), ("eval", self.eval, EVAL_POLICIES)):
-            if value not in allowed:
-                raise UserError(f"window.{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+        choice("window.train", self.train, TRAIN_POLICIES)
+        choice("window.eval", self.eval, EVAL_POLICIES)
 
 
 def window_starts(

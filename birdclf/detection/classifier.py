@@ -8,13 +8,12 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
-import xxhash
 from numpy.typing import NDArray
 
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
 from birdclf.errors import UserError
-from birdclf.files import refuse_pointer
+from birdclf.files import file_hash, refuse_pointer
 from birdclf.runs.checkpoint import LoadedRun, load_run
 from birdclf.runs.trust import build
 from birdclf.runs.waveforms import WaveformClassifier
@@ -24,21 +23,13 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Hearing:
-    """What a classifier wants to hear.
+    """What a classifier wants to hear."""
 
-    Attributes:
-        classes: Names of the K classes.
-        sample_rate_hz: Sample rate of its windows.
-        samples: Samples a window.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``.
-        mix: How a recording becomes one signal.
-    """
-
-    classes: tuple[str, ...]
-    sample_rate_hz: int
-    samples: int
-    padding: str
-    mix: Mix
+    classes: tuple[str, ...]  # names of the K classes
+    sample_rate_hz: int  # sample rate of its windows
+    samples: int  # samples a window
+    padding: str  # what fills a recording shorter than a window: `repeat` or `silence`
+    mix: Mix  # how a recording becomes one signal
 
     @property
     def window_s(self) -> float:
@@ -47,12 +38,7 @@ class Hearing:
 
 
 class Classifier(Protocol):
-    """Gives probabilities of windows.
-
-    Attributes:
-        hearing: What it wants to hear.
-        source: Where it was read from.
-    """
+    """Gives probabilities of windows."""
 
     hearing: Hearing
     source: Path
@@ -68,12 +54,6 @@ class Classifier(Protocol):
 
 class TorchClassifier:
     """A checkpoint, on a GPU where there is one.
-
-    Args:
-        loaded: What the checkpoint holds.
-        source: The file.
-        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
-        trusted: Top-level packages beside ``birdclf`` whose code the checkpoint may name.
 
     Raises:
         UserError: If there is no such device, or the checkpoint mixes channels in an unknown way.
@@ -110,11 +90,7 @@ def open_classifier(
 ) -> Classifier:
     """Return the classifier of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
 
-    Args:
-        source: Run folder or ``.onnx`` file. Nothing in it is executed.
-        checkpoint: ``best`` or ``last``, of a run folder.
-        device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
-        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+    Its arguments are those of :func:`birdclf.load`; nothing in the source is executed.
 
     Raises:
         UserError: If it is neither, cannot be used, or a file comes with an option that only a run folder has.
@@ -123,22 +99,11 @@ def open_classifier(
         if checkpoint != "best" or trusted:
             option = "--trust" if trusted else f"--checkpoint {checkpoint}"
             raise UserError(f"{option} is for a run folder; {source} holds one network, and no code. Leave it out.")
-        from birdclf.detection.classifier import OnnxClassifier
-
         return OnnxClassifier(source, device)
     if source.is_file():
         raise UserError(f"{source} is neither a run folder nor an .onnx file. Give the folder that holds checkpoints/.")
     file = source / "checkpoints" / f"{checkpoint}.ckpt"
     return TorchClassifier(load_run(source, checkpoint, trusted), file, device, trusted)
-
-
-def file_hash(file: Path) -> str:
-    """Return the hash of a file's content."""
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as opened:
-        while block := opened.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _device(name: str | None) -> torch.device:

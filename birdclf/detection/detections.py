@@ -20,20 +20,12 @@ Times = NDArray[np.float64]
 
 
 class Detection(NamedTuple):
-    """A species in a stretch of a recording.
-
-    Attributes:
-        start_s: Where it begins, in seconds.
-        end_s: Where it ends, in seconds.
-        species: Name of the class.
-        confidence: Highest probability of its windows.
-        windows: How many windows it was found in.
-    """
+    """A species in a stretch of a recording."""
 
     start_s: float
     end_s: float
     species: str
-    confidence: float
+    confidence: float  # highest probability of its windows
     windows: int
 
 

@@ -13,11 +13,9 @@ from birdclf.audio.clip import Waveform
 from birdclf.audio.resampling import resampled
 from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import Detecting
-from birdclf.detection.inputs import recordings_of
+from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
-from birdclf.detection.species_list import known_species
-from birdclf.detection.stream import BATCH, Heard, Listening, listen
-from birdclf.detection.windows import windows_of
+from birdclf.detection.stream import BATCH, Heard, Listening, listen, windows_of
 from birdclf.errors import UserError
 
 Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -29,9 +27,6 @@ class Detector:
     Example:
         >>> model = load("outputs/run/2026-01-31_12-00-00")
         >>> table = model.predict("song.wav", hop=1.0)
-
-    Args:
-        classifier: Gives probabilities.
     """
 
     def __init__(self, classifier: Classifier) -> None:

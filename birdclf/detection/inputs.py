@@ -1,5 +1,6 @@
 """The recordings that a user names: files, folders, patterns, or a list on standard input."""
 
+import difflib
 import glob
 import os
 from collections import Counter
@@ -9,6 +10,7 @@ from typing import Final, NamedTuple
 
 from birdclf.audio.formats import ENDINGS, is_sound
 from birdclf.data.sources.tree import ending_of, tell_passed_over, walk
+from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.text import shown
 
@@ -17,17 +19,11 @@ LONGEST_BYTES: Final = 180
 
 
 class Recording(NamedTuple):
-    """A file to listen to.
+    """A file to listen to."""
 
-    Attributes:
-        path: The file, as the user named it or the folder above it.
-        name: Where its results go, relative, with slashes; unlike that of any other recording even without its ending.
-        file: Its real path, which tells it from others.
-    """
-
-    path: str
-    name: str
-    file: str
+    path: str  # as the user named it, or the folder above it
+    name: str  # where its results go, relative, with slashes; unlike any other's even without its ending
+    file: str  # its real path, which tells it from others
 
 
 def recordings_of(
@@ -37,11 +33,6 @@ def recordings_of(
 
     A folder stands for the sound files below it, hidden ones passed over. A pattern such as
     ``**/*.wav`` stands for what it fits, if no file has that very name.
-
-    Args:
-        given: Files, folders and patterns; ``-`` stands for ``listed``.
-        listed: Lines with a file, a folder or a pattern each.
-        named: Names that some real paths have already.
 
     Raises:
         UserError: If a word fits nothing, or no sound file is left.
@@ -147,3 +138,34 @@ def _free(name: str, taken: set[str]) -> str:
         number += 1
         free = f"{stem} ({number}){ending}"
     return free
+
+
+def read_species(file: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the species of a list: a line each, ``#`` before remarks; or a CSV with a column ``species``.
+
+    Case does not count. What the classifier does not know is refused, since it would never be found.
+
+    Raises:
+        UserError: If it cannot be read, is empty, or names a species that the classifier does not know.
+    """
+    return known_species(read_names(file), classes, str(file))
+
+
+def known_species(named: Sequence[str], classes: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return names as a classifier spells them, each once.
+
+    Raises:
+        UserError: If one is unknown, with the likest one that is not.
+    """
+    spelt = {name.casefold(): name for name in classes}
+    found = []
+    for name in named:
+        if name in classes:  # two of them may differ in case alone
+            found.append(name)
+            continue
+        if name.casefold() not in spelt:
+            near = difflib.get_close_matches(name.casefold(), spelt, n=1, cutoff=0.6)
+            hint = f"Did you mean {spelt[near[0]]!r}?" if near else "Drop it, or take a model that was trained on it."
+            raise UserError(f"{where} names {name!r}, which is none of the model's {len(classes)} species. {hint}")
+        found.append(spelt[name.casefold()])
+    return tuple(dict.fromkeys(found))

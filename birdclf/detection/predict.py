@@ -1,11 +1,13 @@
 """The ``predict`` command: recordings in, detections out, on the screen or in a folder."""
 
 import io
+import json
 import logging
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,37 +16,165 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdclf.audio.files import read_header
+from birdclf.data.sources.tree import stamp_of
 from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import Detecting
-from birdclf.detection.folder import results_folder, write_bytes
-from birdclf.detection.formats import FORMATS, Range, Written, json_lines
 from birdclf.detection.inputs import Recording, files_of, named_apart, recordings_of
-from birdclf.detection.results import Result, detections_table, files_table, species_table
+from birdclf.detection.results import (
+    FORMATS,
+    Range,
+    Result,
+    Written,
+    detections_table,
+    files_table,
+    json_lines,
+    species_table,
+)
 from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.errors import UserError
-from birdclf.files import writing_to
+from birdclf.files import digest, file_hash, locked, write_whole, writing_to
 from birdclf.output import print_result
 from birdclf.text import shown
+
+SETTINGS: Final = "predict.json"
+JOURNAL: Final = "predict.jsonl"
+LOCK: Final = "predict.lock"
+
+
+@contextmanager
+def results_folder(path: Path, settings: Mapping[str, Any]) -> "Iterator[ResultsFolder]":
+    """Open a folder of results, made if it is not there, and keep other processes out while it is open.
+
+    Raises:
+        UserError: If another process writes there, or it holds something else, results of other settings, or a journal
+            that cannot be read.
+    """
+    if path.exists() and not (path.is_dir() and _is_ours(path)):
+        raise UserError(f"{path} exists and holds no results of birdclf predict. Choose a new folder with --out.")
+    path.mkdir(parents=True, exist_ok=True)
+    with locked(path / LOCK, busy=UserError(f"{path} is being written to by another process. Wait for it.")):
+        yield ResultsFolder(path, settings)
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a folder holds results, or nothing but what a start that was cut short leaves."""
+    return (path / SETTINGS).exists() or all(
+        name == LOCK or name.startswith(f".{SETTINGS}.") for name in os.listdir(path)
+    )
+
+
+class ResultsFolder:
+    """Results below one folder that no other process writes to, see :func:`results_folder`.
+
+    Raises:
+        UserError: If it holds results of other settings, or a journal that cannot be read.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path = path
+        self._known: dict[str, list[str]] = {}
+        """Hashes of each file as we wrote it: what is there, and what may be taking its place."""
+        self._settings = json.loads(json.dumps(settings))
+        self._stamps: dict[str, str] = {}
+        if (path / SETTINGS).exists():
+            self._go_on()
+        else:
+            self._save()
+        self._done = dict(self._read())
+
+    def _go_on(self) -> None:
+        file = self.path / SETTINGS
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            was, self._known = dict(content["settings"]), {k: list(v) for k, v in content["written"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{file} cannot be read: {error}. Choose a new folder with --out.") from error
+        for name in sorted(was.keys() | self._settings.keys()):
+            if was.get(name) != self._settings.get(name):
+                raise UserError(
+                    f"{self.path} holds results of other settings: {name} was {was.get(name)!r} and is "
+                    f"{self._settings.get(name)!r} now. Choose a new folder with --out, or set it back."
+                )
+
+    def _save(self) -> None:
+        content = {"settings": self._settings, "written": self._known}
+        _write_alone(self.path / SETTINGS, json.dumps(content, indent=1).encode())
+
+    def _read(self) -> Iterator[tuple[str, tuple[str, Result]]]:
+        """Yield what the journal holds; a line that a kill cut short is taken off."""
+        file = self.path / JOURNAL
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            return
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(file, whole)
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                values = json.loads(line)
+                yield values["file"], (values["stamp"], Result.read(values))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{file}: line {number} is damaged. Restore it, or choose a new folder.") from error
+
+    def names(self) -> dict[str, str]:
+        """Return the name of each recording by its real path."""
+        return {file: result.name for file, (_, result) in self._done.items()}
+
+    def left(self, recordings: Iterable[Recording]) -> list[Recording]:
+        """Return the recordings that are not done, or have changed since."""
+        left = []
+        for one in recordings:
+            self._stamps[one.file] = stamp = stamp_of(one.file)  # as it is before it is heard
+            if self._done.get(one.file, ("",))[0] != stamp:
+                left.append(one)
+        return left
+
+    def add(self, recording: Recording, result: Result) -> None:
+        """Keep the result of a recording that was left to do."""
+        stamp = self._stamps[recording.file]
+        line = json.dumps({"file": recording.file, "stamp": stamp} | result.plain())
+        with open(self.path / JOURNAL, "ab") as journal:
+            journal.write(line.encode() + b"\n")
+        self._done[recording.file] = (stamp, result)
+
+    def results(self) -> list[Result]:
+        """Return all results, each recording's last, in the order in which recordings were first heard."""
+        return [result for _, result in self._done.values()]
+
+    def write(self, files: Iterable[Written]) -> list[str]:
+        """Write files, each whole; those that somebody has changed since are left as they are.
+
+        Returns:
+            Names of those that were left.
+        """
+        kept = []
+        waiting: list[Written] = []
+        for file in files:
+            ours = digest(file.content)
+            there = file_hash(self.path / file.name) if (self.path / file.name).exists() else None
+            if there == ours or (there is None and not file.needed):
+                continue
+            if there is not None and there not in self._known.get(file.name, ()):
+                kept.append(file.name)
+                continue
+            self._known[file.name] = [one for one in (there, ours) if one is not None]
+            waiting.append(file)
+        self._save()  # before they are written: a kill in between leaves no file that nobody knows
+        for file in waiting:
+            _write_alone(self.path / file.name, file.content)
+        return kept
+
+
+def _write_alone(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content, alone=True)
+
 
 FORMAT: Final = 2
 """Of the folder of results: raise it when the same settings come to give other detections."""
 LISTED: Final = 5
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is written to a folder.
-
-    Attributes:
-        formats: Names of formats.
-        embeddings: Whether embeddings are.
-        timelines: Whether a picture of each recording is.
-    """
-
-    formats: Sequence[str]
-    embeddings: bool = False
-    timelines: bool = True
 
 
 def predict_to_folder(
@@ -54,18 +184,9 @@ def predict_to_folder(
     out: Path,
     how: Listening,
     detecting: Detecting,
-    wanted: Wanted,
+    formats: Sequence[str],
 ) -> list[Result]:
     """Detect species in recordings, and write what is found; goes on where an earlier call was stopped.
-
-    Args:
-        classifier: Gives probabilities.
-        given: Files, folders and patterns.
-        listed: Lines for ``-`` among them.
-        out: Folder of the results.
-        how: Hop and batches.
-        detecting: What makes a detection.
-        wanted: What is written.
 
     Returns:
         What was found in each recording of the folder, those of earlier calls included.
@@ -73,7 +194,7 @@ def predict_to_folder(
     Raises:
         UserError: If there is no recording, the folder is of something else, or it cannot be written to.
     """
-    settings = _settings(classifier, how, detecting, wanted)
+    settings = _settings(classifier, how, detecting)
     files = files_of(given, listed)
     way = "the same command goes on where this one stopped."
     with writing_to(out, way), results_folder(out, settings) as folder:
@@ -84,11 +205,11 @@ def predict_to_folder(
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
         for heard in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
             result = Result.of(heard, detecting, classifier.hearing.classes)
-            write_apart(out, heard, result, wanted)
+            write_apart(out, heard, result)
             folder.add(heard.recording, result)
             _tell(result)
         results = folder.results()
-        kept = folder.write(_files(results, wanted, heard_range(classifier)))
+        kept = folder.write(_files(results, formats, heard_range(classifier)))
     for name in kept:
         print(f"{shown(out / name)} was changed since it was written, and is left as it is", file=sys.stderr)
     return results
@@ -103,14 +224,6 @@ def predict_to_screen(
     as_lines: str,
 ) -> list[Result]:
     """Detect species in recordings, and print what is found of each as soon as it is known.
-
-    Args:
-        classifier: Gives probabilities.
-        given: Files, folders and patterns.
-        listed: Lines for ``-`` among them.
-        how: Hop and batches.
-        detecting: What makes a detection.
-        as_lines: ``csv`` or ``jsonl``.
 
     Raises:
         BrokenPipeError: If nobody reads on.
@@ -129,11 +242,7 @@ def predict_to_screen(
 
 
 def check_any(results: Sequence[Result]) -> None:
-    """Refuse results of recordings none of which could be heard.
-
-    Raises:
-        UserError: If there is none; it lists some with the reason.
-    """
+    """Refuse results of recordings none of which could be heard."""
     if not any(result.windows for result in results):
         bad = "; ".join(f"{result.path} {result.problem}" for result in results[:LISTED])
         more = f"; and {len(results) - LISTED} more" if len(results) > LISTED else ""
@@ -162,41 +271,37 @@ def heard_range(classifier: Classifier) -> Range:
     return Range(0.0, classifier.hearing.sample_rate_hz / 2)
 
 
-def write_apart(out: Path, heard: Heard, result: Result, wanted: Wanted) -> None:
-    """Write the picture and the embeddings of a recording.
-
-    Raises:
-        OSError: If one cannot be written.
-    """
+def write_apart(out: Path, heard: Heard, result: Result) -> None:
+    """Write the picture and the embeddings of a recording, where they were wanted."""
     if not result.windows:
         return
     name = shown(result.name)
-    if wanted.timelines and heard.overview is not None:
+    if heard.overview is not None:
         from birdclf.detection.timeline import timeline
 
         picture = timeline(result.name, result.duration_s, result.detections, heard.overview)
-        write_bytes(out / "timelines" / f"{name}.png", picture)
-    if wanted.embeddings:
+        _write_alone(out / "timelines" / f"{name}.png", picture)
+    if len(heard.embeddings):
         file = io.BytesIO()
         np.savez(file, start_s=heard.start_s, end_s=heard.end_s, embeddings=heard.embeddings)
-        write_bytes(out / "embeddings" / f"{name}.npz", file.getvalue())
+        _write_alone(out / "embeddings" / f"{name}.npz", file.getvalue())
 
 
-def _files(results: Sequence[Result], wanted: Wanted, heard: Range) -> Iterator[Written]:
-    for name in wanted.formats:
+def _files(results: Sequence[Result], formats: Sequence[str], heard: Range) -> Iterator[Written]:
+    for name in formats:
         yield from FORMATS[name](results, heard)
     for name, table in (("files.csv", files_table(results)), ("summary.csv", species_table(results))):
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _settings(classifier: Classifier, how: Listening, detecting: Detecting, wanted: Wanted) -> dict[str, Any]:
+def _settings(classifier: Classifier, how: Listening, detecting: Detecting) -> dict[str, Any]:
     """Return what decides the results: the same settings may go on in one folder."""
     return {
         "format": FORMAT,
         "model": classifier.fingerprint(),
         "hop": how.hop_s,
-        "embeddings": wanted.embeddings,
-        "timelines": wanted.timelines,
+        "embeddings": how.embeddings,
+        "timelines": how.overview,
     } | asdict(detecting)
 
 

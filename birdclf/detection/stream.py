@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,60 @@ from birdclf.audio.resampling import resampled
 from birdclf.detection.classifier import Classifier, Hearing, Vectors
 from birdclf.detection.inputs import Recording
 from birdclf.detection.timeline import Overview
-from birdclf.detection.windows import Window, windows_of
 from birdclf.errors import UserError
+
+
+class Window(NamedTuple):
+    """A window of a recording."""
+
+    start_s: float  # where it begins, in seconds
+    end_s: float  # where the sound in it ends, in seconds; less than a window later where the recording is shorter
+    samples: Waveform  # `(samples,)`, as many in every window
+
+
+def windows_of(
+    blocks: Iterable[Waveform], sample_rate_hz: int, samples: int, hop: int, padding: str
+) -> Iterator[Window]:
+    """Yield the windows of a recording, in bounded memory.
+
+    One begins every ``hop`` samples. Where the last of them ends before the recording does, one more ends with it, so
+    that no sound is left out and none is made up.
+
+    Args:
+        blocks: The waveform in pieces, each ``(samples,)``.
+        sample_rate_hz: Its sample rate.
+        samples: Samples a window.
+        hop: Samples from the beginning of one window to that of the next.
+        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``.
+
+    Raises:
+        AudioError: If there is no sample, or one is not finite.
+    """
+    kept, begin = np.empty(0, np.float32), 0  # the samples from ``begin`` on that are still wanted
+    start = end = 0  # of the next window, and of the one before it
+
+    def window(first: int) -> Window:
+        cut = kept[first - begin : first - begin + samples].copy()
+        return Window(first / sample_rate_hz, (first + len(cut)) / sample_rate_hz, cut)
+
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise AudioError("holds samples that are not finite", "not_finite")
+        kept = np.concatenate([kept, block])
+        while start + samples <= begin + len(kept):
+            yield window(start)
+            start, end = start + hop, start + samples
+        wanted = max(begin, min(start, begin + len(kept) - samples))
+        kept, begin = kept[wanted - begin :], wanted
+    heard = begin + len(kept)
+    if not heard:
+        raise AudioError("is empty", "empty")
+    if heard < samples:
+        filled = np.resize(kept, samples) if padding == "repeat" else np.pad(kept, (0, samples - heard))
+        yield Window(0.0, heard / sample_rate_hz, filled)
+    elif end < heard and start < heard:
+        yield window(heard - samples)
+
 
 BATCH: Final = 16
 AHEAD: Final = 3
@@ -25,27 +77,16 @@ AHEAD: Final = 3
 
 @dataclass
 class Heard:
-    """What was heard of one recording.
+    """What was heard of one recording."""
 
-    Attributes:
-        recording: Which one.
-        start_s: ``(n,)`` begins of its windows, in seconds.
-        end_s: ``(n,)`` ends, in seconds.
-        probabilities: ``(n, K)``.
-        embeddings: ``(n, D)``; no rows where they were not wanted.
-        duration_s: How long it is, as far as it could be decoded.
-        problem: Why it could not be decoded, or not all of it; empty where it could.
-        overview: Its spectrogram; None where it was not wanted.
-    """
-
-    recording: Recording
-    start_s: NDArray[np.float64]
-    end_s: NDArray[np.float64]
-    probabilities: Vectors
-    embeddings: Vectors
-    duration_s: float
-    problem: str
-    overview: Overview | None
+    recording: Recording  # which one
+    start_s: NDArray[np.float64]  # `(n,)` begins of its windows, in seconds
+    end_s: NDArray[np.float64]  # `(n,)` ends, in seconds
+    probabilities: Vectors  # `(n, K)`
+    embeddings: Vectors  # `(n, D)`; no rows where they were not wanted
+    duration_s: float  # how long it is, as far as it could be decoded
+    problem: str  # why it could not be decoded, or not all of it; empty where it could
+    overview: Overview | None  # its spectrogram; None where it was not wanted
 
 
 @dataclass
@@ -87,11 +128,7 @@ class Listening:
     each: Callable[[Recording, Window, Vectors, Vectors], None] | None = None
 
     def check(self, hearing: Hearing) -> None:
-        """Refuse a hop that is no stretch of time.
-
-        Raises:
-            UserError: If it is not above 0, or so short that it is no sample.
-        """
+        """Refuse a hop that is no stretch of time."""
         if not 1 / hearing.sample_rate_hz <= self.hop_s < float("inf"):
             raise UserError(f"--hop {self.hop_s:g}: seconds from window to window, above 0; a window unless given.")
         if self.batch < 1:
@@ -178,12 +215,9 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
         if how.embeddings:
             owner.embeddings.append(embeddings[row])
         if owner.overview is not None:
-            owner.overview.add(window.start_s, window.samples[: round(_heard_s(window) * owner.overview.rate_hz)])
+            samples_heard = round((window.end_s - window.start_s) * owner.overview.rate_hz)
+            owner.overview.add(window.start_s, window.samples[:samples_heard])
     return seconds
-
-
-def _heard_s(window: Window) -> float:
-    return window.end_s - window.start_s
 
 
 def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
@@ -191,15 +225,11 @@ def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
     if end and end.samples is not None:  # windows far apart may end before the recording does
         duration_s = end.samples / hearing.sample_rate_hz
     return Heard(
-        opened.recording,
-        np.asarray(opened.start_s),
-        np.asarray(opened.end_s),
+        opened.recording, np.asarray(opened.start_s), np.asarray(opened.end_s),
         np.asarray(opened.probabilities, np.float32).reshape(-1, len(hearing.classes)),
-        np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32),
-        duration_s,
-        end.problem if end else "",
-        opened.overview,
-    )
+        np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32), duration_s,
+        end.problem if end else "", opened.overview,
+    )  # fmt: skip
 
 
 def _decode(

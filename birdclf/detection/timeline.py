@@ -24,15 +24,7 @@ ROUNDING_S: Final = 1e-6
 
 
 class Overview:
-    """Loudest power in each stretch of time and frequency; where the time grows too long, stretches grow twice as long.
-
-    Attributes:
-        rate_hz: Sample rate of the sound.
-        column_s: Seconds a column.
-
-    Args:
-        rate_hz: Sample rate of the sound.
-    """
+    """Loudest power by stretch of time and frequency; where the time grows too long, stretches grow twice as long."""
 
     def __init__(self, rate_hz: int) -> None:
         self.rate_hz, self.column_s, self._columns = rate_hz, STEP_S, 0
@@ -77,12 +69,6 @@ def timeline(title: str, duration_s: float, found: Sequence[Detection], overview
     """Return a PNG: bars of the species with most seconds, as dark as they are sure, above the spectrogram.
 
     A number behind a name is the highest confidence of its detections.
-
-    Args:
-        title: What stands above, such as the file's name.
-        duration_s: Length of the recording in seconds.
-        found: Its detections.
-        overview: Its spectrogram.
     """
     seconds: dict[str, float] = {}
     for one in found:

@@ -1,8 +1,7 @@
 """A model card (Mitchell et al., 2019) of a run, as Markdown, from what its folder tells."""
 
-import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +13,10 @@ import birdclf
 from birdclf.data.splits import STAGES
 from birdclf.data.tables import read_own
 from birdclf.errors import UserError
-from birdclf.files import write_whole, writing_to
+from birdclf.export import OTHER_FILE
+from birdclf.files import refuse_existing, write_whole, writing_to
 from birdclf.runs.run import Run
-from birdclf.text import in_markdown, shown
+from birdclf.text import in_markdown, markdown_table, shown
 
 
 class CardRun(Run):
@@ -136,12 +136,6 @@ def bullets(lines: Iterable[str], escaped: bool = False) -> str:
     return "\n".join(f"- {line if escaped else in_markdown(line)}" for line in lines)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], sides: str) -> str:
-    """Return a table; ``sides`` has ``r`` for a column of numbers, else ``l``."""
-    rule = ["---:" if side == "r" else "---" for side in sides]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
-
-
 LEAKS: Final = {"recordist": "recordist", "recordist_and_day": "recordist and day", "audio": "decoded sound"}
 
 
@@ -199,14 +193,11 @@ def _tells(word: str) -> bool:
 
 
 FIGURES: Final = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1, all species",
-    "macro_f1_evaluable": "macro F1, species with a recording",
-    "balanced_accuracy": "balanced accuracy",
-    "weighted_f1": "weighted F1",
-    "top5_accuracy": "top-5 accuracy",
+    "accuracy": "accuracy", "macro_f1": "macro F1, all species",
+    "macro_f1_evaluable": "macro F1, species with a recording", "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1", "top5_accuracy": "top-5 accuracy",
     "macro_average_precision": "mean average precision (cmAP)",
-}
+}  # fmt: skip
 
 
 def figures(facts: CardRun) -> str:
@@ -229,9 +220,9 @@ def figures(facts: CardRun) -> str:
     return (
         f"With intervals of {facts.evaluation.confidence:.0%}, for other recordings drawn alike; one window a "
         f"recording unless all are averaged (window: {in_markdown(str(window))}).\n\n"
-        + table(["", "validation", "test"], rows, "lrr")
+        + markdown_table(["", "validation", "test"], rows, (1, 2))
         + "\n\nOn test, by how many recordings a species has in train:\n\n"
-        + table(heads, buckets, "llrrrr")
+        + markdown_table(heads, buckets, range(2, 6))
     )
 
 
@@ -251,7 +242,7 @@ def calibration(facts: CardRun) -> str:
     )
     return (
         f"{adjusted}Logits are divided by a temperature of {facts.metrics['temperature']:.3g}, fitted on validation, "
-        "before they become probabilities.\n\n" + table(["", "validation", "test"], rows, "lrr")
+        "before they become probabilities.\n\n" + markdown_table(["", "validation", "test"], rows, (1, 2))
     )
 
 
@@ -265,7 +256,7 @@ def species(facts: CardRun) -> str:
     sizes = facts.species.bucket.value_counts()
     told = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
     heads = ["species", "train", "val", "test", "bucket", "F1 on test"]
-    return f"{len(rows)}: {told}.\n\n" + table(heads, rows, "lrrrlr")
+    return f"{len(rows)}: {told}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
 
 
 NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --format card --licence TEXT`)."
@@ -273,10 +264,6 @@ NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --f
 
 def card(run: Path, licence: str | None = None) -> str:
     """Return the model card of a run.
-
-    Args:
-        run: The run folder.
-        licence: Under which the model may be used; None where that is not decided.
 
     Raises:
         UserError: If the run did not finish, or a file of it is missing or damaged.
@@ -313,8 +300,7 @@ def write_card(out: Path, text: str) -> None:
     Raises:
         UserError: If the file exists or cannot be written.
     """
-    if os.path.lexists(out):
-        raise UserError(f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it.")
+    refuse_existing(out, OTHER_FILE)
     with writing_to(out.parent, "or choose another place with --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(out, text)

@@ -15,22 +15,43 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+import birdclf
 from birdclf.audio.clip import Samples
-from birdclf.detection.classifier import METADATA, Vectors
+from birdclf.audio.mixing import Mix
+from birdclf.detection.classifier import FORMAT, METADATA, Hearing, Vectors
 from birdclf.errors import UserError
-from birdclf.export.metadata import INPUT, OUTPUTS
 from birdclf.runs.checkpoint import LoadedRun
 from birdclf.runs.waveforms import WaveformClassifier
+
+INPUT: Final = "waveform"
+OUTPUTS: Final = ("probabilities", "embeddings")
+
+
+def metadata_of(loaded: LoadedRun, hearing: Hearing, quantisation: str | None = None) -> dict[str, Any]:
+    """Return the metadata of a file as plain values.
+
+    Raises:
+        UserError: If channels are mixed by code of another package, which no file can hold.
+    """
+    mix = hearing.mix
+    if type(mix) is not Mix:
+        raise UserError(
+            f"audio is mixed by {type(mix).__module__}.{type(mix).__name__}, which an exported file cannot hold. "
+            f"Train with the audio settings of birdclf, or use the run folder itself."
+        )
+    return {
+        "format": FORMAT, "classes": list(hearing.classes), "sample_rate_hz": hearing.sample_rate_hz,
+        "samples": hearing.samples, "window_s": hearing.window_s, "padding": hearing.padding,
+        "audio": {"channel": mix.channel, "dc": mix.dc, "gain": mix.gain}, "birdclf": birdclf.__version__,
+        "epoch": loaded.epoch, "calibrated": loaded.temperature is not None, "quantisation": quantisation,
+    }  # fmt: skip
+
 
 DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
 
 
 def traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
-    """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out.
-
-    Args:
-        loaded: What the checkpoint holds; its features compute spectra by matrix products from now on.
-    """
+    """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out."""
     features = loaded.predictor.features
     features.without_fft()
     module = WaveformClassifier(loaded, channels_last=False).requires_grad_(False)
@@ -72,11 +93,7 @@ PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """Refuse to go on without the packages that writing and checking an ONNX file takes.
-
-    Raises:
-        UserError: If one is not installed.
-    """
+    """Refuse to go on without the packages that writing and checking an ONNX file takes."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"--format onnx needs {', '.join(missing)}. Install it: pip install 'birdclf[onnx]'")
@@ -95,7 +112,6 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
 
     Raises:
         UserError: If the network cannot be traced, or is larger than a file can be.
-        OSError: If the file cannot be written.
     """
     from torch.onnx.errors import OnnxExporterError
 
@@ -106,15 +122,9 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     try:
         with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
             program = torch.onnx.export(
-                module,
-                example,
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
-                dynamic_shapes=DYNAMIC,
-                external_data=False,
-            )
+                module, example, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(OUTPUTS),
+                dynamic_shapes=DYNAMIC, external_data=False,
+            )  # fmt: skip
             model = program.model_proto  # type: ignore[union-attr]
     except OnnxExporterError as error:
         raise cannot_be_traced(loaded, error) from error
@@ -158,14 +168,8 @@ TORCH_METADATA: Final = "birdclf.json"
 def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> None:
     """Write a run's network; features, normalisation, adjustment and temperature are inside.
 
-    Args:
-        loaded: What the checkpoint holds; it is of no other use afterwards.
-        metadata: What the file says of itself.
-        file: Where to; its name ends in ``.pt2``.
-
     Raises:
         UserError: If the network cannot be traced.
-        OSError: If the file cannot be written.
     """
     module, example = traceable(loaded)
     try:
@@ -180,11 +184,7 @@ def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) ->
 
 
 class Program:
-    """A file that :func:`write_program` has just written, run by PyTorch.
-
-    Args:
-        file: The file.
-    """
+    """A file that :func:`write_program` has just written, run by PyTorch."""
 
     def __init__(self, file: Path) -> None:
         extra = {TORCH_METADATA: ""}

@@ -10,31 +10,21 @@ from pathlib import Path
 
 from birdclf.detection.classifier import TorchClassifier
 from birdclf.environment import keep_freed_memory
-from birdclf.errors import UserError
-from birdclf.export.formats import Program, require_onnx, write_onnx, write_program
-from birdclf.export.metadata import metadata_of
-from birdclf.export.sounds import Heard, OwnRecordings, own_recordings, windows_of_files
-from birdclf.export.verification import compare
-from birdclf.files import writing_to
+from birdclf.export import OTHER_FILE
+from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
+from birdclf.export.verification import Heard, OwnRecordings, compare, own_recordings, windows_of_files
+from birdclf.files import refuse_existing, writing_to
 from birdclf.runs.checkpoint import LoadedRun, load_run
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What is exported, and what it is held to.
-
-    Attributes:
-        run: The run folder.
-        checkpoint: ``best`` or ``last``.
-        verify: Files, folders and patterns that an export is held to; none for the run's own validation recordings.
-        source: Settings that say where the run's recordings are now.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
-    """
+    """What is exported, and what it is held to."""
 
     run: Path
     checkpoint: str = "best"
-    verify: Sequence[str] = ()
-    source: Sequence[str] = ()
+    verify: Sequence[str] = ()  # recordings that an export is held to; none for the run's own validation split
+    source: Sequence[str] = ()  # settings that say where the run's recordings are now
     trusted: Collection[str] = ()
 
     def load(self) -> LoadedRun:
@@ -66,11 +56,6 @@ class Origin:
 
 def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
     """Write a run as an ONNX file, which ``birdclf predict`` reads like the run.
-
-    Args:
-        origin: What is exported.
-        out: The new file.
-        int8: Whether its network is to be in 8-bit integers; what that costs is printed.
 
     Raises:
         UserError: If something is missing, the file exists or cannot be written, or it says something else than the
@@ -104,10 +89,6 @@ def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
 def export_program(origin: Origin, out: Path) -> None:
     """Write a run as a file of ``torch.export``.
 
-    Args:
-        origin: What is exported.
-        out: The new file.
-
     Raises:
         UserError: If something is missing, the file exists or cannot be written, or it says something else than the
             checkpoint does.
@@ -124,20 +105,10 @@ def export_program(origin: Origin, out: Path) -> None:
         _keep(file, out)
 
 
-def check_free(out: Path) -> None:
-    """Refuse a file that exists.
-
-    Raises:
-        UserError: If it does.
-    """
-    if os.path.lexists(out):
-        raise UserError(f"{out} exists already; nothing is overwritten. Choose another file with --out, or move it.")
-
-
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     """Give a folder for unfinished files on the disk of a new file; it goes, and so does an empty folder above it."""
-    check_free(out)
+    refuse_existing(out, OTHER_FILE)
     made = not out.parent.exists()
     with writing_to(out.parent, "or choose another place with --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -151,5 +122,5 @@ def _beside(out: Path) -> Iterator[Path]:
 
 
 def _keep(file: Path, out: Path) -> None:
-    check_free(out)  # minutes have passed
+    refuse_existing(out, OTHER_FILE)  # minutes have passed
     os.replace(file, out)

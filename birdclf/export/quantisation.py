@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -13,10 +12,8 @@ import numpy as np
 from birdclf.audio.clip import Samples
 from birdclf.detection.classifier import OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.export.formats import quiet, set_metadata
-from birdclf.export.metadata import INPUT
-from birdclf.export.sounds import Heard
-from birdclf.export.verification import BATCH, batches
+from birdclf.export.formats import INPUT, quiet, set_metadata
+from birdclf.export.verification import BATCH, Heard, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 
 CALIBRATION: Final = 128
@@ -52,9 +49,6 @@ def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Map
         windows: ``(n, samples)``, recordings of the train split.
         metadata: What the new file says of itself.
         out: Where to.
-
-    Raises:
-        OSError: If the file cannot be written.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -78,59 +72,11 @@ def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Map
     out.write_bytes(model.SerializeToString(deterministic=True))
 
 
-@dataclass(frozen=True)
-class Side:
-    """A file, measured.
+def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard]) -> str:
+    """Classify the same windows with both files, in turns, and return a table of what is lost and what is saved.
 
-    Attributes:
-        accuracy: Share of the windows whose species it names.
-        macro_f1: Mean F1 over the classes with a window.
-        megabytes: Size of the file.
-        window_ms: Time a window, in milliseconds.
-    """
-
-    accuracy: float
-    macro_f1: float
-    megabytes: float
-    window_ms: float
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What 8-bit integers cost and save.
-
-    Attributes:
-        windows: How many were classified.
-        float32: The file in float32.
-        int8: The file in integers.
-        largest: Largest difference of a probability.
-    """
-
-    windows: int
-    float32: Side
-    int8: Side
-    largest: float
-
-    def __str__(self) -> str:
-        rows = [
-            f"the middle window of {self.windows:,} validation recordings:",
-            f"{'':10}{'accuracy':>10}{'macro F1':>10}{'MB':>8}{'ms a window':>13}",
-        ]
-        for name, side in (("float32", self.float32), ("int8", self.int8)):
-            rows.append(
-                f"{name:10}{side.accuracy:10.4f}{side.macro_f1:10.4f}{side.megabytes:8.2f}{side.window_ms:13.1f}"
-            )
-        rows.append(f"probabilities differ by at most {self.largest:.3f}")
-        return "\n".join(rows)
-
-
-def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard]) -> Cost:
-    """Classify the same windows with both files, in turns, and return what is lost and what is saved.
-
-    Args:
-        float32: The file in float32.
-        int8: The file in integers.
-        sounds: Windows of recordings with their classes.
+    It has the share of windows whose species is named, the mean F1 over the classes with a window, the size of the file
+    and the time a window.
 
     Raises:
         UserError: If there is no window.
@@ -149,13 +95,14 @@ def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard])
         largest = max(largest, float(np.abs(answers["float32"] - answers["int8"]).max()))
     if not targets:
         raise UserError("No validation recording can be decoded, so that nothing shows what --quantize int8 costs.")
-    classes = len(float32.hearing.classes)
-    sides = {}
+    rows = [f"{'':10}{'accuracy':>10}{'macro F1':>10}{'MB':>8}{'ms a window':>13}"]
     for name, file in (("float32", float32), ("int8", int8)):
-        figures = summarise(confusion_matrix(np.asarray(targets), np.concatenate(found[name]), classes))
-        size_mb = file.source.stat().st_size / 1e6
-        sides[name] = Side(figures["accuracy"], figures["macro_f1_evaluable"], size_mb, 1000 * median(seconds[name]))
-    return Cost(len(targets), sides["float32"], sides["int8"], largest)
+        confusion = confusion_matrix(np.asarray(targets), np.concatenate(found[name]), len(float32.hearing.classes))
+        figures, size_mb = summarise(confusion), file.source.stat().st_size / 1e6
+        shares = f"{figures['accuracy']:10.4f}{figures['macro_f1_evaluable']:10.4f}"
+        rows.append(f"{name:10}{shares}{size_mb:8.2f}{1000 * median(seconds[name]):13.1f}")
+    rows.append(f"probabilities differ by at most {largest:.3f}")
+    return "\n".join([f"the middle window of {len(targets):,} validation recordings:", *rows])
 
 
 def calibration_windows(sounds: Iterable[Heard]) -> Samples:

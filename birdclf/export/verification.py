@@ -1,15 +1,154 @@
 """Whether an exported file says what the checkpoint says, on real recordings."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from birdclf.audio.clip import Samples
-from birdclf.detection.classifier import Vectors
+from birdclf.audio.clip import AudioError, Clip, Reader, Samples, Waveform
+from birdclf.audio.files import FileReader
+from birdclf.audio.resampling import resampled
+from birdclf.data.catalog import Catalog
+from birdclf.data.splits import FileSplit
+from birdclf.detection.classifier import Hearing, Vectors
+from birdclf.detection.inputs import recordings_of
+from birdclf.detection.stream import windows_of
 from birdclf.errors import UserError
-from birdclf.export.sounds import Heard
+from birdclf.runs.opening import NAMED, read_settings, run_catalog
+from birdclf.text import shown
+
+RECORDINGS: Final = 16
+"""Of the run's own that a file is held to, where none are named."""
+WINDOWS: Final = 12
+"""Of each of them, a minute: some are hours long."""
+
+
+class Heard(NamedTuple):
+    """A window of sound."""
+
+    recording: str  # which recording it is of
+    window: Waveform  # `(samples,)`
+    target: int = -1  # number of the recording's class; -1 where it is not known
+
+
+def windows_of_files(given: Sequence[str], hearing: Hearing) -> Iterator[Heard]:
+    """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is passed over.
+
+    Raises:
+        UserError: If there is no sound file, or none of them can be decoded.
+    """
+    clips = [Clip(one.path, one.path) for one in recordings_of(given)]
+    yield from _of_clips(clips, FileReader(), hearing, None, "--verify")
+
+
+@dataclass(frozen=True)
+class OwnRecordings:
+    """The recordings of a run, where its source still has them."""
+
+    catalog: Catalog  # the source
+    stages: NDArray[np.str_]  # `(n,)` split of each row of its table; empty where the run has not used it
+    hearing: Hearing  # what the run's classifier wants to hear
+
+    def some(self, stage: str, most: int = RECORDINGS) -> Iterator[Heard]:
+        """Yield windows of some recordings of a split, taken at even steps, with a minute of each at most.
+
+        Raises:
+            UserError: If none of them can be decoded.
+        """
+        rows = np.flatnonzero(self.stages == stage)
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
+        clips = self.catalog.clips()
+        yield from _of_clips(
+            [clips[row] for row in rows], self.catalog.reader, self.hearing, WINDOWS, self.catalog.name
+        )
+
+    def middles(self, stage: str, most: int | None = None) -> Iterator[Heard]:
+        """Yield the middle window of every recording of a split that can be decoded, or of some at even steps."""
+        rows = np.flatnonzero(self.stages == stage)
+        if most is not None and len(rows) > most:
+            rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
+        clips, species = self.catalog.clips(), self.catalog.table.species.to_numpy()
+        number = {name: k for k, name in enumerate(self.hearing.classes)}
+        for row in rows:
+            try:
+                window = next(_windows(clips[row], self.catalog.reader, self.hearing, middle=True))
+            except AudioError:
+                continue
+            yield Heard(clips[row].recording_id, window, number[species[row]])
+
+
+def own_recordings(
+    run: Path, hearing: Hearing, source: Sequence[str] = (), trusted: Collection[str] = ()
+) -> OwnRecordings:
+    """Return a run's own recordings, in its own splits.
+
+    Raises:
+        UserError: If its settings or its split are missing, or the recordings are gone.
+    """
+    try:
+        cfg = read_settings(run, source, trusted)
+        catalog = run_catalog(cfg, run, bool(source), trusted)
+        split = FileSplit(str(run / "split.csv")).assign(catalog, cfg.seed)
+    except UserError as error:
+        raise UserError(f"{error} Or name other sound files to hold the export to: --verify AUDIO") from error
+    ids = catalog.table.recording_id
+    absent = sorted(set(split.index[split == "val"]) - set(ids))
+    if absent:
+        raise UserError(
+            f"{catalog.name} lacks {len(absent)} validation recordings of {run / 'split.csv'}, such as "
+            f"{', '.join(map(repr, absent[:NAMED]))}. Say where they are with --source data.root=DIR, or name other "
+            f"sound files to hold the export to: --verify AUDIO"
+        )
+    if unknown := sorted(set(catalog.table.species[ids.isin(split.index)]) - set(hearing.classes)):
+        raise UserError(f"{catalog.name} has species that the checkpoint does not know: {', '.join(unknown[:NAMED])}.")
+    stages = ids.map(split.to_dict()).fillna("").to_numpy(dtype=np.str_)
+    if not (stages == "val").any():
+        raise UserError(f"{run / 'split.csv'} has no validation recording. Name sound files: --verify AUDIO")
+    return OwnRecordings(catalog, stages, hearing)
+
+
+def _of_clips(clips: Sequence[Clip], reader: Reader, hearing: Hearing, most: int | None, where: str) -> Iterator[Heard]:
+    heard, problem = 0, ""
+    for clip in clips:
+        try:
+            for window in islice(_windows(clip, reader, hearing), most):
+                heard += 1
+                yield Heard(clip.recording_id, window)
+        except AudioError as error:
+            problem = f"{clip.recording_id} {error}"
+            print(f"birdclf: {shown(problem)}", file=sys.stderr)
+    if not heard:
+        raise UserError(
+            f"{where}: none of {len(clips)} recordings can be decoded, the last: {problem}. The file is not written, "
+            f"since nothing shows that it is right. Name sound files: --verify AUDIO"
+        )
+
+
+def _windows(clip: Clip, reader: Reader, hearing: Hearing, middle: bool = False) -> Iterator[Waveform]:
+    """Yield the windows of a clip, side by side; from the middle one on where that is wanted."""
+    with reader.open(clip) as sound:
+        mixer = hearing.mix.mixer(reader, clip, sound.channels)
+        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, hearing.sample_rate_hz)
+        duration_s = sound.header_duration_s if middle and math.isfinite(sound.header_duration_s) else 0.0
+        skipped = max(0, round(duration_s * hearing.sample_rate_hz) - hearing.samples) // 2
+        cut = windows_of(
+            _after(blocks, skipped), hearing.sample_rate_hz, hearing.samples, hearing.samples, hearing.padding
+        )
+        yield from (window.samples for window in cut)
+
+
+def _after(blocks: Iterator[Waveform], skipped: int) -> Iterator[Waveform]:
+    for block in blocks:
+        dropped = min(skipped, len(block))
+        skipped -= dropped
+        yield block[dropped:]
+
 
 LIMIT: Final = 1e-4
 """Largest difference of a probability."""
@@ -23,21 +162,13 @@ Answers = Callable[[Samples], tuple[Vectors, Vectors]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file agrees with the checkpoint.
-
-    Attributes:
-        recordings: How many were listened to.
-        windows: How many windows of them.
-        probability: Largest difference of a probability.
-        embedding: Largest difference of an embedding's value, as a share of the largest value.
-        alone: Largest difference of a probability between a window by itself and the same in a batch.
-    """
+    """How far a file agrees with the checkpoint."""
 
     recordings: int
     windows: int
-    probability: float
-    embedding: float
-    alone: float
+    probability: float  # largest difference of one
+    embedding: float  # largest difference of a value, as a share of the largest value
+    alone: float  # largest difference of a probability between a window by itself and the same in a batch
 
     def __str__(self) -> str:
         return (
@@ -47,11 +178,7 @@ class Agreement:
         )
 
     def check(self, what: str) -> None:
-        """Refuse a file that says something else; not-a-number is something else.
-
-        Raises:
-            UserError: If a difference is above its limit.
-        """
+        """Refuse a file that says something else; not-a-number is something else."""
         for said, value, limit in (
             ("its probabilities differ from the checkpoint's", self.probability, LIMIT),
             (
@@ -69,13 +196,7 @@ class Agreement:
 
 
 def compare(checkpoint: Answers, exported: Answers, sounds: Iterable[Heard]) -> Agreement:
-    """Return how far an exported file agrees with its checkpoint on some sounds.
-
-    Args:
-        checkpoint: The checkpoint.
-        exported: The file.
-        sounds: Recordings with their windows.
-    """
+    """Return how far an exported file agrees with its checkpoint on some sounds."""
     recordings: set[str] = set()
     differences: list[tuple[float, float, float]] = []
     windows, largest = 0, 0.0

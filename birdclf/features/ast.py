@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchaudio.compliance import kaldi
 
-from birdclf.features.representation import Analysis, Representation, mean_and_std, require
+from birdclf.checks import require
+from birdclf.features.representation import Analysis, Representation, mean_and_std
 from birdclf.features.spectrum import PowerByProducts, at_least, framed
 
 RATE_HZ: Final = 16_000
@@ -60,21 +61,15 @@ class AstFilterbank(Representation):
         std: float = AUDIOSET_STD,
         padding: str = "repeat",
     ) -> None:
-        require(4 <= n_mels <= 128, "n_mels", n_mels, "between 4 and 128, or bands would be empty")
-        require(0 < std < math.inf, "std", std, "above 0")
-        require(math.isfinite(mean), "mean", mean, "a finite number")
+        require(4 <= n_mels <= 128, "features.n_mels", n_mels, "between 4 and 128, or bands would be empty")
+        require(0 < std < math.inf, "features.std", std, "above 0")
+        require(math.isfinite(mean), "features.mean", mean, "a finite number")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on empty bands of the scale that only the level is taken of here
             super().__init__(
-                sample_rate_hz=RATE_HZ,
-                window_s=window_s,
-                hop=HOP,
-                n_fft=N_FFT,
-                n_mels=n_mels,
-                channels=["static"],
-                delta_width=None,
-                padding=padding,
-            )
+                sample_rate_hz=RATE_HZ, window_s=window_s, hop=HOP, n_fft=N_FFT, n_mels=n_mels, channels=["static"],
+                delta_width=None, padding=padding,
+            )  # fmt: skip
         self.settings = {"window_s": window_s, "n_mels": n_mels, "mean": mean, "std": std, "padding": padding}
         banks, centres_hz = kaldi.get_mel_banks(n_mels, N_FFT, RATE_HZ, LOWEST_HZ, RATE_HZ / 2, 100.0, -500.0, 1.0)
         self.register_buffer("kaldi_banks", functional.pad(banks, (0, 1)).T.contiguous(), persistent=False)

@@ -11,19 +11,7 @@ class LogMel(Representation):
 
     Values agree with ``librosa.feature.melspectrogram`` (Slaney mel) and ``power_to_db`` with ``top_db`` relative to
     the recording's peak.
-
-    Args:
-        sample_rate_hz: Rate of the waveform.
-        window_s: Length of a window in seconds.
-        hop: Samples from one frame to the next.
-        n_fft: Samples a frame, windowed by Hann.
-        n_mels: Mel bands.
-        f_min_hz: Lowest frequency of the mel bands; what is below is wind and handling.
-        f_max_hz: Highest one, at most half the sample rate.
-        top_db: Values this far below the recording's peak are clipped, in dB.
-        channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
-        delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+    Its arguments are those of :class:`Representation`.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.
@@ -46,16 +34,7 @@ class LogMel(Representation):
         padding: str = "repeat",
     ) -> None:
         super().__init__(
-            sample_rate_hz=sample_rate_hz,
-            window_s=window_s,
-            hop=hop,
-            n_fft=n_fft,
-            n_mels=n_mels,
-            channels=channels,
-            delta_width=delta_width,
-            padding=padding,
-            f_min_hz=f_min_hz,
-            f_max_hz=f_max_hz,
-            top_db=top_db,
-        )
+            sample_rate_hz=sample_rate_hz, window_s=window_s, hop=hop, n_fft=n_fft, n_mels=n_mels, channels=channels,
+            delta_width=delta_width, padding=padding, f_min_hz=f_min_hz, f_max_hz=f_max_hz, top_db=top_db,
+        )  # fmt: skip
         self.settings |= {"f_min_hz": float(f_min_hz), "f_max_hz": float(f_max_hz), "top_db": float(top_db)}

@@ -7,8 +7,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from birdclf.features.channels import ALL
-from birdclf.features.representation import Representation, require
+from birdclf.checks import require
+from birdclf.features.representation import ALL, Representation
 
 
 class MFCCStack(Representation):
@@ -16,18 +16,7 @@ class MFCCStack(Representation):
 
     Values agree with ``librosa.feature.mfcc`` (Slaney mel, ``power_to_db`` with ``top_db`` relative to the
     recording's peak, orthonormal DCT-II) and with ``librosa.feature.delta(mode="nearest")``.
-
-    Args:
-        sample_rate_hz: Rate of the waveform.
-        window_s: Length of a window in seconds.
-        hop: Samples from one frame to the next.
-        n_fft: Samples a frame, windowed by Hann.
-        n_mels: Mel bands.
-        n_mfcc: Coefficients kept of each frame.
-        top_db: Values this far below the recording's peak are clipped, in dB.
-        channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
-        delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+    Its arguments are those of :class:`Representation`, and ``n_mfcc``, how many coefficients of a frame are kept.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.
@@ -50,20 +39,11 @@ class MFCCStack(Representation):
         delta_width: int | None = None,
         padding: str = "repeat",
     ) -> None:
-        require(1 <= n_mfcc <= n_mels, "n_mfcc", n_mfcc, f"between 1 and n_mels={n_mels}")
+        require(1 <= n_mfcc <= n_mels, "features.n_mfcc", n_mfcc, f"between 1 and n_mels={n_mels}")
         super().__init__(
-            sample_rate_hz=sample_rate_hz,
-            window_s=window_s,
-            hop=hop,
-            n_fft=n_fft,
-            n_mels=n_mels,
-            channels=channels,
-            delta_width=delta_width,
-            padding=padding,
-            n_bands=n_mfcc,
-            top_db=top_db,
-            level_mels=n_mels,
-        )
+            sample_rate_hz=sample_rate_hz, window_s=window_s, hop=hop, n_fft=n_fft, n_mels=n_mels, channels=channels,
+            delta_width=delta_width, padding=padding, n_bands=n_mfcc, top_db=top_db, level_mels=n_mels,
+        )  # fmt: skip
         self.settings |= {"n_mfcc": n_mfcc, "top_db": top_db}
         dct = torchaudio.functional.create_dct(n_mfcc, n_mels, norm="ortho").T.contiguous()
         self.register_buffer("dct", dct, persistent=False)

@@ -7,7 +7,8 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor
 
-from birdclf.features.representation import Analysis, Representation, require
+from birdclf.checks import require
+from birdclf.features.representation import Analysis, Representation
 from birdclf.features.spectrum import FRAMES_A_STRETCH, decibels
 
 SCALE: Final = 2.0**30
@@ -28,22 +29,10 @@ class PCEN(Representation):
     ``bias``, ``power``, ``time_constant_s`` or ``eps`` is another store. Values agree with ``librosa.pcen`` of a
     spectrogram that is scaled by 2^30, where its filter begins at the first frame.
 
-    Args:
-        sample_rate_hz: Rate of the waveform.
-        window_s: Length of a window in seconds.
-        hop: Samples from one frame to the next.
-        n_fft: Samples a frame, windowed by Hann.
-        n_mels: Mel bands.
-        f_min_hz: Lowest frequency of the mel bands.
-        f_max_hz: Highest one, at most half the sample rate.
-        gain: Share of a band's mean level that is taken out, above 0, at most 1.
-        bias: Level below which sound is linear instead of compressed, 0 or more.
-        power: Compression, above 0, at most 1, which is none.
-        time_constant_s: Memory of the mean, in seconds.
-        eps: Least mean, in units of power of samples times 2^30.
-        channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
-        delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+    Its arguments are those of :class:`Representation` and five more: ``gain`` (share of a band's mean level that is
+    taken out, above 0, at most 1), ``bias`` (level below which sound is linear instead of compressed, 0 or more),
+    ``power`` (compression, above 0, at most 1, which is none), ``time_constant_s`` (memory of the mean, in seconds) and
+    ``eps`` (least mean, in units of power of samples times 2^30).
 
     Raises:
         UserError: If a size is out of range, a window is not a whole number of frames, or values would not fit float16.
@@ -73,32 +62,19 @@ class PCEN(Representation):
         padding: str = "repeat",
     ) -> None:
         super().__init__(
-            sample_rate_hz=sample_rate_hz,
-            window_s=window_s,
-            hop=hop,
-            n_fft=n_fft,
-            n_mels=n_mels,
-            channels=channels,
-            delta_width=delta_width,
-            padding=padding,
-            f_min_hz=f_min_hz,
-            f_max_hz=f_max_hz,
-        )
-        require(0 < gain <= 1, "gain", gain, "above 0, at most 1")
-        require(0 <= bias < math.inf, "bias", bias, "0 or more")
-        require(0 < power <= 1, "power", power, "above 0, at most 1")
-        require(0 < time_constant_s < math.inf, "time_constant_s", time_constant_s, "above 0 s")
-        require(0 < eps < math.inf, "eps", eps, "above 0")
+            sample_rate_hz=sample_rate_hz, window_s=window_s, hop=hop, n_fft=n_fft, n_mels=n_mels, channels=channels,
+            delta_width=delta_width, padding=padding, f_min_hz=f_min_hz, f_max_hz=f_max_hz,
+        )  # fmt: skip
+        require(0 < gain <= 1, "features.gain", gain, "above 0, at most 1")
+        require(0 <= bias < math.inf, "features.bias", bias, "0 or more")
+        require(0 < power <= 1, "features.power", power, "above 0, at most 1")
+        require(0 < time_constant_s < math.inf, "features.time_constant_s", time_constant_s, "above 0 s")
+        require(0 < eps < math.inf, "features.eps", eps, "above 0")
         self.gain, self.bias, self.power, self.eps = float(gain), float(bias), float(power), float(eps)
         self.settings |= {
-            "f_min_hz": float(f_min_hz),
-            "f_max_hz": float(f_max_hz),
-            "gain": self.gain,
-            "bias": self.bias,
-            "power": self.power,
-            "time_constant_s": float(time_constant_s),
-            "eps": self.eps,
-        }
+            "f_min_hz": float(f_min_hz), "f_max_hz": float(f_max_hz), "gain": self.gain, "bias": self.bias,
+            "power": self.power, "time_constant_s": float(time_constant_s), "eps": self.eps,
+        }  # fmt: skip
         frames = time_constant_s * sample_rate_hz / hop
         share = (math.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)  # b; 3 dB at the time constant, as in librosa
         ago = torch.arange(FRAMES_A_STRETCH)[:, None] - torch.arange(FRAMES_A_STRETCH)
@@ -175,7 +151,7 @@ class PCEN(Representation):
             high, low = most**self.power, 1.0
         require(
             high < torch.finfo(torch.float16).max and low > LEAST,
-            "gain, bias and power",
+            "features.gain, bias and power",
             (self.gain, self.bias, self.power),
             f"such that the store's float16 holds the bands: sound at its mean level gives {low:.3g}, which has to be "
             f"more than {LEAST:g}, and the loudest onset {high:.3g}, which has to be less than 65504; "

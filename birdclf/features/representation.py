@@ -4,25 +4,89 @@ from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import Any, ClassVar, Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf import checks
+from birdclf.checks import require, whole
 from birdclf.errors import UserError
-from birdclf.features.channels import checked, checked_width, delta_kernels, stacked
-from birdclf.features.spectrum import (
-    PowerByProducts,
-    PowerSpectrum,
-    at_least,
-    decibels,
-    filled_blocks,
-    filled_mel_filters,
-    framed,
-    level_filter,
-    mel_centres_hz,
-    mel_filters,
-)
+from birdclf.features import spectrum as spectra
+from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, at_least, decibels, framed
+
+ORDERS: Final = {"static": 0, "delta": 1, "delta2": 2}
+ALL: Final = tuple(ORDERS)
+DELTA_WIDTH: Final = 9
+"""Frames, where deltas are chosen and no width is."""
+
+
+def checked(channels: Sequence[str]) -> tuple[str, ...]:
+    """Return a choice of channels.
+
+    Raises:
+        UserError: If it is empty, repeats one, or holds one that there is not.
+    """
+    listed = isinstance(channels, Sequence) and not isinstance(channels, str)
+    chosen = tuple(map(str, channels)) if listed else ()
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= ORDERS.keys():
+        raise UserError(
+            f"features.channels is {list(chosen) if listed else channels!r}; it must be a list of one or more of "
+            f"{', '.join(ORDERS)}, each once, such as features.channels=[static,delta]."
+        )
+    return chosen
+
+
+def checked_width(delta_width: int | None, channels: tuple[str, ...]) -> int | None:
+    """Return the width of the deltas' fit, None where there are no deltas.
+
+    Raises:
+        UserError: If it is out of range, or given where no channel is a delta.
+    """
+    if channels == ("static",):
+        if delta_width is not None:
+            raise UserError(
+                f"features.delta_width is {delta_width!r}, but features.channels=[static] has no delta, so it would "
+                f"change nothing. Leave it out (null), or add delta or delta2 to features.channels."
+            )
+        return None
+    width = DELTA_WIDTH if delta_width is None else delta_width
+    require(width >= 5 and width % 2 == 1, "features.delta_width", width, "odd and at least 5")
+    return width
+
+
+def delta_kernels(channels: tuple[str, ...], width: int | None) -> Tensor:
+    """Return the filters ``(D, 1, width)`` of the deltas among the channels (Savitzky and Golay, 1964), in order."""
+    from scipy.signal import savgol_coeffs  # 60 MB and half a second that worker processes can do without
+
+    orders = [ORDERS[name] for name in channels if ORDERS[name]]
+    if width is None:
+        return torch.empty(0, 1, 1)
+    kernels = [savgol_coeffs(width, polyorder=order, deriv=order, use="dot") for order in orders]
+    return torch.from_numpy(np.stack(kernels)).float().unsqueeze(1)
+
+
+def stacked(bands: Tensor, channels: tuple[str, ...], kernels: Tensor) -> Tensor:
+    """Return the channels ``(B, C, F, T)`` float32 of bands ``(B, F, T)``, whose first and last frames go on outside.
+
+    Args:
+        bands: ``(B, F, T)``, of any float type.
+        channels: ``static``, ``delta`` and ``delta2`` in any order.
+        kernels: :func:`delta_kernels` of the channels.
+    """
+    with torch.autocast(bands.device.type, enabled=False):
+        bands = bands.float()
+        static = bands.unsqueeze(1)
+        if not len(kernels):
+            return static
+        half = kernels.shape[-1] // 2
+        padded = functional.pad(bands, (half, half), mode="replicate")
+        rows = padded.flatten(0, 1).unsqueeze(1)  # (B F, 1, T + 2 half)
+        deltas = functional.conv1d(rows, kernels)  # (B F, D, T)
+        deltas = deltas.reshape(*bands.shape[:2], len(kernels), -1).transpose(1, 2)  # (B, D, F, T)
+        if "static" not in channels:
+            return deltas
+        place = channels.index("static")
+        return torch.cat([deltas[:, :place], static, deltas[:, place:]], dim=1)
 
 
 class Analysis(NamedTuple):
@@ -62,25 +126,6 @@ def mean_and_std(stacks: Iterable[Tensor], shape: torch.Size) -> tuple[Tensor, T
         raise ValueError("no window to fit the normalisation on")
     mean = total / count
     return mean, (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_STD)
-
-
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """Refuse a value of ``features.<name>`` that does not hold, saying what is allowed.
-
-    Raises:
-        UserError: If it does not.
-    """
-    if not holds:
-        raise UserError(f"features.{name} is {value!r}; it must be {allowed}.")
-
-
-def whole(name: str, value: object) -> None:
-    """Refuse a value of ``features.<name>`` that is no whole number from 1.
-
-    Raises:
-        UserError: If it is none.
-    """
-    checks.whole(f"features.{name}", value, 1)
 
 
 IN_MEMORY: Final = 32 * 2**20
@@ -152,42 +197,37 @@ class Representation(nn.Module):
     ) -> None:
         super().__init__()
         for name, size in (("sample_rate_hz", sample_rate_hz), ("hop", hop), ("n_fft", n_fft), ("n_mels", n_mels)):
-            whole(name, size)
+            whole(f"features.{name}", size, 1)
         samples = window_s * sample_rate_hz
         require(
             0 < samples < float("inf") and abs(samples / hop - round(samples / hop)) < 1e-6,
-            "window_s",
+            "features.window_s",
             window_s,
             f"a multiple of hop / sample_rate_hz = {hop / sample_rate_hz:g} s",
         )
-        require(n_fft >= hop, "n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
-        require(top_db > 0, "top_db", top_db, "above 0 dB")
-        require(padding in ("repeat", "silence"), "padding", padding, "'repeat' or 'silence'")
+        require(n_fft >= hop, "features.n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
+        require(top_db > 0, "features.top_db", top_db, "above 0 dB")
+        require(padding in ("repeat", "silence"), "features.padding", padding, "'repeat' or 'silence'")
         self.channels = checked(channels)
         self.delta_width = checked_width(delta_width, self.channels)
         self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft
         self.top_db, self.padding = top_db, padding
         self.n_bands, self.frames = n_bands or n_mels, round(samples / hop)
         self.settings: dict[str, Any] = {
-            "sample_rate_hz": sample_rate_hz,
-            "window_s": window_s,
-            "hop": hop,
-            "n_fft": n_fft,
-            "n_mels": n_mels,
-            "channels": list(self.channels),
-            "padding": padding,
-        }
+            "sample_rate_hz": sample_rate_hz, "window_s": window_s, "hop": hop, "n_fft": n_fft, "n_mels": n_mels,
+            "channels": list(self.channels), "padding": padding,
+        }  # fmt: skip
         if self.delta_width is not None:
             self.settings["delta_width"] = self.delta_width
-        filters = mel_filters if f_max_hz is None else filled_mel_filters
+        filters = spectra.mel_filters if f_max_hz is None else spectra.filled_mel_filters
         f_max_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
         mel = filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
-        banks = torch.cat([mel, level_filter(sample_rate_hz, n_fft, level_mels)], dim=1)
-        self.bank_blocks = filled_blocks(banks)
+        banks = torch.cat([mel, spectra.level_filter(sample_rate_hz, n_fft, level_mels)], dim=1)
+        self.bank_blocks = spectra.filled_blocks(banks)
         self.register_buffer("banks", banks, persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.spectrum = PowerSpectrum(n_fft)
-        centres_hz = torch.from_numpy(mel_centres_hz(sample_rate_hz, n_mels, f_min_hz, f_max_hz)).float()
+        centres_hz = torch.from_numpy(spectra.mel_centres_hz(sample_rate_hz, n_mels, f_min_hz, f_max_hz)).float()
         self.register_buffer("centres_hz", centres_hz, persistent=False)
         self.register_buffer("delta_kernels", delta_kernels(self.channels, self.delta_width), persistent=False)
         self.register_buffer("mean", torch.zeros(len(self.channels), self.n_bands, 1))

@@ -69,11 +69,7 @@ def at_least(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[T
 
 
 class PowerSpectrum(nn.Module):
-    """Power ``(..., n_fft // 2 + 1)`` of frames ``(..., n)``, zeros behind each up to ``n_fft`` samples.
-
-    Args:
-        n_fft: Samples of the transform.
-    """
+    """Power ``(..., n_fft // 2 + 1)`` of frames ``(..., n)``, zeros behind each up to ``n_fft`` samples."""
 
     def __init__(self, n_fft: int) -> None:
         super().__init__()

@@ -4,11 +4,12 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
 from csv import QUOTE_NONNUMERIC
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,19 +17,167 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from birdclf.audio.clip import Waveform
+from birdclf.audio.clip import AudioError, Clip, Waveform
+from birdclf.audio.files import FileReader
+from birdclf.audio.mixing import Mix
+from birdclf.audio.picture import encoded, spectrogram
+from birdclf.audio.resampling import read_waveform
 from birdclf.detection.classifier import Classifier, Vectors
 from birdclf.detection.detections import Detecting
 from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
-from birdclf.detection.stream import Listening
-from birdclf.detection.windows import Window
+from birdclf.detection.stream import Listening, Window
 from birdclf.errors import UserError
-from birdclf.files import writing_to
-from birdclf.labelling.page import Suggestion, page
-from birdclf.labelling.pool import Candidate, Pool
-from birdclf.random import stream
+from birdclf.files import refuse_existing, writing_to
+from birdclf.pages import data_url, page_template
+from birdclf.random import key_of, stream
 from birdclf.text import shown
+
+APART_S = 1e-6
+
+
+class Candidate(NamedTuple):
+    """A window that may be suggested."""
+
+    recording: Recording  # where it is
+    start_s: float  # where it begins, in seconds
+    end_s: float  # where the sound in it ends, in seconds
+    probabilities: NDArray[np.float32]  # `(K,)`
+    embedding: NDArray[np.float32]  # `(D,)`
+    uncertainty: float  # from 0 to 1
+
+
+class Pool:
+    """Keeps the most uncertain of the windows it is shown, at most one of any that overlap.
+
+    Twice its size is gathered before the least uncertain half is let go. Of windows that are as uncertain, the first
+    stay.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._kept: list[Candidate] = []
+        self._least = -1.0
+        """What a window must surpass to be among the most uncertain of those shown so far."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def wants(self, uncertainty: float) -> bool:
+        """Return whether a window so uncertain may be among them."""
+        return uncertainty > self._least
+
+    def add(self, candidate: Candidate) -> None:
+        """Take a window in, if it is uncertain enough."""
+        if not self.wants(candidate.uncertainty):
+            return
+        self._kept.append(candidate)
+        if len(self._kept) == 2 * self.size:
+            self._kept = self.best()
+            if len(self._kept) == self.size:
+                self._least = self._kept[-1].uncertainty
+
+    def best(self) -> list[Candidate]:
+        """Return the most uncertain ones, at most as many as its size, in order of uncertainty."""
+        starts: dict[str, list[float]] = {}
+        chosen: list[Candidate] = []
+        for one in sorted(self._kept, key=lambda one: -one.uncertainty):
+            taken = starts.setdefault(one.recording.file, [])
+            at = bisect_left(taken, one.start_s)
+            length_s = one.end_s - one.start_s - APART_S  # of all windows of a recording
+            if any(abs(other - one.start_s) < length_s for other in taken[max(0, at - 1) : at + 1]):
+                continue
+            insort(taken, one.start_s)
+            chosen.append(one)
+            if len(chosen) == self.size:
+                break
+        return chosen
+
+
+GUESSES: Final = 3
+DIGITS: Final = 6
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A clip, and what the model takes it for."""
+
+    rank: int  # 1 for the most uncertain
+    recording: Recording
+    start_s: float
+    end_s: float
+    guesses: tuple[tuple[str, float], ...]  # species and probability, the likeliest first
+    uncertainty: float  # 0 to 1
+
+    @classmethod
+    def of(cls, rank: int, one: Candidate, names: Sequence[str]) -> "Suggestion":
+        """Return a candidate, whose probabilities ``(K,)`` are those of K names, as a suggestion."""
+        best = np.argsort(-one.probabilities, kind="stable")[:GUESSES]
+        guesses = tuple((names[k], round(float(one.probabilities[k]), DIGITS)) for k in best)
+        start_s, end_s = round(one.start_s, DIGITS), round(one.end_s, DIGITS)
+        return cls(rank, one.recording, start_s, end_s, guesses, round(one.uncertainty, DIGITS))
+
+    def row(self) -> dict[str, Any]:
+        """Return its row of the manifest; its path is absolute, so that the table may be moved."""
+        return {
+            "path": self.recording.file, "start_s": self.start_s, "end_s": self.end_s, "species": "",
+            "predicted": self.guesses[0][0], "confidence": self.guesses[0][1], "second_guess": self.guesses[1][0],
+            "uncertainty": self.uncertainty, "rank": self.rank, "group": self.recording.file,
+        }  # fmt: skip
+
+
+RATE_HZ: Final = 22_050
+MOST_BYTES: Final = 60_000_000
+"""Limit of all pictures and sounds together, as they are written in the page."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A suggestion as the page shows it."""
+
+    suggestion: Suggestion
+    name: str
+    picture: str = ""
+    sound: str = ""
+    note: str = ""
+
+
+def page(suggestions: Sequence[Suggestion], classes: Sequence[str], mix: Mix, most_bytes: int = MOST_BYTES) -> str:
+    """Return the page; past a limit of all pictures and sounds together, cards come without sound."""
+    rows = [one.row() for one in suggestions]
+    data = {
+        "key": f"{key_of(*(tuple(row.values()) for row in rows)):016x}",
+        "columns": list(rows[0]) if rows else [],
+        "rows": rows,
+        "guesses": [[name for name, _ in one.guesses] for one in suggestions],
+    }
+    recordings = len({one.recording.file for one in suggestions})
+    cards = list(_cards(suggestions, mix, most_bytes))
+    return page_template("labelling").render(cards=cards, classes=list(classes), data=data, recordings=recordings)
+
+
+def _cards(suggestions: Sequence[Suggestion], mix: Mix, left: int) -> Iterator[Card]:
+    reader = FileReader()
+    for one in suggestions:
+        name = Path(one.recording.file).name
+        try:
+            heard = read_waveform(reader, Clip(name, one.recording.file, one.start_s, one.end_s), RATE_HZ, mix)
+        except AudioError as error:
+            yield Card(one, name, note=f"The recording {error}; it may have changed since.")
+            continue
+        except OSError as error:
+            yield Card(one, name, note=f"The recording cannot be opened: {error.strerror}.")
+            continue
+        loud = np.asarray(heard * (0.9 / max(float(np.abs(heard).max()), 1e-9)), dtype=np.float32)
+        picture = data_url(spectrogram(loud), "image/png")
+        sound, note = data_url(*encoded(loud, RATE_HZ)), ""
+        if len(picture) + len(sound) > left:
+            sound, note = "", "The sound is left out to keep the page small; play the file itself."
+        if len(picture) > left:
+            picture = ""
+        left -= len(picture) + len(sound)
+        yield Card(one, name, picture, sound, note)
+
 
 STARTS: Final = 3
 """Runs of k-means from other centres, of which the best counts."""
@@ -96,6 +245,7 @@ QUIET: Final = 2.0**-14
 SHORTEST_S: Final = 0.01
 """What sounds for less is no call, but a click, or where resampling rings beside a cut."""
 LISTED: Final = 5
+NEW_FOLDER: Final = "It may hold labels: choose a new folder with --out."
 COLUMNS: Final = (
     "path", "start_s", "end_s", "species", "predicted", "confidence", "second_guess", "uncertainty", "rank", "group",
 )  # fmt: skip
@@ -105,20 +255,13 @@ COLUMNS: Final = (
 class Choosing:
     """Which windows are suggested.
 
-    Attributes:
-        n: How many.
-        uncertainty: Measure of :data:`birdclf.labelling.suggest.MEASURES`.
-        pool: How many times as many of the most uncertain ones they are chosen from, to be different.
-        seed: Where the choice begins.
-        species: Species that occur; None for all.
-
     Raises:
         UserError: If a value is out of range.
     """
 
     n: int = 50
     uncertainty: str = "entropy"
-    pool: int = 10
+    pool: int = 10  # how many times as many of the most uncertain ones they are chosen from, to be different
     seed: int = 1
     species: tuple[str, ...] | None = None
 
@@ -132,14 +275,7 @@ class Choosing:
 
 
 class Chosen(NamedTuple):
-    """What is suggested, and what it was chosen from.
-
-    Attributes:
-        suggestions: By uncertainty.
-        recordings: How many could be heard.
-        windows: How many windows were heard that are not silent.
-        problems: A sentence on each recording that could not be heard, or not to its end.
-    """
+    """What is suggested, and what it was chosen from."""
 
     suggestions: list[Suggestion]
     recordings: int
@@ -152,18 +288,10 @@ def suggest(
 ) -> Chosen:
     """Choose windows of recordings to label, and write a table of them and a page to label them on.
 
-    Args:
-        classifier: Gives probabilities and embeddings.
-        given: Files, folders and patterns.
-        listed: Lines for ``-`` among them.
-        out: Folder that is made for ``suggestions.csv`` and ``index.html``.
-        how: Hop and batches.
-        choosing: Which windows.
-
     Raises:
         UserError: If there is no recording or none with sound, or the folder exists or cannot be written.
     """
-    refuse_existing(out)
+    refuse_existing(out, NEW_FOLDER)
     recordings = recordings_of(given, listed)
     with writing_to(out.parent, "then give the command again."):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -176,21 +304,11 @@ def suggest(
             (unfinished / "suggestions.csv").write_text(text, encoding="utf-8", newline="")
             names = choosing.species or classifier.hearing.classes
             (unfinished / "index.html").write_text(page(chosen.suggestions, names, classifier.hearing.mix), "utf-8")
-            refuse_existing(out)
+            refuse_existing(out, NEW_FOLDER)
             os.rename(unfinished, out)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return chosen
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse a folder that is there already.
-
-    Raises:
-        UserError: If it is.
-    """
-    if os.path.lexists(out):
-        raise UserError(f"{out} exists already, and may hold labels. Choose a new folder with --out.")
 
 
 def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listening, choosing: Choosing) -> Chosen:

@@ -34,12 +34,7 @@ class Loss(nn.Module):
         """
 
     def begin_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Set the loss to an epoch before its steps, the same whatever came before: a resumed run is told the same.
-
-        Args:
-            epoch: From 0.
-            max_epochs: Epochs at most.
-        """
+        """Set the loss to an epoch before its steps, the same whatever came before: a resumed run is told the same."""
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
         """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from birdclf.checks import choice
 from birdclf.errors import UserError
 from birdclf.losses.base import Loss, as_distribution, effective_number, in_range, log_probabilities
 from birdclf.losses.focal import focal_terms
@@ -35,8 +36,7 @@ class ClassBalanced(Loss):
         self, class_counts: Tensor, beta: float = 0.99, inside: str = "cross_entropy", gamma: float | None = None
     ) -> None:
         super().__init__()
-        if inside not in INSIDE:
-            raise UserError(f"loss.inside is {inside!r}; it must be one of {', '.join(INSIDE)}.")
+        choice("loss.inside", inside, INSIDE)
         if gamma is not None and inside != "focal":
             raise UserError(f"loss.gamma is {gamma}, but {inside} has none. Use loss.inside=focal, or leave it out.")
         focus = USUAL_GAMMA if gamma is None else in_range("gamma", gamma, 0)

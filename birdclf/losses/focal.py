@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from birdclf.errors import UserError
+from birdclf.checks import is_number, require
 from birdclf.losses.base import Loss, as_distribution, in_range, inverse_power, log_probabilities
 
 
@@ -35,10 +35,10 @@ class FocalLoss(Loss):
             weight = torch.ones(len(class_counts))
         elif alpha == "class_frequency":
             weight = inverse_power(class_counts, power=1.0)
-        elif isinstance(alpha, int | float) and 0 < alpha < float("inf"):
-            weight = torch.full((len(class_counts),), float(alpha))
         else:
-            raise UserError(f"loss.alpha is {alpha!r}; it must be null, a number above 0, or class_frequency.")
+            fits = is_number(alpha) and float(alpha) > 0
+            require(fits, "loss.alpha", alpha, "null, a number above 0, or class_frequency")
+            weight = torch.full((len(class_counts),), float(alpha))
         self.register_buffer("alpha", weight)
         self.weighs_classes = alpha == "class_frequency"
 

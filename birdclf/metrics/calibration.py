@@ -14,17 +14,11 @@ COLDEST, HOTTEST = 0.01, 100.0
 
 @dataclass(frozen=True)
 class Reliability:
-    """Clips by the probability of their predicted class, ``(bins,)`` each.
+    """Clips by the probability of their predicted class, ``(bins,)`` each."""
 
-    Attributes:
-        confidence: Mean probability of the predicted class; 0 in an empty bin.
-        accuracy: Share of clips whose prediction is right; 0 in an empty bin.
-        count: Clips.
-    """
-
-    confidence: Vector
-    accuracy: Vector
-    count: NDArray[np.int64]
+    confidence: Vector  # mean probability of the predicted class; 0 in an empty bin
+    accuracy: Vector  # share of clips whose prediction is right; 0 in an empty bin
+    count: NDArray[np.int64]  # clips
 
 
 def reliability(p: NDArray[np.floating], target: NDArray[np.int64], bins: int = 15) -> Reliability:

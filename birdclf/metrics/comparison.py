@@ -1,6 +1,6 @@
 """Two runs, or two configurations over seeds: is the difference more than chance?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -34,14 +34,6 @@ class Difference(NamedTuple):
     low: float
     high: float
     p_value: float
-
-
-class Seeds(NamedTuple):
-    """Mean and standard deviation (n - 1) of a figure over n seeds; the latter is NaN for a single seed."""
-
-    mean: float
-    sd: float
-    n: int
 
 
 def mcnemar(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> McNemar:
@@ -109,15 +101,6 @@ def class_differences(
 
     ``q_value`` is the least false discovery rate at which a class is called different (Benjamini and Hochberg, 1995).
 
-    Args:
-        target: ``(N,)`` true classes.
-        a: ``(N,)`` predicted classes of run a.
-        b: ``(N,)`` those of run b.
-        cluster: ``(N,)`` name of each clip's cluster.
-        classes: K.
-        settings: Draws and confidence.
-        seed: Seed of the draws.
-
     Returns:
         Columns class_index, difference, low, high, p_value, q_value.
     """
@@ -128,18 +111,8 @@ def class_differences(
     return pd.DataFrame({**columns, "q_value": stats.false_discovery_control(p)})
 
 
-def over_seeds(values: Sequence[float]) -> Seeds:
-    """Return mean, standard deviation and number of a figure over one seed or more."""
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return Seeds(float(np.mean(values)), sd, len(values))
-
-
 def paired_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Difference | None:
     """Return the mean of a minus b over common seeds, with the 95 % interval and p-value of the paired t-test.
-
-    Args:
-        a: A figure of one configuration by seed.
-        b: The same of another.
 
     Returns:
         None under 2 common seeds.

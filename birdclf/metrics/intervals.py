@@ -40,17 +40,11 @@ BLOCK: Final = 4_000_000  # numbers in one block of draws: 32 MB
 
 @dataclass(frozen=True)
 class Counts:
-    """Sufficient statistics of a classification.
+    """Sufficient statistics of a classification."""
 
-    Attributes:
-        hits: ``(..., K)`` clips of each class that were recognised.
-        support: ``(..., K)`` clips of each true class.
-        predicted: ``(..., K)`` clips that were called each class.
-    """
-
-    hits: Vector
-    support: Vector
-    predicted: Vector
+    hits: Vector  # `(..., K)` clips of each class that were recognised
+    support: Vector  # `(..., K)` clips of each true class
+    predicted: Vector  # `(..., K)` clips that were called each class
 
     def ratio(self, kind: Ratio) -> Vector:
         """Return F1, recall or precision of each entry, 0 where it is not defined."""
@@ -247,10 +241,6 @@ def class_f1_intervals(counts: ClusterCounts, settings: Evaluation) -> Vector:
     score interval (Lam, Gopal and Qian, 2023, indirect Wilson). Its clips are divided by the design effect of the
     clusters (Kish, 1965), where all are right or all wrong by the clips in a cluster. No draw is made: the few clips of
     a rare class would be drawn to the same figure over and over.
-
-    Args:
-        counts: Counts by cluster.
-        settings: Confidence.
     """
     union = counts.support + counts.predicted - counts.hits
     total = union.sum(axis=0)

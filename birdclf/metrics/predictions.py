@@ -18,19 +18,12 @@ from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals, wilson
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for one split.
+    """Predictions for one split."""
 
-    Attributes:
-        recording_id: ``(N,)`` names.
-        target: ``(N,)`` true classes.
-        logits: ``(N, K)`` float32.
-        cluster: ``(N,)`` group of each recording, its own name where it has none.
-    """
-
-    recording_id: NDArray[np.object_]
-    target: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    cluster: NDArray[np.object_]
+    recording_id: NDArray[np.object_]  # `(N,)` names
+    target: NDArray[np.int64]  # `(N,)` true classes
+    logits: NDArray[np.float32]  # `(N, K)` float32
+    cluster: NDArray[np.object_]  # `(N,)` group of each recording, its own name where it has none
 
     @property
     def prediction(self) -> NDArray[np.int64]:

@@ -81,19 +81,11 @@ class AudioSpectrogramTransformer(nn.Module):
         self.bands, self.max_length = bands, max_length
         library = from_extra("transformers", EXTRA)
         settings = library.ASTConfig(
-            hidden_size=hidden_size,
-            num_hidden_layers=depth,
-            num_attention_heads=heads,
-            intermediate_size=4 * hidden_size,
-            hidden_dropout_prob=dropout_layer(dropout).p,
-            attention_probs_dropout_prob=dropout,
-            patch_size=patch,
-            frequency_stride=frequency_stride,
-            time_stride=time_stride,
-            max_length=max_length,
-            num_mel_bins=bands,
-            num_labels=num_classes,
-        )
+            hidden_size=hidden_size, num_hidden_layers=depth, num_attention_heads=heads,
+            intermediate_size=4 * hidden_size, hidden_dropout_prob=dropout_layer(dropout).p,
+            attention_probs_dropout_prob=dropout, patch_size=patch, frequency_stride=frequency_stride,
+            time_stride=time_stride, max_length=max_length, num_mel_bins=bands, num_labels=num_classes,
+        )  # fmt: skip
         self.network: nn.Module = library.ASTForAudioClassification(settings)
         last = classifier_layer(head, hidden_size, num_classes, scale)
         self.network.classifier.dense = nn.Identity()
@@ -181,14 +173,11 @@ def _rows(patches: int, wanted: int) -> int:
 
 
 RENAMED: Final[Mapping[str, str]] = {
-    ".encoder.layer.": ".layers.",
-    ".attention.attention.query.": ".attention.q_proj.",
-    ".attention.attention.key.": ".attention.k_proj.",
-    ".attention.attention.value.": ".attention.v_proj.",
-    ".attention.output.dense.": ".attention.o_proj.",
-    ".intermediate.dense.": ".mlp.fc1.",
+    ".encoder.layer.": ".layers.", ".attention.attention.query.": ".attention.q_proj.",
+    ".attention.attention.key.": ".attention.k_proj.", ".attention.attention.value.": ".attention.v_proj.",
+    ".attention.output.dense.": ".attention.o_proj.", ".intermediate.dense.": ".mlp.fc1.",
     ".output.dense.": ".mlp.fc2.",
-}
+}  # fmt: skip
 """Parts of names in files of transformers 4, which published ones are, and what they are called in 5."""
 
 

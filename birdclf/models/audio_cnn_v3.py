@@ -1,23 +1,17 @@
 """AudioCNNv3: residual, with channel attention, and quicker than AudioCNNv2 at about its size."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from birdclf.checks import whole
-from birdclf.errors import UserError
+from birdclf.checks import choice, fraction, whole
 from birdclf.models.blocks import ConvBlock, dropout_layer, scaled
 from birdclf.models.head import classifier_layer
 
 
 class MeanPool(nn.Module):
-    """The mean over frequency and time.
-
-    Args:
-        channels: C.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
+    """The mean over frequency and time."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, F, T)`` to ``(B, C)``."""
@@ -25,14 +19,7 @@ class MeanPool(nn.Module):
 
 
 class MeanMaxPool(nn.Module):
-    """The mean over frequency, and of that the mean and the maximum over time added (Kong et al., 2020).
-
-    Args:
-        channels: C.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
+    """The mean over frequency, and of that the mean and the maximum over time added (Kong et al., 2020)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, F, T)`` to ``(B, C)``."""
@@ -41,13 +28,9 @@ class MeanMaxPool(nn.Module):
 
 
 class GeMPool(nn.Module):
-    """The generalised mean with a learned exponent (Radenovic et al., 2019, equation 1), for values from 0.
+    """The generalised mean with a learned exponent (Radenovic et al., 2019, equation 1), for values from 0."""
 
-    Args:
-        channels: C.
-    """
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.exponent = nn.Parameter(torch.tensor(3.0))
 
@@ -62,9 +45,6 @@ class AttentionPool(nn.Module):
     """A mean weighted by attention to places: a recording is silent for most of its time.
 
     Each of four groups of channels has weights of its own, a softmax over all places (Ilse et al., 2018, equation 7).
-
-    Args:
-        channels: C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,23 +59,13 @@ class AttentionPool(nn.Module):
         return torch.einsum("bgp,bgcp->bgc", weights, places).flatten(1)
 
 
-POOLS: dict[str, type[nn.Module]] = {
-    "mean": MeanPool,
-    "mean_max": MeanMaxPool,
-    "gem": GeMPool,
+POOLS: dict[str, Callable[[int], nn.Module]] = {
+    "mean": lambda channels: MeanPool(),
+    "mean_max": lambda channels: MeanMaxPool(),
+    "gem": lambda channels: GeMPool(),
     "attention": AttentionPool,
 }
-
-
-def pooling_layer(pooling: str, channels: int) -> nn.Module:
-    """Return a layer that maps ``(B, channels, F, T)`` to ``(B, channels)``.
-
-    Raises:
-        UserError: If there is none of that name.
-    """
-    if pooling not in POOLS:
-        raise UserError(f"model.pooling is {pooling!r}; it must be one of {', '.join(POOLS)}.")
-    return POOLS[pooling](channels)
+"""Layers that map ``(B, C, F, T)`` to ``(B, C)``, by name; each is made of C."""
 
 
 REDUCTION = 8  # channels of a block to those that its excitation is computed from
@@ -132,18 +102,12 @@ class ResidualBlock(nn.Module):
 
 
 class Excitation(nn.Module):
-    """Weights channels by a gate computed from their means (Hu et al., 2018, equations 2 to 4).
-
-    Args:
-        channels: Channels of input and output.
-    """
+    """Weights channels by a gate computed from their means (Hu et al., 2018, equations 2 to 4)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        squeezed = max(4, channels // REDUCTION)
-        self.gate = nn.Sequential(
-            nn.Linear(channels, squeezed), nn.ReLU(), nn.Linear(squeezed, channels), nn.Sigmoid()
-        )  # fmt: skip
+        fewer = max(4, channels // REDUCTION)
+        self.gate = nn.Sequential(nn.Linear(channels, fewer), nn.ReLU(), nn.Linear(fewer, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh ``(B, C, F, T)``."""
@@ -165,9 +129,7 @@ class DropPath(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise UserError(f"model.drop_path is {p}; it must be at least 0 and below 1.")
-        self.p = p
+        self.p = fraction("model.drop_path", p)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop rows of ``(B, ...)``."""
@@ -242,11 +204,11 @@ class AudioCNNv3(nn.Module):
                 blocks.append(ResidualBlock(channels if j else before, channels, excite, rates[i * depth + j]))
             before = channels
         self.blocks = nn.Sequential(*blocks)
-        self.pool = pooling_layer(pooling, before)
+        self.pool = POOLS[choice("model.pooling", pooling, POOLS)](before)
         self.classifier = nn.Sequential(dropout_layer(dropout), classifier_layer(head, before, num_classes, scale))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, in_channels, F, T)`` to logits ``(B, K)``."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.functional import conv2d
 
-from birdclf.errors import UserError
+from birdclf.checks import fraction, require
 
 FEWEST_CHANNELS = 16  # below, a row of the products is shorter than what laying out the shifted input costs
 ROWS_AN_IMAGE = 512  # positions an image, from which on a product an image is quicker than one over all images
@@ -160,8 +160,8 @@ def scaled(channels: int, width: float) -> int:
     Raises:
         UserError: If ``width`` is not above 0.
     """
-    if not 0 < width < float("inf"):
-        raise UserError(f"model.width is {width}; it must be above 0 (1 is the published size, 0.5 half its channels).")
+    fits = 0 < width < float("inf")
+    require(fits, "model.width", width, "above 0 (1 is the published size, 0.5 half its channels)")
     return max(1, round(channels * width))
 
 
@@ -171,9 +171,7 @@ def dropout_layer(p: float) -> nn.Dropout:
     Raises:
         UserError: If ``p`` is not in [0, 1).
     """
-    if not 0 <= p < 1:
-        raise UserError(f"model.dropout is {p}; it must be at least 0 and below 1.")
-    return nn.Dropout(p)
+    return nn.Dropout(fraction("model.dropout", p))
 
 
 def initialise(network: nn.Module) -> None:

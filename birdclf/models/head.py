@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.checks import above
+from birdclf.checks import above, choice
 from birdclf.errors import UserError
 
 HEADS = ("linear", "cosine")
@@ -56,8 +56,7 @@ def classifier_layer(
     Raises:
         UserError: If the head is unknown, or a scale is out of range or given to a linear head.
     """
-    if head not in HEADS:
-        raise UserError(f"model.head is {head!r}; it must be one of {', '.join(HEADS)}.")
+    choice("model.head", head, HEADS)
     if head == "cosine":
         return CosineLinear(in_features, num_classes, USUAL_SCALE if scale is None else scale)
     if scale is not None:

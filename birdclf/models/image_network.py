@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from birdclf.checks import is_whole
+from birdclf.checks import fraction, is_whole, require
 from birdclf.errors import UserError
 from birdclf.models.blocks import dropout_layer
 from birdclf.models.head import classifier_layer
@@ -81,8 +81,7 @@ def _backbone(
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
         hint = f"Did you mean {', '.join(near)}?" if near else "timm.list_models() lists them all."
         raise UserError(f"model.name is {name!r}, which timm does not know. {hint}")
-    if not 0 <= drop_path < 1:
-        raise UserError(f"model.drop_path is {drop_path}; it must be at least 0 and below 1.")
+    fraction("model.drop_path", drop_path)
     given: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0}
     try:
         known = timm.get_pretrained_cfg(name)
@@ -159,6 +158,6 @@ def _names(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _pair(name: str, given: Sequence[int]) -> tuple[int, int]:
     values = tuple(given) if not isinstance(given, str | int | float) else ()
-    if len(values) != 2 or any(not is_whole(v) or v < 1 for v in values):
-        raise UserError(f"model.{name} is {given}; it must be two whole numbers from 1, [frequency,time].")
+    fits = len(values) == 2 and all(is_whole(v) and v >= 1 for v in values)
+    require(fits, f"model.{name}", given, "two whole numbers from 1, [frequency,time]")
     return values[0], values[1]

@@ -19,10 +19,6 @@ def measuring(module: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[Callab
 
     All else is as when the module is used: no dropout, no stochastic depth. Modes and momenta are put back at the end.
 
-    Args:
-        module: What the batches pass through.
-        norms: Those of its batch norms that are measured.
-
     Yields:
         To be called before each batch with its number of recordings: the statistics are the mean over recordings.
     """

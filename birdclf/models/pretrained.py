@@ -17,10 +17,6 @@ from birdclf.files import refuse_pointer
 def from_extra(module: str, extra: str) -> Any:
     """Return a module of a library that an extra of this package installs.
 
-    Args:
-        module: Dotted name, such as ``timm.layers``.
-        extra: Extra of ``pyproject.toml`` that brings it.
-
     Raises:
         UserError: If it is not installed, or cannot be imported.
     """
@@ -134,11 +130,7 @@ def from_hub(repo: str, file: str = HUB_FILE) -> Path:
 
 
 def check_pretrained(pretrained: object) -> None:
-    """Refuse what says neither yes, no nor where.
-
-    Raises:
-        UserError: If it is none of ``true``, ``false`` and a path.
-    """
+    """Refuse what says neither yes, no nor where."""
     if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
         raise UserError(f"model.pretrained is {pretrained!r}; it must be true, false or the path of a file.")
 

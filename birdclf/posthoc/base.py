@@ -9,8 +9,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from birdclf.checks import is_number
-from birdclf.errors import UserError
+from birdclf.checks import is_number, require
 
 Logits = NDArray[np.floating]
 GRID: Final = tuple(step / 20 for step in range(61))
@@ -59,6 +58,9 @@ class Adjusts(Protocol):
         """Return adjusted logits ``(N, K)``."""
 
 
+Score = Callable[[Logits], float]
+
+
 class PostHoc(ABC):
     """What is done to logits once training is over.
 
@@ -72,11 +74,7 @@ class PostHoc(ABC):
 
     @abstractmethod
     def fit(
-        self,
-        logits: Logits,
-        class_counts: Sequence[int],
-        score: Callable[[Logits], float],
-        rows: OutputRows | None = None,
+        self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None
     ) -> Adjusts | None:
         """Return what adjusts logits, or None for nothing.
 
@@ -89,26 +87,16 @@ class PostHoc(ABC):
 
 
 def check_tau(tau: float | None, most: float = math.inf) -> None:
-    """Refuse a tau that is neither None nor a finite number from 0 to ``most``.
-
-    Raises:
-        UserError: If it is.
-    """
-    if tau is not None and not (is_number(tau) and 0 <= tau <= most):
-        allowed = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
-        raise UserError(f"posthoc.tau is {tau!r}; it must be null (tuned on validation) or a number {allowed}.")
+    """Refuse a tau that is neither None nor a finite number from 0 to ``most``."""
+    allowed = "0 or more" if math.isinf(most) else f"from 0 to {most:g}"
+    fits = tau is None or (is_number(tau) and 0 <= tau <= most)
+    require(fits, "posthoc.tau", tau, f"null (tuned on validation) or a number {allowed}")
 
 
 class Unadjusted(PostHoc):
     """Leaves logits as they are."""
 
-    def fit(
-        self,
-        logits: Logits,
-        class_counts: Sequence[int],
-        score: Callable[[Logits], float],
-        rows: OutputRows | None = None,
-    ) -> None:
+    def fit(self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None) -> None:
         """Return None."""
 
 
@@ -131,11 +119,7 @@ class LogitAdjustment(PostHoc):
         self.tau, self.corrects_prior = tau, tau != 0
 
     def fit(
-        self,
-        logits: Logits,
-        class_counts: Sequence[int],
-        score: Callable[[Logits], float],
-        rows: OutputRows | None = None,
+        self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None
     ) -> Adjustment:
         """Return the adjustment; a class without a train recording counts as one."""
         n = np.maximum(np.asarray(class_counts, dtype=np.float64), 1)

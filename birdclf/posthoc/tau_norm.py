@@ -1,6 +1,6 @@
 """tau-normalisation: the rows of a trained output layer are made of more equal length."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdclf.errors import UserError
-from birdclf.posthoc.base import Logits, OutputRows, PostHoc, check_tau
+from birdclf.posthoc.base import Logits, OutputRows, PostHoc, Score, check_tau
 
 GRID: Final = tuple(step / 20 for step in range(21))
 """Taus that are tried, 0 to 1."""
@@ -41,10 +41,6 @@ class TauNormalised:
 class TauNorm(PostHoc):
     """Takes from frequent classes what their longer rows give them (Kang et al., 2020, section 4.3).
 
-    Attributes:
-        corrects_prior: Whether tau may be other than 0.
-        needs_rows: True.
-
     Args:
         tau: 0 to 1; None for the smallest in 0, 0.05 to 1 of those with the best score on validation.
 
@@ -59,11 +55,7 @@ class TauNorm(PostHoc):
         self.tau, self.corrects_prior = tau, tau != 0
 
     def fit(
-        self,
-        logits: Logits,
-        class_counts: Sequence[int],
-        score: Callable[[Logits], float],
-        rows: OutputRows | None = None,
+        self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None
     ) -> TauNormalised:
         """Return the normalisation.
 

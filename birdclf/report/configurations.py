@@ -17,12 +17,7 @@ UNSAID = ("seed", "sweep", "hydra", "run_dir", "store", "logger", "callbacks", "
 
 @dataclass(frozen=True)
 class Configuration:
-    """A configuration and its runs.
-
-    Attributes:
-        label: What sets it apart from the others, in few words.
-        runs: By seed, ascending.
-    """
+    """A configuration and its runs."""
 
     label: str
     runs: Mapping[int, Run]
@@ -66,10 +61,6 @@ def _key(config: Mapping[str, Any], of_folder: Mapping[str, str]) -> str:
     """Return what all seeds of a configuration have in common.
 
     Where it builds on another run of the report, of the same seed as a rule, that run's configuration counts.
-
-    Args:
-        config: Of a run.
-        of_folder: Keys of the report's runs by the names of their folders.
     """
     built_on = {name: config[name] for name in ("init_from", "members") if config.get(name)}
     known = {

@@ -1,6 +1,5 @@
 """What a report is made of, before it is Markdown or HTML."""
 
-import base64
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +8,8 @@ from dataclasses import dataclass, field
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from birdclf.pages import STYLE, inside_of_svg, page_template
-from birdclf.text import in_markdown, shown
+from birdclf.pages import STYLE, data_url, inside_of_svg, page_template
+from birdclf.text import in_markdown, markdown_table, shown
 
 
 @dataclass(frozen=True)
@@ -26,19 +25,12 @@ Cell = str | Number
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; a column of numbers is set to the right and sorts by value.
+    """A table with a caption; a column of numbers is set to the right and sorts by value."""
 
-    Attributes:
-        caption: What the rows are.
-        columns: Heads.
-        rows: One cell a column each.
-        filterable: Whether the page offers a box that hides the rows without a text.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    filterable: bool = False
+    caption: str  # what the rows are
+    columns: tuple[str, ...]  # heads
+    rows: tuple[tuple[Cell, ...], ...]  # one cell a column each
+    filterable: bool = False  # whether the page offers a box that hides the rows without a text
 
     def numeric(self, column: int) -> bool:
         """Return whether a column holds numbers, and nothing else but gaps."""
@@ -72,31 +64,18 @@ class Code:
 
 @dataclass(frozen=True)
 class Card:
-    """One recording of the gallery.
+    """One recording of the gallery."""
 
-    Attributes:
-        recording_id: Name of the recording.
-        truth: Species that it is labelled with.
-        predicted: Species that the network named.
-        p_truth: Probability that the network gave to the label, 0 to 1.
-        p_predicted: Probability that it gave to its answer, 0 to 1.
-        kind: ``confident mistake`` or ``hesitant hit``.
-        spectrogram: PNG, or None where the sound could not be read.
-        audio: Sound file, or None where there is none or it would not fit.
-        mime: Type of the sound file, empty without one.
-        note: A sentence on what is missing, or empty.
-    """
-
-    recording_id: str
-    truth: str
-    predicted: str
-    p_truth: float
-    p_predicted: float
-    kind: str
-    spectrogram: bytes | None = None
-    audio: bytes | None = None
-    mime: str = ""
-    note: str = ""
+    recording_id: str  # name of the recording
+    truth: str  # species that it is labelled with
+    predicted: str  # species that the network named
+    p_truth: float  # probability that the network gave to the label, 0 to 1
+    p_predicted: float  # probability that it gave to its answer, 0 to 1
+    kind: str  # `confident mistake` or `hesitant hit`
+    spectrogram: bytes | None = None  # PNG, or None where the sound could not be read
+    audio: bytes | None = None  # sound file, or None where there is none or it would not fit
+    mime: str = ""  # type of the sound file, empty without one
+    note: str = ""  # A sentence on what is missing, or empty
 
 
 @dataclass(frozen=True)
@@ -195,10 +174,9 @@ def _block(block: Block) -> str:
 def _table(table: Table) -> str:
     if not table.rows:
         return f"{in_markdown(table.caption)}: none."
-    rule = ["---:" if table.numeric(i) else "---" for i in range(len(table.columns))]
-    rows = [[in_markdown(_text(cell)) for cell in row] for row in table.rows]
-    lines = [list(map(in_markdown, table.columns)), rule, *rows]
-    return f"{in_markdown(table.caption)}:\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    right = [column for column in range(len(table.columns)) if table.numeric(column)]
+    rows = ([in_markdown(cell.text if isinstance(cell, Number) else cell) for cell in row] for row in table.rows)
+    return f"{in_markdown(table.caption)}:\n\n{markdown_table(map(in_markdown, table.columns), rows, right)}"
 
 
 def _cards(cards: Cards) -> str:
@@ -209,26 +187,17 @@ def _cards(cards: Cards) -> str:
     return _table(Table(cards.title, ("recording", "labelled", "named", ""), rows))
 
 
-def _text(cell: Cell) -> str:
-    return cell.text if isinstance(cell, Number) else cell
-
-
 def page(title: str, sections: Sequence[Section]) -> str:
     """Return the sections as a page."""
-    template = page_template("report", share=share, data=_data, kind=_kind)
-    return template.render(title=title, sections=sections)
-
-
-def _kind(block: object) -> str:
-    """Return the name of a block's type, by which the template chooses how to show it."""
-    return type(block).__name__
+    kind = lambda block: type(block).__name__  # noqa: E731, by which the template chooses how to show it
+    return page_template("report", share=share, data=_data, kind=kind).render(title=title, sections=sections)
 
 
 def _data(card: Card, part: str) -> str:
     """Return a card's ``picture`` or ``sound`` as a data URL."""
     content, mime = (card.spectrogram, "image/png") if part == "picture" else (card.audio, card.mime)
     assert content is not None, "the template asks for what is there"
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+    return data_url(content, mime)
 
 
 FIRST, SECOND = "#010204", "#010205"
@@ -248,12 +217,5 @@ def canvas(width: float, height: float) -> Iterator[Canvas]:
 
 
 def drawn(title: str, caption: str, picture: Canvas, unique: str) -> Figure:
-    """Return a figure as a part of the page, without names that other figures have too.
-
-    Args:
-        title: Heading.
-        caption: What it shows, in words, for those who cannot see it.
-        picture: What to draw.
-        unique: A name that no other figure of the page has.
-    """
+    """Return a figure as a part of the page, without names that other figures have too."""
     return Figure(title, caption, *inside_of_svg(picture, unique, PAGE_COLOURS))

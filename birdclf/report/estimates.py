@@ -16,20 +16,12 @@ from birdclf.runs.run import Run
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval.
+    """A figure and its interval."""
 
-    Attributes:
-        value: The figure, or its mean over seeds.
-        low: Lower end, NaN where no interval is known.
-        high: Upper end.
-        sd: Standard deviation over seeds, NaN of one seed.
-        seeds: Number of runs.
-    """
-
-    value: float
-    low: float
+    value: float  # the figure, or its mean over seeds
+    low: float  # NaN where no interval is known
     high: float
-    sd: float
+    sd: float  # over seeds, NaN of one
     seeds: int
 
     @property

@@ -30,17 +30,11 @@ METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the same test recordings; differences are the reference minus its rival.
-
-    Attributes:
-        seed: Seed of the reference's run.
-        mcnemar: Exact test of the clips that only one of them got right.
-        difference: By metric, with interval and p-value of the paired cluster bootstrap.
-    """
+    """Two runs on the same test recordings; differences are the reference minus its rival."""
 
     seed: int
     mcnemar: McNemar
-    difference: dict[str, Difference]
+    difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap
 
 
 @dataclass
@@ -110,24 +104,16 @@ def _comparison(reference: Configuration, rival: Configuration, settings: Evalua
         return Comparison(rival, refused=seeds + reasons[0])
     comparison = Comparison(rival, pairs=[_pair(a, b, settings) for a, b in usable])
     first, second = usable[0]
+    test, other = first.test, _aligned(first, second)
     comparison.classes = class_differences(
-        first.test.target,
-        first.test.prediction,
-        _aligned(first, second),
-        first.test.cluster,
-        len(first.classes),
-        settings,
+        test.target, test.prediction, other, test.cluster, len(first.classes), settings
     )
     for metric in METRICS:
-        values = [{a.seed: run.figure(f"test/{metric}") or 0.0 for a, run in side} for side in _sides(usable)]
+        values = [{pair[0].seed: pair[side].figure(f"test/{metric}") or 0.0 for pair in usable} for side in (0, 1)]
         difference = paired_by_seed(*values) if len(usable) > 1 else None
         if difference is not None:
             comparison.by_seed[metric] = difference
     return comparison
-
-
-def _sides(pairs: list[tuple[Run, Run]]) -> tuple[list[tuple[Run, Run]], list[tuple[Run, Run]]]:
-    return [(a, a) for a, _ in pairs], [(a, b) for a, b in pairs]
 
 
 def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:

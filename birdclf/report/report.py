@@ -1,12 +1,12 @@
 """The report on runs and sweeps: what is real, for which species, and how to repeat it."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
+from birdclf.files import refuse_existing, write_whole
 from birdclf.report.configurations import Configuration, best_first, configurations
 from birdclf.report.document import Bullets, Section, counted, markdown, page
 from birdclf.report.paired_tests import compare
@@ -22,20 +22,13 @@ from birdclf.report.sections.summary import summary_section
 from birdclf.report.sections.training import training_section
 from birdclf.runs.run import LeftOut, find_runs, read_runs
 
-FILES: Final = ("report.md", "report.html", "comparison.csv")
+FILES: Final = ("comparison.csv", "report.md", "report.html")
 GALLERY_BYTES: Final = 6_000_000  # 8 MB in base64, which leaves room for the figures of 40 runs under 15 MB
 
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was written.
-
-    Attributes:
-        folder: Where its files are.
-        sections: Its parts.
-        configurations: What it compares, the best on validation data first.
-        left_out: Folders that it does without, and why.
-    """
+    """A report that was written."""
 
     folder: Path
     sections: tuple[Section, ...]
@@ -60,9 +53,8 @@ def report(
     Raises:
         UserError: If ``out`` holds a report, no run can be used, or the reference is none of them.
     """
-    held = [name for name in FILES if (out / name).exists()]
-    if held:
-        raise UserError(f"{out} holds {held[0]} already; nothing is overwritten. Choose another folder with --out.")
+    for name in FILES:
+        refuse_existing(out / name, "Choose another folder with --out.")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must be a folder.")
     runs, unusable = read_runs(find_runs(paths))
@@ -76,9 +68,9 @@ def report(
     sections = _sections(ranked, monitor, chosen, left_out, with_gallery, studies_below(paths))
     title = f"Report on {ranked[0].label}" if len(ranked) == 1 else f"Report on {len(ranked)} configurations"
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "comparison.csv", comparison_rows(ranked, chosen.first.evaluation).to_csv(index=False))
-    _write(out / "report.md", markdown(title, sections))
-    _write(out / "report.html", page(title, sections))
+    table = comparison_rows(ranked, chosen.first.evaluation).to_csv(index=False)
+    for name, text in zip(FILES, (table, markdown(title, sections), page(title, sections)), strict=True):
+        write_whole(out / name, text.encode(errors="backslashreplace"))
     return Report(out, sections, tuple(ranked), tuple(left_out))
 
 
@@ -122,10 +114,3 @@ def _chosen(ranked: list[Configuration], reference: str | None) -> Configuration
             return configuration
     known = ", ".join(configuration.label for configuration in ranked)
     raise UserError(f"--reference {reference} is none of the configurations; they are: {known}.")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole: to a name beside it, which is then renamed."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-    os.replace(temporary, path)

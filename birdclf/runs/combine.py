@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import birdclf
 from birdclf.config import config_hash, direction
 from birdclf.errors import UserError
-from birdclf.files import new_run, write_whole
+from birdclf.files import new_run, refuse_existing, write_whole
 from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.comparison import mcnemar, paired_bootstrap
 from birdclf.metrics.figures import Evaluation
@@ -219,8 +219,8 @@ def check_new(out: Path | None) -> None:
     Raises:
         UserError: If it exists.
     """
-    if out is not None and out.exists():
-        raise UserError(f"{out} exists already; nothing is overwritten. Choose another folder with --out.")
+    if out is not None:
+        refuse_existing(out, "Choose another folder with --out.")
 
 
 def monitor_of(members: Sequence[Member]) -> str:

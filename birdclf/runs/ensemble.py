@@ -32,7 +32,7 @@ from birdclf.runs.combine import (
 from birdclf.runs.opening import built, read_settings
 from birdclf.runs.results import score
 from birdclf.runs.run import Run
-from birdclf.runs.state import check_same, locked, remove_failure
+from birdclf.runs.state import check_same, lock_run, remove_failure
 from birdclf.text import shown
 
 Weights = Literal["equal", "tuned"]
@@ -179,7 +179,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
         raise UserError("members are averaged and nothing is trained: leave out init_from and lr_find.")
     with writing_to(folder, "run the same command again."):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with lock_run(folder):
             remove_failure(folder)
             if (earlier := Run(folder)).begun:
                 check_same(earlier, config)

@@ -7,6 +7,7 @@ from typing import Any
 
 from birdclf.config import folder_name
 from birdclf.errors import UserError
+from birdclf.files import refuse_existing
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.opening import OpenedRun, calibration_of, open_run
 from birdclf.runs.predictor import predict
@@ -63,8 +64,8 @@ def evaluate(
     if not opened.recordings.own:
         changes.append(folder_name(" ".join(source)))
     folder = out or (run / "evaluations" / "_".join(changes) if changes else None)
-    if folder is not None and folder.exists():
-        raise UserError(f"{folder} exists already; nothing is overwritten. Choose another folder with --out.")
+    if folder is not None:
+        refuse_existing(folder, "Choose another folder with --out.")
     raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, opened.recordings.source.table)
     metrics = _measure(opened, raw, calibration_of(opened, raw, trusted), checkpoint, folder)
     if folder is None:

@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
-
 from birdclf.config import config_hash, deciding
 from birdclf.errors import UserError
-from birdclf.files import write_whole
+from birdclf.files import locked, write_whole
 from birdclf.runs.run import DONE, FAILED, PRUNED, Run
 
 LOCK: Final = "run.lock"
@@ -36,27 +34,21 @@ class Pruned(Exception):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path) -> Iterator[None]:
     """Keep other processes from training in a folder; the system lets go of it when this process dies.
 
     Raises:
         BusyError: If another process trains in it.
     """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(f"{folder} is being trained by another process; nothing is done here.") from error
-    try:
+    busy = BusyError(f"{folder} is being trained by another process; nothing is done here.")
+    with locked(folder / LOCK, busy):
         yield
-    finally:
-        lock.release()
 
 
 def is_busy(folder: Path) -> bool:
     """Return whether a process trains in a folder just now."""
     try:
-        with locked(folder):
+        with lock_run(folder):
             return False
     except BusyError:
         return True

@@ -1,5 +1,7 @@
 """The page and what it asks for, as an ASGI application."""
 
+import asyncio
+import hashlib
 import json
 import math
 import re
@@ -15,17 +17,96 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from birdclf.detection.formats import FORMATS
+from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.files import FileReader, read_format
+from birdclf.audio.formats import FORMAT_OF
 from birdclf.detection.predict import heard_range
+from birdclf.detection.results import FORMATS
 from birdclf.errors import UserError
 from birdclf.files import reason
 from birdclf.pages import page_template
 from birdclf.serving.guard import Guard, Hosts, policy_of
-from birdclf.serving.intake import ACCEPTED, PLAYED, store, tried
-from birdclf.serving.rows import Row
 from birdclf.serving.session import PREFIX, Entry, Session
-from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Asked, RefusedError
+from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Asked, Limits, RefusedError
 from birdclf.text import shown
+
+KINDS: Final = {
+    "WAV": (".wav", "audio/wav"), "WAVEX": (".wav", "audio/wav"), "RF64": (".wav", "audio/wav"),
+    "FLAC": (".flac", "audio/flac"), "OGG": (".ogg", "audio/ogg"), "MP3": (".mp3", "audio/mpeg"),
+    "MPEG": (".mp3", "audio/mpeg"),
+}  # fmt: skip
+"""Ending and media type by what libsndfile finds in the content: what browsers play."""
+ACCEPTED: Final = ",".join(ending for ending, format in FORMAT_OF.items() if format in KINDS)
+PLAYED: Final = "WAV, FLAC, OGG or MP3"
+STANDSTILL_S: Final = 60.0
+LEAST_RATE_HZ: Final = 1000
+MOST_SAMPLES_A_S: Final = 2_000_000
+"""Of all channels: a minute, which is decoded at once, is then below 0.5 GB."""
+
+
+async def store(body: AsyncIterator[bytes], file: Path, limits: Limits) -> str:
+    """Write what arrives to a file, and stop as soon as it is too large, whatever was announced.
+
+    Returns:
+        SHA-256 of the content, in hexadecimal digits.
+
+    Raises:
+        RefusedError: If it is empty, too large or at a standstill. What was written is left for the caller to remove.
+    """
+    digest, size = hashlib.sha256(), 0
+    with file.open("xb") as opened:
+        async for block in _flowing(body):
+            size += len(block)
+            if size > limits.bytes:
+                raise limits.too_large
+            digest.update(block)
+            opened.write(block)
+    if not size:
+        raise RefusedError("The file is empty. Choose a recording.")
+    return digest.hexdigest()
+
+
+async def _flowing(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what arrives, until nothing does for a while: the place is needed for others."""
+    while True:
+        try:
+            async with asyncio.timeout(STANDSTILL_S):
+                block = await anext(body, None)
+        except TimeoutError as error:
+            raise RefusedError(f"Nothing arrived for {STANDSTILL_S:g} s. Upload the file again.", 408) from error
+        if block is None:
+            return
+        yield block
+
+
+def tried(file: Path, limits: Limits) -> tuple[str, str, float]:
+    """Return what an upload is, after decoding its first minute: ending, media type, seconds by its header or NaN.
+
+    Raises:
+        RefusedError: If it is no recording, or one that is too long or cannot be used.
+    """
+    try:
+        format = read_format(file)
+    except AudioError as error:
+        raise RefusedError(f"The file {error}. Choose a {PLAYED} file.") from error
+    if format not in KINDS:
+        raise RefusedError(f"The file is {format}, which browsers cannot play. Choose {PLAYED}.")
+    try:
+        with FileReader().open(Clip("upload", str(file))) as sound:
+            rate_hz, channels, duration_s = sound.sample_rate_hz, sound.channels, sound.header_duration_s
+            if rate_hz < LEAST_RATE_HZ or rate_hz * channels > MOST_SAMPLES_A_S:
+                raise RefusedError(
+                    f"The recording has {channels} channels at {rate_hz:,} Hz; from {LEAST_RATE_HZ:,} Hz to "
+                    f"{MOST_SAMPLES_A_S:,} samples a second of all channels are taken. Convert it."
+                )
+            if duration_s > limits.minutes * 60:
+                raise limits.too_long(f"is {duration_s / 60:.1f} minutes long")
+            first = next(sound.blocks, None)
+    except AudioError as error:
+        raise RefusedError(f"The recording {error}. Choose another file.") from error
+    if first is None:
+        raise RefusedError("The recording is empty: it holds no sound. Choose another file.")
+    return *KINDS[format], duration_s
 
 
 class Answer(JSONResponse):
@@ -54,34 +135,18 @@ def told_of_session(session: Session) -> dict[str, Any]:
 
 
 def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
-    """Return what the page shows of a recording.
-
-    Args:
-        entry: The recording.
-        rows: Whether its table is wanted.
-    """
+    """Return what the page shows of a recording."""
     known = math.isfinite(entry.duration_s)
     told: dict[str, Any] = {
-        "id": entry.id,
-        "name": shown(entry.title),
-        "state": entry.state,
-        "problem": entry.problem,
-        "duration_s": entry.duration_s if known else None,
-        "heard_s": entry.heard_s,
-        "version": entry.version,
+        "id": entry.id, "name": shown(entry.title), "state": entry.state, "problem": entry.problem,
+        "duration_s": entry.duration_s if known else None, "heard_s": entry.heard_s, "version": entry.version,
         "settings": _settings(entry.asked),
-    }
+    }  # fmt: skip
     if rows:
-        told |= {
-            "rows": [_row(row) for row in entry.rows],
-            "picture_s": entry.picture_s,
-            "high_hz": entry.high_hz,
-        }
+        names = ({"predicted": shown(row.predicted), "species": shown(row.species)} for row in entry.rows)
+        told["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]
+        told |= {"picture_s": entry.picture_s, "high_hz": entry.high_hz}
     return told
-
-
-def _row(row: Row) -> dict[str, Any]:
-    return vars(row) | {"predicted": shown(row.predicted), "species": shown(row.species)}
 
 
 def _settings(asked: Asked) -> dict[str, float]:
@@ -98,12 +163,7 @@ LARGEST_CORRECTIONS: Final = 20_000_000
 
 
 def application(session: Session, hosts: Hosts) -> Starlette:
-    """Return the application.
-
-    Args:
-        session: What was heard so far.
-        hosts: Names of the server.
-    """
+    """Return the application."""
     page = page_template("serving").render(
         model=_name(session.classifier.source),
         species=f"{len(session.classes):,}",
@@ -116,13 +176,7 @@ def application(session: Session, hosts: Hosts) -> Starlette:
     return Starlette(
         routes=_Requests(session, page).routes(),
         middleware=[Middleware(Guard, hosts=hosts, policy=policy_of(page))],
-        exception_handlers={
-            RefusedError: _refused,
-            UserError: _mistaken,
-            OSError: _lost,
-            HTTPException: _unknown,
-            Exception: _broken,
-        },
+        exception_handlers=dict.fromkeys((RefusedError, UserError, OSError, HTTPException, Exception), _problem),
     )
 
 
@@ -170,15 +224,15 @@ class _Requests:
         temporary = session.folder.temporary()
         try:
             digest = await store(request.stream(), temporary, limits)
-            sort = await run_in_threadpool(tried, temporary, limits)
-            file, fresh = session.folder.keep(temporary, digest, title, sort.ending)
+            ending, media_type, duration_s = await run_in_threadpool(tried, temporary, limits)
+            file, fresh = session.folder.keep(temporary, digest, title, ending)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         finally:
             self.uploads -= 1
             temporary.unlink(missing_ok=True)
         entry = Entry(
-            digest[:PREFIX], title or "recording", file, sort.media_type, sort.duration_s, fresh, asked,
+            digest[:PREFIX], title or "recording", file, media_type, duration_s, fresh, asked,
             high_hz=session.classifier.hearing.sample_rate_hz / 2,
         )  # fmt: skip
         return Answer(told_of(session.add(entry)), 201)
@@ -252,24 +306,17 @@ async def _limited(body: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes
         yield block
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return Answer({"problem": error.message}, error.status)
-
-
-async def _mistaken(request: Request, error: Exception) -> Response:
-    return Answer({"problem": shown(error)}, 409)
-
-
-async def _lost(request: Request, error: Exception) -> Response:
-    assert isinstance(error, OSError)
-    return Answer({"problem": f"The server's folder cannot be written to: {reason(error)}. Nothing is lost."}, 507)
-
-
-async def _unknown(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return Answer({"problem": f"{error.detail}."}, error.status_code, error.headers)
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    return Answer({"problem": "Something went wrong in the server; its terminal says what."}, 500)
+async def _problem(request: Request, error: Exception) -> Response:
+    headers = None
+    match error:
+        case RefusedError():
+            said, status = error.message, error.status
+        case UserError():
+            said, status = shown(error), 409
+        case OSError():
+            said, status = f"The server's folder cannot be written to: {reason(error)}. Nothing is lost.", 507
+        case HTTPException():
+            said, status, headers = f"{error.detail}.", error.status_code, error.headers
+        case _:
+            said, status = "Something went wrong in the server; its terminal says what.", 500
+    return Answer({"problem": said}, status, headers)

@@ -9,13 +9,108 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from birdclf.data.tables import decimal, distinct_columns, read_text, rows_of
+from birdclf.detection.detections import DIGITS, Detection
 from birdclf.errors import UserError
 from birdclf.files import write_whole
-from birdclf.serving.rows import CONFIRMED, CORRECTED, NO_BIRD, Row
+from birdclf.serving.settings import RefusedError
+
+UNCHECKED: Final = ""
+CONFIRMED: Final = "confirmed"
+CORRECTED: Final = "corrected"
+NO_BIRD: Final = "no bird"
+LONGEST_NAME: Final = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stretch of a recording."""
+
+    start_s: float  # where it begins, in seconds
+    end_s: float  # where it ends, in seconds
+    predicted: str  # species that was detected; empty in a row that a user wrote into the file by hand
+    confidence: float | None  # of the detection; None likewise
+    verdict: str = UNCHECKED  # one of the words above
+    species: str = ""  # what the user says it is; empty unless confirmed or corrected
+    windows: int = 0  # how many windows it was found in; 0 if it is known from the file alone
+
+    @property
+    def key(self) -> tuple[float, float, str]:
+        """What tells it from other rows of its recording."""
+        return round(self.start_s, DIGITS), round(self.end_s, DIGITS), self.predicted
+
+    @property
+    def is_label(self) -> bool:
+        """Whether a user says which species it is."""
+        return self.verdict in (CONFIRMED, CORRECTED)
+
+
+def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
+    """Return a row a detection, with what was said of it earlier; and those said of what is not detected now."""
+    known = {row.key: row for row in saved}
+    rows = []
+    for one in found:
+        row = Row(one.start_s, one.end_s, one.species, one.confidence, windows=one.windows)
+        earlier = known.pop(row.key, None)
+        rows.append(replace(row, verdict=earlier.verdict, species=earlier.species) if earlier else row)
+    return sorted([*rows, *known.values()], key=lambda row: row.start_s)
+
+
+def judged(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]:
+    """Return rows with what a request says of them; of one that it does not name nothing is said any more.
+
+    Args:
+        rows: As the page was given them.
+        given: A list of ``{"row": number, "verdict": word, "species": name}``.
+        classes: Names that the model knows.
+
+    Raises:
+        RefusedError: If it is no such list, or a name cannot be one.
+    """
+    told = [replace(row, verdict=UNCHECKED, species="") for row in rows]
+    if not isinstance(given, list):
+        raise RefusedError("The corrections are no list.")
+    for item in given:
+        n = item.get("row") if isinstance(item, dict) else None
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < len(rows):
+            raise RefusedError("The corrections name a row that is not there. Reload the page.")
+        verdict = item.get("verdict")
+        if verdict == NO_BIRD:
+            told[n] = replace(rows[n], verdict=NO_BIRD, species="")
+        elif verdict in (CONFIRMED, CORRECTED):
+            species = rows[n].predicted if verdict == CONFIRMED else species_name(item.get("species"), classes)
+            species = species or species_name(item.get("species"), classes)
+            word = CONFIRMED if species == rows[n].predicted else CORRECTED
+            told[n] = replace(rows[n], verdict=word, species=species)
+        elif verdict != UNCHECKED:
+            raise RefusedError("The corrections hold a verdict that is unknown. Reload the page.")
+    return told
+
+
+def species_name(text: object, classes: Sequence[str]) -> str:
+    """Return a name as the model spells it, or a new one, tidied.
+
+    Raises:
+        RefusedError: If it is empty, too long, or no name.
+    """
+    name = " ".join(text.split()) if isinstance(text, str) else ""
+    if name in classes:
+        return name
+    for known in classes:
+        if known.casefold() == name.casefold():
+            return known
+    if not name:
+        raise RefusedError("A corrected label is empty. Write the species, or say that there is no bird.")
+    if len(name) > LONGEST_NAME:
+        raise RefusedError(f"A label is longer than {LONGEST_NAME} characters. Shorten it.")
+    if not name[0].isalnum() or not name.isprintable():
+        raise RefusedError("A label must begin with a letter or a digit, on one line. Correct it.")
+    return name
+
 
 LABELS: Final = "corrections.csv"
 EMPTY: Final = "no_bird.csv"
@@ -27,14 +122,7 @@ Line = dict[str, str]
 
 
 class Saved(NamedTuple):
-    """What the files hold after a recording was saved.
-
-    Attributes:
-        labels: Rows of this recording to train on.
-        no_bird: Stretches of it without a bird.
-        all_labels: Rows of all recordings.
-        recordings: Recordings that have one.
-    """
+    """What the files hold after a recording was saved."""
 
     labels: int
     no_bird: int
@@ -47,9 +135,6 @@ class Corrections:
 
     The first is what ``birdclf train data=manifest`` reads: a row a stretch that a user named. The second has the same
     columns but ``species``, so that no stretch without a bird is trained on as a species.
-
-    Args:
-        folder: Where they are; made by the first save.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,9 +143,6 @@ class Corrections:
 
     def of(self, path: str) -> list[Row]:
         """Return what was said of a recording.
-
-        Args:
-            path: As in the files, relative to the folder.
 
         Raises:
             UserError: If a file cannot be read.
@@ -73,13 +155,8 @@ class Corrections:
     def save(self, path: str, rows: Sequence[Row]) -> Saved:
         """Put a recording's rows in place of its earlier ones; all others stay.
 
-        Args:
-            path: The recording, relative to the folder.
-            rows: All that is known of it.
-
         Raises:
             UserError: If a file cannot be read; none is then written.
-            OSError: If one cannot be written.
         """
         named = [row for row in rows if row.is_label]
         empty = [row for row in rows if row.verdict == NO_BIRD]
@@ -148,16 +225,10 @@ def _replaced(lines: Iterable[Line], path: str, rows: Sequence[Row]) -> list[Lin
         repeats[recording_id] += 1
         again = f"#{repeats[recording_id]}" if repeats[recording_id] > 1 else ""
         cells = {
-            "recording_id": recording_id + again,
-            "path": path,
-            "species": row.species,
-            "start_s": decimal(row.start_s),
-            "end_s": decimal(row.end_s),
-            "group": path,
-            "predicted": row.predicted,
-            "confidence": "" if row.confidence is None else decimal(row.confidence),
-            "verdict": row.verdict,
-        }
+            "recording_id": recording_id + again, "path": path, "species": row.species,
+            "start_s": decimal(row.start_s), "end_s": decimal(row.end_s), "group": path, "predicted": row.predicted,
+            "confidence": "" if row.confidence is None else decimal(row.confidence), "verdict": row.verdict,
+        }  # fmt: skip
         own.append(earlier.get(row.key, {}) | cells)
     return others + own
 

@@ -16,11 +16,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Hosts:
-    """The names under which a server may be asked for, so that no other site can stand for it by a name of its own.
-
-    Args:
-        host: The address that it listens at.
-    """
+    """The names under which a server may be asked for, so that no other site can stand for it by a name of its own."""
 
     def __init__(self, host: str) -> None:
         self.is_local = is_loopback(host)
@@ -36,28 +32,19 @@ class Hosts:
             name = urlsplit(f"//{header}").hostname or ""
         except ValueError:
             return False
-        return name in self.names or (not self.is_local and _is_address(name))
+        return name in self.names or (not self.is_local and _address(name) is not None)
 
 
 class Guard:
-    """Middleware that refuses foreign requests and tells browsers what the page may do.
-
-    Args:
-        app: What answers.
-        hosts: Names of the server.
-        policy: Content-Security-Policy.
-    """
+    """Middleware that refuses foreign requests and tells browsers what the page may do."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts, policy: str) -> None:
         self.app, self.hosts = app, hosts
         self.headers = {
-            "content-security-policy": policy,
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "same-origin",
-            "cross-origin-resource-policy": "same-origin",
-            "cross-origin-opener-policy": "same-origin",
+            "content-security-policy": policy, "x-content-type-options": "nosniff", "referrer-policy": "same-origin",
+            "cross-origin-resource-policy": "same-origin", "cross-origin-opener-policy": "same-origin",
             "cache-control": "no-store",
-        }
+        }  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -81,10 +68,8 @@ class Guard:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address can be reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def policy_of(page: str) -> str:
@@ -112,9 +97,8 @@ def _is_own(headers: Headers) -> bool:
     return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
-def _is_address(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None

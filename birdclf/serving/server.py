@@ -24,13 +24,6 @@ GRACE_S = 2
 def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Limits) -> None:
     """Answer requests until the process is told to end.
 
-    Args:
-        classifier: Gives probabilities.
-        host: Address to listen at.
-        port: Port, 0 for any that is free.
-        folder: Where uploads and corrections are kept.
-        limits: What an upload may be.
-
     Raises:
         UserError: If the address or the port is taken or none of this machine, or the folder cannot be used.
         KeyboardInterrupt: If Ctrl-C ends it.
@@ -88,13 +81,7 @@ def address(host: str, port: int) -> str:
 
 def _run(session: Session, hosts: Hosts, opened: socket.socket) -> None:
     config = uvicorn.Config(
-        application(session, hosts),
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+        application(session, hosts), log_level="error", access_log=False, lifespan="off", ws="none",
+        proxy_headers=False, server_header=False, timeout_graceful_shutdown=GRACE_S,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[opened])

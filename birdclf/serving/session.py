@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 from matplotlib.image import imsave
 
 from birdclf.detection.classifier import Classifier
@@ -25,9 +24,8 @@ from birdclf.detection.results import Result
 from birdclf.detection.stream import Heard, Listening, listen
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
-from birdclf.files import check_writable, write_whole
-from birdclf.serving.corrections import Corrections, Saved
-from birdclf.serving.rows import NO_BIRD, Row, judged, rows_of
+from birdclf.files import check_writable, locked, write_whole
+from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
 from birdclf.serving.settings import Asked, Limits, RefusedError
 from birdclf.text import shown
 
@@ -44,12 +42,8 @@ LONGEST_STEM: Final = 50
 class KeptFolder:
     """Uploads and corrections.
 
-    Args:
-        path: The folder; made if it is not there.
-
     Raises:
         UserError: If it holds something else, or leads elsewhere by a link.
-        OSError: If it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,19 +67,11 @@ class KeptFolder:
         Raises:
             UserError: If another one is here.
         """
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UserError(
-                f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
-            ) from error
-        try:
+        said = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
+        with locked(self.path / LOCK, busy=UserError(said)):
             for left in self.recordings.glob(".upload.*.tmp"):
                 left.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def temporary(self) -> Path:
         """Return a new name for an upload that is not whole yet."""
@@ -102,9 +88,6 @@ class KeptFolder:
 
         Returns:
             The file, and whether it is new.
-
-        Raises:
-            OSError: If it cannot be renamed.
         """
         prefix = digest[:PREFIX]
         there = sorted(self.recordings.glob(f"{prefix}_*"))
@@ -166,38 +149,19 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Entry:
-    """A recording of this session.
-
-    Attributes:
-        id: What the page calls it.
-        title: What its user calls it; any text.
-        file: Where it is kept.
-        media_type: Such as ``audio/wav``.
-        duration_s: Its length in seconds: first what it says, then what was heard.
-        fresh: Whether it was not in the folder before this session.
-        asked: How it is listened to.
-        state: One of the words above.
-        heard_s: Seconds that were listened to so far.
-        problem: What went wrong; empty where nothing did.
-        version: Counts how often it was listened to.
-        rows: The page's table.
-        windows: How many windows were classified.
-        picture: PNG of its spectrogram.
-        picture_s: Seconds that it shows.
-        high_hz: Highest frequency in it.
-    """
+    """A recording of this session."""
 
     id: str
     title: str
     file: Path
     media_type: str
-    duration_s: float
-    fresh: bool
+    duration_s: float  # what it says, and then what was heard
+    fresh: bool  # not in the folder before this session
     asked: Asked
     state: str = WAITING
     heard_s: float = 0.0
     problem: str = ""
-    version: int = 0
+    version: int = 0  # how often it was listened to
     rows: list[Row] = field(default_factory=list)
     windows: int = 0
     picture: bytes = b""
@@ -206,13 +170,7 @@ class Entry:
 
 
 class Session:
-    """Recordings, and the one thread that listens to them.
-
-    Args:
-        classifier: Gives probabilities.
-        folder: Where recordings are kept.
-        limits: What they may be.
-    """
+    """Recordings, and the one thread that listens to them."""
 
     def __init__(self, classifier: Classifier, folder: KeptFolder, limits: Limits) -> None:
         self.classifier, self.folder, self.limits = classifier, folder, limits
@@ -287,7 +245,6 @@ class Session:
         Raises:
             RefusedError: If it was listened to again since the page showed them, or they cannot be read.
             UserError: If the files cannot be read.
-            OSError: If they cannot be written.
         """
         with self._lock:
             if entry.state != DONE or version != entry.version:
@@ -349,7 +306,7 @@ class Session:
         if not len(heard.start_s) or heard.overview is None:
             raise RefusedError(f"The recording {shown(heard.problem)}. Choose another file.")
         found = entry.asked.detecting.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
-        rows = rows_of(found, self.corrections.of(self.folder.relative(entry.file)))
+        rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))
         picture, picture_s = spectrogram(heard.overview)
         with self._lock:
             entry.rows, entry.picture, entry.picture_s = rows, picture, picture_s

@@ -33,10 +33,6 @@ MOST_SPECIES: Final = 20
 class Limits:
     """What an upload may be.
 
-    Attributes:
-        megabytes: Its size, in millions of bytes.
-        minutes: Its length.
-
     Raises:
         UserError: If one is not above 0.
     """
@@ -77,13 +73,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Asked:
-    """How a recording is listened to.
-
-    Attributes:
-        min_confidence: Least probability of a detection, from 0 to 1.
-        hop_s: Seconds from the beginning of one window to that of the next.
-        top_k: Most species in one window.
-    """
+    """How a recording is listened to."""
 
     min_confidence: float
     hop_s: float
@@ -92,10 +82,6 @@ class Asked:
     @classmethod
     def read(cls, given: Mapping[str, str], window_s: float) -> "Asked":
         """Return what a request asks for; what it does not say is as in ``birdclf predict``.
-
-        Args:
-            given: Texts by name, as in the address.
-            window_s: Length of a window.
 
         Raises:
             RefusedError: If one is no number, or out of range.

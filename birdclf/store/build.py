@@ -39,19 +39,8 @@ def build(
 ) -> Rows:
     """Decode clips and write their ``frames.f16`` and ``level.f16`` to a folder, or finish doing so.
 
-    Args:
-        clips: All clips, in the order of the store.
-        extraction: What is made of them.
-        folder: Folder to write to; it may hold the beginning of the same build.
-        scratch: Empty folder for what the workers hand over.
-        title: What the progress bar says.
-        workers: Processes; None for one a core, 0 for this process.
-
     Returns:
         A row a clip: ``recording_id``, ``frames`` and the measurement.
-
-    Raises:
-        OSError: If a file cannot be written.
     """
 
     def decoded(done: int, files: Files) -> Iterator[Rows]:
@@ -84,9 +73,6 @@ def fill(
 
     Returns:
         A row a clip.
-
-    Raises:
-        OSError: If a file cannot be written.
     """
     folder.mkdir(exist_ok=True)
     with (

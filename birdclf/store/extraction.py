@@ -38,13 +38,7 @@ class Analyser(Protocol):
 
 @dataclass(frozen=True)
 class Extraction:
-    """How clips become rows of a store; picklable, so that worker processes can hold one.
-
-    Attributes:
-        reader: Opens the clips.
-        mix: Makes them mono.
-        analyser: Makes features of them.
-    """
+    """How clips become rows of a store; picklable, so that worker processes can hold one."""
 
     reader: Reader
     mix: Mix
@@ -59,9 +53,6 @@ class Extraction:
 
         Returns:
             A row a clip: ``recording_id``, ``frames`` and the measurement.
-
-        Raises:
-            OSError: If a file cannot be written.
         """
         with open(f"{path}.frames", "wb") as frames, open(f"{path}.level", "wb") as level:
             return [self._write_one(clip, frames, level) for clip in clips]
@@ -88,11 +79,7 @@ class Extraction:
 
 
 def begin_worker(scratch: Path) -> None:
-    """Set a worker process up: one thread, since a process a core keeps every core busy, and no life of its own.
-
-    Args:
-        scratch: Folder for temporary files, on the disk of the store.
-    """
+    """Set a worker process up: one thread, since a process a core keeps every core busy, and no life of its own."""
     tempfile.tempdir = str(scratch)
     keep_freed_memory()
     torch.set_num_threads(1)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from birdclf.audio.mixing import Mix
 from birdclf.data.catalog import Catalog
-from birdclf.files import held
 from birdclf.store.build import build, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.plan import StorePlan
@@ -69,7 +68,7 @@ def open_store(
     with plan.failures_explained():
         root.mkdir(parents=True, exist_ok=True)
         if not plan.finished:
-            with held(plan.lock, str(plan.folder)):
+            with plan.held():
                 if not plan.finished:  # somebody else may just have built it
                     _build(plan, workers)
     return opened(plan)

@@ -5,10 +5,9 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,7 +17,7 @@ from birdclf.audio.clip import Clip
 from birdclf.audit.measure import Measurement
 from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
-from birdclf.files import reason
+from birdclf.files import digest, locked, reason
 from birdclf.store.extraction import Extraction
 
 JOURNAL: Final = "journal.jsonl"
@@ -29,11 +28,7 @@ Rows = list[dict[str, Any]]
 
 
 class Journal:
-    """The rows that are done, a line each, written after the data that they tell of.
-
-    Args:
-        path: File of the journal.
-    """
+    """The rows that are done, a line each, written after the data that they tell of."""
 
     def __init__(self, path: Path) -> None:
         self.file = open(path, "a+b")  # noqa: SIM115, closed by __exit__
@@ -48,12 +43,7 @@ class Journal:
         self.file.close()
 
     def recover(self, files: dict[BinaryIO, int], clips: list[Clip]) -> None:
-        """Read the rows of an earlier build whose data is there, and cut off whatever follows them.
-
-        Args:
-            files: Data files and their bytes a frame.
-            clips: Clips of this build, in order.
-        """
+        """Read the rows of an earlier build whose data is there, and cut off whatever follows them."""
         self.file.seek(0)
         room = min(os.fstat(file.fileno()).st_size // size for file, size in files.items())
         frames = end = 0
@@ -95,13 +85,7 @@ VERSION: Final = 3
 
 @dataclass(frozen=True)
 class StorePlan:
-    """A store of a catalog's features, built or not.
-
-    Attributes:
-        catalog: Recordings to hold.
-        extraction: What is made of them.
-        root: Folder of all stores.
-    """
+    """A store of a catalog's features, built or not."""
 
     catalog: Catalog
     extraction: Extraction
@@ -111,17 +95,17 @@ class StorePlan:
     def folder(self) -> Path:
         """Where the store lies once it is finished: a hash of all that decides its content."""
         setting = f"{VERSION}|{self.catalog.content_hash}|{self.extraction.fingerprint()}"
-        return self.root / blake2b(setting.encode(), digest_size=12).hexdigest()
+        return self.root / digest(setting.encode())
 
     @property
     def building(self) -> Path:
-        """Where it is built by whoever holds :attr:`lock`."""
+        """Where it is built by whoever has :meth:`held` the lock."""
         return self.folder.with_name(f".{self.folder.name}.building")
 
-    @property
-    def lock(self) -> Path:
-        """File of the lock under which it is built."""
-        return self.folder.with_name(f"{self.folder.name}.lock")
+    def held(self) -> AbstractContextManager[None]:
+        """Return the lock under which it is built, for a ``with`` statement."""
+        waits = f"another process is building {self.folder}; waiting for it"
+        return locked(self.folder.with_name(f"{self.folder.name}.lock"), waits=waits)
 
     @property
     def finished(self) -> bool:
@@ -129,22 +113,14 @@ class StorePlan:
         return (self.folder / "meta.json").is_file()
 
     def finish(self, rows: Rows) -> None:
-        """Add index and description to the frames in :attr:`building`, and put the whole in its place.
-
-        Raises:
-            OSError: If a file cannot be written.
-        """
+        """Add index and description to the frames in :attr:`building`, and put the whole in its place."""
         index_of(rows).to_parquet(self.building / "index.parquet")
         meta = {
-            "version": VERSION,
-            "catalog": self.catalog.name,
-            "catalog_hash": self.catalog.content_hash,
-            "reader": self.extraction.reader.fingerprint(),
-            "mix": self.extraction.mix.fingerprint(),
-            "features": self.extraction.analyser.fingerprint(),
-            "recordings": len(self.catalog),
+            "version": VERSION, "catalog": self.catalog.name, "catalog_hash": self.catalog.content_hash,
+            "reader": self.extraction.reader.fingerprint(), "mix": self.extraction.mix.fingerprint(),
+            "features": self.extraction.analyser.fingerprint(), "recordings": len(self.catalog),
             "n_bands": self.extraction.analyser.n_bands,
-        }
+        }  # fmt: skip
         (self.building / "meta.json").write_text(json.dumps(meta, indent=1))
         (self.building / JOURNAL).unlink()
         self.building.rename(self.folder)

@@ -1,24 +1,181 @@
 """The ``prepare`` command: decode a source once, for the audit and the feature store."""
 
+import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from birdclf.audio.clip import Clip
+from birdclf.audio.mixing import Mix
 from birdclf.audit.page import write_page
 from birdclf.audit.rules import Rules
 from birdclf.data.catalog import Catalog
 from birdclf.data.tables import csv_text
 from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
-from birdclf.files import write_whole, writing_to
-from birdclf.store.open import FeatureStore, open_store
-from birdclf.store.shard import Shard
-from birdclf.store.workers import build_shard
+from birdclf.files import locked, refuse_existing, write_whole, writing_to
+from birdclf.store.build import Files, build, fill, scratch_folder
+from birdclf.store.extraction import Analyser, Extraction
+from birdclf.store.open import FeatureStore, open_store, opened
+from birdclf.store.plan import JOURNAL, Rows, StorePlan
+from birdclf.store.shard import Shard, clear_shards, missing, numbers, settings
 from birdclf.text import shown
 
+RECORDINGS_A_PIECE: Final = 256
+
+
+def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_bands: int, title: str) -> Rows:
+    """Write the ``frames.f16`` and ``level.f16`` of finished shards to a folder, one after the other.
+
+    The shards stay as they are, so that the disk holds about twice the store. The journal is that of a build: a merge
+    that is killed goes on where it stood, as would one process that builds the store alone, and the other way round.
+
+    Returns:
+        A row a clip: ``recording_id``, ``frames`` and the measurement.
+
+    Raises:
+        UserError: If a shard is damaged.
+    """
+
+    def copied(done: int, files: Files) -> Iterator[Rows]:
+        for shard in shards:
+            span = shard.range(len(clips))
+            if span.stop > done:
+                yield from _pieces(
+                    shard, store, clips[span.start : span.stop], max(0, done - span.start), files, n_bands
+                )
+
+    return fill(clips, folder, n_bands, title, copied)
+
+
+def read_rows(place: Path, clips: list[Clip], n_bands: int) -> Rows | None:
+    """Return the rows of a shard that is whole, or None."""
+    try:
+        rows: Rows = [json.loads(line) for line in (place / JOURNAL).read_bytes().splitlines()]
+        frames = sum(row["frames"] for row in rows)
+        names = [row["recording_id"] for row in rows]
+        sizes = [(place / name).stat().st_size for name in ("frames.f16", "level.f16")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    whole = names == [clip.recording_id for clip in clips] and sizes == [2 * n_bands * frames, 2 * frames]
+    return rows if whole else None
+
+
+def _pieces(shard: Shard, store: Path, clips: list[Clip], done: int, files: Files, n_bands: int) -> Iterator[Rows]:
+    place = shard.folder(store)
+    rows = read_rows(place, clips, n_bands)
+    if rows is None:
+        raise UserError(
+            f"{place} is damaged. Start its worker again, which mends it: birdclf prepare with the same source and "
+            f"store.shards={shard.count} store.shard={shard.number}."
+        )
+    before = sum(row["frames"] for row in rows[:done])
+    with open(place / "frames.f16", "rb") as frames, open(place / "level.f16", "rb") as level:
+        sources = tuple(zip((frames, level), files, (2 * n_bands, 2), strict=True))
+        for source, _, size in sources:
+            source.seek(before * size)
+        for start in range(done, len(rows), RECORDINGS_A_PIECE):
+            piece = rows[start : start + RECORDINGS_A_PIECE]
+            for source, target, size in sources:
+                _copy(source, target, size * sum(row["frames"] for row in piece))
+            yield piece
+
+
+def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    while size:
+        block = source.read(min(size, 2**20))
+        if not block:
+            raise OSError(f"{source.name} has become shorter")
+        target.write(block)
+        size -= len(block)
+
+
 log = logging.getLogger(__name__)
+
+
+def build_shard(
+    catalog: Catalog, analyser: Analyser, root: Path, shard: Shard, workers: int | None = None, mix: Mix | None = None
+) -> FeatureStore | None:
+    """Build one shard of a catalog's feature store, and the store itself if this shard was the last one.
+
+    The store has the bytes that :func:`birdclf.store.open.open_store` would have written. While it is put together
+    the disk holds about twice its size; the shards go once it is in its place.
+
+    Args:
+        catalog: Recordings of the whole store.
+        analyser: Features to hold.
+        root: Folder of all stores, on a file system that all workers share and that has working locks.
+        shard: Which part is built here.
+        workers: Processes that decode and analyse; None for one a core, 0 for this process.
+        mix: How channels, offset and gain are treated; None takes the mean of the channels as it is.
+
+    Returns:
+        The store if it was put together here, None where other shards are missing or another worker has done it.
+
+    Raises:
+        UserError: If a file cannot be written, a worker process is killed, or another shard is damaged.
+    """
+    plan = StorePlan(catalog, Extraction(catalog.reader, mix or Mix(), analyser), root)
+    with plan.failures_explained():
+        root.mkdir(parents=True, exist_ok=True)
+        if not plan.finished:
+            waits = f"another process is building {shard} of {plan.folder}; waiting for it"
+            with locked(shard.lock(plan.folder), waits=waits):
+                _build(plan, shard, workers)
+        made = _put_together(plan, shard)
+        if plan.finished:
+            clear_shards(plan.folder)
+    return opened(plan) if made else None
+
+
+def _build(plan: StorePlan, shard: Shard, workers: int | None) -> None:
+    if plan.finished:  # while the lock was waited for
+        return
+    place, clips = shard.folder(plan.folder), plan.catalog.clips()
+    span = shard.range(len(clips))
+    mine = clips[span.start : span.stop]
+    mark = shard.mark(plan.folder)
+    if mark.exists():
+        if read_rows(place, mine, plan.extraction.analyser.n_bands) is not None:
+            log.info("%s is finished already", shard)
+            return
+        log.warning("%s is damaged; what is lost of it is computed anew", place)
+        mark.unlink()
+    log.info("%s: %d of %d recordings, from the one at position %d", shard, len(mine), len(clips), span.start)
+    place.mkdir(exist_ok=True)
+    with scratch_folder(place / "tasks.") as scratch:
+        build(mine, plan.extraction, place, scratch, f"decoding {shard} of {plan.catalog.name}", workers)
+    mark.touch()
+
+
+def _put_together(plan: StorePlan, shard: Shard) -> bool:
+    """Make the store of its shards if all are there; return whether that was done here."""
+    shards = shard.all()
+    left = missing(shards, plan.folder)
+    if left and not plan.finished:  # in this order: the shards of a finished store are removed
+        log.info(
+            "%s is finished; not yet: %s. The last worker puts the store together and writes audit.csv and audit.html; "
+            "this one writes neither. What nobody is at is built by birdclf prepare with the same source and %s",
+            *(shard, numbers(left), settings(left)),
+        )
+        return False
+    if not plan.finished:
+        with plan.held():
+            if not plan.finished:
+                log.info("all %d shards are finished; putting the store together", shard.count)
+                n_bands, title = plan.extraction.analyser.n_bands, f"merging {plan.catalog.name}"
+                plan.finish(merge(plan.catalog.clips(), shards, plan.folder, plan.building, n_bands, title))
+                return True
+    log.info(
+        "the store %s is finished; nothing is left to do. Its audit is in the run folder of the worker that put it "
+        "together; birdclf prepare without store.shards writes audit.csv and audit.html again",
+        plan.folder,
+    )
+    return False
 
 
 def prepare(cfg: DictConfig) -> FeatureStore | None:
@@ -33,8 +190,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     """
     shard = Shard.chosen(cfg.store.shard, cfg.store.shards)
     folder = Path(cfg.run_dir)
-    if (folder / "audit.csv").exists():
-        raise UserError(f"{folder} holds an audit already; nothing is overwritten. Choose another hydra.run.dir.")
+    refuse_existing(folder / "audit.csv", "Choose another hydra.run.dir.")
     hold_to_types(cfg)
     rules: Rules = instantiate(cfg.audit)
     mix, features = instantiate(cfg.audio), instantiate(cfg.features)

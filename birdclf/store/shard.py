@@ -5,12 +5,13 @@ Shards of one number never mix with those of another: ``store.shards`` is part o
 
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
-from birdclf.files import held_if_free
+from birdclf.files import locked
 
 MOST_NAMED: Final = 8
 """Shards that a message lists."""
@@ -120,8 +121,7 @@ def remark(store: Path) -> str:
 def clear_shards(store: Path) -> None:
     """Remove what is left of the shards of a finished store, except where a process is at work: it does so itself."""
     for shard in shards_beside(store):
-        with held_if_free(shard.lock(store)) as ours:
-            if ours:
-                shard.mark(store).unlink(missing_ok=True)
-                shutil.rmtree(shard.folder(store), ignore_errors=True)
-                shard.lock(store).unlink(missing_ok=True)
+        with suppress(BlockingIOError, PermissionError), locked(shard.lock(store), busy=BlockingIOError()):
+            shard.mark(store).unlink(missing_ok=True)
+            shutil.rmtree(shard.folder(store), ignore_errors=True)
+            shard.lock(store).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from birdclf.config import JOB_NAMING
 from birdclf.files import reason, write_whole
 from birdclf.runs import state as run_folder
 from birdclf.runs.run import DONE, FAILED, Run
-from birdclf.text import in_markdown, shown
+from birdclf.text import in_markdown, markdown_table, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,8 +151,7 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
 
 def _markdown(table: "pd.DataFrame") -> str:
     head, rows, shared = _cells(table)
-    lines = [list(map(in_markdown, head)), ["---"] * len(head), *(list(map(in_markdown, row)) for row in rows)]
-    text = "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    text = markdown_table(map(in_markdown, head), (map(in_markdown, row) for row in rows)) + "\n"
     return text + (f"\nAll jobs: {in_markdown(shared)}\n" if shared else "")
 
 

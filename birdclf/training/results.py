@@ -1,6 +1,5 @@
 """Files that a run writes at its beginning, and once its best weights are known."""
 
-import hashlib
 import json
 import os
 import platform
@@ -21,14 +20,14 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.tables import csv_text
 from birdclf.errors import UserError
-from birdclf.files import write_whole
+from birdclf.files import digest, file_hash, write_whole
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.checkpoint import keep_calibration
 from birdclf.runs.results import Calibration, as_dict, write_tables
 from birdclf.runs.run import CONFIG, DONE, METRICS, Run
 from birdclf.training.loggers import Loggers
-from birdclf.training.start import file_hash, source_file
+from birdclf.training.start import source_file
 
 PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
 
@@ -76,7 +75,7 @@ def split_hash(split: pd.DataFrame) -> str:
         split: ``recording_id`` and ``split``.
     """
     rows = sorted(zip(split.recording_id, split.split, strict=True))
-    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=12).hexdigest()
+    return digest(json.dumps(rows).encode())
 
 
 def _start(init_from: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Weights of another run or file that a training starts from."""
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -71,12 +70,6 @@ def source_file(init_from: str) -> Path:
     if not file.is_file():
         raise UserError(f"init_from={shown(init_from)}: {shown(file)} does not exist. Give a run folder or a file.")
     return file
-
-
-def file_hash(file: Path) -> str:
-    """Return the hash of a file's content."""
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
 
 
 def read_source(init_from: str) -> Source:

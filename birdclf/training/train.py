@@ -23,7 +23,7 @@ from birdclf.runs.checkpoint import load_weights
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import fit_calibration, print_results, rows_of
 from birdclf.runs.run import Run
-from birdclf.runs.state import check_same, locked, remove_failure
+from birdclf.runs.state import check_same, lock_run, remove_failure
 from birdclf.text import shown
 from birdclf.training.build import build_callbacks, build_classifier, build_data, trainer_of
 from birdclf.training.callbacks.rate_finder import check_finder, suggest_rate
@@ -72,7 +72,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     )
     with writing_to(folder, way):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with lock_run(folder):
             remove_failure(folder)
             return _train(cfg, folder, resume)
 

@@ -8,8 +8,7 @@ import pytest
 import soundfile
 
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.decoder import BLOCK_S
-from birdclf.audio.files import FileReader, read_header
+from birdclf.audio.files import BLOCK_S, FileReader, read_header
 from birdclf.audio.formats import FORMAT_OF
 from birdclf.audio.resampling import read_waveform
 

@@ -7,8 +7,7 @@ from scipy import fft
 
 from birdclf.audio.aviary.grammar import family_named, grammar_of
 from birdclf.audio.aviary.naming import RecordingName, durations_s, family_of, slug_of
-from birdclf.audio.aviary.scene import GRID_HZ, AviaryReader, recordist_named, render
-from birdclf.audio.aviary.singer import individual, sing
+from birdclf.audio.aviary.scene import GRID_HZ, AviaryReader, individual, recordist_named, render, sing
 from birdclf.audio.aviary.syllables import KINDS, voice
 from birdclf.audio.clip import AudioError, Clip
 from birdclf.audio.resampling import read_waveform

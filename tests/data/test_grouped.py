@@ -189,7 +189,7 @@ from birdclf.audio.files import FileReader
 from birdclf.data.catalog import Catalog
 from birdclf.data.splits import GroupedSplit
 from birdclf.data.splits import KFoldSplit
-from birdclf.data.leaks import leak_report
+from birdclf.data.module import leak_report
 from birdclf.data.splits import StratifiedSplit
 began = time.perf_counter()
 draw, n = np.random.default_rng(0), 1_000_000

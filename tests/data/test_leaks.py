@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.data.leaks import describe, leak_report
+from birdclf.data.module import describe, leak_report
 
 PLANTED = pd.DataFrame(
     [

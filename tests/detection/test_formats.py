@@ -12,8 +12,7 @@ import soundfile
 from birdclf.data.sources.audacity import audacity_catalog
 from birdclf.data.sources.raven import raven_catalog
 from birdclf.detection.detections import Detection
-from birdclf.detection.formats import FORMATS, Range
-from birdclf.detection.results import Result
+from birdclf.detection.results import FORMATS, Range, Result
 from birdclf.text import shown
 
 HEARD = Range(0.0, 16_000.0)

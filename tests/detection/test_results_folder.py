@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.detection.detections import Detection
-from birdclf.detection.folder import JOURNAL, LOCK, SETTINGS, results_folder
-from birdclf.detection.formats import Written
 from birdclf.detection.inputs import recordings_of
-from birdclf.detection.results import Result
+from birdclf.detection.predict import JOURNAL, LOCK, SETTINGS, results_folder
+from birdclf.detection.results import Result, Written
 from birdclf.errors import UserError
 
 HOW = {"model": "abc", "hop": 5.0, "species": ("a", "b")}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birdclf.detection.species_list import known_species, read_species
+from birdclf.detection.inputs import known_species, read_species
 from birdclf.errors import UserError
 
 CLASSES = ("Apus apus", "Bubo bubo", "Pica pica", "pica pica")

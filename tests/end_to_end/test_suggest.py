@@ -160,7 +160,8 @@ def test_a_list_and_species_that_occur(suggest, work: Path, tmp_path: Path, monk
 
 def test_a_folder_that_is_there_is_left_alone(suggest, to_label: Path):
     before = (to_label / "suggestions.csv").read_bytes()
-    assert "to_label exists already, and may hold labels" in suggest("field", "--out", to_label).mistake
+    said = suggest("field", "--out", to_label).mistake
+    assert "to_label exists already; nothing is overwritten. It may hold labels" in said
     assert (to_label / "suggestions.csv").read_bytes() == before
 
 

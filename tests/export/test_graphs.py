@@ -21,8 +21,7 @@ from birdclf.audio.mixing import Mix
 from birdclf.config import conf_dir
 from birdclf.detection.classifier import METADATA, Hearing, OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.export.formats import Program, require_onnx, write_onnx, write_program
-from birdclf.export.metadata import metadata_of
+from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
 from birdclf.features.mfcc import MFCCStack
 from birdclf.features.representation import Representation
 from birdclf.models.audio_cnn import AudioCNN

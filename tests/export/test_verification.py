@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from birdclf.errors import UserError
-from birdclf.export.sounds import Heard
-from birdclf.export.verification import batches, compare
+from birdclf.export.verification import Heard, batches, compare
 
 
 def sounds(count: int) -> list[Heard]:

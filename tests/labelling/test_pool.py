@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.detection.inputs import Recording
-from birdclf.labelling.pool import Candidate, Pool
+from birdclf.labelling.suggest import Candidate, Pool
 
 NOTHING = np.zeros(2, np.float32)
 

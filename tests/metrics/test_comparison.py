@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +9,6 @@ from statsmodels.stats.multitest import multipletests
 from birdclf.metrics.comparison import (
     class_differences,
     mcnemar,
-    over_seeds,
     paired_bootstrap,
     paired_by_seed,
     why_not_comparable,
@@ -103,12 +100,6 @@ def test_the_worse_classes_are_found():
     np.testing.assert_allclose(table.difference, (f1[0] - f1[1])[:8])
     assert set(table.class_index[table.q_value < 0.05]) == {2, 5}
     np.testing.assert_allclose(table.q_value, multipletests(table.p_value, method="fdr_bh")[1])
-
-
-def test_over_seeds():
-    assert over_seeds([0.2, 0.4, 0.6]) == pytest.approx((0.4, 0.2, 3))
-    mean, sd, n = over_seeds([0.3])
-    assert mean == 0.3 and math.isnan(sd) and n == 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))

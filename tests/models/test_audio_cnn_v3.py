@@ -15,7 +15,6 @@ from birdclf.models.audio_cnn_v3 import (
     AudioCNNv3,
     DropPath,
     ResidualBlock,
-    pooling_layer,
     with_heights,
 )
 from birdclf.models.head import CosineLinear, output_layer
@@ -106,7 +105,7 @@ def test_pools_of_a_constant_map_give_the_constant():
     x = torch.full((2, 8, 3, 5), 0.7)
     for name in POOLS:
         expected = torch.full((2, 8), 1.4 if name == "mean_max" else 0.7)
-        torch.testing.assert_close(pooling_layer(name, 8)(x), expected)
+        torch.testing.assert_close(POOLS[name](8)(x), expected)
 
 
 def test_attention_weighs_places_as_the_softmax_says():

@@ -44,7 +44,7 @@ def test_cards_have_sound_and_picture(run):
 
 
 def test_a_recording_that_cannot_be_read_is_a_card_with_a_sentence(run, tmp_path):
-    bad = str(run.test.recording_id[picks(run)[0].row])
+    bad = str(run.test.recording_id[picks(run)[0][0]])
     (tmp_path / "wav" / f"{bad}.wav").write_text("not sound")
     first, *others = gallery(run, PLENTY)
     assert first.recording_id == bad and first.audio is None and first.spectrogram is None
@@ -53,7 +53,7 @@ def test_a_recording_that_cannot_be_read_is_a_card_with_a_sentence(run, tmp_path
 
 
 def test_a_recording_that_the_source_lost_is_a_card_with_a_sentence(run, tmp_path):
-    lost = str(run.test.recording_id[picks(run)[0].row])
+    lost = str(run.test.recording_id[picks(run)[0][0]])
     manifest = tmp_path / "all.csv"
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(line for line in lines if not line.startswith(f"{lost},")))
@@ -62,7 +62,7 @@ def test_a_recording_that_the_source_lost_is_a_card_with_a_sentence(run, tmp_pat
 
 
 def test_a_recording_that_has_moved_is_a_card_with_a_sentence_and_the_others_play(run, tmp_path):
-    gone = str(run.test.recording_id[picks(run)[0].row])
+    gone = str(run.test.recording_id[picks(run)[0][0]])
     (tmp_path / "wav" / f"{gone}.wav").rename(tmp_path / "elsewhere.wav")
     first, *others = gallery(run, PLENTY)
     assert first.recording_id == gone and first.audio is None and first.spectrogram is None

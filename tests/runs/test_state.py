@@ -113,7 +113,7 @@ def test_a_failure_leaves_word(tmp_path):
 
 
 def test_a_folder_is_locked_by_one(tmp_path):
-    with run_folder.locked(tmp_path):
+    with run_folder.lock_run(tmp_path):
         pass
-    with FileLock(tmp_path / run_folder.LOCK), pytest.raises(BusyError), run_folder.locked(tmp_path):
+    with FileLock(tmp_path / run_folder.LOCK), pytest.raises(BusyError), run_folder.lock_run(tmp_path):
         raise AssertionError("it was locked twice")

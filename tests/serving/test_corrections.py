@@ -10,8 +10,7 @@ from serving.servers import Served, sound
 
 from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.errors import UserError
-from birdclf.serving.corrections import Corrections
-from birdclf.serving.rows import Row
+from birdclf.serving.corrections import Corrections, Row
 
 
 def table(file: Path) -> list[dict[str, str]]:

@@ -12,11 +12,11 @@ from noise_catalog import Sums, contents, noise_catalog
 
 from birdclf.errors import UserError
 from birdclf.store import plan as journal
-from birdclf.store import workers as merge
+from birdclf.store import prepare as merge
 from birdclf.store.open import FeatureStore, open_store
 from birdclf.store.plan import StorePlan
+from birdclf.store.prepare import build_shard
 from birdclf.store.shard import Shard
-from birdclf.store.workers import build_shard
 
 N = 7
 READER = {"bad": ("r001",), "torn": ("r004",), "seconds": 0.5}

@@ -7,7 +7,7 @@ from torch import nn
 from birdclf.errors import UserError
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.head import output_layer
-from birdclf.training.start import Source, file_hash, read_source, source_file, transfer_weights
+from birdclf.training.start import Source, read_source, source_file, transfer_weights
 
 CLASSES = ("a", "b", "c")
 
@@ -114,11 +114,6 @@ def test_what_is_not_there_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.pt"):
         with pytest.raises(UserError, match="does not exist"):
             read_source(str(path))
-
-
-def test_the_hash_is_of_the_content(tmp_path):
-    (tmp_path / "a").write_bytes(b"1"), (tmp_path / "b").write_bytes(b"1"), (tmp_path / "c").write_bytes(b"2")
-    assert file_hash(tmp_path / "a") == file_hash(tmp_path / "b") != file_hash(tmp_path / "c")
 
 
 def test_the_memory_format_stays():

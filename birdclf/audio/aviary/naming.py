@@ -17,13 +17,7 @@ _PATTERN = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)_(r\d{4})_(\d{5})")
 
 @dataclass(frozen=True, slots=True)
 class RecordingName:
-    """The three parts of a recording id such as ``house-sparrow_r0123_00045``.
-
-    Attributes:
-        species: English name in lower case, words joined by hyphens.
-        recordist: ``r`` and four digits.
-        number: Number of the recording within its species, from 0 to 99,999.
-    """
+    """The three parts of a recording id such as ``house-sparrow_r0123_00045``."""
 
     species: str
     recordist: str

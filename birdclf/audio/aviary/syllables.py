@@ -1,7 +1,7 @@
 """The six kinds of syllable, all sung by one voice: a gliding tone with overtones, breath and pulses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,27 +44,18 @@ class Syllable:
 
     def shifted(self, pitch: float, tempo: float) -> "Syllable":
         """Return the syllable with all frequencies times ``pitch`` and all rates times ``tempo``."""
-        return Syllable(
-            self.duration_s / tempo,
-            self.start_hz * pitch,
-            self.end_hz * pitch,
-            self.bend,
-            self.vibrato_hz * tempo,
-            self.vibrato_octaves,
-            self.pulse_hz * tempo,
-            self.sharpness,
-            self.overtones,
-            self.breath,
-            self.attack,
+        return replace(
+            self,
+            duration_s=self.duration_s / tempo,
+            start_hz=self.start_hz * pitch,
+            end_hz=self.end_hz * pitch,
+            vibrato_hz=self.vibrato_hz * tempo,
+            pulse_hz=self.pulse_hz * tempo,
         )
 
 
 def voice(syllable: Syllable, rng: np.random.Generator) -> Waveform:
     """Sing one syllable.
-
-    Args:
-        syllable: What to sing.
-        rng: Source of the breath's noise.
 
     Returns:
         ``(samples,)`` float32 at 32 kHz, amplitude about 1.
@@ -191,11 +182,5 @@ def clicks(rng: np.random.Generator, register_hz: float) -> Syllable:
     )
 
 
-KINDS: tuple[Callable[[np.random.Generator, float], Syllable], ...] = (
-    whistle,
-    sweep,
-    trill,
-    buzz,
-    harmonic_stack,
-    clicks,
-)
+Kind = Callable[[np.random.Generator, float], Syllable]
+KINDS: tuple[Kind, ...] = (whistle, sweep, trill, buzz, harmonic_stack, clicks)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from birdclf.errors import UserError
 from birdclf.text import shown
 
 log = logging.getLogger(__name__)
+BESIDE = "recordings with annotation files beside them"
 
 # What programs put between a recording's name and the .txt of its annotations.
 _ENDING = re.compile(
@@ -36,18 +36,6 @@ class Annotation(NamedTuple):
     species: str
     low_hz: float = float("nan")
     high_hz: float = float("nan")
-
-
-def folder_of(root: str) -> Path:
-    """Return the folder that ``data.root`` names.
-
-    Raises:
-        UserError: If it is none.
-    """
-    base = Path(root).expanduser()
-    if not os.path.isdir(base):
-        raise UserError(f"data.root={root} is not a folder. Point it at recordings with annotation files beside them.")
-    return base
 
 
 def lines_of(file: Path) -> list[str]:
@@ -90,9 +78,6 @@ def stretch(start: str, end: str, where: str) -> tuple[float, float]:
 
 class Shelf:
     """The recordings and text files below a folder, found by name.
-
-    Args:
-        base: The folder.
 
     Raises:
         UserError: If it cannot be read.

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Unpack
 
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.annotations import Annotation, Shelf, clips_catalog, folder_of, lines_of, seconds, stretch
+from birdclf.data.sources.annotations import BESIDE, Annotation, Shelf, clips_catalog, lines_of, seconds, stretch
+from birdclf.data.sources.tree import data_root
 from birdclf.errors import UserError
 from birdclf.text import shown
 
@@ -29,7 +30,7 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     Raises:
         UserError: If the folder does not exist or holds no label with a recording, or a line cannot be read.
     """
-    base = folder_of(root)
+    base = data_root(root, BESIDE)
     shelf = Shelf(base)
     found: dict[Path, list[Annotation]] = {}
     alone = []

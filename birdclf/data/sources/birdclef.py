@@ -8,7 +8,7 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
-from birdclf.data.sources.tree import real_paths, stamp_of
+from birdclf.data.sources.tree import data_root, real_paths, stamp_of
 from birdclf.data.tables import inside, joined_lists, must_be_there, quality, read_csv, text_column
 from birdclf.errors import UserError
 
@@ -39,7 +39,7 @@ def birdclef_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         UserError: If the folder has none of the layouts or two of them, a table cannot be read, a row has no
             label or file name or one that leaves the audio folder, or none of the recordings is there.
     """
-    base = Path(root).expanduser()
+    base = data_root(root, "an unpacked BirdCLEF download")
     source, audio = _layout(base, root)
     table = read_csv(source, needed=("primary_label", "filename"))
     files = [
@@ -57,17 +57,13 @@ def birdclef_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     }
     made |= {str(name): table[name] for name in table if name not in {*made, *COLUMNS, "author", "rating"}}
     made |= _class_names(base / "taxonomy.csv", table)
-    made |= {
-        "path": real_paths(files),
-        "stamp": [stamp_of(file) for file in files],
-    }
+    made |= {"path": real_paths(files), "stamp": [stamp_of(file) for file in files]}
     return select(Catalog(pd.DataFrame(made, index=table.index), FileReader(), f"BirdCLEF {base.name}"), **selection)
 
 
 def _layout(base: Path, root: str) -> tuple[Path, Path]:
-    if not os.path.isdir(base):
-        raise UserError(f"data.root={root} is not a folder. Point it at an unpacked BirdCLEF download.")
-    found = [(base / table, base / audio) for table, audio in LAYOUTS if _is_pair(base / table, base / audio)]
+    pairs = [(base / table, base / audio) for table, audio in LAYOUTS]
+    found = [pair for pair in pairs if os.path.isfile(pair[0]) and os.path.isdir(pair[1])]
     expected = "; or ".join(f"{table} and {audio}/" for table, audio in LAYOUTS)
     if not found:
         raise UserError(f"data.root={root} is not a BirdCLEF download: expected {expected} in it.")
@@ -77,10 +73,6 @@ def _layout(base: Path, root: str) -> tuple[Path, Path]:
             f"with either {expected}."
         )
     return found[0]
-
-
-def _is_pair(table: Path, audio: Path) -> bool:
-    return os.path.isfile(table) and os.path.isdir(audio)
 
 
 def _class_names(taxonomy: Path, table: pd.DataFrame) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pandas as pd
 from birdclf.audio.files import FileReader
 from birdclf.audio.formats import ENDINGS, is_sound
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.tree import real_paths, stamp_of, walk
+from birdclf.data.sources.tree import data_root, real_paths, stamp_of, walk
 from birdclf.errors import UserError
 
 
@@ -28,9 +28,7 @@ def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         UserError: If the folder does not exist, cannot be read, holds no recording, or files outside a species'
             folder only.
     """
-    base = Path(root).expanduser()
-    if not os.path.isdir(base):
-        raise UserError(f"data.root={root} is not a folder. Point it at a folder that holds one folder a species.")
+    base = data_root(root, "a folder that holds one folder a species")
     ids: list[str] = []
     files: list[str] = []
     for folder, names in walk(base, is_sound):

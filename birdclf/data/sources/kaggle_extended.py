@@ -12,7 +12,7 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
-from birdclf.data.sources.tree import folders_in, real_paths, stamp_of
+from birdclf.data.sources.tree import data_root, folders_in, real_paths, stamp_of
 from birdclf.data.tables import inside, joined_lists, must_be_there, quality, read_csv, read_text, text_column
 from birdclf.errors import UserError
 
@@ -42,9 +42,7 @@ def kaggle_extended_catalog(root: str, **selection: Unpack[Selection]) -> Catalo
         UserError: If there is no half or no table, a folder or table cannot be read, a row has no id or code
             or one that leaves its folder, or none of the recordings is there.
     """
-    base = Path(root).expanduser()
-    if not os.path.isdir(base):
-        raise UserError(f"data.root={root} is not a folder. Point it at the unpacked A-M and N-Z downloads.")
+    base = data_root(root, "the unpacked A-M and N-Z downloads")
     places = [base, *folders_in(base)]
     halves = {half: place / half for place in reversed(places) for half in HALVES if os.path.isdir(place / half)}
     sources = [
@@ -84,10 +82,8 @@ def kaggle_extended_catalog(root: str, **selection: Unpack[Selection]) -> Catalo
     made |= {str(column): table[column] for column in table if column not in gone}
     if "secondary_labels" in table:
         made["secondary_labels"] = joined_lists(table, "secondary_labels", sources[0])
-    return select(
-        Catalog(pd.DataFrame(made, index=table.index), FileReader(), f"Kaggle extended {base.name}"),
-        **selection,
-    )
+    title = f"Kaggle extended {base.name}"
+    return select(Catalog(pd.DataFrame(made, index=table.index), FileReader(), title), **selection)
 
 
 def leading_number(text: str) -> int:

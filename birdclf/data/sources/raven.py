@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final, Unpack
 
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.annotations import Annotation, Shelf, clips_catalog, folder_of, lines_of, seconds, stretch
+from birdclf.data.sources.annotations import BESIDE, Annotation, Shelf, clips_catalog, lines_of, seconds, stretch
+from birdclf.data.sources.tree import data_root
 from birdclf.data.tables import distinct_columns
 from birdclf.errors import UserError
 
@@ -48,7 +49,7 @@ def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[
         UserError: If the folder does not exist or holds no annotated selection, a table lacks a column it needs or
             has two of one name, a line cannot be read, or a file's name fits several recordings.
     """
-    base = folder_of(root)
+    base = data_root(root, BESIDE)
     shelf = Shelf(base)
     found = {}
     for file in shelf.texts:

@@ -19,7 +19,7 @@ from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName, durations
 from birdclf.audio.aviary.scene import AviaryReader
 from birdclf.audio.clip import AudioError
 from birdclf.audio.resampling import read_waveform
-from birdclf.checks import is_number, is_whole
+from birdclf.checks import above, whole
 from birdclf.data.catalog import Catalog, Selection, select
 from birdclf.data.tables import safe_name
 from birdclf.errors import UserError
@@ -46,14 +46,6 @@ def _plain(name: str) -> str:
 
 NUM_RECORDISTS = 400
 MAX_SCALE = 10.0
-
-
-def _check(name: str, value: object, low: float, high: float, whole: bool, open_low: bool = False) -> None:
-    ok = is_whole(value) if whole else is_number(value)
-    if not ok or value > high or value < low or (open_low and value == low):  # type: ignore[operator]
-        limits = f"above {low:g} and at most {high:g}" if open_low else f"from {low:g} to {high:g}"
-        noun = "a whole number" if whole else "a number"
-        raise UserError(f"data.{name} is {value!r}; give {noun} {limits}.")
 
 
 def _recordists(slug: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -91,33 +83,19 @@ def synthetic_catalog(
         UserError: If a value is out of its range.
     """
     full = study_counts()
-    _check("scale", scale, 0, MAX_SCALE, whole=False, open_low=True)
-    _check("min_per_species", min_per_species, 1, 10_000, whole=True)
+    above("data.scale", scale, 0, MAX_SCALE)
+    whole("data.min_per_species", min_per_species, 1, 10_000)
     if num_species is not None:
-        _check("num_species", num_species, 2, len(full), whole=True)
+        whole("data.num_species", num_species, 2, len(full))
         full = tuple(full[i * len(full) // num_species] for i in range(num_species))
 
-    ids: list[str] = []
-    species: list[str] = []
-    groups: list[str] = []
-    durations: list[NDArray[np.float64]] = []
+    rows = []
     for name, count in full:
         slug = slug_of(name)
         numbers = np.arange(max(round(scale * count), min(count, min_per_species)), dtype=np.int64)
-        recordists = [f"r{r:04d}" for r in _recordists(slug, numbers)]
-        ids += [str(RecordingName(slug, r, n)) for n, r in enumerate(recordists)]
-        species += [name] * len(numbers)
-        groups += recordists
-        durations.append(durations_s(slug, numbers))
-    table = pd.DataFrame(
-        {
-            "recording_id": ids,
-            "species": species,
-            "group": groups,
-            "duration_s": np.concatenate(durations),
-            "sample_rate_hz": SAMPLE_RATE_HZ,
-        }
-    )
+        for n, (r, duration_s) in enumerate(zip(_recordists(slug, numbers), durations_s(slug, numbers), strict=True)):
+            rows.append((str(RecordingName(slug, f"r{r:04d}", n)), name, f"r{r:04d}", duration_s, SAMPLE_RATE_HZ))
+    table = pd.DataFrame(rows, columns=["recording_id", "species", "group", "duration_s", "sample_rate_hz"])
     return select(Catalog(table, AviaryReader(snr_db=snr_db), "synthetic"), **selection)
 
 
@@ -185,10 +163,6 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     return manifest
 
 
-def _write_csv(
-    path: Path, header: tuple[str, ...], rows: list[tuple[str, str, str, str]] | list[tuple[str, str]]
-) -> None:
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+        csv.writer(file).writerows([header, *rows])

@@ -81,6 +81,22 @@ def tell_passed_over(where: str, others: "Counter[str]", links: int = 0) -> None
         log.warning("%s: passed over %s", shown(where), shown(" and ".join(parts)))
 
 
+def data_root(root: str, holds: str) -> Path:
+    """Return the folder that ``data.root`` names.
+
+    Args:
+        root: What it is set to.
+        holds: What it should hold, such as ``the recordings``, for the message.
+
+    Raises:
+        UserError: If it is no folder.
+    """
+    base = Path(root).expanduser()
+    if not os.path.isdir(base):
+        raise UserError(f"data.root={root} is not a folder. Point it at {holds}.")
+    return base
+
+
 def folders_in(base: Path) -> list[Path]:
     """Return the folders in a folder and the links to such, sorted, without hidden ones.
 

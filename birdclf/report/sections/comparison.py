@@ -119,12 +119,7 @@ BUCKETS = ("many", "medium", "few")
 
 
 def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.DataFrame:
-    """Return a row a configuration, as ``comparison.csv`` has it: means over seeds, and standard deviations.
-
-    Args:
-        found: Configurations, the best first.
-        settings: Confidence of the intervals of those with one seed.
-    """
+    """Return a row a configuration, as ``comparison.csv`` has it: means over seeds, and standard deviations."""
     rows = []
     for configuration in found:
         runs = list(configuration.runs.values())

@@ -14,13 +14,7 @@ from birdclf.report.paired_tests import METRICS, Comparison
 def criteria_section(
     configuration: Configuration, comparisons: Sequence[Comparison], settings: Evaluation
 ) -> tuple[Section, dict[str, list[str]]]:
-    """Return the section, and the names of the goals by verdict for the summary.
-
-    Args:
-        configuration: The one that is judged, by the criteria of its own configuration.
-        comparisons: Tests with that configuration as the reference.
-        settings: Confidence of the intervals.
-    """
+    """Return the section, and the names of the goals by verdict for the summary."""
     title, verdicts = "Criteria of success", dict[str, list[str]]()
     try:
         criteria = Criteria.of(configuration.first.config.get("criteria"))

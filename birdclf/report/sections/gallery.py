@@ -1,7 +1,7 @@
 """Recordings to look at and listen to: the most confident mistakes and the most hesitant hits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
 from typing import Final
 
@@ -54,9 +54,6 @@ def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor
 class Moments:
     """Class activation of a run's best checkpoint over the middle window of a recording.
 
-    Args:
-        run: A finished run.
-
     Raises:
         UserError: If its checkpoint cannot be used.
     """
@@ -70,12 +67,6 @@ class Moments:
         """Return ``(frames,)`` from 0 to 1 over the middle of a recording, 0 outside of its middle window.
 
         None for a network that has no convolution.
-
-        Args:
-            reader: Opens the clip.
-            clip: The recording.
-            species: Name of the class.
-            seconds: Length of the middle, which is shorter where the recording is.
 
         Raises:
             AudioError: If the recording cannot be decoded.
@@ -116,35 +107,21 @@ SECONDS: Final = 5.0
 MISTAKE, HIT = "confident mistake", "hesitant hit"
 
 
-@dataclass(frozen=True)
-class Pick:
-    """A clip of the test split, and the row of its prediction."""
-
-    row: int
-    kind: str
-
-
-def picks(run: Run, each: int = EACH) -> list[Pick]:
-    """Return the wrong answers with most probability and the right ones with least, each kind in that order."""
+def picks(run: Run, each: int = EACH) -> list[tuple[int, str]]:
+    """Return row and kind of the wrong answers with most probability and the right ones with least, in that order."""
     p = np.exp(log_softmax(run.test.logits))
     sure, right = p.max(axis=1), run.test.prediction == run.test.target
     wrong_rows = sorted(np.flatnonzero(~right), key=lambda row: (-sure[row], run.test.recording_id[row]))[:each]
     right_rows = sorted(np.flatnonzero(right), key=lambda row: (sure[row], run.test.recording_id[row]))[:each]
-    return [Pick(int(row), MISTAKE) for row in wrong_rows] + [Pick(int(row), HIT) for row in right_rows]
+    return [(int(row), MISTAKE) for row in wrong_rows] + [(int(row), HIT) for row in right_rows]
 
 
 def gallery(run: Run, most_bytes: int, moments: Moments | None = None) -> list[Card]:
-    """Return the cards of a run's test split, with sound and picture where the recordings are still there.
-
-    Args:
-        run: A finished run.
-        most_bytes: Limit of all pictures and sounds together; past it cards come without sound.
-        moments: Tells which moments spoke for a species.
-    """
+    """Return the cards of a run's test split, with sound and picture where the recordings are still there."""
     source = _source(run)
     cards, left = [], most_bytes
-    for pick in picks(run):
-        card = _with_sound(_bare(run, pick), source, moments, left)
+    for row, kind in picks(run):
+        card = _with_sound(_bare(run, row, kind), source, moments, left)
         left -= len(card.spectrogram or b"") + len(card.audio or b"")
         cards.append(card)
     return cards
@@ -167,17 +144,11 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     return Section("gallery", "Look and listen", (said, *(row for row in rows if row.cards)))
 
 
-def _bare(run: Run, pick: Pick) -> Card:
-    p = np.exp(log_softmax(run.test.logits[pick.row : pick.row + 1]))[0]
-    truth, predicted = int(run.test.target[pick.row]), int(run.test.prediction[pick.row])
-    return Card(
-        recording_id=str(run.test.recording_id[pick.row]),
-        truth=run.classes[truth],
-        predicted=run.classes[predicted],
-        p_truth=float(p[truth]),
-        p_predicted=float(p[predicted]),
-        kind=pick.kind,
-    )
+def _bare(run: Run, row: int, kind: str) -> Card:
+    p = np.exp(log_softmax(run.test.logits[row : row + 1]))[0]
+    truth, predicted = int(run.test.target[row]), int(run.test.prediction[row])
+    said = (run.classes[truth], run.classes[predicted], float(p[truth]), float(p[predicted]))
+    return Card(str(run.test.recording_id[row]), *said, kind)
 
 
 def _source(run: Run) -> Catalog | str:

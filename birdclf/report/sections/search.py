@@ -30,12 +30,7 @@ def studies_below(paths: Sequence[Path]) -> list[Path]:
 
 
 def search_section(folder: Path, anchor: str = "search") -> Section:
-    """Return the section of a search: history, importances and best settings; a sentence where it cannot be read.
-
-    Args:
-        folder: Its sweep folder.
-        anchor: Unique name of the section.
-    """
+    """Return the section of a search: history, importances and best settings; a sentence where it cannot be read."""
     title = f"{TITLE}: {folder.name}"
     try:
         study = read_study(folder)

@@ -20,17 +20,7 @@ def summary_section(
     left_out: Sequence[LeftOut],
     settings: Evaluation,
 ) -> Section:
-    """Return the summary.
-
-    Args:
-        reference: The configuration that the tests are about.
-        ranked: All configurations, the best on validation data first.
-        monitor: Metric that ranks them.
-        comparisons: Tests of the reference against the others.
-        verdicts: Names of the goals by verdict.
-        left_out: Folders that the report does without.
-        settings: Confidence of the intervals.
-    """
+    """Return the summary."""
     sentences = [_who(reference, ranked, monitor), *_figures(reference, settings)]
     for metric in METRICS:
         sentences += _against(reference, comparisons, metric)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from birdclf.config import direction
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import Interval, wilson
+from birdclf.metrics.intervals import wilson
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Folded, Section, Table, canvas, drawn, number
@@ -44,7 +44,7 @@ def generalisation_gap(run: Run, settings: Evaluation) -> tuple[float, float, fl
     row = run.history[run.history.epoch == run.metrics["best_epoch"]].iloc[0]
     train, val = float(row["train/accuracy"]), float(row["val/accuracy"])
     (train_low, train_high), (val_low, val_high) = (
-        _wilson(share, n, settings)
+        wilson(int(np.rint(share * n)), n, settings.confidence)
         for share, n in ((train, int(run.train_counts.sum())), (val, run.metrics["val"]["clips"]))
     )
     gap = train - val
@@ -96,21 +96,12 @@ def _row(label: str, run: Run, settings: Evaluation) -> tuple[Cell, ...]:
     gap, low, high = generalisation_gap(run, settings) if _trained(run) else (float("nan"),) * 3
     said = f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     return (
-        label,
-        number(run.seed, "{:.0f}"),
-        number(float(run.history["val/nll"].min())),
-        number(best_nll, "{:.0f}"),
-        number(run.metrics["score"]),
-        number(best, "{:.0f}"),
-        number(run.metrics["epochs"], "{:.0f}"),
+        label, number(run.seed, "{:.0f}"), number(float(run.history["val/nll"].min())), number(best_nll, "{:.0f}"),
+        number(run.metrics["score"]), number(best, "{:.0f}"), number(run.metrics["epochs"], "{:.0f}"),
         number(gap, said),
-    )
+    )  # fmt: skip
 
 
 def _trained(run: Run) -> bool:
     at = run.history[run.history.epoch == run.metrics["best_epoch"]]
     return len(at) == 1 and bool(pd.notna(at["train/accuracy"]).all()) and run.train_counts.sum() > 0
-
-
-def _wilson(share: float, n: int, settings: Evaluation) -> Interval:
-    return wilson(int(np.rint(share * n)), n, settings.confidence)

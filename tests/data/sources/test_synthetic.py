@@ -92,14 +92,14 @@ def test_fewer_species_keep_head_and_tail(counts: pd.Series, n: int) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"scale": 0}, "data.scale is 0; give a number above 0 and at most 10"),
+        ({"scale": 0}, "data.scale is 0; it must be a number above 0, and at most 10"),
         ({"scale": -1.0}, "data.scale is -1.0"),
         ({"scale": 11}, "data.scale is 11"),
         ({"scale": float("nan")}, "data.scale is nan"),
         ({"scale": "big"}, "data.scale is 'big'"),
-        ({"min_per_species": 0}, "data.min_per_species is 0; give a whole number from 1"),
+        ({"min_per_species": 0}, "data.min_per_species is 0; it must be a whole number from 1"),
         ({"min_per_species": 1.5}, "data.min_per_species is 1.5"),
-        ({"num_species": 1}, "data.num_species is 1; give a whole number from 2 to 90"),
+        ({"num_species": 1}, "data.num_species is 1; it must be a whole number from 2 to 90"),
         ({"num_species": 91}, "data.num_species is 91"),
         ({"snr_db": [5, 0]}, r"snr_db is \[5, 0\]"),
     ],

@@ -16,8 +16,7 @@ from birdclf.data.tables import csv_text, read_names, read_own
 from birdclf.errors import UserError
 from birdclf.metrics.predictions import Predictions, read_predictions, write_predictions
 from birdclf.runs.run import Run
-from birdclf.serving.corrections import Corrections
-from birdclf.serving.rows import CORRECTED, Row
+from birdclf.serving.corrections import CORRECTED, Corrections, Row
 
 TELLING = [
     "NA",

@@ -20,13 +20,7 @@ from birdclf.errors import UserError
 
 
 class Throttle:
-    """Keeps a distance in time between requests.
-
-    Args:
-        interval_s: Least time from the start of one request to the start of the next, in seconds.
-        clock: Returns a time in seconds that never runs back.
-        sleep: Waits for a number of seconds.
-    """
+    """Keeps a distance in time between requests."""
 
     def __init__(
         self,
@@ -49,11 +43,6 @@ class KeyedTransport(httpx.BaseTransport):
 
     Redirects pass through here one by one. A key that the server wrote into a redirect is taken out of it, so that
     another host never sees it; proxies are those of the environment.
-
-    Args:
-        endpoint: The one URL whose requests carry the key; scheme, host, port and path must all agree.
-        key: The key, sent as the parameter ``key``.
-        throttle: Decides when a request may start.
     """
 
     def __init__(self, endpoint: httpx.URL, key: str, throttle: Throttle) -> None:

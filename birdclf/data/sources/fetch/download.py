@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdclf.audio.clip import AudioError, Clip
@@ -20,6 +19,7 @@ from birdclf.audio.formats import FORMAT_OF
 from birdclf.data.sources.fetch.client import GO_ON, FetchError, UnreachableError, XenoCantoClient
 from birdclf.data.tables import distinct_columns, read_text, rows_of, safe_name
 from birdclf.errors import UserError
+from birdclf.files import locked, write_whole
 from birdclf.text import shown
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,6 @@ class Ledger:
     """A table of texts with one row an ``id``; what a killed run left of its last row is dropped.
 
     Columns that a user added are kept. Values lose their line breaks, so that a row is a line.
-
-    Args:
-        path: The CSV file, which may be absent.
-        columns: The columns that are written, ``id`` among them.
 
     Raises:
         UserError: If the file is no table with a column ``id``.
@@ -76,13 +72,9 @@ class Ledger:
             UserError: If the file cannot be written.
         """
         order = sorted(self.rows.values(), key=lambda row: (len(row["id"]), row["id"]))
-        temporary = self.path.with_name(f".{self.path.name}.part")
+        text = self._text([dict(zip(self._columns, self._columns, strict=True)), *order])
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(self._text([dict(zip(self._columns, self._columns, strict=True)), *order]))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            write_whole(self.path, text, alone=True, sync=True)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._ready = True
@@ -158,10 +150,9 @@ def checked_query(query: str) -> str:
 def _no_tag(query: str, terms: list[str], place: int) -> str:
     term = terms[place]
     before = _TERM.fullmatch(terms[place - 1]) if place else None
+    guess = ""
     if before is not None and before["value"] and not before["value"].startswith('"'):
         guess = f'; if it belongs to the term before it, write {before["tag"]}:"{before["value"]} {term}"'
-    else:
-        guess = ""
     return (
         f"The Xeno-canto query {query!r}: {term!r} has no tag, and version 3 of the interface needs one on every "
         f"term{guess}. Tags are gen, sp, en, cnt, q, type, rec, len, since, area, grp and more, {_EXAMPLE}."
@@ -186,25 +177,10 @@ def decoded_length(path: Path) -> tuple[float, int]:
 
 # Our name of a column, and the interface's name of the field.
 FIELDS = {
-    "genus": "gen",
-    "subspecies": "ssp",
-    "taxon_group": "grp",
-    "recordist": "rec",
-    "country": "cnt",
-    "locality": "loc",
-    "latitude": "lat",
-    "longitude": "lon",
-    "altitude": "alt",
-    "type": "type",
-    "sex": "sex",
-    "stage": "stage",
-    "method": "method",
-    "quality": "q",
-    "length": "length",
-    "date": "date",
-    "time": "time",
-    "also": "also",
-}
+    "genus": "gen", "subspecies": "ssp", "taxon_group": "grp", "recordist": "rec", "country": "cnt", "locality": "loc",
+    "latitude": "lat", "longitude": "lon", "altitude": "alt", "type": "type", "sex": "sex", "stage": "stage",
+    "method": "method", "quality": "q", "length": "length", "date": "date", "time": "time", "also": "also",
+}  # fmt: skip
 LISTED_COLUMNS = (
     *("id", "species", "scientific_name"),
     *FIELDS,
@@ -243,12 +219,11 @@ def fetch_xeno_canto(client: XenoCantoClient, query: str, out: Path, limit: int 
     query = checked_query(query)
     if limit is not None and limit < 1:
         raise UserError(f"The limit is {limit}; give 1 or more recordings, or leave it out for all.")
+    busy = UserError(f"Another birdclf fetch is filling {out}. Wait for it, or give another folder.")
     try:
         (out / ".part").mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".part" / "lock", timeout=0):
+        with locked(out / ".part" / "lock", busy):
             return _Run(client, out).all(query, limit)
-    except Timeout:
-        raise UserError(f"Another birdclf fetch is filling {out}. Wait for it, or give another folder.") from None
     except OSError as error:
         raise UserError(f"{out} cannot be filled: {error}. Give a folder that you may write to.") from error
 

@@ -171,7 +171,7 @@ def test_a_report_is_never_overwritten(tmp_path):
     write_run(tmp_path / "in" / "0_run", **QUICK)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.md").write_text("mine")
-    with pytest.raises(UserError, match="report.md already; nothing is overwritten"):
+    with pytest.raises(UserError, match="report.md exists already; nothing is overwritten"):
         report([tmp_path / "in"], tmp_path / "out")
     assert (tmp_path / "out" / "report.md").read_text() == "mine"
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from composing import compositions_kept
 from hypothesis import settings
 
 from birdclf.data.catalog import Catalog
@@ -28,10 +29,10 @@ Tone = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep feature stores out of the checkout, and torch to two threads in all."""
+    """Keep feature stores out of the checkout, torch to two threads in all, and compositions for the next command."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     torch.set_num_threads(max(1, 2 // processes))
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, compositions_kept():
         patch.setenv("BIRDCLF_STORE", str(tmp_path_factory.mktemp("stores")))
         yield
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 import torch
-from tiny_runs import SPECIES, Command, run_apart, run_here, write_recordings
+from tiny_runs import SPECIES, Command, pictures, run_apart, run_here, write_recordings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,10 +28,13 @@ def python() -> Command:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_and_wide() -> Iterator[None]:
-    """Give torch one thread, for networks this small lose by sharing work, and tables a wide terminal."""
+    """Give torch one thread, for networks this small lose by sharing work, tables a wide terminal, no ink to figures.
+
+    What draws them is tested by itself, and with ``pictures(drawn=True)`` where a command writes them.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, pictures(drawn=False):
         patch.setenv("COLUMNS", "200")
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         yield

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stopping import Killed, stop_in
-from test_resume import assert_same_end, history_of, weights_of, words
+from stopping import Killed, assert_same_end, history_of, stop_in, weights_of, words
 from test_several_processes import DDP
 from tiny_runs import Command, on_folder
 

@@ -1,47 +1,18 @@
 """A run that is stopped wherever it stands goes on to the very end that an undisturbed one has."""
 
-import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import torch
 from omegaconf import OmegaConf
-from stopping import Killed, stop_in
-from tiny_runs import Command, on_folder
+from stopping import Killed, assert_same_end, history_of, stop_in, words
+from tiny_runs import Command
 
 from birdclf.training import train as training
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
 
-LONG = ("trainer.max_epochs=4", "loader.batch_size=4", "model.dropout=0.5", "callbacks.snapshot.every_s=0")
 PLATEAU = ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01")
-TIMES = ("seconds", "windows_per_s")
-
-
-def history_of(run: Path) -> list[dict[str, float]]:
-    rows = json.loads((run / "history.json").read_text())
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def weights_of(run: Path, name: str) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
-
-
-def assert_same_end(run: Path, undisturbed: Path) -> None:
-    assert (run / "metrics.json").read_bytes() == (undisturbed / "metrics.json").read_bytes()
-    assert history_of(run) == history_of(undisturbed)
-    pd.testing.assert_frame_equal(*(pd.read_parquet(r / "predictions.parquet") for r in (run, undisturbed)))
-    for name in ("best.ckpt", "last.ckpt"):
-        ours, theirs = weights_of(run, name), weights_of(undisturbed, name)
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    done, expected = (json.loads((r / "done.json").read_text()) for r in (run, undisturbed))
-    assert (done["score"], done["config_hash"]) == (expected["score"], expected["config_hash"])
-
-
-def words(recordings: Path, run: Path, *more: str) -> list[str]:
-    return on_folder(recordings, run, *LONG, *more)
 
 
 @pytest.fixture(scope="module")

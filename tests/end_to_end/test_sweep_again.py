@@ -4,31 +4,15 @@ import shutil
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from filelock import FileLock
-from stopping import Killed, stop_in
-from tiny_runs import TINY, Command, Outcome
+from stopping import SWEEP, Killed, on_sweep, stamps, statuses, stop_in
+from tiny_runs import Command, Outcome
 
 from birdclf.sweep.callbacks import Folders
 from birdclf.sweep.table import sweep_table
 from birdclf.training import train as training
 from birdclf.training.callbacks.snapshot import Snapshot
-
-EARLY = ("trainer.max_epochs=2", "loader.batch_size=4", "callbacks.snapshot.every_s=0", "name=again")
-SWEEP = "hydra.sweep.dir=sweep"
-
-
-def on_sweep(recordings: Path, *more: str) -> list[str]:
-    return ["train", "-m", "data=folder", f"data.root={recordings}", *TINY, *EARLY, *more]
-
-
-def stamps(folder: Path) -> dict[str, int]:
-    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/done.json")}
-
-
-def statuses(folder: Path) -> list[str]:
-    return pd.read_csv(folder / "sweep.csv").status.tolist()
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from disks import lose, network_folder, when
-from test_resume import assert_same_end, words
-from test_sweep_again import on_sweep, stamps
+from stopping import assert_same_end, on_sweep, stamps, words
 from tiny_runs import Command
 
 from birdclf.sweep.task import Task

@@ -18,7 +18,7 @@ import soundfile
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[1]
 SPECIES = {"Alauda arvensis": 10, "Bubo bubo": 8, "Corvus corax": 7, "Turdus merula": 6}
 RATES_HZ = (16_000, 22_050, 32_000)
 

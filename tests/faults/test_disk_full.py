@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from disks import Disk, small_disk, when
 from lightning.pytorch.callbacks import ModelCheckpoint
+from stopping import assert_same_end, on_sweep, statuses, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import assert_same_end, words
-from test_sweep_again import on_sweep, statuses
 from tiny_runs import Command
 
 from birdclf.metrics.predictions import Predictions

@@ -28,10 +28,10 @@ def undisturbed(birdclf: Command, recordings: Path, tmp_path_factory: pytest.Tem
         pytest.param(Snapshot, "on_train_batch_end", 1, marks=pytest.mark.slow),
         (Snapshot, "on_train_batch_end", 8),
         pytest.param(Snapshot, "on_train_batch_end", 12, marks=pytest.mark.slow),
-        (Snapshot, "on_validation_batch_end", 2),
+        pytest.param(Snapshot, "on_validation_batch_end", 2, marks=pytest.mark.slow),
         pytest.param(Snapshot, "on_train_batch_start", 13, marks=pytest.mark.slow),
         pytest.param(History, "on_train_epoch_start", 3, marks=pytest.mark.slow),
-        (Snapshot, "on_train_end", 1),
+        pytest.param(Snapshot, "on_train_end", 1, marks=pytest.mark.slow),
     ],
 )
 def test_it_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undisturbed, owner, hook, call):
@@ -46,6 +46,7 @@ def test_it_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undis
     assert_same_end(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_schedule_on_a_plateau_and_early_stopping_go_on(birdclf, recordings, tmp_path):
     more = (*PLATEAU, "callbacks.early_stopping.patience=2", "trainer.max_epochs=6")
     assert birdclf(*words(recordings, tmp_path / "whole", *more), cwd=tmp_path).status == 0
@@ -88,7 +89,7 @@ def without_folder(words: list[str]) -> list[str]:
 
 
 def test_the_folder_is_found_by_its_settings(birdclf, recordings, tmp_path, stopped, undisturbed):
-    other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "seed=2")), cwd=tmp_path)
+    other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "trainer.max_epochs=1")), cwd=tmp_path)
     assert other.status == 0 and "no unfinished run of these settings" in other.out
     done = birdclf(*without_folder(words(recordings, stopped, "resume=true")), cwd=tmp_path)
     assert done.status == 0 and "going on in outputs/run/earlier" in done.out

@@ -22,7 +22,8 @@ def augmented(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempP
     return run
 
 
-@pytest.mark.parametrize("call", [8, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [8, 3])
 def test_stopped_in_the_middle_of_an_epoch_it_ends_as_if_nothing_had_happened(
     birdclf, recordings, tmp_path, augmented, call
 ):

@@ -68,12 +68,13 @@ def test_a_fixed_tau_is_taken_as_it_is(birdclf, recordings, tmp_path):
     assert metrics_of(tmp_path / "run")["adjustment"]["tau"] == 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         ("sampler=power", "sampler.q=0"),
-        pytest.param(("sampler=class_aware", "window.train=all"), marks=pytest.mark.slow),
-        pytest.param(("sampler=progressive",), marks=pytest.mark.slow),
+        ("sampler=class_aware", "window.train=all"),
+        ("sampler=progressive",),
         LDAM,
     ],
     ids=lambda more: more[0],

@@ -16,6 +16,7 @@ from hydra._internal import config_loader_impl as loader
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -28,9 +29,16 @@ CONSTANT = (str(conf_dir()), "hydra.conf")
 
 
 def _sources(repo: IConfigRepository) -> tuple[str, ...] | None:
-    """Return where a composition is read from; None where that may change."""
+    """Return where a composition is read from, and the schemas that are registered; None where files may change."""
     paths = tuple(source.path for source in repo.get_sources())
-    return paths if all(path in ("", *CONSTANT) for path in paths) else None
+    return (*paths, *_names(ConfigStore.instance().repo)) if all(path in ("", *CONSTANT) for path in paths) else None
+
+
+def _names(registered: dict[str, Any]) -> Iterator[str]:
+    for name, node in registered.items():
+        yield name
+        if isinstance(node, dict):
+            yield from _names(node)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: seeded fake sound in the layouts that real sources have."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep feature stores out of the checkout, torch to two threads in all, and compositions for the next command."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     torch.set_num_threads(max(1, 2 // processes))
+    gc.freeze()  # what was imported stays: looking through it for garbage takes a twentieth of the time
     with pytest.MonkeyPatch.context() as patch, compositions_kept():
         patch.setenv("BIRDCLF_STORE", str(tmp_path_factory.mktemp("stores")))
         yield

@@ -401,7 +401,7 @@ def test_a_run_folder_is_never_overwritten(birdclf: Command, finished: Path, rec
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", pytest.param("32-true", marks=pytest.mark.slow)])
 def test_a_step_in_each_precision(precision: str, run: Run):
     folder = run(f"trainer.precision={precision}")
     (row,) = json.loads((folder / "history.json").read_text())
@@ -417,15 +417,21 @@ def config_of(folder: Path) -> Any:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("optimizer=adamw", "scheduler=warmup_cosine"),
-        ("optimizer=sgd", "scheduler=plateau", "optimizer.momentum=0.5"),
-        ("scheduler=constant", "monitor=val/nll"),
-        ("channels_last=false", "loss=focal", "loss.gamma=1", "loss.alpha=class_frequency"),
-        ("features.n_mfcc=16", "features.padding=silence", "features.window_s=3.0"),
-        ("loader.batch_size=4", "trainer.gradient_clip_val=0.1", "trainer.log_every_n_steps=1"),
-        ("model=audio_cnn", "model.width=0.1", "model.dropout=0.2", "loss=cross_entropy_sqrt"),
+        (
+            *("optimizer=adamw", "scheduler=warmup_cosine"),
+            *("features.n_mfcc=16", "features.padding=silence", "features.window_s=3.0"),
+        ),
+        (
+            *("optimizer=sgd", "scheduler=plateau", "optimizer.momentum=0.5"),
+            *("model=audio_cnn", "model.width=0.1", "model.dropout=0.2", "loss=cross_entropy_sqrt"),
+        ),
+        (
+            *("scheduler=constant", "monitor=val/nll", "channels_last=false"),
+            *("loss=focal", "loss.gamma=1", "loss.alpha=class_frequency"),
+            *("loader.batch_size=4", "trainer.gradient_clip_val=0.1", "trainer.log_every_n_steps=1"),
+        ),
     ],
-    ids=lambda overrides: " ".join(overrides),
+    ids=lambda overrides: overrides[0],
 )
 def test_an_ablation_by_overrides_alone(overrides: tuple[str, ...], run: Run):
     folder = run(*overrides)

@@ -19,6 +19,7 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.random import stream
 from birdclf.store.open import FeatureStore, open_store
 
+gc.disable()  # until the tests begin: looking for garbage in what is imported takes a third of that time
 settings.register_profile("birdclf", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("birdclf")
 
@@ -33,7 +34,8 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep feature stores out of the checkout, torch to two threads in all, and compositions for the next command."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     torch.set_num_threads(max(1, 2 // processes))
-    gc.freeze()  # what was imported stays: looking through it for garbage takes a twentieth of the time
+    gc.freeze()
+    gc.enable()
     with pytest.MonkeyPatch.context() as patch, compositions_kept():
         patch.setenv("BIRDCLF_STORE", str(tmp_path_factory.mktemp("stores")))
         yield

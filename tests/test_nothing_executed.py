@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import birdclf
 
 PACKAGE = Path(birdclf.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text()) for path in MODULES}
 UNSAFE_IMPORTS = {
     *("marshal", "shelve", "dill", "joblib", "cloudpickle", "jsonpickle", "runpy", "subprocess"),
     *("tarfile", "shutil.unpack_archive", "torch.hub", "torch.jit", "torch.package", "torch.utils.cpp_extension"),
@@ -40,12 +40,17 @@ IMPORT_BY_NAME = ["models/pretrained.py", "runs/trust.py"]
 """The gate, and a library's own name that a network's code gives."""
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
@@ -83,7 +88,7 @@ def unsafe_in(tree: ast.Module, own: frozenset[str] = frozenset()) -> Iterator[s
 
 def test_nothing_that_could_run_a_file_is_used():
     own = {name: frozenset({"subprocess"}) for name in START_PROCESSES}
-    found = {name_of(path): list(unsafe_in(TREES[path], own.get(name_of(path), frozenset()))) for path in MODULES}
+    found = {name_of(path): list(unsafe_in(tree_of(path), own.get(name_of(path), frozenset()))) for path in MODULES}
     assert {name: uses for name, uses in found.items() if uses} == {}
 
 

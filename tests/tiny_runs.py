@@ -67,6 +67,8 @@ DRAW = FigureCanvasAgg.draw
 def leave_blank(canvas: FigureCanvasAgg) -> None:
     """Take the place of ``draw``: the picture has its size and nothing on it."""
     canvas.renderer = canvas.get_renderer()
+    if "draw" in vars(canvas.figure):  # of a file that is written, only the renderer is asked for
+        canvas.figure.draw(canvas.renderer)
 
 
 @contextmanager

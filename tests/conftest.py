@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: seeded fake sound in the layouts that real sources have."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from composing import compositions_kept
 from hypothesis import settings
 
 from birdclf.data.catalog import Catalog
@@ -17,6 +19,7 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.random import stream
 from birdclf.store.open import FeatureStore, open_store
 
+gc.disable()  # until the tests begin: looking for garbage in what is imported takes a third of that time
 settings.register_profile("birdclf", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("birdclf")
 
@@ -28,10 +31,12 @@ Tone = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep feature stores out of the checkout, and torch to two threads in all."""
+    """Keep feature stores out of the checkout, torch to two threads in all, and compositions for the next command."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     torch.set_num_threads(max(1, 2 // processes))
-    with pytest.MonkeyPatch.context() as patch:
+    gc.freeze()
+    gc.enable()
+    with pytest.MonkeyPatch.context() as patch, compositions_kept():
         patch.setenv("BIRDCLF_STORE", str(tmp_path_factory.mktemp("stores")))
         yield
 

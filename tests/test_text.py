@@ -102,7 +102,7 @@ def test_a_page_has_the_tags_that_it_has_with_plain_names(name):
     assert shown(name, keep="\n") in made.texts
 
 
-@settings(max_examples=20, deadline=None)  # a page takes a quarter of a second
+@settings(max_examples=6, deadline=None)  # a page takes a quarter of a second, and one example has all pieces
 @given(name=NAMES)
 @example(name=ALL)
 def test_an_audit_has_the_tags_that_it_has_with_plain_names(name, tmp_path_factory):
@@ -164,7 +164,7 @@ def test_a_table_in_a_terminal_shows_the_words(name, monkeypatch, tmp_path):
     import pandas as pd
     import rich.console
 
-    from birdclf.runs import summary
+    from birdclf.runs import results
     from birdclf.sweep import table
 
     out, name = io.StringIO(), name.replace("\udce9", "")  # which no table can hold
@@ -173,12 +173,12 @@ def test_a_table_in_a_terminal_shows_the_words(name, monkeypatch, tmp_path):
         return Console(file=out, width=2000, force_terminal=True, color_system=None)
 
     monkeypatch.setattr(rich.console, "Console", console)
-    monkeypatch.setattr(summary, "Console", console)
+    monkeypatch.setattr(results, "Console", console)
     row = {"job": "0", "status": "finished", "val/nll": 1.0, "test accuracy": 0.5, "low": 0.4, "high": 0.6}
     row |= {"test macro F1": 0.5, "best epoch": 1, "epochs": 2}
     jobs = pd.DataFrame([row | {"overrides": f"a={name} all={name}"}, row | {"overrides": f"b={name} all={name}"}])
     table._print(jobs, tmp_path / "x[/red]\x1b")
-    summary.print_table(name, {})
+    results.print_table(name, {})
     said = out.getvalue()
     assert not orders(said)
     assert len(name) > 100 or all(word in said for word in shown(name).split()), said

@@ -11,6 +11,10 @@ import pytest
 
 from birdclf.environment import NO_REPORTS, prepare_command, prepare_import
 
+MODULES = [
+    *("birdclf", "birdclf.cli", "birdclf.sweep.task"),
+    pytest.param("birdclf.training.workers", marks=pytest.mark.slow),  # it imports Lightning, which takes seconds
+]
 NOTEBOOK = "module://matplotlib_inline_that_is_not_here.backend_inline"
 
 
@@ -39,7 +43,7 @@ def test_reports_are_off_unless_somebody_asked_for_them(inherited):
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "0" and os.environ["DO_NOT_TRACK"] == "1"
 
 
-@pytest.mark.parametrize("module", ["birdclf", "birdclf.cli", "birdclf.sweep.task", "birdclf.training.workers"])
+@pytest.mark.parametrize("module", MODULES)
 def test_they_are_off_before_onnx_runtime_is_imported(module):
     watch = "import os, sys; sys.addaudithook(lambda event, given: event == 'import' and given[0] == 'onnxruntime' and "
     watch += f"print('imported', os.environ.get('ORT_DISABLE_TELEMETRY'))); import {module}; import onnxruntime"

@@ -235,6 +235,7 @@ def test_the_index_of_the_tables_changes_nothing():
     assert audit.problems.tolist() == ["", "dc"]
 
 
+@pytest.mark.slow
 def test_200_000_recordings_are_judged_in_seconds():
     n, rng = 200_000, np.random.default_rng(0)
     ids = [f"r{i:06d}" for i in range(n)]

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from stopping import Killed, stop_in
-from test_resume import assert_same_end, history_of, weights_of, words
+from stopping import Killed, assert_same_end, history_of, stop_in, weights_of, words
 from test_several_processes import DDP
 from tiny_runs import Command, on_folder
 
@@ -23,7 +22,8 @@ def augmented(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempP
     return run
 
 
-@pytest.mark.parametrize("call", [8, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [8, 3])
 def test_stopped_in_the_middle_of_an_epoch_it_ends_as_if_nothing_had_happened(
     birdclf, recordings, tmp_path, augmented, call
 ):

@@ -44,7 +44,7 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.posthoc.base import OutputRows, PostHoc
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
-from birdclf.training.check import LOGGER_EXTRAS
+from birdclf.training.check import LOGGER_EXTRAS, check_settings
 from birdclf.training.loggers import build_loggers
 
 CONF = conf_dir()
@@ -331,7 +331,15 @@ def test_every_launcher_is_built_by_hydra_and_known_with_its_extra(place: str):
         assert type(built).__name__ == cfg.hydra.launcher._target_.rpartition(".")[2]
 
 
-@pytest.mark.parametrize(("model", "loss"), list(itertools.product(names("model"), names("loss"))))
+def pairs() -> list[Any]:
+    """Return every network with every loss; the first that cover both are fast."""
+    models, losses = names("model"), names("loss")
+    first = {(models[i % len(models)], losses[i % len(losses)]) for i in range(max(len(models), len(losses)))}
+    every = itertools.product(models, losses)
+    return [pytest.param(*pair, marks=[] if pair in first else pytest.mark.slow) for pair in every]
+
+
+@pytest.mark.parametrize(("model", "loss"), pairs())
 def test_every_model_takes_a_step_under_every_loss(model: str, loss: str):
     torch.manual_seed(0)
     cfg = composed(f"model={model}", features_for(model), f"loss={loss}")
@@ -362,23 +370,51 @@ SMALL = (
 )
 
 
+def small(place: str, run: Path) -> DictConfig:
+    """Return an experiment with its settings of size turned down."""
+    name = place.rpartition("/")[2]
+    narrow = ["model.width=0.05"] if "width" in composed(f"experiment={name}").model else []
+    cfg = composed(f"experiment={name}", *SMALL, *narrow, f"run_dir={run}")
+    assert cfg.name == name
+    smaller(cfg.model)
+    return cfg
+
+
+def with_weights(cfg: DictConfig, file: Path) -> DictConfig:
+    """Give the second stage of another run weights to begin with, for the four species of ``SMALL``."""
+    if cfg.redraw_output:
+        torch.save(instantiate(cfg.model, num_classes=4, in_channels=3).state_dict(), file)
+        cfg.init_from = str(file)
+    return cfg
+
+
 @pytest.mark.parametrize("place", EXPERIMENTS)
+def test_every_experiment_is_built(place: str, tmp_path: Path):
+    check_settings(with_weights(small(place, tmp_path / "run"), tmp_path / "weights.pt"))
+
+
+def experiments() -> list[Any]:
+    """Return all experiments; those that choose nothing that an earlier one does not choose are slow."""
+    seen: set[str] = set()
+    marked = []
+    for place in EXPERIMENTS:
+        chosen = set(re.findall(r"- override /(.+)", (CONF / f"{place}.yaml").read_text()))
+        marked.append(pytest.param(place, marks=[] if chosen - seen else pytest.mark.slow))
+        seen |= chosen
+    return marked
+
+
+@pytest.mark.parametrize("place", experiments())
 def test_every_experiment_is_really_stepped(place: str, tmp_path: Path):
     from birdclf.training.train import train
 
-    name = place.rpartition("/")[2]
-    narrow = ["model.width=0.05"] if "width" in composed(f"experiment={name}").model else []
-    cfg = composed(f"experiment={name}", *SMALL, *narrow, f"run_dir={tmp_path / 'run'}")
-    assert cfg.name == name
+    cfg = small(place, tmp_path / "run")
     if cfg.members is not None:
         pytest.skip("it trains nothing: test_ensemble_job")
-    smaller(cfg.model)
-    if cfg.redraw_output:  # the second stage of another run
+    if cfg.redraw_output:
         with pytest.raises(UserError, match="init_from=RUN"):
             train(cfg)
-        cfg.init_from = str(tmp_path / "weights.pt")
-        torch.save(instantiate(cfg.model, num_classes=4, in_channels=3).state_dict(), cfg.init_from)
-    score = train(cfg)
+    score = train(with_weights(cfg, tmp_path / "weights.pt"))
     done = json.loads((tmp_path / "run" / "done.json").read_text())
     assert done["score"] == score and done["monitor"] == cfg.monitor
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -487,6 +523,6 @@ def test_every_file_opens_with_the_command_that_runs_it(place: str):
     assert cfg.hydra.runtime.choices[group] == option
 
 
-@pytest.mark.parametrize("place", [*EXPERIMENTS, *SWEEPS])
-def test_experiments_and_sweeps_are_global(place: str):
-    assert (CONF / f"{place}.yaml").read_text().startswith("# @package _global_\n")
+def test_experiments_and_sweeps_are_global():
+    first = "# @package _global_\n"
+    assert [p for p in (*EXPERIMENTS, *SWEEPS) if not (CONF / f"{p}.yaml").read_text().startswith(first)] == []

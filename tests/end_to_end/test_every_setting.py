@@ -6,6 +6,8 @@ a new setting that nobody reads fails a test.
 
 import hashlib
 from collections.abc import Iterator
+from functools import cache
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +94,21 @@ def keys_of(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{above}{name}", value
 
 
-def settings() -> Iterator[tuple[str, str, Any]]:
-    for group in GROUPS:
-        for file in sorted((CONF / group).glob("*.yaml")):
-            place = f"{group}/{file.stem}"
-            node = OmegaConf.to_container(composed(f"{group}={file.stem}", *WITH.get(place, []))[group], resolve=True)
-            for key, value in keys_of(node):
-                yield place, key, value
+PLACES = [f"{group}/{file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+
+
+def beside(place: str, key: str | None = None) -> tuple[str, ...]:
+    """Return the words that a file, or one of its settings, needs beside the one that is changed."""
+    group, _, option = place.partition("/")
+    also = WITH.get(f"{place}.{key}", []) if key else []
+    return (f"{group}={option}", *WITH.get(group, []), *WITH.get(place, []), *also)
+
+
+def settings_of(place: str) -> Iterator[tuple[str, str]]:
+    """Yield every setting of a file, and the word that changes it alone."""
+    group = place.partition("/")[0]
+    for key, value in keys_of(OmegaConf.to_container(composed(*beside(place))[group], resolve=True)):
+        yield key, ELSEWHERE.get(f"{place}.{key}") or f"{group}.{key}={other_value(key, value)}"
 
 
 def other_value(key: str, value: Any) -> str:
@@ -130,9 +140,8 @@ def prepared(cfg: DictConfig) -> RecordingDataModule:
     return DATA[settings]
 
 
-def observed(cfg: DictConfig) -> dict[str, Any]:
-    """Return all that a setting may change in the first steps of an epoch, and the rates of many."""
-    check_settings(cfg)
+def observed(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+    """Yield all that a setting may change in the first steps of an epoch, and the rates of many."""
     pl.seed_everything(cfg.seed, verbose=False)
     data = prepared(cfg)
     classifier = build_classifier(cfg, data)[0].train()
@@ -142,27 +151,25 @@ def observed(cfg: DictConfig) -> dict[str, Any]:
     made = classifier.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     trainer.optimizers = [optimizer]
-    seen: dict[str, Any] = {"rates": rates_of(optimizer, scheduler)}
+    yield "rates", rates_of(optimizer, scheduler)
+    batch = next(iter(data.val_dataloader()))
+    yield "validation", (digest(batch.bands), len(batch.bands))
     for epoch in EPOCHS:
         trainer.fit_loop.epoch_progress.current.completed = epoch
         loader = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
         for i, batch in zip(range(2), loader, strict=False):
             torch.manual_seed(i)
+            yield f"draws {epoch} {i}", (batch.recording.tolist(), digest(batch.bands))
             classifier.on_train_batch_start(batch, i)
             optimizer.zero_grad()
             loss = classifier.training_step(batch, i)
+            yield f"loss {epoch} {i}", loss.item()
             loss.backward()
-            seen[f"draws {epoch} {i}"] = batch.recording.tolist()
-            seen[f"bands {epoch} {i}"] = digest(batch.bands)
-            seen[f"loss {epoch} {i}"] = loss.item()
-            seen[f"gradients {epoch} {i}"] = digest(*(p.grad for p in classifier.parameters() if p.grad is not None))
+            yield f"gradients {epoch} {i}", digest(*(p.grad for p in classifier.parameters() if p.grad is not None))
             optimizer.step()
-            seen[f"weights {epoch} {i}"] = digest(*classifier.network.parameters())
-            seen[f"statistics {epoch} {i}"] = digest(*classifier.network.buffers())
-    batch = next(iter(data.val_dataloader()))
-    seen["validation"] = (digest(batch.bands), len(batch.bands))
-    return seen
+            yield f"weights {epoch} {i}", digest(*classifier.network.parameters())
+            yield f"statistics {epoch} {i}", digest(*classifier.network.buffers())
 
 
 def rates_of(optimizer: torch.optim.Optimizer, scheduler: Any) -> list[list[float]]:
@@ -188,23 +195,60 @@ def digest(*tensors: torch.Tensor) -> str:
     return whole.hexdigest()
 
 
-SETTINGS = list(settings())
-BEFORE: dict[tuple[str, ...], dict[str, Any]] = {}
+FIRST_STEP = 7  # observations up to the weights after it
 
 
-@pytest.mark.parametrize(("place", "key", "value"), SETTINGS, ids=[f"{place}.{key}" for place, key, _ in SETTINGS])
-def test_a_setting_changed_alone_changes_training(place: str, key: str, value: Any) -> None:
-    group, _, option = place.partition("/")
-    beside = (f"{group}={option}", *WITH.get(group, []), *WITH.get(place, []), *WITH.get(f"{place}.{key}", []))
-    changed = ELSEWHERE.get(f"{place}.{key}") or f"{group}.{key}={other_value(key, value)}"
-    if beside not in BEFORE:
-        BEFORE[beside] = observed(composed(*beside))
-    after = observed(composed(*beside, changed))
-    assert after != BEFORE[beside], f"{changed} changes nothing"
+@cache
+def before(words: tuple[str, ...], number: int | None) -> list[tuple[str, Any]]:
+    """Return the first observations, or all, of settings of which none is changed."""
+    return list(islice(observed(composed(*words)), number))
+
+
+def acts(words: tuple[str, ...], changed: str) -> bool:
+    """Return whether a changed setting is seen in the first step, or else in later ones."""
+    for number in (FIRST_STEP, None):
+        after = islice(observed(composed(*words, changed)), number)
+        if any(one != other for one, other in zip_longest(before(words, number), after)):
+            return True
+    return False
+
+
+def heard(cfg: DictConfig) -> tuple[str, ...]:
+    """Return what features make of a sound: what a store keeps of it, and what a network gets of a window."""
+    features = instantiate(cfg.features)
+    sound = torch.randn(int(features.sample_rate_hz * 1.7), generator=torch.Generator().manual_seed(0)).cumsum(0) * 1e-3
+    bands = features.analyse(sound).bands
+    window = features(bands[None, :, : features.frames])
+    return features.fingerprint(), digest(bands), digest(window)
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if not place.startswith("features/")])
+def test_a_setting_changed_alone_changes_training(place: str) -> None:
+    found = list(settings_of(place))
+    assert [changed for key, changed in found if not acts(beside(place, key), changed)] == []
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("features/")])
+def test_a_setting_of_features_changed_alone_changes_what_is_heard(place: str) -> None:
+    """The store is found by the fingerprint, so that this changes with all that changes what the store holds."""
+    found = list(settings_of(place))
+    assert found
+    for key, changed in found:
+        words = beside(place, key)
+        usual, after = heard(composed(*words)), heard(composed(*words, changed))
+        assert after[1:] != usual[1:], f"{changed} changes nothing"
+        assert (after[0] != usual[0]) == (after[1] != usual[1]), f"{changed} and the fingerprint"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("features/")])
+def test_a_setting_of_features_changed_alone_changes_training(place: str) -> None:
+    assert [changed for key, changed in settings_of(place) if not acts(beside(place, key), changed)] == []
 
 
 def test_the_same_settings_are_observed_alike() -> None:
-    assert observed(composed("augment=[specaugment,mixup]")) == observed(composed("augment=[specaugment,mixup]"))
+    words = "augment=[specaugment,mixup]"
+    assert list(observed(composed(words))) == list(observed(composed(words)))
 
 
 IGNORED = [

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import Command, on_folder
+from tiny_runs import Command, Outcome, on_folder, run_apart, run_here
 
 LOSS = '''
 """A loss of a user's own: cross-entropy times a number."""
@@ -44,8 +45,8 @@ class TheirNetwork(nn.Module):
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Path:
-    """A user's working folder, with a package and a folder of YAML groups."""
+def work(tmp_path: Path) -> Iterator[Path]:
+    """A user's working folder, with a package, forgotten at the end of a test, and a folder of YAML groups."""
     package = tmp_path / "work" / "their_package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("from their_package.loss import TheirLoss as TheirLoss\n")
@@ -59,13 +60,15 @@ def work(tmp_path: Path) -> Path:
     (conf / "experiment" / "ours.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /loss: mine\n  - override /model: mine\nname: ours\nseed: 5\n"
     )
-    return tmp_path / "work"
+    yield tmp_path / "work"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "their_package"]:
+        del sys.modules[name]
 
 
-def test_a_loss_and_a_network_named_on_the_command_line(python: Command, recordings: Path, work: Path):
+def test_a_loss_and_a_network_named_on_the_command_line(birdclf: Command, recordings: Path, work: Path):
     words = on_folder(recordings, "run", "loss._target_=their_package.TheirLoss", "+loss.strength=3")
     words += ["model._target_=their_package.network.TheirNetwork"]
-    done = python("-m", "birdclf", *words, cwd=work)
+    done = birdclf(*words, cwd=work)
     assert done.status == 0, done.err
     assert "TheirLoss of 4 classes, 21 recordings, strength 3" in done.out
     assert "TheirNetwork: " in done.out
@@ -73,10 +76,15 @@ def test_a_loss_and_a_network_named_on_the_command_line(python: Command, recordi
     assert row["val/loss"] == pytest.approx(3 * row["val/nll"], rel=1e-4)
 
 
-def test_groups_of_a_folder_of_ones_own(python: Command, recordings: Path, work: Path):
+def in_a_shell(*words: object, cwd: Path) -> Outcome:
+    """Run the installed command, as a user types it."""
+    return run_apart(Path(sys.executable).with_name("birdclf"), *words, cwd=cwd)
+
+
+@pytest.mark.parametrize("run", [run_here, pytest.param(in_a_shell, marks=pytest.mark.slow)])
+def test_groups_of_a_folder_of_ones_own(run: Command, recordings: Path, work: Path):
     command, *words = [word for word in on_folder(recordings, "run") if not word.startswith("model")]
-    program = Path(sys.executable).with_name("birdclf")  # the installed command, as a user types it
-    done = python(program, command, "--config-dir", "their_conf", "experiment=ours", *words, cwd=work)
+    done = run(command, "--config-dir", "their_conf", "experiment=ours", *words, cwd=work)
     assert done.status == 0, done.err
     assert "TheirLoss of 4 classes, 21 recordings, strength 2.5" in done.out
     weights = torch.load(work / "run" / "checkpoints" / "best.ckpt", weights_only=True)

@@ -177,8 +177,20 @@ def names(file: Path, content: Any, trace: Path) -> None:
 CASE_LIST = [(name, case) for name, cases in CASES.items() for case in cases]
 
 
-@pytest.mark.parametrize("spoil", [plain_pickle, archive, among_the_weights, instantiator, names])
-@pytest.mark.parametrize(("name", "case"), CASE_LIST, ids=[f"{n}-{'+'.join(c.spoilt)}" for n, c in CASE_LIST])
+SPOILS = [plain_pickle, archive, among_the_weights, instantiator, names]
+SPOILT = [
+    pytest.param(
+        *(name, case, spoil),
+        id=f"{name}-{'+'.join(case.spoilt)}-{spoil.__name__}",
+        marks=[] if i % len(SPOILS) == j else pytest.mark.slow,
+    )
+    for i, (name, case) in enumerate(CASE_LIST)
+    for j, spoil in enumerate(SPOILS)
+]
+"""Every way to make a command open a checkpoint, each with one kind of malice, in turn; the others are slow."""
+
+
+@pytest.mark.parametrize(("name", "case", "spoil"), SPOILT)
 def test_a_malicious_checkpoint_is_refused_in_a_sentence(birdclf, job: Path, name: str, case: Case, spoil):
     trace, content = job.parent / "executed", torch.load(job / "checkpoints" / "last.ckpt", weights_only=True)
     for file in case.spoilt:
@@ -273,7 +285,13 @@ def handed(job: Path, monkeypatch) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize("command", ["evaluate", "soup"])
 @pytest.mark.parametrize(
-    "kind", ["data", "imported", "loads", "runs a program", "function of ours", "from the environment"]
+    "kind",
+    [
+        "data",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("imported", "loads", "runs a program")),
+        pytest.param("function of ours", marks=pytest.mark.slow),
+        "from the environment",
+    ],
 )
 def test_several_runs_build_nothing_that_a_run_folder_should_not_name(birdclf, job: Path, handed, kind: str, command):
     good = shutil.copytree(job, job.with_name("1_good"))
@@ -292,7 +310,14 @@ def test_evaluate_builds_nothing_that_a_run_folder_should_not_name(birdclf, job:
     assert "hunter2" not in mistake and not trace.exists()
 
 
-@pytest.mark.parametrize("kind", ["data", "imported", "positional", "nested", "from the environment"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "data",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("imported", "positional", "nested")),
+        "from the environment",
+    ],
+)
 def test_export_builds_nothing_that_a_run_folder_should_not_name(birdclf, job: Path, handed, kind: str):
     trace = handed(kind)
     mistake = birdclf("export", job, "--format", "torch_export", cwd=job.parents[1]).mistake
@@ -303,7 +328,13 @@ def test_export_builds_nothing_that_a_run_folder_should_not_name(birdclf, job: P
 
 
 @pytest.mark.parametrize(
-    "kind", ["data", "imported", "positional", "nested", "in a list", "of torch", "from the environment"]
+    "kind",
+    [
+        "data",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("imported", "positional", "nested", "in a list")),
+        pytest.param("of torch", marks=pytest.mark.slow),
+        "from the environment",
+    ],
 )
 def test_report_builds_nothing_that_a_run_folder_should_not_name(birdclf, job: Path, handed, kind: str):
     trace = handed(kind)

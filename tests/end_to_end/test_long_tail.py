@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from stopping import Killed, stop_in
-from test_resume import assert_same_end, history_of
+from stopping import Killed, assert_same_end, history_of, stop_in
 from tiny_runs import Command, metrics_of, on_folder
 
 from birdclf.training.callbacks.snapshot import Snapshot
@@ -69,12 +68,13 @@ def test_a_fixed_tau_is_taken_as_it_is(birdclf, recordings, tmp_path):
     assert metrics_of(tmp_path / "run")["adjustment"]["tau"] == 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         ("sampler=power", "sampler.q=0"),
-        pytest.param(("sampler=class_aware", "window.train=all"), marks=pytest.mark.slow),
-        pytest.param(("sampler=progressive",), marks=pytest.mark.slow),
+        ("sampler=class_aware", "window.train=all"),
+        ("sampler=progressive",),
         LDAM,
     ],
     ids=lambda more: more[0],

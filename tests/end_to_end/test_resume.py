@@ -1,47 +1,18 @@
 """A run that is stopped wherever it stands goes on to the very end that an undisturbed one has."""
 
-import json
 import shutil
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import torch
 from omegaconf import OmegaConf
-from stopping import Killed, stop_in
-from tiny_runs import Command, on_folder
+from stopping import Killed, assert_same_end, history_of, stop_in, words
+from tiny_runs import Command
 
 from birdclf.training import train as training
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
 
-LONG = ("trainer.max_epochs=4", "loader.batch_size=4", "model.dropout=0.5", "callbacks.snapshot.every_s=0")
 PLATEAU = ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01")
-TIMES = ("seconds", "windows_per_s")
-
-
-def history_of(run: Path) -> list[dict[str, float]]:
-    rows = json.loads((run / "history.json").read_text())
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def weights_of(run: Path, name: str) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints" / name, weights_only=True)["state_dict"]
-
-
-def assert_same_end(run: Path, undisturbed: Path) -> None:
-    assert (run / "metrics.json").read_bytes() == (undisturbed / "metrics.json").read_bytes()
-    assert history_of(run) == history_of(undisturbed)
-    pd.testing.assert_frame_equal(*(pd.read_parquet(r / "predictions.parquet") for r in (run, undisturbed)))
-    for name in ("best.ckpt", "last.ckpt"):
-        ours, theirs = weights_of(run, name), weights_of(undisturbed, name)
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-    done, expected = (json.loads((r / "done.json").read_text()) for r in (run, undisturbed))
-    assert (done["score"], done["config_hash"]) == (expected["score"], expected["config_hash"])
-
-
-def words(recordings: Path, run: Path, *more: str) -> list[str]:
-    return on_folder(recordings, run, *LONG, *more)
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +28,10 @@ def undisturbed(birdclf: Command, recordings: Path, tmp_path_factory: pytest.Tem
         pytest.param(Snapshot, "on_train_batch_end", 1, marks=pytest.mark.slow),
         (Snapshot, "on_train_batch_end", 8),
         pytest.param(Snapshot, "on_train_batch_end", 12, marks=pytest.mark.slow),
-        (Snapshot, "on_validation_batch_end", 2),
+        pytest.param(Snapshot, "on_validation_batch_end", 2, marks=pytest.mark.slow),
         pytest.param(Snapshot, "on_train_batch_start", 13, marks=pytest.mark.slow),
         pytest.param(History, "on_train_epoch_start", 3, marks=pytest.mark.slow),
-        (Snapshot, "on_train_end", 1),
+        pytest.param(Snapshot, "on_train_end", 1, marks=pytest.mark.slow),
     ],
 )
 def test_it_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undisturbed, owner, hook, call):
@@ -75,6 +46,7 @@ def test_it_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undis
     assert_same_end(run, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_schedule_on_a_plateau_and_early_stopping_go_on(birdclf, recordings, tmp_path):
     more = (*PLATEAU, "callbacks.early_stopping.patience=2", "trainer.max_epochs=6")
     assert birdclf(*words(recordings, tmp_path / "whole", *more), cwd=tmp_path).status == 0
@@ -117,7 +89,7 @@ def without_folder(words: list[str]) -> list[str]:
 
 
 def test_the_folder_is_found_by_its_settings(birdclf, recordings, tmp_path, stopped, undisturbed):
-    other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "seed=2")), cwd=tmp_path)
+    other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "trainer.max_epochs=1")), cwd=tmp_path)
     assert other.status == 0 and "no unfinished run of these settings" in other.out
     done = birdclf(*without_folder(words(recordings, stopped, "resume=true")), cwd=tmp_path)
     assert done.status == 0 and "resuming in outputs/run/earlier" in done.out

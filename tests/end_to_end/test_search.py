@@ -17,7 +17,7 @@ from birdclf.sweep.trials import read_study  # noqa: E402
 from birdclf.training import train as one_training  # noqa: E402
 from birdclf.training.callbacks.snapshot import Snapshot  # noqa: E402
 
-TRIALS = 4
+TRIALS = 3
 SPACE = ("optimizer.lr=tag(log,interval(1e-3,1e-1))", "loss=choice(cross_entropy,focal)")
 QUICK = ("trainer.max_epochs=2", "loader.batch_size=8", "callbacks.snapshot.every_s=0", "scheduler=constant")
 

@@ -275,6 +275,7 @@ def test_corrections_are_trained_on(birdclf: Command, server: Server, recordings
     assert (tmp_path / "run" / "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_without_a_trace(trained: Path, tmp_path: Path, song: Path):
     served = started(trained, tmp_path / "kept", "--host", "0.0.0.0")
     port = urlsplit(served.url).port

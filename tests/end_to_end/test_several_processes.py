@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from stopping import Killed, stop_in
-from test_resume import assert_same_end, history_of, weights_of
+from stopping import Killed, assert_same_end, history_of, stop_in, weights_of
 from tiny_runs import Command, on_folder
 
 from birdclf.training import workers as worker_processes

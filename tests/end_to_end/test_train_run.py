@@ -14,9 +14,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from matplotlib.pyplot import imread
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import SPECIES, TINY, Command, Outcome, metrics_of, on_folder
+from tiny_runs import SPECIES, TINY, Command, Outcome, metrics_of, on_folder, pictures
 
 from birdclf.config import conf_dir
 from birdclf.training.loggers import FINAL
@@ -44,7 +45,8 @@ def outcome(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPat
     cwd = tmp_path_factory.mktemp("work")
     words = on_folder(recordings, "outputs/first", "trainer.max_epochs=2", "model.width=0.1", "monitor=val/accuracy")
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)  # as in a new process
-    done = birdclf(*words, cwd=cwd)
+    with pictures(drawn=True):
+        done = birdclf(*words, cwd=cwd)
     assert done.status == 0, done.err
     return done, cwd / "outputs" / "first"
 
@@ -96,7 +98,8 @@ def test_the_run_folder_is_complete(finished: Path):
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(finished.rglob("*.tmp"))
     assert not [path for path in finished.rglob("*") if "=" in path.name]
-    assert (finished / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    for picture in finished.glob("*.png"):
+        assert np.unique(imread(picture)).size > 50, f"{picture.name} is blank"
 
 
 def test_only_the_run_folder_is_written(finished: Path):
@@ -407,7 +410,7 @@ def test_a_run_folder_is_never_overwritten(birdclf: Command, finished: Path, rec
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", pytest.param("32-true", marks=pytest.mark.slow)])
 def test_a_step_in_each_precision(precision: str, run: Run):
     folder = run(f"trainer.precision={precision}")
     (row,) = json.loads((folder / "history.json").read_text())
@@ -423,15 +426,21 @@ def config_of(folder: Path) -> Any:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("optimizer=adamw", "scheduler=warmup_cosine"),
-        ("optimizer=sgd", "scheduler=plateau", "optimizer.momentum=0.5"),
-        ("scheduler=constant", "monitor=val/nll"),
-        ("channels_last=false", "loss=focal", "loss.gamma=1", "loss.alpha=class_frequency"),
-        ("features.n_mfcc=16", "features.padding=silence", "features.window_s=3.0"),
-        ("loader.batch_size=4", "trainer.gradient_clip_val=0.1", "trainer.log_every_n_steps=1"),
-        ("model=audio_cnn", "model.width=0.1", "model.dropout=0.2", "loss=cross_entropy_sqrt"),
+        (
+            *("optimizer=adamw", "scheduler=warmup_cosine"),
+            *("features.n_mfcc=16", "features.padding=silence", "features.window_s=3.0"),
+        ),
+        (
+            *("optimizer=sgd", "scheduler=plateau", "optimizer.momentum=0.5"),
+            *("model=audio_cnn", "model.width=0.1", "model.dropout=0.2", "loss=cross_entropy_sqrt"),
+        ),
+        (
+            *("scheduler=constant", "monitor=val/nll", "channels_last=false"),
+            *("loss=focal", "loss.gamma=1", "loss.alpha=class_frequency"),
+            *("loader.batch_size=4", "trainer.gradient_clip_val=0.1", "trainer.log_every_n_steps=1"),
+        ),
     ],
-    ids=lambda overrides: " ".join(overrides),
+    ids=lambda overrides: overrides[0],
 )
 def test_an_ablation_by_overrides_alone(overrides: tuple[str, ...], run: Run):
     folder = run(*overrides)

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from stopping import Killed, stop_in
-from test_resume import assert_same_end, history_of, weights_of
+from stopping import Killed, assert_same_end, history_of, stop_in, weights_of
 from tiny_runs import Command, on_folder
 
 from birdclf.training.callbacks.snapshot import Snapshot
@@ -51,8 +50,9 @@ def trained(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPat
     return train
 
 
-@pytest.mark.parametrize("call", [9, pytest.param(21, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("way", [way if way == "all" else pytest.param(way, marks=pytest.mark.slow) for way in WAYS])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [9, 21])
+@pytest.mark.parametrize("way", WAYS)
 def test_a_stopped_run_goes_on_to_the_same_end(birdclf, recordings, tmp_path, trained, way, call):
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -168,6 +168,7 @@ def test_a_range_of_rates_is_tried_and_leaves_the_folder_for_a_run(birdclf, reco
     assert_same_end(run, trained())
 
 
+@pytest.mark.slow
 def test_a_range_test_notes_the_loss_of_whole_steps(birdclf, recordings, tmp_path):
     first = []
     for run, more in (("whole", ()), ("added", ("loader.batch_size=4", "trainer.accumulate_grad_batches=4"))):
@@ -227,7 +228,7 @@ def test_a_run_starts_from_another(birdclf, recordings, tmp_path, trained):
 def test_a_resumed_run_keeps_its_own_weights_and_knows_a_changed_file(birdclf, recordings, tmp_path, trained):
     source = tmp_path / "w.pt"
     torch.save(weights_of(trained(), "best.ckpt"), source)
-    more = (f"init_from={source}",)
+    more = (f"init_from={source}", "trainer.max_epochs=2")
     whole = birdclf(*words(recordings, tmp_path / "whole", *more), cwd=tmp_path)
     assert whole.status == 0, whole.err
     run = tmp_path / "run"

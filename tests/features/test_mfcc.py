@@ -122,6 +122,7 @@ print(high_mb(1), high_mb(30))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+@pytest.mark.slow
 def test_half_an_hour_takes_no_more_memory_than_a_spool():
     done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
     minute_mb, half_hour_mb = map(float, done.stdout.split())

@@ -61,6 +61,7 @@ def test_intervals_hold_the_truth_93_to_97_times_in_100(held, name):
     assert 0.93 <= held[name] <= 0.97
 
 
+@pytest.mark.slow
 def test_equal_runs_are_seldom_called_different():
     """At 5 % more than 18 of 150 has a chance below 1e-3."""
     assert all(share <= 18 / 150 for share in false_positives(150).values())

@@ -165,7 +165,9 @@ def test_a_broken_recording_is_cut_out_of_the_task_that_holds_it(tmp_path):
     assert (tmp_path / "0.frames").stat().st_size == 900 * 4 and (tmp_path / "0.level").stat().st_size == 900 * 2
 
 
-@pytest.mark.parametrize(("workers", "kept"), [(0, 9), (2, 3)])  # three tasks, of three recordings or of one
+@pytest.mark.parametrize(
+    ("workers", "kept"), [(0, 9), pytest.param(2, 3, marks=pytest.mark.slow)]
+)  # three tasks, of three recordings or of one
 def test_a_disk_that_fills_up_is_named_and_the_next_start_goes_on(tmp_path, monkeypatch, workers, kept):
     log = tmp_path / "log"
     made, stores = noise_catalog(12, log=str(log)), tmp_path / "stores"

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from stopping import training
-from test_resume import assert_same_end, words
-from test_sweep_again import SWEEP, on_sweep, stamps
+from stopping import SWEEP, assert_same_end, on_sweep, stamps, training, words
 from tiny_runs import Command
 
 LONGEST_S = 240.0

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import hydra.core.utils
 import pytest
-from stopping import Killed, stop_in
+from stopping import LONG, Killed, assert_same_end, stop_in
 from test_disk_full import curves
-from test_resume import LONG, assert_same_end
 from tiny_runs import TINY, Command
 
 from birdclf.training.callbacks.snapshot import Snapshot

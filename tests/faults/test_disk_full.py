@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from disks import Disk, small_disk, when
 from lightning.pytorch.callbacks import ModelCheckpoint
+from stopping import assert_same_end, on_sweep, statuses, words
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import assert_same_end, words
-from test_sweep_again import on_sweep, statuses
 from tiny_runs import Command
 
 from birdclf.metrics.predictions import Predictions
@@ -65,7 +64,7 @@ MOMENTS = {
     "projector": (TensorBoard, "project", 1),
     "done.json": (training, "mark_done", 1),
 }
-FAST = ("settings in TensorBoard", "a later snapshot", "best.ckpt", "predictions.parquet", "figures in TensorBoard")
+FAST = ("a later snapshot",)
 
 
 @pytest.mark.parametrize("moment", [pytest.param(m, marks=[] if m in FAST else pytest.mark.slow) for m in MOMENTS])
@@ -84,7 +83,8 @@ def test_a_run_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, un
     assert curves(run) == curves(undisturbed)
 
 
-@pytest.mark.parametrize("moment", ["a later snapshot", pytest.param("figures in TensorBoard", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["a later snapshot", "figures in TensorBoard"])
 def test_the_same_by_a_limit_that_takes_no_privilege(birdclf, recordings, tmp_path, undisturbed, moment):
     with small_disk(tmp_path / "limited", real=False) as disk:
         test_a_run_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undisturbed, disk, moment)
@@ -133,6 +133,7 @@ def test_a_sweep_goes_on_after_a_job(birdclf, recordings, tmp_path, disk, noted)
     assert (sweep / "1_seed-2" / "metrics.json").read_bytes() == (whole / "1_seed-2" / "metrics.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_sweep_stops_where_no_job_can_begin(birdclf, recordings, tmp_path, disk):
     sweep = disk.folder / "sweep"
     words = on_sweep(recordings, "seed=1,2", f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path / 'store'}")
@@ -144,6 +145,7 @@ def test_a_sweep_stops_where_no_job_can_begin(birdclf, recordings, tmp_path, dis
     assert birdclf(*words, cwd=tmp_path).status == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_says_that_its_table_could_not_be_written(birdclf, recordings, tmp_path, disk):
     sweep = disk.folder / "sweep"
     words = on_sweep(recordings, "seed=1,2", f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path / 'store'}")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from disks import lose, network_folder, when
-from test_resume import assert_same_end, words
-from test_sweep_again import on_sweep, stamps
+from stopping import assert_same_end, on_sweep, stamps, words
 from tiny_runs import Command
 
 from birdclf.sweep.task import Task
@@ -20,7 +19,9 @@ def undisturbed(birdclf: Command, recordings: Path, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize(
-    "moment", [(Snapshot, "_write", 9), (Snapshot, "on_train_end", 1)], ids=["within", "at its end"]
+    "moment",
+    [(Snapshot, "_write", 9), pytest.param((Snapshot, "on_train_end", 1), marks=pytest.mark.slow)],
+    ids=["within", "at its end"],
 )
 def test_renamed_away(birdclf, recordings, tmp_path, undisturbed, moment):
     run, away = tmp_path / "outputs" / "run", tmp_path / "away"
@@ -34,6 +35,7 @@ def test_renamed_away(birdclf, recordings, tmp_path, undisturbed, moment):
     assert_same_end(run, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("below", ["run", "."], ids=["above", "the mount point itself"])
 def test_unmounted(birdclf, recordings, tmp_path, undisturbed, below):
     server, mounted = tmp_path / "server", tmp_path / "network"
@@ -50,6 +52,7 @@ def test_unmounted(birdclf, recordings, tmp_path, undisturbed, below):
     assert_same_end(server / below, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_nothing_in_another_place(birdclf, recordings, tmp_path):
     sweep, away = tmp_path / "sweep", tmp_path / "away"
     command = on_sweep(recordings, "seed=1,2", f"hydra.sweep.dir={sweep}", "trainer.max_epochs=1")

@@ -22,7 +22,7 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Hearing:
+class InputSpec:
     """What a classifier wants to hear."""
 
     classes: tuple[str, ...]  # names of the K classes
@@ -40,7 +40,7 @@ class Hearing:
 class Classifier(Protocol):
     """Gives probabilities of windows."""
 
-    hearing: Hearing
+    hearing: InputSpec
     source: Path
 
     def fingerprint(self) -> str:
@@ -69,7 +69,7 @@ class TorchClassifier:
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
         samples = features.frames * features.hop
-        self.hearing = Hearing(loaded.classes, features.sample_rate_hz, samples, features.padding, mix)
+        self.hearing = InputSpec(loaded.classes, features.sample_rate_hz, samples, features.padding, mix)
 
     def fingerprint(self) -> str:
         """Return the hash of the file."""
@@ -157,7 +157,7 @@ class OnnxClassifier:
         except TypeError as error:
             raise UserError(f"{source} is damaged: {error}. Export it again.") from error
         classes = tuple(map(str, own["classes"]))
-        self.hearing = Hearing(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix)
+        self.hearing = InputSpec(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix)
 
     def fingerprint(self) -> str:
         """Return the hash of the file."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birdclf.audio.clip import AudioError, Clip, Waveform
 from birdclf.audio.files import FileReader
 from birdclf.audio.resampling import resampled
-from birdclf.detection.classifier import Classifier, Hearing, Vectors
+from birdclf.detection.classifier import Classifier, InputSpec, Vectors
 from birdclf.detection.inputs import Recording
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
@@ -127,7 +127,7 @@ class Listening:
     batch: int = BATCH
     each: Callable[[Recording, Window, Vectors, Vectors], None] | None = None
 
-    def check(self, hearing: Hearing) -> None:
+    def check(self, hearing: InputSpec) -> None:
         """Refuse a hop that is no stretch of time."""
         if not 1 / hearing.sample_rate_hz <= self.hop_s < float("inf"):
             raise UserError(f"--hop {self.hop_s:g}: seconds from window to window, above 0; a window unless given.")
@@ -220,7 +220,7 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
     return seconds
 
 
-def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
+def _closed(opened: _Open, end: _End | None, hearing: InputSpec) -> Heard:
     duration_s = max(opened.end_s, default=0.0)
     if end and end.samples is not None:  # windows far apart may end before the recording does
         duration_s = end.samples / hearing.sample_rate_hz
@@ -234,7 +234,7 @@ def _closed(opened: _Open, end: _End | None, hearing: Hearing) -> Heard:
 
 def _decode(
     recordings: Sequence[Recording],
-    hearing: Hearing,
+    hearing: InputSpec,
     how: Listening,
     waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
     stop: threading.Event,
@@ -262,7 +262,7 @@ def _decode(
         waiting.put(error)
 
 
-def _windows(recording: Recording, hearing: Hearing, hop_s: float, end: _End) -> Iterator[Window]:
+def _windows(recording: Recording, hearing: InputSpec, hop_s: float, end: _End) -> Iterator[Window]:
     """Yield the windows of a recording, and count its samples."""
     samples = 0
 

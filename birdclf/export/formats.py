@@ -18,7 +18,7 @@ from torch.export import Dim
 import birdclf
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
-from birdclf.detection.classifier import FORMAT, METADATA, Hearing, Vectors
+from birdclf.detection.classifier import FORMAT, METADATA, InputSpec, Vectors
 from birdclf.errors import UserError
 from birdclf.runs.checkpoint import LoadedRun
 from birdclf.runs.waveforms import WaveformClassifier
@@ -27,7 +27,7 @@ INPUT: Final = "waveform"
 OUTPUTS: Final = ("probabilities", "embeddings")
 
 
-def metadata_of(loaded: LoadedRun, hearing: Hearing, quantisation: str | None = None) -> dict[str, Any]:
+def metadata_of(loaded: LoadedRun, hearing: InputSpec, quantisation: str | None = None) -> dict[str, Any]:
     """Return the metadata of a file as plain values.
 
     Raises:

@@ -16,7 +16,7 @@ from birdclf.audio.files import FileReader
 from birdclf.audio.resampling import resampled
 from birdclf.data.catalog import Catalog
 from birdclf.data.splits import FileSplit
-from birdclf.detection.classifier import Hearing, Vectors
+from birdclf.detection.classifier import InputSpec, Vectors
 from birdclf.detection.inputs import recordings_of
 from birdclf.detection.stream import windows_of
 from birdclf.errors import UserError
@@ -37,7 +37,7 @@ class Heard(NamedTuple):
     target: int = -1  # number of the recording's class; -1 where it is not known
 
 
-def windows_of_files(given: Sequence[str], hearing: Hearing) -> Iterator[Heard]:
+def windows_of_files(given: Sequence[str], hearing: InputSpec) -> Iterator[Heard]:
     """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is passed over.
 
     Raises:
@@ -53,7 +53,7 @@ class OwnRecordings:
 
     catalog: Catalog  # the source
     stages: NDArray[np.str_]  # `(n,)` split of each row of its table; empty where the run has not used it
-    hearing: Hearing  # what the run's classifier wants to hear
+    hearing: InputSpec  # what the run's classifier wants to hear
 
     def some(self, stage: str, most: int = RECORDINGS) -> Iterator[Heard]:
         """Yield windows of some recordings of a split, taken at even steps, with a minute of each at most.
@@ -84,7 +84,7 @@ class OwnRecordings:
 
 
 def own_recordings(
-    run: Path, hearing: Hearing, source: Sequence[str] = (), trusted: Collection[str] = ()
+    run: Path, hearing: InputSpec, source: Sequence[str] = (), trusted: Collection[str] = ()
 ) -> OwnRecordings:
     """Return a run's own recordings, in its own splits.
 
@@ -113,7 +113,9 @@ def own_recordings(
     return OwnRecordings(catalog, stages, hearing)
 
 
-def _of_clips(clips: Sequence[Clip], reader: Reader, hearing: Hearing, most: int | None, where: str) -> Iterator[Heard]:
+def _of_clips(
+    clips: Sequence[Clip], reader: Reader, hearing: InputSpec, most: int | None, where: str
+) -> Iterator[Heard]:
     heard, problem = 0, ""
     for clip in clips:
         try:
@@ -130,7 +132,7 @@ def _of_clips(clips: Sequence[Clip], reader: Reader, hearing: Hearing, most: int
         )
 
 
-def _windows(clip: Clip, reader: Reader, hearing: Hearing, middle: bool = False) -> Iterator[Waveform]:
+def _windows(clip: Clip, reader: Reader, hearing: InputSpec, middle: bool = False) -> Iterator[Waveform]:
     """Yield the windows of a clip, side by side; from the middle one on where that is wanted."""
     with reader.open(clip) as sound:
         mixer = hearing.mix.mixer(reader, clip, sound.channels)

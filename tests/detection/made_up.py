@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from birdclf.audio.mixing import Mix
-from birdclf.detection.classifier import Hearing
+from birdclf.detection.classifier import InputSpec
 from birdclf.features.mfcc import MFCCStack
 from birdclf.models.audio_cnn import AudioCNN
 
@@ -20,7 +20,7 @@ class Pitches:
     """Hears windows of 1 s; a tone near the pitch of a class is that class, and silence is a bit of each."""
 
     def __init__(self, padding: str = "repeat", classes: tuple[str, ...] = CLASSES) -> None:
-        self.hearing = Hearing(classes, RATE_HZ, RATE_HZ, padding, Mix())
+        self.hearing = InputSpec(classes, RATE_HZ, RATE_HZ, padding, Mix())
         self.source = Path("made up")
         self.batches: list[int] = []
 

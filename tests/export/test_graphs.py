@@ -19,7 +19,7 @@ from torch import nn
 
 from birdclf.audio.mixing import Mix
 from birdclf.config import conf_dir
-from birdclf.detection.classifier import METADATA, Hearing, OnnxClassifier
+from birdclf.detection.classifier import METADATA, InputSpec, OnnxClassifier
 from birdclf.errors import UserError
 from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
 from birdclf.features.mfcc import MFCCStack
@@ -61,9 +61,9 @@ def loaded_run(features: Representation, network: nn.Module) -> LoadedRun:
     return LoadedRun(network.eval(), features.eval(), True, CLASSES, 1.7, 3, {}, prior)
 
 
-def hearing_of(features: Representation) -> Hearing:
+def hearing_of(features: Representation) -> InputSpec:
     samples = features.frames * features.hop
-    return Hearing(CLASSES, features.sample_rate_hz, samples, features.padding, Mix("left", "remove", "peak"))
+    return InputSpec(CLASSES, features.sample_rate_hz, samples, features.padding, Mix("left", "remove", "peak"))
 
 
 def sound(features: Representation, windows: int) -> np.ndarray:
@@ -187,7 +187,7 @@ def test_sound_mixed_by_other_code_is_refused():
     features = MFCCStack(window_s=0.5)
     loaded = loaded_run(features, AudioCNN(len(CLASSES), 3, width=0.1))
     with pytest.raises(UserError, match="cannot hold"):
-        metadata_of(loaded, Hearing(CLASSES, 32_000, 16_000, "repeat", Own()))
+        metadata_of(loaded, InputSpec(CLASSES, 32_000, 16_000, "repeat", Own()))
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch):

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
-from birdclf.detection.classifier import Hearing, Vectors
+from birdclf.detection.classifier import InputSpec, Vectors
 from birdclf.serving.app import application
 from birdclf.serving.guard import Hosts
 from birdclf.serving.session import KeptFolder, Session
@@ -26,7 +26,7 @@ RATE_HZ = 8000
 class Loudness:
     """Says the first class of loud windows, the second of quiet ones and the third of silence."""
 
-    hearing: Hearing = field(default_factory=lambda: Hearing(CLASSES, RATE_HZ, RATE_HZ, "silence", Mix()))
+    hearing: InputSpec = field(default_factory=lambda: InputSpec(CLASSES, RATE_HZ, RATE_HZ, "silence", Mix()))
     source: Path = Path("runs/phase 2/checkpoints/best.ckpt")
     wait_s: float = 0.0
     broken: Exception | None = None

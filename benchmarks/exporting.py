@@ -66,13 +66,13 @@ def in_turns(run: Path | None, threads: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="birdclf-bench-") as folder:
         file = Path(folder) / "model.onnx"
         loaded = load()
-        write_onnx(loaded, metadata_of(loaded, ours.hearing), file)
+        write_onnx(loaded, metadata_of(loaded, ours.input_spec), file)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(1)
-    windows = (0.1 * generator.standard_normal((BATCH, ours.hearing.samples))).astype(np.float32)
+    windows = (0.1 * generator.standard_normal((BATCH, ours.input_spec.samples))).astype(np.float32)
     sides: dict[str, Callable[[], Any]] = {
         "torch": lambda: ours(windows),
         "onnxruntime": lambda: session.run(None, {"waveform": windows}),

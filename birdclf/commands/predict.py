@@ -51,19 +51,19 @@ def run(arguments: argparse.Namespace) -> None:
     from birdclf.detection.stream import Listening
 
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
-    hearing = classifier.hearing
+    input_spec = classifier.input_spec
     listed = arguments.species_list
     detecting = Detecting(
         arguments.min_confidence,
         arguments.top_k,
         not arguments.no_merge,
         arguments.smooth,
-        None if listed is None else read_species(listed.expanduser(), hearing.classes),
+        None if listed is None else read_species(listed.expanduser(), input_spec.classes),
     )
-    hop_s = hearing.window_s if arguments.hop is None else arguments.hop
+    hop_s = input_spec.window_s if arguments.hop is None else arguments.hop
     timelines = out is not None and not arguments.no_timelines
     how = Listening(hop_s, arguments.embeddings, timelines, arguments.batch_size)
-    how.check(hearing)
+    how.check(input_spec)
     lines = listed_lines(arguments.audio)
     if out is None:
         results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])

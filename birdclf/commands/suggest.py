@@ -45,11 +45,11 @@ def run(arguments: argparse.Namespace) -> None:
     refuse_existing(out, NEW_FOLDER)
     Choosing(arguments.n, arguments.uncertainty, arguments.pool)  # before the model is opened, which takes seconds
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
-    hearing, listed = classifier.hearing, arguments.species_list
-    species = None if listed is None else read_species(listed.expanduser(), hearing.classes)
+    input_spec, listed = classifier.input_spec, arguments.species_list
+    species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
     choosing = Choosing(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
-    how = Listening(hearing.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
-    how.check(hearing)
+    how = Listening(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
+    how.check(input_spec)
     lines = listed_lines(arguments.audio)
     chosen = suggest(classifier, arguments.audio, lines, out, how, choosing)
     found = len(chosen.suggestions)

@@ -40,7 +40,7 @@ class InputSpec:
 class Classifier(Protocol):
     """Gives probabilities of windows."""
 
-    hearing: InputSpec
+    input_spec: InputSpec
     source: Path
 
     def fingerprint(self) -> str:
@@ -69,7 +69,7 @@ class TorchClassifier:
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
         samples = features.frames * features.hop
-        self.hearing = InputSpec(loaded.classes, features.sample_rate_hz, samples, features.padding, mix)
+        self.input_spec = InputSpec(loaded.classes, features.sample_rate_hz, samples, features.padding, mix)
 
     def fingerprint(self) -> str:
         """Return the hash of the file."""
@@ -157,7 +157,7 @@ class OnnxClassifier:
         except TypeError as error:
             raise UserError(f"{source} is damaged: {error}. Export it again.") from error
         classes = tuple(map(str, own["classes"]))
-        self.hearing = InputSpec(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix)
+        self.input_spec = InputSpec(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix)
 
     def fingerprint(self) -> str:
         """Return the hash of the file."""

@@ -35,17 +35,17 @@ class Detector:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the K classes."""
-        return self.classifier.hearing.classes
+        return self.classifier.input_spec.classes
 
     @property
     def sample_rate_hz(self) -> int:
         """Sample rate of the waveforms that it wants."""
-        return self.classifier.hearing.sample_rate_hz
+        return self.classifier.input_spec.sample_rate_hz
 
     @property
     def window_s(self) -> float:
         """Length of a window in seconds."""
-        return self.classifier.hearing.window_s
+        return self.classifier.input_spec.window_s
 
     def predict(
         self,
@@ -113,10 +113,10 @@ class Detector:
                 f"waveform has shape {sound.shape} at {sample_rate_hz} Hz; it must be one row of finite samples, mono, "
                 f"at a rate above 0."
             )
-        hearing = self.classifier.hearing
+        input_spec = self.classifier.input_spec
         blocks: list[Waveform] = [sound.astype(np.float32)]
-        heard = resampled(blocks, sample_rate_hz, hearing.sample_rate_hz)
-        parts = windows_of(heard, hearing.sample_rate_hz, hearing.samples, hearing.samples, hearing.padding)
+        heard = resampled(blocks, sample_rate_hz, input_spec.sample_rate_hz)
+        parts = windows_of(heard, input_spec.sample_rate_hz, input_spec.samples, input_spec.samples, input_spec.padding)
         windows = np.stack([window.samples for window in parts])
         batches = (windows[first : first + BATCH] for first in range(0, len(windows), BATCH))
         return np.concatenate([self.classifier(batch)[0] for batch in batches])

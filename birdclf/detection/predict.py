@@ -204,7 +204,7 @@ def predict_to_folder(
             done = len(recordings) - len(left)
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
         for heard in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
-            result = Result.of(heard, detecting, classifier.hearing.classes)
+            result = Result.of(heard, detecting, classifier.input_spec.classes)
             write_apart(out, heard, result)
             folder.add(heard.recording, result)
             _tell(result)
@@ -231,7 +231,7 @@ def predict_to_screen(
     """
     results: list[Result] = []
     for heard in with_progress(recordings_of(given, listed), classifier, how):
-        result = Result.of(heard, detecting, classifier.hearing.classes)
+        result = Result.of(heard, detecting, classifier.input_spec.classes)
         if as_lines == "jsonl":
             print_result(json_lines(result))
         else:
@@ -268,7 +268,7 @@ def summary(results: Sequence[Result]) -> str:
 
 def heard_range(classifier: Classifier) -> Range:
     """Return the frequencies that a classifier hears."""
-    return Range(0.0, classifier.hearing.sample_rate_hz / 2)
+    return Range(0.0, classifier.input_spec.sample_rate_hz / 2)
 
 
 def write_apart(out: Path, heard: Heard, result: Result) -> None:

@@ -127,9 +127,9 @@ class Listening:
     batch: int = BATCH
     each: Callable[[Recording, Window, Vectors, Vectors], None] | None = None
 
-    def check(self, hearing: InputSpec) -> None:
+    def check(self, input_spec: InputSpec) -> None:
         """Refuse a hop that is no stretch of time."""
-        if not 1 / hearing.sample_rate_hz <= self.hop_s < float("inf"):
+        if not 1 / input_spec.sample_rate_hz <= self.hop_s < float("inf"):
             raise UserError(f"--hop {self.hop_s:g}: seconds from window to window, above 0; a window unless given.")
         if self.batch < 1:
             raise UserError(f"--batch-size {self.batch}: windows that are classified together, 1 or more.")
@@ -152,10 +152,12 @@ def listen(
     Raises:
         UserError: If the hop is no stretch of time.
     """
-    how.check(classifier.hearing)
+    how.check(classifier.input_spec)
     waiting: queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None] = queue.Queue(AHEAD)
     stop = threading.Event()
-    decoder = threading.Thread(target=_decode, args=(recordings, classifier.hearing, how, waiting, stop), daemon=True)
+    decoder = threading.Thread(
+        target=_decode, args=(recordings, classifier.input_spec, how, waiting, stop), daemon=True
+    )
     decoder.start()
     try:
         yield from _classified(waiting, classifier, how, before % how.batch)
@@ -181,7 +183,7 @@ def _classified(
             raise item
         recording, part = item
         if not begun or begun[-1][1] is not None:
-            rate = classifier.hearing.sample_rate_hz
+            rate = classifier.input_spec.sample_rate_hz
             begun.append((_Open(recording, Overview(rate) if how.overview else None), None))
         if isinstance(part, _End):
             begun[-1] = (begun[-1][0], part)
@@ -192,11 +194,11 @@ def _classified(
             batch, skipped = batch[room:], 0
         waits = {id(owner) for owner, _ in batch}
         while begun and begun[0][1] is not None and id(begun[0][0]) not in waits:
-            yield _closed(*begun.pop(0), classifier.hearing)
+            yield _closed(*begun.pop(0), classifier.input_spec)
     if batch:
         yield _classify(batch, classifier, how, skipped)
     for opened, end in begun:
-        yield _closed(opened, end, classifier.hearing)
+        yield _closed(opened, end, classifier.input_spec)
 
 
 def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening, skipped: int) -> float:
@@ -220,13 +222,13 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
     return seconds
 
 
-def _closed(opened: _Open, end: _End | None, hearing: InputSpec) -> Heard:
+def _closed(opened: _Open, end: _End | None, input_spec: InputSpec) -> Heard:
     duration_s = max(opened.end_s, default=0.0)
     if end and end.samples is not None:  # windows far apart may end before the recording does
-        duration_s = end.samples / hearing.sample_rate_hz
+        duration_s = end.samples / input_spec.sample_rate_hz
     return Heard(
         opened.recording, np.asarray(opened.start_s), np.asarray(opened.end_s),
-        np.asarray(opened.probabilities, np.float32).reshape(-1, len(hearing.classes)),
+        np.asarray(opened.probabilities, np.float32).reshape(-1, len(input_spec.classes)),
         np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32), duration_s,
         end.problem if end else "", opened.overview,
     )  # fmt: skip
@@ -234,7 +236,7 @@ def _closed(opened: _Open, end: _End | None, hearing: InputSpec) -> Heard:
 
 def _decode(
     recordings: Sequence[Recording],
-    hearing: InputSpec,
+    input_spec: InputSpec,
     how: Listening,
     waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
     stop: threading.Event,
@@ -245,7 +247,7 @@ def _decode(
             end = _End()
             part: list[Window] = []
             try:
-                for window in _windows(recording, hearing, how.hop_s, end):
+                for window in _windows(recording, input_spec, how.hop_s, end):
                     part.append(window)
                     if len(part) == how.batch:
                         waiting.put((recording, part))
@@ -262,7 +264,7 @@ def _decode(
         waiting.put(error)
 
 
-def _windows(recording: Recording, hearing: InputSpec, hop_s: float, end: _End) -> Iterator[Window]:
+def _windows(recording: Recording, input_spec: InputSpec, hop_s: float, end: _End) -> Iterator[Window]:
     """Yield the windows of a recording, and count its samples."""
     samples = 0
 
@@ -274,8 +276,8 @@ def _windows(recording: Recording, hearing: InputSpec, hop_s: float, end: _End) 
 
     reader, clip = FileReader(), Clip(recording.name, recording.path)
     with reader.open(clip) as sound:
-        mixer = hearing.mix.mixer(reader, clip, sound.channels)
-        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, hearing.sample_rate_hz)
-        hop = max(1, round(hop_s * hearing.sample_rate_hz))
-        yield from windows_of(counted(blocks), hearing.sample_rate_hz, hearing.samples, hop, hearing.padding)
-        end.samples, end.problem = samples, sound.unheard(samples / hearing.sample_rate_hz)
+        mixer = input_spec.mix.mixer(reader, clip, sound.channels)
+        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
+        hop = max(1, round(hop_s * input_spec.sample_rate_hz))
+        yield from windows_of(counted(blocks), input_spec.sample_rate_hz, input_spec.samples, hop, input_spec.padding)
+        end.samples, end.problem = samples, sound.unheard(samples / input_spec.sample_rate_hz)

@@ -27,21 +27,21 @@ INPUT: Final = "waveform"
 OUTPUTS: Final = ("probabilities", "embeddings")
 
 
-def metadata_of(loaded: LoadedRun, hearing: InputSpec, quantisation: str | None = None) -> dict[str, Any]:
+def metadata_of(loaded: LoadedRun, input_spec: InputSpec, quantisation: str | None = None) -> dict[str, Any]:
     """Return the metadata of a file as plain values.
 
     Raises:
         UserError: If channels are mixed by code of another package, which no file can hold.
     """
-    mix = hearing.mix
+    mix = input_spec.mix
     if type(mix) is not Mix:
         raise UserError(
             f"audio is mixed by {type(mix).__module__}.{type(mix).__name__}, which an exported file cannot hold. "
             f"Train with the audio settings of birdclf, or use the run folder itself."
         )
     return {
-        "format": FORMAT, "classes": list(hearing.classes), "sample_rate_hz": hearing.sample_rate_hz,
-        "samples": hearing.samples, "window_s": hearing.window_s, "padding": hearing.padding,
+        "format": FORMAT, "classes": list(input_spec.classes), "sample_rate_hz": input_spec.sample_rate_hz,
+        "samples": input_spec.samples, "window_s": input_spec.window_s, "padding": input_spec.padding,
         "audio": {"channel": mix.channel, "dc": mix.dc, "gain": mix.gain}, "birdclf": birdclf.__version__,
         "epoch": loaded.epoch, "calibrated": loaded.temperature is not None, "quantisation": quantisation,
     }  # fmt: skip

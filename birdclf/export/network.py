@@ -38,7 +38,7 @@ class Origin:
 
     def own(self, reference: TorchClassifier) -> OwnRecordings:
         """Return the run's own recordings."""
-        return own_recordings(self.run, reference.hearing, self.source, self.trusted)
+        return own_recordings(self.run, reference.input_spec, self.source, self.trusted)
 
     def sounds(self, reference: TorchClassifier, own: OwnRecordings | None) -> Iterator[Heard]:
         """Return the windows that an export is held to.
@@ -47,7 +47,7 @@ class Origin:
             UserError: If there is none.
         """
         sounds = (
-            windows_of_files(self.verify, reference.hearing)
+            windows_of_files(self.verify, reference.input_spec)
             if self.verify
             else (own or self.own(reference)).some("val")
         )
@@ -70,7 +70,7 @@ def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
     sounds = origin.sounds(reference, own)
     with _beside(out) as folder:
         loaded, file = origin.load(), folder / "float32.onnx"
-        network = write_onnx(loaded, metadata_of(loaded, reference.hearing), file)
+        network = write_onnx(loaded, metadata_of(loaded, reference.input_spec), file)
         exported = OnnxClassifier(file, "cpu")
         agreement = compare(reference, exported, sounds)
         agreement.check("onnx")
@@ -80,7 +80,7 @@ def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
 
             windows = calibration_windows(own.middles("train", CALIBRATION))
             smaller = folder / "int8.onnx"
-            quantise(file, network, windows, metadata_of(loaded, reference.hearing, "int8"), smaller)
+            quantise(file, network, windows, metadata_of(loaded, reference.input_spec, "int8"), smaller)
             print(cost(exported, OnnxClassifier(smaller, "cpu"), own.middles("val")))
             file = smaller
         _keep(file, out)
@@ -98,7 +98,7 @@ def export_program(origin: Origin, out: Path) -> None:
     sounds = origin.sounds(reference, None)
     with _beside(out) as folder:
         loaded, file = origin.load(), folder / "model.pt2"
-        write_program(loaded, metadata_of(loaded, reference.hearing), file)
+        write_program(loaded, metadata_of(loaded, reference.input_spec), file)
         agreement = compare(reference, Program(file), sounds)
         agreement.check("torch_export")
         print(f"torch_export against the checkpoint, {agreement}")

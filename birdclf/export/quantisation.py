@@ -97,7 +97,7 @@ def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard])
         raise UserError("No validation recording can be decoded, so that nothing shows what --quantize int8 costs.")
     rows = [f"{'':10}{'accuracy':>10}{'macro F1':>10}{'MB':>8}{'ms a window':>13}"]
     for name, file in (("float32", float32), ("int8", int8)):
-        confusion = confusion_matrix(np.asarray(targets), np.concatenate(found[name]), len(float32.hearing.classes))
+        confusion = confusion_matrix(np.asarray(targets), np.concatenate(found[name]), len(float32.input_spec.classes))
         figures, size_mb = summarise(confusion), file.source.stat().st_size / 1e6
         shares = f"{figures['accuracy']:10.4f}{figures['macro_f1_evaluable']:10.4f}"
         rows.append(f"{name:10}{shares}{size_mb:8.2f}{1000 * median(seconds[name]):13.1f}")

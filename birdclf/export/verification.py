@@ -37,14 +37,14 @@ class Heard(NamedTuple):
     target: int = -1  # number of the recording's class; -1 where it is not known
 
 
-def windows_of_files(given: Sequence[str], hearing: InputSpec) -> Iterator[Heard]:
+def windows_of_files(given: Sequence[str], input_spec: InputSpec) -> Iterator[Heard]:
     """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is passed over.
 
     Raises:
         UserError: If there is no sound file, or none of them can be decoded.
     """
     clips = [Clip(one.path, one.path) for one in recordings_of(given)]
-    yield from _of_clips(clips, FileReader(), hearing, None, "--verify")
+    yield from _of_clips(clips, FileReader(), input_spec, None, "--verify")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class OwnRecordings:
 
     catalog: Catalog  # the source
     stages: NDArray[np.str_]  # `(n,)` split of each row of its table; empty where the run has not used it
-    hearing: InputSpec  # what the run's classifier wants to hear
+    input_spec: InputSpec  # what the run's classifier wants to hear
 
     def some(self, stage: str, most: int = RECORDINGS) -> Iterator[Heard]:
         """Yield windows of some recordings of a split, taken at even steps, with a minute of each at most.
@@ -65,7 +65,7 @@ class OwnRecordings:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
         clips = self.catalog.clips()
         yield from _of_clips(
-            [clips[row] for row in rows], self.catalog.reader, self.hearing, WINDOWS, self.catalog.name
+            [clips[row] for row in rows], self.catalog.reader, self.input_spec, WINDOWS, self.catalog.name
         )
 
     def middles(self, stage: str, most: int | None = None) -> Iterator[Heard]:
@@ -74,17 +74,17 @@ class OwnRecordings:
         if most is not None and len(rows) > most:
             rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
         clips, species = self.catalog.clips(), self.catalog.table.species.to_numpy()
-        number = {name: k for k, name in enumerate(self.hearing.classes)}
+        number = {name: k for k, name in enumerate(self.input_spec.classes)}
         for row in rows:
             try:
-                window = next(_windows(clips[row], self.catalog.reader, self.hearing, middle=True))
+                window = next(_windows(clips[row], self.catalog.reader, self.input_spec, middle=True))
             except AudioError:
                 continue
             yield Heard(clips[row].recording_id, window, number[species[row]])
 
 
 def own_recordings(
-    run: Path, hearing: InputSpec, source: Sequence[str] = (), trusted: Collection[str] = ()
+    run: Path, input_spec: InputSpec, source: Sequence[str] = (), trusted: Collection[str] = ()
 ) -> OwnRecordings:
     """Return a run's own recordings, in its own splits.
 
@@ -105,21 +105,21 @@ def own_recordings(
             f"{', '.join(map(repr, absent[:NAMED]))}. Say where they are with --source data.root=DIR, or name other "
             f"sound files to hold the export to: --verify AUDIO"
         )
-    if unknown := sorted(set(catalog.table.species[ids.isin(split.index)]) - set(hearing.classes)):
+    if unknown := sorted(set(catalog.table.species[ids.isin(split.index)]) - set(input_spec.classes)):
         raise UserError(f"{catalog.name} has species that the checkpoint does not know: {', '.join(unknown[:NAMED])}.")
     stages = ids.map(split.to_dict()).fillna("").to_numpy(dtype=np.str_)
     if not (stages == "val").any():
         raise UserError(f"{run / 'split.csv'} has no validation recording. Name sound files: --verify AUDIO")
-    return OwnRecordings(catalog, stages, hearing)
+    return OwnRecordings(catalog, stages, input_spec)
 
 
 def _of_clips(
-    clips: Sequence[Clip], reader: Reader, hearing: InputSpec, most: int | None, where: str
+    clips: Sequence[Clip], reader: Reader, input_spec: InputSpec, most: int | None, where: str
 ) -> Iterator[Heard]:
     heard, problem = 0, ""
     for clip in clips:
         try:
-            for window in islice(_windows(clip, reader, hearing), most):
+            for window in islice(_windows(clip, reader, input_spec), most):
                 heard += 1
                 yield Heard(clip.recording_id, window)
         except AudioError as error:
@@ -132,15 +132,19 @@ def _of_clips(
         )
 
 
-def _windows(clip: Clip, reader: Reader, hearing: InputSpec, middle: bool = False) -> Iterator[Waveform]:
+def _windows(clip: Clip, reader: Reader, input_spec: InputSpec, middle: bool = False) -> Iterator[Waveform]:
     """Yield the windows of a clip, side by side; from the middle one on where that is wanted."""
     with reader.open(clip) as sound:
-        mixer = hearing.mix.mixer(reader, clip, sound.channels)
-        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, hearing.sample_rate_hz)
+        mixer = input_spec.mix.mixer(reader, clip, sound.channels)
+        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
         duration_s = sound.header_duration_s if middle and math.isfinite(sound.header_duration_s) else 0.0
-        skipped = max(0, round(duration_s * hearing.sample_rate_hz) - hearing.samples) // 2
+        skipped = max(0, round(duration_s * input_spec.sample_rate_hz) - input_spec.samples) // 2
         cut = windows_of(
-            _after(blocks, skipped), hearing.sample_rate_hz, hearing.samples, hearing.samples, hearing.padding
+            _after(blocks, skipped),
+            input_spec.sample_rate_hz,
+            input_spec.samples,
+            input_spec.samples,
+            input_spec.padding,
         )
         yield from (window.samples for window in cut)
 

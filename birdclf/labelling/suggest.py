@@ -302,8 +302,8 @@ def suggest(
             # All texts are in quotes: a carriage return in a name would end the line else.
             text = table_of(chosen.suggestions).to_csv(index=False, lineterminator="\n", quoting=QUOTE_NONNUMERIC)
             (unfinished / "suggestions.csv").write_text(text, encoding="utf-8", newline="")
-            names = choosing.species or classifier.hearing.classes
-            (unfinished / "index.html").write_text(page(chosen.suggestions, names, classifier.hearing.mix), "utf-8")
+            names = choosing.species or classifier.input_spec.classes
+            (unfinished / "index.html").write_text(page(chosen.suggestions, names, classifier.input_spec.mix), "utf-8")
             refuse_existing(out, NEW_FOLDER)
             os.rename(unfinished, out)
         finally:
@@ -317,7 +317,7 @@ def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listeni
     Raises:
         UserError: If nothing could be heard in any recording.
     """
-    classes = classifier.hearing.classes
+    classes = classifier.input_spec.classes
     if len(classes) < 2:
         raise UserError(f"The model knows {len(classes)} species, and is never unsure. Give one that knows more.")
     kept = np.isin(np.asarray(classes), choosing.species or classes)
@@ -325,7 +325,7 @@ def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listeni
     among = Detecting(species=choosing.species)
     measure = MEASURES[choosing.uncertainty]
     pool = Pool(choosing.n * choosing.pool)
-    windows, rate_hz = 0, classifier.hearing.sample_rate_hz
+    windows, rate_hz = 0, classifier.input_spec.sample_rate_hz
 
     def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
         nonlocal windows

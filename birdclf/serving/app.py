@@ -120,10 +120,10 @@ class Answer(JSONResponse):
 
 def told_of_session(session: Session) -> dict[str, Any]:
     """Return what the page begins with."""
-    hearing, limits = session.classifier.hearing, session.limits
-    window_s = round(hearing.window_s, 3)
+    input_spec, limits = session.classifier.input_spec, session.limits
+    window_s = round(input_spec.window_s, 3)
     return {
-        "classes": [shown(name) for name in hearing.classes],
+        "classes": [shown(name) for name in input_spec.classes],
         "settings": _settings(Asked.read({}, window_s)),
         "least_hop": min(LEAST_HOP_S, window_s),
         "most_hop": max(MOST_HOP_S, window_s),
@@ -167,7 +167,7 @@ def application(session: Session, hosts: Hosts) -> Starlette:
     page = page_template("serving").render(
         model=_name(session.classifier.source),
         species=f"{len(session.classes):,}",
-        window=f"{session.classifier.hearing.window_s:g}",
+        window=f"{session.classifier.input_spec.window_s:g}",
         accepted=ACCEPTED,
         played=PLAYED,
         megabytes=f"{session.limits.megabytes:g}",
@@ -233,7 +233,7 @@ class _Requests:
             temporary.unlink(missing_ok=True)
         entry = Entry(
             digest[:PREFIX], title or "recording", file, media_type, duration_s, fresh, asked,
-            high_hz=session.classifier.hearing.sample_rate_hz / 2,
+            high_hz=session.classifier.input_spec.sample_rate_hz / 2,
         )  # fmt: skip
         return Answer(told_of(session.add(entry)), 201)
 
@@ -278,7 +278,7 @@ class _Requests:
         return self.session.entry(request.path_params["known"])
 
     def _asked(self, request: Request) -> Asked:
-        return Asked.read(request.query_params, self.session.classifier.hearing.window_s)
+        return Asked.read(request.query_params, self.session.classifier.input_spec.window_s)
 
 
 def _name(source: Path) -> str:

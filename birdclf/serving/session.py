@@ -185,7 +185,7 @@ class Session:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the species that the model knows."""
-        return self.classifier.hearing.classes
+        return self.classifier.input_spec.classes
 
     def stop(self) -> None:
         """Stop listening, after the batch at work."""

@@ -20,7 +20,7 @@ class Pitches:
     """Hears windows of 1 s; a tone near the pitch of a class is that class, and silence is a bit of each."""
 
     def __init__(self, padding: str = "repeat", classes: tuple[str, ...] = CLASSES) -> None:
-        self.hearing = InputSpec(classes, RATE_HZ, RATE_HZ, padding, Mix())
+        self.input_spec = InputSpec(classes, RATE_HZ, RATE_HZ, padding, Mix())
         self.source = Path("made up")
         self.batches: list[int] = []
 

@@ -76,17 +76,17 @@ def sound(features: Representation, windows: int) -> np.ndarray:
 def check(features: Representation, network: nn.Module, folder: Path, also_torch: bool = True) -> None:
     """Write both files and hold them to the module itself, for batches of one, of three and of none but zeros."""
     loaded = loaded_run(features, network)
-    hearing = hearing_of(features)
+    input_spec = hearing_of(features)
     expected = []
     batches = [sound(features, 1), sound(features, 3), np.zeros_like(sound(features, 2))]
     with torch.inference_mode():
         module = WaveformClassifier(loaded)
         expected = [[answer.numpy().copy() for answer in module(torch.from_numpy(batch))] for batch in batches]
-    write_onnx(deepcopy(loaded), metadata_of(loaded, hearing), folder / "model.onnx")
+    write_onnx(deepcopy(loaded), metadata_of(loaded, input_spec), folder / "model.onnx")
     exported = [OnnxClassifier(folder / "model.onnx", "cpu")]
-    assert exported[0].hearing == hearing
+    assert exported[0].input_spec == input_spec
     if also_torch:
-        write_program(loaded, metadata_of(loaded, hearing), folder / "model.pt2")
+        write_program(loaded, metadata_of(loaded, input_spec), folder / "model.pt2")
         exported.append(Program(folder / "model.pt2"))
     for answers in exported:
         for batch, (probabilities, embeddings) in zip(batches, expected, strict=True):

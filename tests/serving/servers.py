@@ -26,7 +26,7 @@ RATE_HZ = 8000
 class Loudness:
     """Says the first class of loud windows, the second of quiet ones and the third of silence."""
 
-    hearing: InputSpec = field(default_factory=lambda: InputSpec(CLASSES, RATE_HZ, RATE_HZ, "silence", Mix()))
+    input_spec: InputSpec = field(default_factory=lambda: InputSpec(CLASSES, RATE_HZ, RATE_HZ, "silence", Mix()))
     source: Path = Path("runs/phase 2/checkpoints/best.ckpt")
     wait_s: float = 0.0
     broken: Exception | None = None

@@ -12,7 +12,7 @@ from birdclf.detection.classifier import TorchClassifier
 from birdclf.environment import keep_freed_memory
 from birdclf.export import OTHER_FILE
 from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
-from birdclf.export.verification import Heard, OwnRecordings, compare, own_recordings, windows_of_files
+from birdclf.export.verification import OwnRecordings, SoundWindow, compare, own_recordings, windows_of_files
 from birdclf.files import refuse_existing, writing_to
 from birdclf.runs.checkpoint import LoadedRun, load_run
 
@@ -40,7 +40,7 @@ class Origin:
         """Return the run's own recordings."""
         return own_recordings(self.run, reference.input_spec, self.source, self.trusted)
 
-    def sounds(self, reference: TorchClassifier, own: OwnRecordings | None) -> Iterator[Heard]:
+    def sounds(self, reference: TorchClassifier, own: OwnRecordings | None) -> Iterator[SoundWindow]:
         """Return the windows that an export is held to.
 
         Raises:

@@ -13,7 +13,7 @@ from birdclf.audio.clip import Samples
 from birdclf.detection.classifier import OnnxClassifier
 from birdclf.errors import UserError
 from birdclf.export.formats import INPUT, quiet, set_metadata
-from birdclf.export.verification import BATCH, Heard, batches
+from birdclf.export.verification import BATCH, SoundWindow, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 
 CALIBRATION: Final = 128
@@ -72,7 +72,7 @@ def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Map
     out.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard]) -> str:
+def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[SoundWindow]) -> str:
     """Classify the same windows with both files, in turns, and return a table of what is lost and what is saved.
 
     It has the share of windows whose species is named, the mean F1 over the classes with a window, the size of the file
@@ -105,7 +105,7 @@ def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[Heard])
     return "\n".join([f"the middle window of {len(targets):,} validation recordings:", *rows])
 
 
-def calibration_windows(sounds: Iterable[Heard]) -> Samples:
+def calibration_windows(sounds: Iterable[SoundWindow]) -> Samples:
     """Return some windows ``(n, samples)`` as one array.
 
     Raises:
@@ -117,7 +117,7 @@ def calibration_windows(sounds: Iterable[Heard]) -> Samples:
     return np.stack(windows)
 
 
-def _noted(sounds: Iterable[Heard], targets: list[int]) -> Iterator[Heard]:
+def _noted(sounds: Iterable[SoundWindow], targets: list[int]) -> Iterator[SoundWindow]:
     for heard in sounds:
         targets.append(heard.target)
         yield heard

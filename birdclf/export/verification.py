@@ -29,7 +29,7 @@ WINDOWS: Final = 12
 """Of each of them, a minute: some are hours long."""
 
 
-class Heard(NamedTuple):
+class SoundWindow(NamedTuple):
     """A window of sound."""
 
     recording: str  # which recording it is of
@@ -37,7 +37,7 @@ class Heard(NamedTuple):
     target: int = -1  # number of the recording's class; -1 where it is not known
 
 
-def windows_of_files(given: Sequence[str], input_spec: InputSpec) -> Iterator[Heard]:
+def windows_of_files(given: Sequence[str], input_spec: InputSpec) -> Iterator[SoundWindow]:
     """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is passed over.
 
     Raises:
@@ -55,7 +55,7 @@ class OwnRecordings:
     stages: NDArray[np.str_]  # `(n,)` split of each row of its table; empty where the run has not used it
     input_spec: InputSpec  # what the run's classifier wants to hear
 
-    def some(self, stage: str, most: int = RECORDINGS) -> Iterator[Heard]:
+    def some(self, stage: str, most: int = RECORDINGS) -> Iterator[SoundWindow]:
         """Yield windows of some recordings of a split, taken at even steps, with a minute of each at most.
 
         Raises:
@@ -68,7 +68,7 @@ class OwnRecordings:
             [clips[row] for row in rows], self.catalog.reader, self.input_spec, WINDOWS, self.catalog.name
         )
 
-    def middles(self, stage: str, most: int | None = None) -> Iterator[Heard]:
+    def middles(self, stage: str, most: int | None = None) -> Iterator[SoundWindow]:
         """Yield the middle window of every recording of a split that can be decoded, or of some at even steps."""
         rows = np.flatnonzero(self.stages == stage)
         if most is not None and len(rows) > most:
@@ -80,7 +80,7 @@ class OwnRecordings:
                 window = next(_windows(clips[row], self.catalog.reader, self.input_spec, middle=True))
             except AudioError:
                 continue
-            yield Heard(clips[row].recording_id, window, number[species[row]])
+            yield SoundWindow(clips[row].recording_id, window, number[species[row]])
 
 
 def own_recordings(
@@ -115,13 +115,13 @@ def own_recordings(
 
 def _of_clips(
     clips: Sequence[Clip], reader: Reader, input_spec: InputSpec, most: int | None, where: str
-) -> Iterator[Heard]:
+) -> Iterator[SoundWindow]:
     heard, problem = 0, ""
     for clip in clips:
         try:
             for window in islice(_windows(clip, reader, input_spec), most):
                 heard += 1
-                yield Heard(clip.recording_id, window)
+                yield SoundWindow(clip.recording_id, window)
         except AudioError as error:
             problem = f"{clip.recording_id} {error}"
             print(f"birdclf: {shown(problem)}", file=sys.stderr)
@@ -201,7 +201,7 @@ class Agreement:
                 )
 
 
-def compare(checkpoint: Answers, exported: Answers, sounds: Iterable[Heard]) -> Agreement:
+def compare(checkpoint: Answers, exported: Answers, sounds: Iterable[SoundWindow]) -> Agreement:
     """Return how far an exported file agrees with its checkpoint on some sounds."""
     recordings: set[str] = set()
     differences: list[tuple[float, float, float]] = []
@@ -219,7 +219,7 @@ def compare(checkpoint: Answers, exported: Answers, sounds: Iterable[Heard]) -> 
     return Agreement(len(recordings), windows, probability, embedding / (largest or 1.0), by_itself)
 
 
-def batches(sounds: Iterable[Heard], size: int = BATCH) -> Iterator[Samples]:
+def batches(sounds: Iterable[SoundWindow], size: int = BATCH) -> Iterator[Samples]:
     """Yield the windows of sounds as batches ``(B, samples)`` that reach across recordings."""
     waiting: list[Samples] = []
     for heard in sounds:
@@ -231,7 +231,7 @@ def batches(sounds: Iterable[Heard], size: int = BATCH) -> Iterator[Samples]:
         yield np.stack(waiting)
 
 
-def _counted(sounds: Iterable[Heard], recordings: set[str]) -> Iterator[Heard]:
+def _counted(sounds: Iterable[SoundWindow], recordings: set[str]) -> Iterator[SoundWindow]:
     for heard in sounds:
         recordings.add(heard.recording)
         yield heard

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from birdclf.errors import UserError
-from birdclf.export.verification import Heard, batches, compare
+from birdclf.export.verification import SoundWindow, batches, compare
 
 
-def sounds(count: int) -> list[Heard]:
-    return [Heard(f"r{i // 2}", np.full(8, i + 1, np.float32)) for i in range(count)]
+def sounds(count: int) -> list[SoundWindow]:
+    return [SoundWindow(f"r{i // 2}", np.full(8, i + 1, np.float32)) for i in range(count)]
 
 
 def answers(shift: float = 0.0, alone: float = 0.0, embedding: float = 0.0):

@@ -15,7 +15,7 @@ from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import Detecting
 from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
-from birdclf.detection.stream import BATCH, Heard, Listening, listen, windows_of
+from birdclf.detection.stream import BATCH, Listening, RecordingScores, listen, windows_of
 from birdclf.errors import UserError
 
 Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -121,10 +121,12 @@ class Detector:
         batches = (windows[first : first + BATCH] for first in range(0, len(windows), BATCH))
         return np.concatenate([self.classifier(batch)[0] for batch in batches])
 
-    def _heard(self, audio: Audio, hop: float | None, embeddings: bool = False) -> list[Heard]:
+    def _heard(self, audio: Audio, hop: float | None, embeddings: bool = False) -> list[RecordingScores]:
         given = [os.fspath(one) for one in ([audio] if isinstance(audio, str | os.PathLike) else audio)]
         how = Listening(self.window_s if hop is None else hop, embeddings)
-        all_heard = [one for one in listen(recordings_of(given), self.classifier, how) if isinstance(one, Heard)]
+        all_heard = [
+            one for one in listen(recordings_of(given), self.classifier, how) if isinstance(one, RecordingScores)
+        ]
         bad = [f"{one.recording.path} {one.problem}" for one in all_heard if one.problem]
         if not any(len(one.start_s) for one in all_heard):
             raise UserError(f"Nothing could be heard: {'; '.join(bad)}.")
@@ -133,7 +135,7 @@ class Detector:
         return all_heard
 
     @staticmethod
-    def _windows(heard: Heard) -> pd.DataFrame:
+    def _windows(heard: RecordingScores) -> pd.DataFrame:
         return pd.DataFrame({"path": heard.recording.path, "start_s": heard.start_s, "end_s": heard.end_s})
 
 

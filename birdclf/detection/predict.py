@@ -30,7 +30,7 @@ from birdclf.detection.results import (
     json_lines,
     species_table,
 )
-from birdclf.detection.stream import Heard, Listening, listen
+from birdclf.detection.stream import Listening, RecordingScores, listen
 from birdclf.errors import UserError
 from birdclf.files import digest, file_hash, locked, write_whole, writing_to
 from birdclf.output import print_result
@@ -271,7 +271,7 @@ def heard_range(classifier: Classifier) -> Range:
     return Range(0.0, classifier.input_spec.sample_rate_hz / 2)
 
 
-def write_apart(out: Path, heard: Heard, result: Result) -> None:
+def write_apart(out: Path, heard: RecordingScores, result: Result) -> None:
     """Write the picture and the embeddings of a recording, where they were wanted."""
     if not result.windows:
         return
@@ -313,7 +313,7 @@ def _tell(result: Result) -> None:
 
 def with_progress(
     recordings: Sequence[Recording], classifier: Classifier, how: Listening, before: int = 0
-) -> Iterator[Heard]:
+) -> Iterator[RecordingScores]:
     """Yield what :func:`listen` hears, under a bar with the time left where somebody watches."""
     with _bar(recordings) as advance:
         for heard in listen(recordings, classifier, how, before):

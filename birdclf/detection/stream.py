@@ -76,7 +76,7 @@ AHEAD: Final = 3
 
 
 @dataclass
-class Heard:
+class RecordingScores:
     """What was heard of one recording."""
 
     recording: Recording  # which one
@@ -137,7 +137,7 @@ class Listening:
 
 def listen(
     recordings: Sequence[Recording], classifier: Classifier, how: Listening, before: int = 0
-) -> Iterator[Heard | float]:
+) -> Iterator[RecordingScores | float]:
     """Yield what is heard of each recording, in their order; in between, the seconds that were heard since.
 
     One thread decodes while another computes, and no recording is ever held whole.
@@ -175,7 +175,7 @@ def _classified(
     classifier: Classifier,
     how: Listening,
     skipped: int,
-) -> Iterator[Heard | float]:
+) -> Iterator[RecordingScores | float]:
     begun: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
     batch: list[tuple[_Open, Window]] = []
     while (item := waiting.get()) is not None:
@@ -222,11 +222,11 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Li
     return seconds
 
 
-def _closed(opened: _Open, end: _End | None, input_spec: InputSpec) -> Heard:
+def _closed(opened: _Open, end: _End | None, input_spec: InputSpec) -> RecordingScores:
     duration_s = max(opened.end_s, default=0.0)
     if end and end.samples is not None:  # windows far apart may end before the recording does
         duration_s = end.samples / input_spec.sample_rate_hz
-    return Heard(
+    return RecordingScores(
         opened.recording, np.asarray(opened.start_s), np.asarray(opened.end_s),
         np.asarray(opened.probabilities, np.float32).reshape(-1, len(input_spec.classes)),
         np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32), duration_s,

@@ -21,7 +21,7 @@ from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import Detection
 from birdclf.detection.inputs import Recording
 from birdclf.detection.results import Result
-from birdclf.detection.stream import Heard, Listening, listen
+from birdclf.detection.stream import Listening, RecordingScores, listen
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, locked, write_whole
@@ -290,19 +290,19 @@ class Session:
     def _hear(self, entry: Entry) -> None:
         recording = Recording(os.fspath(entry.file), entry.file.name, os.fspath(entry.file))
         how = Listening(entry.asked.hop_s, overview=True)
-        parts = cast("Generator[Heard | float]", listen([recording], self.classifier, how))
+        parts = cast("Generator[RecordingScores | float]", listen([recording], self.classifier, how))
         with closing(parts):
             for part in parts:
                 if self._stopped.is_set():
                     return
-                if isinstance(part, Heard):
+                if isinstance(part, RecordingScores):
                     self._done(entry, part)
                     return
                 entry.heard_s += part
                 if entry.heard_s > self.limits.minutes * 60:
                     raise self.limits.too_long("is longer than it says")
 
-    def _done(self, entry: Entry, heard: Heard) -> None:
+    def _done(self, entry: Entry, heard: RecordingScores) -> None:
         if not len(heard.start_s) or heard.overview is None:
             raise RefusedError(f"The recording {shown(heard.problem)}. Choose another file.")
         found = entry.asked.detecting.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)

@@ -9,7 +9,7 @@ import soundfile
 from made_up import RATE_HZ, Pitches, tones
 
 from birdclf.detection.inputs import recordings_of
-from birdclf.detection.stream import Heard, Listening, listen
+from birdclf.detection.stream import Listening, RecordingScores, listen
 from birdclf.errors import UserError
 
 
@@ -31,7 +31,7 @@ def heard(field: Path, **how):
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 1_000])
 def test_each_recording_gets_its_own_windows_whatever_the_batch(field: Path, batch: int):
-    found = [one for one in heard(field, batch=batch, embeddings=True) if isinstance(one, Heard)]
+    found = [one for one in heard(field, batch=batch, embeddings=True) if isinstance(one, RecordingScores)]
     assert [Path(one.recording.path).stem for one in found] == ["0", "1", "1a", "2", "3", "3a", "4", "5", "6", "8", "9"]
     for one in found:
         stem = Path(one.recording.path).stem
@@ -52,10 +52,10 @@ def test_a_window_keeps_its_row_where_an_interrupted_call_is_resumed(field: Path
             return np.tile(np.arange(len(windows), dtype=np.float32), (3, 1)).T, np.zeros((len(windows), 2), np.float32)
 
     recordings, how = recordings_of([str(field)]), Listening(0.5, batch=batch)
-    whole = [one for one in listen(recordings, Rows(), how) if isinstance(one, Heard)]
+    whole = [one for one in listen(recordings, Rows(), how) if isinstance(one, RecordingScores)]
     for done in range(len(recordings)):
         before = sum(len(one.start_s) for one in whole[:done])
-        rest = [one for one in listen(recordings[done:], Rows(), how, before) if isinstance(one, Heard)]
+        rest = [one for one in listen(recordings[done:], Rows(), how, before) if isinstance(one, RecordingScores)]
         for one, undisturbed in zip(rest, whole[done:], strict=True):
             np.testing.assert_array_equal(one.probabilities, undisturbed.probabilities)
             assert one.duration_s == undisturbed.duration_s
@@ -69,7 +69,7 @@ def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 4])
     (tmp_path / "on.wav").write_bytes(whole + whole[:4] + bytes(range(256)) * 99)
     (tmp_path / "twice.wav").write_bytes(2 * whole)
-    found = {one.recording.name: one for one in heard(tmp_path) if isinstance(one, Heard)}
+    found = {one.recording.name: one for one in heard(tmp_path) if isinstance(one, RecordingScores)}
     assert found["cut.wav"].problem == "lasts 1.0 s, by its header 4.0 s"
     assert found["cut.wav"].duration_s == pytest.approx(1.0, abs=0.01) and len(found["cut.wav"].start_s)
     assert found["on.wav"].problem == "goes on for 25,348 bytes after what was decoded"
@@ -80,18 +80,20 @@ def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
 def test_seconds_heard_add_up_to_the_recordings(field: Path):
     found = heard(field)
     seconds = sum(one for one in found if isinstance(one, float))
-    assert seconds == pytest.approx(sum(one.duration_s for one in found if isinstance(one, Heard)))
+    assert seconds == pytest.approx(sum(one.duration_s for one in found if isinstance(one, RecordingScores)))
 
 
 def test_a_recording_is_as_long_as_it_is_though_windows_lie_far_apart(field: Path):
-    found = {Path(one.recording.path).stem: one for one in heard(field, hop_s=8.5) if isinstance(one, Heard)}
+    found = {Path(one.recording.path).stem: one for one in heard(field, hop_s=8.5) if isinstance(one, RecordingScores)}
     assert found["3"].duration_s == pytest.approx(9.1) and found["5"].duration_s == 33.0
     assert found["5"].start_s.tolist() == [0.0, 8.5, 17.0, 25.5]
 
 
 def test_pictures_are_made_where_they_are_wanted(field: Path):
-    assert all(one.overview is None for one in heard(field) if isinstance(one, Heard))
-    pictures = [one.overview for one in heard(field, overview=True) if isinstance(one, Heard) and not one.problem]
+    assert all(one.overview is None for one in heard(field) if isinstance(one, RecordingScores))
+    pictures = [
+        one.overview for one in heard(field, overview=True) if isinstance(one, RecordingScores) and not one.problem
+    ]
     assert all(picture is not None and picture.picture().max() > 20 for picture in pictures)
 
 

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     from birdclf.detection.detections import Detecting
     from birdclf.detection.inputs import read_species
     from birdclf.detection.predict import check_any, predict_to_folder, predict_to_screen, summary
-    from birdclf.detection.stream import Listening
+    from birdclf.detection.stream import StreamSettings
 
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     input_spec = classifier.input_spec
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     hop_s = input_spec.window_s if arguments.hop is None else arguments.hop
     timelines = out is not None and not arguments.no_timelines
-    how = Listening(hop_s, arguments.embeddings, timelines, arguments.batch_size)
+    how = StreamSettings(hop_s, arguments.embeddings, timelines, arguments.batch_size)
     how.check(input_spec)
     lines = listed_lines(arguments.audio)
     if out is None:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.inputs import read_species
-    from birdclf.detection.stream import Listening
+    from birdclf.detection.stream import StreamSettings
     from birdclf.labelling.suggest import NEW_FOLDER, Choosing, suggest
 
     out = arguments.out.expanduser()
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     input_spec, listed = classifier.input_spec, arguments.species_list
     species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
     choosing = Choosing(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
-    how = Listening(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
+    how = StreamSettings(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
     how.check(input_spec)
     lines = listed_lines(arguments.audio)
     chosen = suggest(classifier, arguments.audio, lines, out, how, choosing)

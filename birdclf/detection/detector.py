@@ -15,7 +15,7 @@ from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import Detecting
 from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
-from birdclf.detection.stream import BATCH, Listening, RecordingScores, listen, windows_of
+from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, listen, windows_of
 from birdclf.errors import UserError
 
 Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -123,7 +123,7 @@ class Detector:
 
     def _heard(self, audio: Audio, hop: float | None, embeddings: bool = False) -> list[RecordingScores]:
         given = [os.fspath(one) for one in ([audio] if isinstance(audio, str | os.PathLike) else audio)]
-        how = Listening(self.window_s if hop is None else hop, embeddings)
+        how = StreamSettings(self.window_s if hop is None else hop, embeddings)
         all_heard = [
             one for one in listen(recordings_of(given), self.classifier, how) if isinstance(one, RecordingScores)
         ]

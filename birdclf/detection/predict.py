@@ -30,7 +30,7 @@ from birdclf.detection.results import (
     json_lines,
     species_table,
 )
-from birdclf.detection.stream import Listening, RecordingScores, listen
+from birdclf.detection.stream import RecordingScores, StreamSettings, listen
 from birdclf.errors import UserError
 from birdclf.files import digest, file_hash, locked, write_whole, writing_to
 from birdclf.output import print_result
@@ -182,7 +182,7 @@ def predict_to_folder(
     given: Sequence[str],
     listed: Sequence[str],
     out: Path,
-    how: Listening,
+    how: StreamSettings,
     detecting: Detecting,
     formats: Sequence[str],
 ) -> list[Result]:
@@ -219,7 +219,7 @@ def predict_to_screen(
     classifier: Classifier,
     given: Sequence[str],
     listed: Sequence[str],
-    how: Listening,
+    how: StreamSettings,
     detecting: Detecting,
     as_lines: str,
 ) -> list[Result]:
@@ -294,7 +294,7 @@ def _files(results: Sequence[Result], formats: Sequence[str], heard: Range) -> I
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _settings(classifier: Classifier, how: Listening, detecting: Detecting) -> dict[str, Any]:
+def _settings(classifier: Classifier, how: StreamSettings, detecting: Detecting) -> dict[str, Any]:
     """Return what decides the results: the same settings may go on in one folder."""
     return {
         "format": FORMAT,
@@ -312,7 +312,7 @@ def _tell(result: Result) -> None:
 
 
 def with_progress(
-    recordings: Sequence[Recording], classifier: Classifier, how: Listening, before: int = 0
+    recordings: Sequence[Recording], classifier: Classifier, how: StreamSettings, before: int = 0
 ) -> Iterator[RecordingScores]:
     """Yield what :func:`listen` hears, under a bar with the time left where somebody watches."""
     with _bar(recordings) as advance:

@@ -110,7 +110,7 @@ class _End:
 
 
 @dataclass(frozen=True)
-class Listening:
+class StreamSettings:
     """How recordings are listened to.
 
     Attributes:
@@ -136,7 +136,7 @@ class Listening:
 
 
 def listen(
-    recordings: Sequence[Recording], classifier: Classifier, how: Listening, before: int = 0
+    recordings: Sequence[Recording], classifier: Classifier, how: StreamSettings, before: int = 0
 ) -> Iterator[RecordingScores | float]:
     """Yield what is heard of each recording, in their order; in between, the seconds that were heard since.
 
@@ -173,7 +173,7 @@ def listen(
 def _classified(
     waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
     classifier: Classifier,
-    how: Listening,
+    how: StreamSettings,
     skipped: int,
 ) -> Iterator[RecordingScores | float]:
     begun: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
@@ -201,7 +201,7 @@ def _classified(
         yield _closed(opened, end, classifier.input_spec)
 
 
-def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: Listening, skipped: int) -> float:
+def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: StreamSettings, skipped: int) -> float:
     """Add the results of a batch, but for rows skipped, to its recordings; return the new seconds of sound."""
     samples = [window.samples for _, window in batch]
     probabilities, embeddings = (rows[skipped:] for rows in classifier(np.stack(samples[:1] * skipped + samples)))
@@ -237,7 +237,7 @@ def _closed(opened: _Open, end: _End | None, input_spec: InputSpec) -> Recording
 def _decode(
     recordings: Sequence[Recording],
     input_spec: InputSpec,
-    how: Listening,
+    how: StreamSettings,
     waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
     stop: threading.Event,
 ) -> None:

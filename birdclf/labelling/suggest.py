@@ -26,7 +26,7 @@ from birdclf.detection.classifier import Classifier, Vectors
 from birdclf.detection.detections import Detecting
 from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
-from birdclf.detection.stream import Listening, Window
+from birdclf.detection.stream import StreamSettings, Window
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, writing_to
 from birdclf.pages import data_url, page_template
@@ -284,7 +284,12 @@ class Chosen(NamedTuple):
 
 
 def suggest(
-    classifier: Classifier, given: Sequence[str], listed: Sequence[str], out: Path, how: Listening, choosing: Choosing
+    classifier: Classifier,
+    given: Sequence[str],
+    listed: Sequence[str],
+    out: Path,
+    how: StreamSettings,
+    choosing: Choosing,
 ) -> Chosen:
     """Choose windows of recordings to label, and write a table of them and a page to label them on.
 
@@ -311,7 +316,7 @@ def suggest(
     return chosen
 
 
-def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listening, choosing: Choosing) -> Chosen:
+def choose(classifier: Classifier, recordings: Sequence[Recording], how: StreamSettings, choosing: Choosing) -> Chosen:
     """Return the windows that are suggested.
 
     Raises:
@@ -348,7 +353,7 @@ def choose(classifier: Classifier, recordings: Sequence[Recording], how: Listeni
         if not _in_utf_8(recording.file):
             tell(recording, "has a name that is not UTF-8, which no table can hold")
     heard = 0
-    for one in with_progress(named, classifier, Listening(how.hop_s, batch=how.batch, each=each)):
+    for one in with_progress(named, classifier, StreamSettings(how.hop_s, batch=how.batch, each=each)):
         heard += len(one.start_s) > 0
         if one.problem:
             tell(one.recording, one.problem)

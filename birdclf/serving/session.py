@@ -21,7 +21,7 @@ from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import Detection
 from birdclf.detection.inputs import Recording
 from birdclf.detection.results import Result
-from birdclf.detection.stream import Listening, RecordingScores, listen
+from birdclf.detection.stream import RecordingScores, StreamSettings, listen
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, locked, write_whole
@@ -289,7 +289,7 @@ class Session:
 
     def _hear(self, entry: Entry) -> None:
         recording = Recording(os.fspath(entry.file), entry.file.name, os.fspath(entry.file))
-        how = Listening(entry.asked.hop_s, overview=True)
+        how = StreamSettings(entry.asked.hop_s, overview=True)
         parts = cast("Generator[RecordingScores | float]", listen([recording], self.classifier, how))
         with closing(parts):
             for part in parts:

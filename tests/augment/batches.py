@@ -61,12 +61,12 @@ def augmented_bands(link: Chain, bands: Tensor, position: BatchPosition = NOW) -
     """Return the stored bands ``(B, F, T)`` that a chain makes features of."""
     seen = []
 
-    class Listening(torch.nn.Module):
+    class StreamSettings(torch.nn.Module):
         to_db, from_db, top_db = EXACT.to_db, EXACT.from_db, EXACT.top_db
 
         def forward(self, bands: Tensor) -> Tensor:
             seen.append(bands)
             return EXACT(bands)
 
-    link(bands, torch.zeros(len(bands), dtype=torch.int64), Listening(), position)
+    link(bands, torch.zeros(len(bands), dtype=torch.int64), StreamSettings(), position)
     return seen[0]

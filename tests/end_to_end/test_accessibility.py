@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 from report.made_up_runs import AVIARY, CRITERIA, REFERENCE, name_recordings_of_the_aviary, write_sweep
 
 from birdclf.audit.page import write_page
-from birdclf.detection.stream import Listening
+from birdclf.detection.stream import StreamSettings
 from birdclf.labelling.suggest import Choosing, suggest
 from birdclf.report.report import report
 
@@ -46,7 +46,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     field.mkdir()
     for n, hz in enumerate((500, 1_250, 2_750)):
         soundfile.write(field / f"a {n * 'long ' * 9}name.wav", tones(hz, 500, 1_250), RATE_HZ)
-    suggest(Pitches(), [str(field)], [], folder / "to_label", Listening(1.0), Choosing(n=7))
+    suggest(Pitches(), [str(field)], [], folder / "to_label", StreamSettings(1.0), Choosing(n=7))
     return {
         "report": told / "report.html",
         "audit": folder / "audit.html",

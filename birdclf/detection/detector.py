@@ -15,7 +15,7 @@ from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import Detecting
 from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
-from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, listen, windows_of
+from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, stream_scores, windows_of
 from birdclf.errors import UserError
 
 Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -125,7 +125,7 @@ class Detector:
         given = [os.fspath(one) for one in ([audio] if isinstance(audio, str | os.PathLike) else audio)]
         how = StreamSettings(self.window_s if hop is None else hop, embeddings)
         all_heard = [
-            one for one in listen(recordings_of(given), self.classifier, how) if isinstance(one, RecordingScores)
+            one for one in stream_scores(recordings_of(given), self.classifier, how) if isinstance(one, RecordingScores)
         ]
         bad = [f"{one.recording.path} {one.problem}" for one in all_heard if one.problem]
         if not any(len(one.start_s) for one in all_heard):

@@ -30,7 +30,7 @@ from birdclf.detection.results import (
     json_lines,
     species_table,
 )
-from birdclf.detection.stream import RecordingScores, StreamSettings, listen
+from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
 from birdclf.errors import UserError
 from birdclf.files import digest, file_hash, locked, write_whole, writing_to
 from birdclf.output import print_result
@@ -314,9 +314,9 @@ def _tell(result: Result) -> None:
 def with_progress(
     recordings: Sequence[Recording], classifier: Classifier, how: StreamSettings, before: int = 0
 ) -> Iterator[RecordingScores]:
-    """Yield what :func:`listen` hears, under a bar with the time left where somebody watches."""
+    """Yield what :func:`stream_scores` hears, under a bar with the time left where somebody watches."""
     with _bar(recordings) as advance:
-        for heard in listen(recordings, classifier, how, before):
+        for heard in stream_scores(recordings, classifier, how, before):
             if isinstance(heard, float):
                 advance(heard)
             else:

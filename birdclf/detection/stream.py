@@ -135,7 +135,7 @@ class StreamSettings:
             raise UserError(f"--batch-size {self.batch}: windows that are classified together, 1 or more.")
 
 
-def listen(
+def stream_scores(
     recordings: Sequence[Recording], classifier: Classifier, how: StreamSettings, before: int = 0
 ) -> Iterator[RecordingScores | float]:
     """Yield what is heard of each recording, in their order; in between, the seconds that were heard since.

@@ -21,7 +21,7 @@ from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import Detection
 from birdclf.detection.inputs import Recording
 from birdclf.detection.results import Result
-from birdclf.detection.stream import RecordingScores, StreamSettings, listen
+from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, locked, write_whole
@@ -290,7 +290,7 @@ class Session:
     def _hear(self, entry: Entry) -> None:
         recording = Recording(os.fspath(entry.file), entry.file.name, os.fspath(entry.file))
         how = StreamSettings(entry.asked.hop_s, overview=True)
-        parts = cast("Generator[RecordingScores | float]", listen([recording], self.classifier, how))
+        parts = cast("Generator[RecordingScores | float]", stream_scores([recording], self.classifier, how))
         with closing(parts):
             for part in parts:
                 if self._stopped.is_set():

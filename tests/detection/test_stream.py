@@ -9,7 +9,7 @@ import soundfile
 from made_up import RATE_HZ, Pitches, tones
 
 from birdclf.detection.inputs import recordings_of
-from birdclf.detection.stream import RecordingScores, StreamSettings, listen
+from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
 from birdclf.errors import UserError
 
 
@@ -26,7 +26,7 @@ def field(tmp_path: Path) -> Path:
 
 
 def heard(field: Path, **how):
-    return list(listen(recordings_of([str(field)]), Pitches(), StreamSettings(**{"hop_s": 0.5} | how)))
+    return list(stream_scores(recordings_of([str(field)]), Pitches(), StreamSettings(**{"hop_s": 0.5} | how)))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16, 1_000])
@@ -52,10 +52,12 @@ def test_a_window_keeps_its_row_where_an_interrupted_call_is_resumed(field: Path
             return np.tile(np.arange(len(windows), dtype=np.float32), (3, 1)).T, np.zeros((len(windows), 2), np.float32)
 
     recordings, how = recordings_of([str(field)]), StreamSettings(0.5, batch=batch)
-    whole = [one for one in listen(recordings, Rows(), how) if isinstance(one, RecordingScores)]
+    whole = [one for one in stream_scores(recordings, Rows(), how) if isinstance(one, RecordingScores)]
     for done in range(len(recordings)):
         before = sum(len(one.start_s) for one in whole[:done])
-        rest = [one for one in listen(recordings[done:], Rows(), how, before) if isinstance(one, RecordingScores)]
+        rest = [
+            one for one in stream_scores(recordings[done:], Rows(), how, before) if isinstance(one, RecordingScores)
+        ]
         for one, undisturbed in zip(rest, whole[done:], strict=True):
             np.testing.assert_array_equal(one.probabilities, undisturbed.probabilities)
             assert one.duration_s == undisturbed.duration_s
@@ -100,7 +102,7 @@ def test_pictures_are_made_where_they_are_wanted(field: Path):
 def test_whoever_stops_listening_leaves_no_thread_behind(field: Path):
     before = threading.active_count()
     for _ in range(3):
-        listening = listen(recordings_of([str(field)]), Pitches(), StreamSettings(0.01, batch=2))
+        listening = stream_scores(recordings_of([str(field)]), Pitches(), StreamSettings(0.01, batch=2))
         next(listening)
         listening.close()
     assert threading.active_count() == before
@@ -112,7 +114,7 @@ def test_an_error_of_the_classifier_or_of_ours_is_not_swallowed(field: Path, mon
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(listen(recordings_of([str(field)]), Broken(), StreamSettings(0.5)))
+        list(stream_scores(recordings_of([str(field)]), Broken(), StreamSettings(0.5)))
     monkeypatch.setattr("birdclf.detection.stream.FileReader", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         heard(field)

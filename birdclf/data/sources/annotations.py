@@ -76,7 +76,7 @@ def stretch(start: str, end: str, where: str) -> tuple[float, float]:
     return start_s, end_s
 
 
-class Shelf:
+class AnnotationIndex:
     """The recordings and text files below a folder, found by name.
 
     Raises:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Unpack
 
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.annotations import BESIDE, Annotation, Shelf, clips_catalog, lines_of, seconds, stretch
+from birdclf.data.sources.annotations import (
+    BESIDE,
+    Annotation,
+    AnnotationIndex,
+    clips_catalog,
+    lines_of,
+    seconds,
+    stretch,
+)
 from birdclf.data.sources.tree import data_root
 from birdclf.errors import UserError
 from birdclf.text import shown
@@ -31,7 +39,7 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         UserError: If the folder does not exist or holds no label with a recording, or a line cannot be read.
     """
     base = data_root(root, BESIDE)
-    shelf = Shelf(base)
+    shelf = AnnotationIndex(base)
     found: dict[Path, list[Annotation]] = {}
     alone = []
     for file in shelf.texts:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Final, Unpack
 
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.annotations import BESIDE, Annotation, Shelf, clips_catalog, lines_of, seconds, stretch
+from birdclf.data.sources.annotations import (
+    BESIDE,
+    Annotation,
+    AnnotationIndex,
+    clips_catalog,
+    lines_of,
+    seconds,
+    stretch,
+)
 from birdclf.data.sources.tree import data_root
 from birdclf.data.tables import distinct_columns
 from birdclf.errors import UserError
@@ -50,7 +58,7 @@ def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[
             has two of one name, a line cannot be read, or a file's name fits several recordings.
     """
     base = data_root(root, BESIDE)
-    shelf = Shelf(base)
+    shelf = AnnotationIndex(base)
     found = {}
     for file in shelf.texts:
         table = _table(file)
@@ -84,7 +92,7 @@ def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
 
 
 def _selections(
-    file: Path, header: list[str], rows: list[_Row], shelf: Shelf, annotation: str | None
+    file: Path, header: list[str], rows: list[_Row], shelf: AnnotationIndex, annotation: str | None
 ) -> Iterator[Annotation]:
     if not rows:
         return
@@ -163,7 +171,7 @@ def _file_name(row: Mapping[str, str]) -> str:
     return given.replace("\\", "/").rstrip("/")
 
 
-def _named_recording(file: Path, shelf: Shelf, row: Mapping[str, str], where: str) -> Path | None:
+def _named_recording(file: Path, shelf: AnnotationIndex, row: Mapping[str, str], where: str) -> Path | None:
     """Return the recording that a row names: beside its table, else the one whose path fits best, or None.
 
     Only the last part of the name is ever joined to a folder, so that no table reaches out of the root.

@@ -39,11 +39,11 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         UserError: If the folder does not exist or holds no label with a recording, or a line cannot be read.
     """
     base = data_root(root, BESIDE)
-    shelf = AnnotationIndex(base)
+    index = AnnotationIndex(base)
     found: dict[Path, list[Annotation]] = {}
     alone = []
-    for file in shelf.texts:
-        recording = shelf.recording_of(file)
+    for file in index.texts:
+        recording = index.recording_of(file)
         if recording is None:
             alone.append(file)
         else:

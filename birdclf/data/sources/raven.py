@@ -58,12 +58,12 @@ def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[
             has two of one name, a line cannot be read, or a file's name fits several recordings.
     """
     base = data_root(root, BESIDE)
-    shelf = AnnotationIndex(base)
+    index = AnnotationIndex(base)
     found = {}
-    for file in shelf.texts:
+    for file in index.texts:
         table = _table(file)
         if table:
-            found[file] = list(_selections(file, *table, shelf, annotation))
+            found[file] = list(_selections(file, *table, index, annotation))
     hint = f"expected Raven tables such as <name>.selections.txt beside <name>.wav, with {BEGIN!r} and {END!r}"
     return select(clips_catalog(base, found, f"Raven {base.name}", hint), **selection)
 
@@ -92,7 +92,7 @@ def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
 
 
 def _selections(
-    file: Path, header: list[str], rows: list[_Row], shelf: AnnotationIndex, annotation: str | None
+    file: Path, header: list[str], rows: list[_Row], index: AnnotationIndex, annotation: str | None
 ) -> Iterator[Annotation]:
     if not rows:
         return
@@ -112,9 +112,9 @@ def _selections(
             end_s = round(start_s + length_s, 6)  # microseconds, so that ids hold no rounding error
         elif cumulative:
             raise UserError(f"{where} has no file name or no 'File Offset (s)', in a table of several recordings.")
-        recording = _named_recording(file, shelf, row, where) if name else None
+        recording = _named_recording(file, index, row, where) if name else None
         if recording is None and not cumulative:
-            recording = shelf.recording_of(file)
+            recording = index.recording_of(file)
         if recording is None:  # the audit will set it aside
             stem = re.split(r"\.(?:table|selection)", file.stem, flags=re.IGNORECASE)[0]
             recording = file.parent / (name.rpartition("/")[2] or f"{stem}.wav")
@@ -171,7 +171,7 @@ def _file_name(row: Mapping[str, str]) -> str:
     return given.replace("\\", "/").rstrip("/")
 
 
-def _named_recording(file: Path, shelf: AnnotationIndex, row: Mapping[str, str], where: str) -> Path | None:
+def _named_recording(file: Path, index: AnnotationIndex, row: Mapping[str, str], where: str) -> Path | None:
     """Return the recording that a row names: beside its table, else the one whose path fits best, or None.
 
     Only the last part of the name is ever joined to a folder, so that no table reaches out of the root.
@@ -180,13 +180,13 @@ def _named_recording(file: Path, shelf: AnnotationIndex, row: Mapping[str, str],
     name = given.rpartition("/")[2]
     if name in ("", ".", "..") or "\0" in name:
         raise UserError(f"{where} names {given!r}, which is no file. Correct or drop the line.")
-    found = shelf.by_name.get(name.casefold(), [])
+    found = index.by_name.get(name.casefold(), [])
     exact = [path for path in found if path.name == name] or found
     beside = [path for path in exact if path.parent == file.parent]
     if len(beside) == 1 or not exact:
         return beside[0] if beside else None
     tail = given.casefold().split("/")[::-1]
-    fits = [_common(tail, path.relative_to(shelf.base).as_posix().casefold().split("/")[::-1]) for path in exact]
+    fits = [_common(tail, path.relative_to(index.base).as_posix().casefold().split("/")[::-1]) for path in exact]
     best = [path for path, fit in zip(exact, fits, strict=True) if fit == max(fits)]
     if len(best) > 1:
         places = ", ".join(str(path) for path in best[:3])

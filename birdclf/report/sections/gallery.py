@@ -93,7 +93,7 @@ def _over_middle(activation: NDArray[np.float32], hop_s: float, seconds: float) 
     return np.where(np.abs(asked) <= known[-1] + hop_s, values, 0).astype(np.float32)
 
 
-def moments_of(run: Run) -> Moments | str:
+def activation_map_of(run: Run) -> Moments | str:
     """Return what tells the moments of a run, or a sentence that says why its checkpoint cannot be used."""
     try:
         return Moments(run)
@@ -129,7 +129,7 @@ def gallery(run: Run, most_bytes: int, moments: Moments | None = None) -> list[C
 
 def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     """Return the section of a run's cards."""
-    moments = moments_of(run)
+    moments = activation_map_of(run)
     cards = gallery(run, most_bytes, None if isinstance(moments, str) else moments)
     said = (
         f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "

@@ -51,7 +51,7 @@ def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor
     return over_time / over_time.max().clamp_min(1e-12)
 
 
-class Moments:
+class ActivationMap:
     """Class activation of a run's best checkpoint over the middle window of a recording.
 
     Raises:
@@ -93,10 +93,10 @@ def _over_middle(activation: NDArray[np.float32], hop_s: float, seconds: float) 
     return np.where(np.abs(asked) <= known[-1] + hop_s, values, 0).astype(np.float32)
 
 
-def activation_map_of(run: Run) -> Moments | str:
+def activation_map_of(run: Run) -> ActivationMap | str:
     """Return what tells the moments of a run, or a sentence that says why its checkpoint cannot be used."""
     try:
-        return Moments(run)
+        return ActivationMap(run)
     except UserError as error:
         return str(error)
 
@@ -116,7 +116,7 @@ def picks(run: Run, each: int = EACH) -> list[tuple[int, str]]:
     return [(int(row), MISTAKE) for row in wrong_rows] + [(int(row), HIT) for row in right_rows]
 
 
-def gallery(run: Run, most_bytes: int, moments: Moments | None = None) -> list[Card]:
+def gallery(run: Run, most_bytes: int, moments: ActivationMap | None = None) -> list[Card]:
     """Return the cards of a run's test split, with sound and picture where the recordings are still there."""
     source = _source(run)
     cards, left = [], most_bytes
@@ -168,7 +168,7 @@ def _source(run: Run) -> Catalog | str:
         return f"The source cannot be opened any more: {type(error).__name__}."
 
 
-def _with_sound(card: Card, source: Catalog | str, moments: Moments | None, left: int) -> Card:
+def _with_sound(card: Card, source: Catalog | str, moments: ActivationMap | None, left: int) -> Card:
     if isinstance(source, str):
         return replace(card, note=source)
     rows = np.flatnonzero(source.table.recording_id == card.recording_id)

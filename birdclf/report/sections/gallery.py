@@ -116,12 +116,12 @@ def picks(run: Run, each: int = EACH) -> list[tuple[int, str]]:
     return [(int(row), MISTAKE) for row in wrong_rows] + [(int(row), HIT) for row in right_rows]
 
 
-def gallery(run: Run, most_bytes: int, moments: ActivationMap | None = None) -> list[Card]:
+def gallery(run: Run, most_bytes: int, activation_map: ActivationMap | None = None) -> list[Card]:
     """Return the cards of a run's test split, with sound and picture where the recordings are still there."""
     source = _source(run)
     cards, left = [], most_bytes
     for row, kind in picks(run):
-        card = _with_sound(_bare(run, row, kind), source, moments, left)
+        card = _with_sound(_bare(run, row, kind), source, activation_map, left)
         left -= len(card.spectrogram or b"") + len(card.audio or b"")
         cards.append(card)
     return cards
@@ -129,15 +129,15 @@ def gallery(run: Run, most_bytes: int, moments: ActivationMap | None = None) -> 
 
 def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     """Return the section of a run's cards."""
-    moments = activation_map_of(run)
-    cards = gallery(run, most_bytes, None if isinstance(moments, str) else moments)
+    activation_map = activation_map_of(run)
+    cards = gallery(run, most_bytes, None if isinstance(activation_map, str) else activation_map)
     said = (
         f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "
         f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
         f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )
-    if isinstance(moments, str):
-        said += f" Which moments spoke for a species is not shown: {moments}"
+    if isinstance(activation_map, str):
+        said += f" Which moments spoke for a species is not shown: {activation_map}"
     else:
         said += " The strip below a picture is bright where the sound spoke for the predicted species (Grad-CAM)."
     rows = [Cards(f"{kind.capitalize()}s", tuple(c for c in cards if c.kind == kind)) for kind in (MISTAKE, HIT)]
@@ -168,7 +168,7 @@ def _source(run: Run) -> Catalog | str:
         return f"The source cannot be opened any more: {type(error).__name__}."
 
 
-def _with_sound(card: Card, source: Catalog | str, moments: ActivationMap | None, left: int) -> Card:
+def _with_sound(card: Card, source: Catalog | str, activation_map: ActivationMap | None, left: int) -> Card:
     if isinstance(source, str):
         return replace(card, note=source)
     rows = np.flatnonzero(source.table.recording_id == card.recording_id)
@@ -177,7 +177,7 @@ def _with_sound(card: Card, source: Catalog | str, moments: ActivationMap | None
     try:
         clip = source.subset(source.table.index == rows[0]).clips()[0]
         waveform = read_waveform(source.reader, clip, RATE_HZ)
-        spoke = moments.over_time(source.reader, clip, card.predicted, SECONDS) if moments else None
+        spoke = activation_map.over_time(source.reader, clip, card.predicted, SECONDS) if activation_map else None
     except AudioError as error:
         return replace(card, note=f"The recording {error}; it may have moved since.")
     except OSError as error:

@@ -39,15 +39,17 @@ def run(arguments: argparse.Namespace) -> None:
     from birdclf.detection.classifier import open_classifier
     from birdclf.detection.inputs import read_species
     from birdclf.detection.stream import StreamSettings
-    from birdclf.labelling.suggest import NEW_FOLDER, Choosing, suggest
+    from birdclf.labelling.suggest import NEW_FOLDER, SuggestSettings, suggest
 
     out = arguments.out.expanduser()
     refuse_existing(out, NEW_FOLDER)
-    Choosing(arguments.n, arguments.uncertainty, arguments.pool)  # before the model is opened, which takes seconds
+    SuggestSettings(
+        arguments.n, arguments.uncertainty, arguments.pool
+    )  # before the model is opened, which takes seconds
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     input_spec, listed = classifier.input_spec, arguments.species_list
     species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
-    choosing = Choosing(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
+    choosing = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
     how = StreamSettings(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
     how.check(input_spec)
     lines = listed_lines(arguments.audio)

@@ -252,7 +252,7 @@ COLUMNS: Final = (
 
 
 @dataclass(frozen=True)
-class Choosing:
+class SuggestSettings:
     """Which windows are suggested.
 
     Raises:
@@ -289,7 +289,7 @@ def suggest(
     listed: Sequence[str],
     out: Path,
     how: StreamSettings,
-    choosing: Choosing,
+    choosing: SuggestSettings,
 ) -> Chosen:
     """Choose windows of recordings to label, and write a table of them and a page to label them on.
 
@@ -316,7 +316,9 @@ def suggest(
     return chosen
 
 
-def choose(classifier: Classifier, recordings: Sequence[Recording], how: StreamSettings, choosing: Choosing) -> Chosen:
+def choose(
+    classifier: Classifier, recordings: Sequence[Recording], how: StreamSettings, choosing: SuggestSettings
+) -> Chosen:
     """Return the windows that are suggested.
 
     Raises:

@@ -13,7 +13,7 @@ from report.made_up_runs import AVIARY, CRITERIA, REFERENCE, name_recordings_of_
 
 from birdclf.audit.page import write_page
 from birdclf.detection.stream import StreamSettings
-from birdclf.labelling.suggest import Choosing, suggest
+from birdclf.labelling.suggest import SuggestSettings, suggest
 from birdclf.report.report import report
 
 SCHEMES = ("light", "dark")
@@ -46,7 +46,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     field.mkdir()
     for n, hz in enumerate((500, 1_250, 2_750)):
         soundfile.write(field / f"a {n * 'long ' * 9}name.wav", tones(hz, 500, 1_250), RATE_HZ)
-    suggest(Pitches(), [str(field)], [], folder / "to_label", StreamSettings(1.0), Choosing(n=7))
+    suggest(Pitches(), [str(field)], [], folder / "to_label", StreamSettings(1.0), SuggestSettings(n=7))
     return {
         "report": told / "report.html",
         "audit": folder / "audit.html",

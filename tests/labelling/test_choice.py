@@ -11,7 +11,7 @@ from detection.made_up import CLASSES, RATE_HZ, Pitches, tones
 from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
-from birdclf.labelling.suggest import COLUMNS, Choosing, silent, suggest
+from birdclf.labelling.suggest import COLUMNS, SuggestSettings, silent, suggest
 
 
 def mixed(*pairs, seconds=1.0):
@@ -36,7 +36,7 @@ def field(tmp_path: Path) -> Path:
 
 def suggested(field: Path, out: str = "out", hop_s: float = 1.0, **choosing):
     chosen = suggest(
-        Pitches(), [str(field)], [], field.parent / out, StreamSettings(hop_s, batch=4), Choosing(**choosing)
+        Pitches(), [str(field)], [], field.parent / out, StreamSettings(hop_s, batch=4), SuggestSettings(**choosing)
     )
     return [(Path(one.recording.file).stem, one.start_s) for one in chosen.suggestions]
 
@@ -97,7 +97,9 @@ def test_once_filled_in_it_is_a_manifest(field: Path):
 
 def test_the_same_seed_writes_the_same_whatever_the_batch(field: Path):
     for name, batch in (("one", 1), ("again", 1), ("many", 16)):
-        suggest(Pitches(), [str(field)], [], field.parent / name, StreamSettings(0.5, batch=batch), Choosing(n=3))
+        suggest(
+            Pitches(), [str(field)], [], field.parent / name, StreamSettings(0.5, batch=batch), SuggestSettings(n=3)
+        )
     for file in ("suggestions.csv", "index.html"):
         one, again, many = ((field.parent / name / file).read_bytes() for name in ("one", "again", "many"))
         assert one == again == many
@@ -146,7 +148,7 @@ def test_a_name_that_no_table_can_hold_is_told(field: Path, capsys):
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
     given = [str(field), str(odd)]
-    chosen = suggest(Pitches(), given, [], field.parent / "out", StreamSettings(1.0), Choosing(n=50))
+    chosen = suggest(Pitches(), given, [], field.parent / "out", StreamSettings(1.0), SuggestSettings(n=50))
     assert chosen.recordings == 3 and len(chosen.problems) == 1
     assert "caf\\udce9.wav has a name that is not UTF-8" in capsys.readouterr().err
 
@@ -172,13 +174,13 @@ def test_names_come_back_from_the_table_as_they_are(field: Path, name: str):
 )
 def test_values_out_of_range_are_refused(values, words):
     with pytest.raises(UserError, match=words):
-        Choosing(**values)
+        SuggestSettings(**values)
 
 
 def test_a_model_of_one_species_is_never_unsure(field: Path):
     one = Pitches(classes=("crane",))
     with pytest.raises(UserError, match="knows 1 species"):
-        suggest(one, [str(field)], [], field.parent / "out", StreamSettings(1.0), Choosing())
+        suggest(one, [str(field)], [], field.parent / "out", StreamSettings(1.0), SuggestSettings())
 
 
 def test_silence_is_a_level_that_stays_but_for_a_click():

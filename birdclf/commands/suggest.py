@@ -49,14 +49,14 @@ def run(arguments: argparse.Namespace) -> None:
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     input_spec, listed = classifier.input_spec, arguments.species_list
     species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
-    choosing = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
+    settings = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
     how = StreamSettings(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
     how.check(input_spec)
     lines = listed_lines(arguments.audio)
-    chosen = suggest(classifier, arguments.audio, lines, out, how, choosing)
+    chosen = suggest(classifier, arguments.audio, lines, out, how, settings)
     found = len(chosen.suggestions)
-    if found < choosing.n:
-        print(f"--n {choosing.n} asks for more clips than there are: {found}, no two of which overlap", file=sys.stderr)
+    if found < settings.n:
+        print(f"--n {settings.n} asks for more clips than there are: {found}, no two of which overlap", file=sys.stderr)
     print(f"{found:,} clips of {chosen.windows:,} windows in {chosen.recordings:,} recordings")
     if chosen.problems:
         print(f"{len(chosen.problems):,} recordings could not be heard, or not to their end")

@@ -289,7 +289,7 @@ def suggest(
     listed: Sequence[str],
     out: Path,
     how: StreamSettings,
-    choosing: SuggestSettings,
+    settings: SuggestSettings,
 ) -> Chosen:
     """Choose windows of recordings to label, and write a table of them and a page to label them on.
 
@@ -303,11 +303,11 @@ def suggest(
         unfinished = out.with_name(f".{out.name[:100]}.{os.getpid()}.tmp")
         unfinished.mkdir()
         try:
-            chosen = choose(classifier, recordings, how, choosing)
+            chosen = choose(classifier, recordings, how, settings)
             # All texts are in quotes: a carriage return in a name would end the line else.
             text = table_of(chosen.suggestions).to_csv(index=False, lineterminator="\n", quoting=QUOTE_NONNUMERIC)
             (unfinished / "suggestions.csv").write_text(text, encoding="utf-8", newline="")
-            names = choosing.species or classifier.input_spec.classes
+            names = settings.species or classifier.input_spec.classes
             (unfinished / "index.html").write_text(page(chosen.suggestions, names, classifier.input_spec.mix), "utf-8")
             refuse_existing(out, NEW_FOLDER)
             os.rename(unfinished, out)
@@ -317,7 +317,7 @@ def suggest(
 
 
 def choose(
-    classifier: Classifier, recordings: Sequence[Recording], how: StreamSettings, choosing: SuggestSettings
+    classifier: Classifier, recordings: Sequence[Recording], how: StreamSettings, settings: SuggestSettings
 ) -> Chosen:
     """Return the windows that are suggested.
 
@@ -327,11 +327,11 @@ def choose(
     classes = classifier.input_spec.classes
     if len(classes) < 2:
         raise UserError(f"The model knows {len(classes)} species, and is never unsure. Give one that knows more.")
-    kept = np.isin(np.asarray(classes), choosing.species or classes)
+    kept = np.isin(np.asarray(classes), settings.species or classes)
     names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
-    among = Detecting(species=choosing.species)
-    measure = MEASURES[choosing.uncertainty]
-    pool = Pool(choosing.n * choosing.pool)
+    among = Detecting(species=settings.species)
+    measure = MEASURES[settings.uncertainty]
+    pool = Pool(settings.n * settings.pool)
     windows, rate_hz = 0, classifier.input_spec.sample_rate_hz
 
     def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
@@ -366,7 +366,7 @@ def choose(
         raise UserError(f"There is nothing to hear but silence in {len(recordings)} recordings{said}.")
     embeddings = np.stack([one.embedding for one in candidates])
     weights = np.asarray([one.uncertainty for one in candidates])
-    rows = diverse(embeddings, weights, choosing.n, stream("suggest", choosing.seed))
+    rows = diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))
     picked = [Suggestion.of(rank, candidates[row], names) for rank, row in enumerate(rows, start=1)]
     return Chosen(picked, heard, windows, problems)
 

@@ -34,9 +34,9 @@ def field(tmp_path: Path) -> Path:
     return root
 
 
-def suggested(field: Path, out: str = "out", hop_s: float = 1.0, **choosing):
+def suggested(field: Path, out: str = "out", hop_s: float = 1.0, **settings):
     chosen = suggest(
-        Pitches(), [str(field)], [], field.parent / out, StreamSettings(hop_s, batch=4), SuggestSettings(**choosing)
+        Pitches(), [str(field)], [], field.parent / out, StreamSettings(hop_s, batch=4), SuggestSettings(**settings)
     )
     return [(Path(one.recording.file).stem, one.start_s) for one in chosen.suggestions]
 

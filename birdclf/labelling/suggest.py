@@ -274,7 +274,7 @@ class SuggestSettings:
         Detecting(species=self.species)  # refuses a species alone, of which a model is always sure
 
 
-class Chosen(NamedTuple):
+class Suggestions(NamedTuple):
     """What is suggested, and what it was chosen from."""
 
     suggestions: list[Suggestion]
@@ -290,7 +290,7 @@ def suggest(
     out: Path,
     how: StreamSettings,
     settings: SuggestSettings,
-) -> Chosen:
+) -> Suggestions:
     """Choose windows of recordings to label, and write a table of them and a page to label them on.
 
     Raises:
@@ -318,7 +318,7 @@ def suggest(
 
 def choose(
     classifier: Classifier, recordings: Sequence[Recording], how: StreamSettings, settings: SuggestSettings
-) -> Chosen:
+) -> Suggestions:
     """Return the windows that are suggested.
 
     Raises:
@@ -368,7 +368,7 @@ def choose(
     weights = np.asarray([one.uncertainty for one in candidates])
     rows = diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))
     picked = [Suggestion.of(rank, candidates[row], names) for rank, row in enumerate(rows, start=1)]
-    return Chosen(picked, heard, windows, problems)
+    return Suggestions(picked, heard, windows, problems)
 
 
 def silent(samples: Waveform, rate_hz: int) -> bool:

@@ -27,7 +27,7 @@ from birdclf.files import reason
 from birdclf.pages import page_template
 from birdclf.serving.guard import Guard, Hosts, policy_of
 from birdclf.serving.session import PREFIX, Entry, Session
-from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Asked, Limits, RefusedError
+from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Limits, RefusedError, RequestSettings
 from birdclf.text import shown
 
 KINDS: Final = {
@@ -124,7 +124,7 @@ def told_of_session(session: Session) -> dict[str, Any]:
     window_s = round(input_spec.window_s, 3)
     return {
         "classes": [shown(name) for name in input_spec.classes],
-        "settings": _settings(Asked.read({}, window_s)),
+        "settings": _settings(RequestSettings.read({}, window_s)),
         "least_hop": min(LEAST_HOP_S, window_s),
         "most_hop": max(MOST_HOP_S, window_s),
         "most_species": MOST_SPECIES,
@@ -149,7 +149,7 @@ def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
     return told
 
 
-def _settings(asked: Asked) -> dict[str, float]:
+def _settings(asked: RequestSettings) -> dict[str, float]:
     return {"min_confidence": asked.min_confidence, "hop": asked.hop_s, "top_k": asked.top_k}
 
 
@@ -277,8 +277,8 @@ class _Requests:
     def _entry(self, request: Request) -> Entry:
         return self.session.entry(request.path_params["known"])
 
-    def _asked(self, request: Request) -> Asked:
-        return Asked.read(request.query_params, self.session.classifier.input_spec.window_s)
+    def _asked(self, request: Request) -> RequestSettings:
+        return RequestSettings.read(request.query_params, self.session.classifier.input_spec.window_s)
 
 
 def _name(source: Path) -> str:

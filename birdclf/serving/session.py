@@ -26,7 +26,7 @@ from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, locked, write_whole
 from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
-from birdclf.serving.settings import Asked, Limits, RefusedError
+from birdclf.serving.settings import Limits, RefusedError, RequestSettings
 from birdclf.text import shown
 
 MARK: Final = "serve.json"
@@ -157,7 +157,7 @@ class Entry:
     media_type: str
     duration_s: float  # what it says, and then what was heard
     fresh: bool  # not in the folder before this session
-    asked: Asked
+    asked: RequestSettings
     state: str = WAITING
     heard_s: float = 0.0
     problem: str = ""
@@ -220,7 +220,7 @@ class Session:
             there.title, there.file = entry.title, entry.file  # the file may have been removed, and is back
         return self.again(there, entry.asked)
 
-    def again(self, entry: Entry, asked: Asked) -> Entry:
+    def again(self, entry: Entry, asked: RequestSettings) -> Entry:
         """Listen to a recording again, unless it waits already or was heard just so.
 
         Raises:

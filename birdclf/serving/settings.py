@@ -72,7 +72,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestSettings:
     """How a recording is listened to."""
 
     min_confidence: float
@@ -80,7 +80,7 @@ class Asked:
     top_k: int
 
     @classmethod
-    def read(cls, given: Mapping[str, str], window_s: float) -> "Asked":
+    def read(cls, given: Mapping[str, str], window_s: float) -> "RequestSettings":
         """Return what a request asks for; what it does not say is as in ``birdclf predict``.
 
         Raises:

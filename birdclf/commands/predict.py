@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     formats = _formats(arguments, out)
     search_current_folder(arguments.trust)
     from birdclf.detection.classifier import open_classifier
-    from birdclf.detection.detections import Detecting
+    from birdclf.detection.detections import DetectionSettings
     from birdclf.detection.inputs import read_species
     from birdclf.detection.predict import check_any, predict_to_folder, predict_to_screen, summary
     from birdclf.detection.stream import StreamSettings
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     input_spec = classifier.input_spec
     listed = arguments.species_list
-    detecting = Detecting(
+    detecting = DetectionSettings(
         arguments.min_confidence,
         arguments.top_k,
         not arguments.no_merge,

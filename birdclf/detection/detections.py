@@ -30,7 +30,7 @@ class Detection(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Detecting:
+class DetectionSettings:
     """What makes a detection.
 
     Attributes:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from birdclf.audio.clip import Waveform
 from birdclf.audio.resampling import resampled
 from birdclf.detection.classifier import Classifier, Vectors, open_classifier
-from birdclf.detection.detections import Detecting
+from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
 from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, stream_scores, windows_of
@@ -76,7 +76,7 @@ class Detector:
                 done beside, a warning tells.
         """
         known = None if species is None else known_species(species, self.classes, "species")
-        detecting = Detecting(min_confidence, top_k, merge, smooth, known)
+        detecting = DetectionSettings(min_confidence, top_k, merge, smooth, known)
         return detections_table([Result.of(heard, detecting, self.classes) for heard in self._heard(audio, hop)])
 
     def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:

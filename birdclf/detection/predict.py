@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from birdclf.audio.files import read_header
 from birdclf.data.sources.tree import stamp_of
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.detections import Detecting
+from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import Recording, files_of, named_apart, recordings_of
 from birdclf.detection.results import (
     FORMATS,
@@ -183,7 +183,7 @@ def predict_to_folder(
     listed: Sequence[str],
     out: Path,
     how: StreamSettings,
-    detecting: Detecting,
+    detecting: DetectionSettings,
     formats: Sequence[str],
 ) -> list[Result]:
     """Detect species in recordings, and write what is found; goes on where an earlier call was stopped.
@@ -220,7 +220,7 @@ def predict_to_screen(
     given: Sequence[str],
     listed: Sequence[str],
     how: StreamSettings,
-    detecting: Detecting,
+    detecting: DetectionSettings,
     as_lines: str,
 ) -> list[Result]:
     """Detect species in recordings, and print what is found of each as soon as it is known.
@@ -294,7 +294,7 @@ def _files(results: Sequence[Result], formats: Sequence[str], heard: Range) -> I
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _settings(classifier: Classifier, how: StreamSettings, detecting: Detecting) -> dict[str, Any]:
+def _settings(classifier: Classifier, how: StreamSettings, detecting: DetectionSettings) -> dict[str, Any]:
     """Return what decides the results: the same settings may go on in one folder."""
     return {
         "format": FORMAT,

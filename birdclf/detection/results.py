@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import pandas as pd
 
-from birdclf.detection.detections import Detecting, Detection
+from birdclf.detection.detections import Detection, DetectionSettings
 from birdclf.detection.stream import RecordingScores
 from birdclf.text import shown
 
@@ -28,7 +28,7 @@ class Result:
     detections: Sequence[Detection]  # by begin
 
     @classmethod
-    def of(cls, heard: RecordingScores, detecting: Detecting, classes: Sequence[str]) -> "Result":
+    def of(cls, heard: RecordingScores, detecting: DetectionSettings, classes: Sequence[str]) -> "Result":
         """Return what is to be detected in what was heard."""
         found = detecting.detections(heard.probabilities, heard.start_s, heard.end_s, classes)
         path = shown(heard.recording.path)  # a name on one line of a table, whatever it holds

@@ -23,7 +23,7 @@ from birdclf.audio.mixing import Mix
 from birdclf.audio.picture import encoded, spectrogram
 from birdclf.audio.resampling import read_waveform
 from birdclf.detection.classifier import Classifier, Vectors
-from birdclf.detection.detections import Detecting
+from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import StreamSettings, Window
@@ -271,7 +271,7 @@ class SuggestSettings:
                 raise UserError(f"{name} {value}: a whole number, 1 or more.")
         if self.uncertainty not in MEASURES:
             raise UserError(f"--uncertainty {self.uncertainty}: one of {', '.join(MEASURES)}.")
-        Detecting(species=self.species)  # refuses a species alone, of which a model is always sure
+        DetectionSettings(species=self.species)  # refuses a species alone, of which a model is always sure
 
 
 class Suggestions(NamedTuple):
@@ -329,7 +329,7 @@ def choose(
         raise UserError(f"The model knows {len(classes)} species, and is never unsure. Give one that knows more.")
     kept = np.isin(np.asarray(classes), settings.species or classes)
     names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
-    among = Detecting(species=settings.species)
+    among = DetectionSettings(species=settings.species)
     measure = MEASURES[settings.uncertainty]
     pool = Pool(settings.n * settings.pool)
     windows, rate_hz = 0, classifier.input_spec.sample_rate_hz

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from birdclf.detection.detections import Detecting
+from birdclf.detection.detections import DetectionSettings
 from birdclf.errors import UserError
 
 
@@ -86,7 +86,7 @@ class RequestSettings:
         Raises:
             RefusedError: If one is no number, or out of range.
         """
-        default = Detecting()
+        default = DetectionSettings()
         confidence = _number(given, "min_confidence", "The least confidence", default.min_confidence, 0, 1)
         hop_s = _number(given, "hop", "The hop", window_s, min(LEAST_HOP_S, window_s), max(MOST_HOP_S, window_s))
         top_k = _number(given, "top_k", "The number of species in a window", default.top_k, 1, MOST_SPECIES)
@@ -95,9 +95,9 @@ class RequestSettings:
         return cls(confidence, hop_s, int(top_k))
 
     @property
-    def detecting(self) -> Detecting:
+    def detecting(self) -> DetectionSettings:
         """What makes a detection."""
-        return Detecting(self.min_confidence, self.top_k)
+        return DetectionSettings(self.min_confidence, self.top_k)
 
 
 def _number(given: Mapping[str, str], key: str, what: str, default: float, least: float, most: float) -> float:

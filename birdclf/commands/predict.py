@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
     input_spec = classifier.input_spec
     listed = arguments.species_list
-    detecting = DetectionSettings(
+    detection_settings = DetectionSettings(
         arguments.min_confidence,
         arguments.top_k,
         not arguments.no_merge,
@@ -66,10 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
     how.check(input_spec)
     lines = listed_lines(arguments.audio)
     if out is None:
-        results = predict_to_screen(classifier, arguments.audio, lines, how, detecting, formats[0])
+        results = predict_to_screen(classifier, arguments.audio, lines, how, detection_settings, formats[0])
         check_any(results)
         return
-    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detecting, formats)
+    results = predict_to_folder(classifier, arguments.audio, lines, out, how, detection_settings, formats)
     check_any(results)
     print(summary(results))
     print(f"results: {out}")

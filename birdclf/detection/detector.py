@@ -76,8 +76,10 @@ class Detector:
                 done beside, a warning tells.
         """
         known = None if species is None else known_species(species, self.classes, "species")
-        detecting = DetectionSettings(min_confidence, top_k, merge, smooth, known)
-        return detections_table([Result.of(heard, detecting, self.classes) for heard in self._heard(audio, hop)])
+        detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known)
+        return detections_table(
+            [Result.of(heard, detection_settings, self.classes) for heard in self._heard(audio, hop)]
+        )
 
     def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:
         """Return calibrated probabilities: ``path``, ``start_s``, ``end_s`` and a column a class, a row a window.

@@ -183,7 +183,7 @@ def predict_to_folder(
     listed: Sequence[str],
     out: Path,
     how: StreamSettings,
-    detecting: DetectionSettings,
+    detection_settings: DetectionSettings,
     formats: Sequence[str],
 ) -> list[Result]:
     """Detect species in recordings, and write what is found; goes on where an earlier call was stopped.
@@ -194,7 +194,7 @@ def predict_to_folder(
     Raises:
         UserError: If there is no recording, the folder is of something else, or it cannot be written to.
     """
-    settings = _settings(classifier, how, detecting)
+    settings = _settings(classifier, how, detection_settings)
     files = files_of(given, listed)
     way = "the same command goes on where this one stopped."
     with writing_to(out, way), results_folder(out, settings) as folder:
@@ -204,7 +204,7 @@ def predict_to_folder(
             done = len(recordings) - len(left)
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
         for heard in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
-            result = Result.of(heard, detecting, classifier.input_spec.classes)
+            result = Result.of(heard, detection_settings, classifier.input_spec.classes)
             write_apart(out, heard, result)
             folder.add(heard.recording, result)
             _tell(result)
@@ -220,7 +220,7 @@ def predict_to_screen(
     given: Sequence[str],
     listed: Sequence[str],
     how: StreamSettings,
-    detecting: DetectionSettings,
+    detection_settings: DetectionSettings,
     as_lines: str,
 ) -> list[Result]:
     """Detect species in recordings, and print what is found of each as soon as it is known.
@@ -231,7 +231,7 @@ def predict_to_screen(
     """
     results: list[Result] = []
     for heard in with_progress(recordings_of(given, listed), classifier, how):
-        result = Result.of(heard, detecting, classifier.input_spec.classes)
+        result = Result.of(heard, detection_settings, classifier.input_spec.classes)
         if as_lines == "jsonl":
             print_result(json_lines(result))
         else:
@@ -294,7 +294,7 @@ def _files(results: Sequence[Result], formats: Sequence[str], heard: Range) -> I
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def _settings(classifier: Classifier, how: StreamSettings, detecting: DetectionSettings) -> dict[str, Any]:
+def _settings(classifier: Classifier, how: StreamSettings, detection_settings: DetectionSettings) -> dict[str, Any]:
     """Return what decides the results: the same settings may go on in one folder."""
     return {
         "format": FORMAT,
@@ -302,7 +302,7 @@ def _settings(classifier: Classifier, how: StreamSettings, detecting: DetectionS
         "hop": how.hop_s,
         "embeddings": how.embeddings,
         "timelines": how.overview,
-    } | asdict(detecting)
+    } | asdict(detection_settings)
 
 
 def _tell(result: Result) -> None:

@@ -28,9 +28,9 @@ class Result:
     detections: Sequence[Detection]  # by begin
 
     @classmethod
-    def of(cls, heard: RecordingScores, detecting: DetectionSettings, classes: Sequence[str]) -> "Result":
+    def of(cls, heard: RecordingScores, detection_settings: DetectionSettings, classes: Sequence[str]) -> "Result":
         """Return what is to be detected in what was heard."""
-        found = detecting.detections(heard.probabilities, heard.start_s, heard.end_s, classes)
+        found = detection_settings.detections(heard.probabilities, heard.start_s, heard.end_s, classes)
         path = shown(heard.recording.path)  # a name on one line of a table, whatever it holds
         return cls(path, heard.recording.name, heard.duration_s, len(heard.start_s), heard.problem, found)
 

@@ -305,7 +305,7 @@ class Session:
     def _done(self, entry: Entry, heard: RecordingScores) -> None:
         if not len(heard.start_s) or heard.overview is None:
             raise RefusedError(f"The recording {shown(heard.problem)}. Choose another file.")
-        found = entry.asked.detecting.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
+        found = entry.asked.detection_settings.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
         rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))
         picture, picture_s = spectrogram(heard.overview)
         with self._lock:

@@ -95,7 +95,7 @@ class RequestSettings:
         return cls(confidence, hop_s, int(top_k))
 
     @property
-    def detecting(self) -> DetectionSettings:
+    def detection_settings(self) -> DetectionSettings:
         """What makes a detection."""
         return DetectionSettings(self.min_confidence, self.top_k)
 

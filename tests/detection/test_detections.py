@@ -16,11 +16,11 @@ def times(n, hop_s=1.0, window_s=1.0):
     return start_s, start_s + window_s
 
 
-def found(p, detecting, start_s=None, end_s=None):
+def found(p, detection_settings, start_s=None, end_s=None):
     p = np.asarray(p, np.float32).reshape(-1, len(CLASSES))
     if start_s is None:
         start_s, end_s = times(len(p))
-    return detecting.detections(p, np.asarray(start_s, float), np.asarray(end_s, float), CLASSES)
+    return detection_settings.detections(p, np.asarray(start_s, float), np.asarray(end_s, float), CLASSES)
 
 
 def softmaxed(logits):
@@ -128,8 +128,8 @@ def test_species_of_nearly_no_probability_still_share_it():
 
 
 def test_nothing_heard_is_nothing_found():
-    for detecting in (DetectionSettings(), DetectionSettings(smooth_s=3.0, species=("a", "c"))):
-        assert found(np.empty((0, 4)), detecting) == []
+    for detection_settings in (DetectionSettings(), DetectionSettings(smooth_s=3.0, species=("a", "c"))):
+        assert found(np.empty((0, 4)), detection_settings) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, Final
 from birdclf.errors import UserError
 
 
-class Lenient(io.RawIOBase):
+class LossyStream(io.RawIOBase):
     """The bytes below a standard stream; those that cannot be written are lost, so that no print and no log fails.
 
     Args:
@@ -53,7 +53,7 @@ class Lenient(io.RawIOBase):
         return self.raw.fileno()
 
 
-_prepared: dict[str, Lenient] = {}
+_prepared: dict[str, LossyStream] = {}
 ESCAPE: Final = "birdclf.escape"
 """Way with characters that an encoding lacks: as in JSON, which then stays JSON."""
 
@@ -86,11 +86,11 @@ def prepare_output() -> None:
 def _lenient(name: str, errors: str) -> io.TextIOWrapper:
     stream = getattr(sys, name)
     if stream is None:
-        _prepared[name] = Lenient(None)
+        _prepared[name] = LossyStream(None)
         return io.TextIOWrapper(io.BufferedWriter(_prepared[name]), "utf-8", errors)
     stream.flush()
     raw = getattr(stream.buffer, "raw", stream.buffer)  # Python may have been told to buffer nothing
-    lenient: Any = Lenient(raw)
+    lenient: Any = LossyStream(raw)
     _prepared[name] = lenient
     return io.TextIOWrapper(
         lenient if raw is stream.buffer else io.BufferedWriter(lenient),

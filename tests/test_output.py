@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from birdclf.output import ESCAPE, Lenient, print_result
+from birdclf.output import ESCAPE, LossyStream, print_result
 
 PREPARED = "import sys; from birdclf.output import prepare_output, print_result, take_lost; prepare_output()\n"
 EVERY_WAY = """
@@ -70,7 +70,7 @@ def test_streams_that_others_have_set_are_left_alone(capsys):
 
 
 def test_the_first_loss_is_kept_and_a_later_line_may_pass():
-    stream = Lenient(None)
+    stream = LossyStream(None)
     assert stream.write(b"abc") == 3
     assert stream.lost is not None and stream.lost.strerror == "Bad file descriptor" and not stream.isatty()
     with pytest.raises(OSError, match="fileno"):

@@ -16,7 +16,7 @@ from birdclf.files import digest
 
 FALLS = ("nll",)  # metrics that are better when they are lower
 # Keys that change no result, callbacks in part.
-UNDECISIVE = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
+NOT_HASHED = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
 UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
@@ -149,7 +149,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides a run's results: all but where it is kept, how it is watched and how it is judged."""
-    kept = {str(key): value for key, value in config.items() if key not in UNDECISIVE}
+    kept = {str(key): value for key, value in config.items() if key not in NOT_HASHED}
     kept["callbacks"] = {
         name: {k: v for k, v in (callback or {}).items() if k not in ("dirpath", "run_dir")}
         for name, callback in (config.get("callbacks") or {}).items()

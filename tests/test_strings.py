@@ -104,7 +104,7 @@ def test_every_extra_that_a_text_names_is_one():
 
 
 def test_settings_that_decide_nothing_are_settings(keys):
-    assert set(config.UNDECISIVE) <= FIELDS
+    assert set(config.NOT_HASHED) <= FIELDS
     assert set(train.NOT_HYPERPARAMETERS) <= FIELDS
     assert set(ensemble_job.WITHOUT_EFFECT) <= FIELDS
     assert set(configurations.UNSAID) <= FIELDS | {"sweep", "hydra"}

@@ -17,7 +17,7 @@ from birdclf.files import digest
 FALLS = ("nll",)  # metrics that are better when they are lower
 # Keys that change no result, callbacks in part.
 NOT_HASHED = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
-UNDECISIVE_CALLBACKS = ("snapshot", "history", "progress", "pruning")
+NOT_HASHED_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
 
@@ -153,7 +153,7 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     kept["callbacks"] = {
         name: {k: v for k, v in (callback or {}).items() if k not in ("dirpath", "run_dir")}
         for name, callback in (config.get("callbacks") or {}).items()
-        if name not in UNDECISIVE_CALLBACKS
+        if name not in NOT_HASHED_CALLBACKS
     }
     kept["loader"] = {k: v for k, v in (config.get("loader") or {}).items() if k != "num_workers"}
     return kept

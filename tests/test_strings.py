@@ -108,7 +108,7 @@ def test_settings_that_decide_nothing_are_settings(keys):
     assert set(train.NOT_HYPERPARAMETERS) <= FIELDS
     assert set(ensemble_job.WITHOUT_EFFECT) <= FIELDS
     assert set(configurations.UNSAID) <= FIELDS | {"sweep", "hydra"}
-    assert {f"callbacks.{name}" for name in config.UNDECISIVE_CALLBACKS} <= keys
+    assert {f"callbacks.{name}" for name in config.NOT_HASHED_CALLBACKS} <= keys
     assert config.JOB_NAMING in keys
 
 

@@ -147,7 +147,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+def hashed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what decides a run's results: all but where it is kept, how it is watched and how it is judged."""
     kept = {str(key): value for key, value in config.items() if key not in NOT_HASHED}
     kept["callbacks"] = {
@@ -161,7 +161,7 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return the hash of what decides a run's results."""
-    return digest(json.dumps(deciding(config), sort_keys=True, default=str).encode())
+    return digest(json.dumps(hashed_settings(config), sort_keys=True, default=str).encode())
 
 
 register()

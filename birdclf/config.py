@@ -140,7 +140,7 @@ def register() -> None:
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema", UserWarning)
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
+def resolved_config(cfg: DictConfig) -> dict[str, Any]:
     """Return a resolved config as plain dicts, lists and values."""
     container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from birdclf.config import plain
+from birdclf.config import resolved_config
 from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
 from birdclf.files import writing_to
@@ -167,7 +167,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
         BusyError: If another process works in the folder.
     """
     hold_to_types(cfg.evaluation, "evaluation")
-    config, folder = plain(cfg), Path(cfg.run_dir)
+    config, folder = resolved_config(cfg), Path(cfg.run_dir)
     runs = config["members"]
     if not isinstance(runs, Sequence) or isinstance(runs, str) or len(runs) < 2 or not all(runs):
         raise UserError(

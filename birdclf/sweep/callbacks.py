@@ -14,7 +14,7 @@ from typing import Any, Final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from birdclf.config import config_hash, plain
+from birdclf.config import config_hash, resolved_config
 from birdclf.errors import UserError
 from birdclf.files import check_writable, new_run, reason
 from birdclf.runs.run import CONFIG, Run
@@ -135,7 +135,7 @@ def _unfinished(parent: Path, config: DictConfig) -> Path | None:
     with read_write(job), open_dict(job):
         job.pop("hydra")
         job.run_dir = ""
-    own = config_hash(plain(job))
+    own = config_hash(resolved_config(job))
     for path in sorted(parent.glob(f"*/{CONFIG}"), key=lambda path: path.stat().st_mtime, reverse=True):
         run = Run(path.parent)
         try:

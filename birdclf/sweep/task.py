@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from birdclf.config import folder_name, plain
+from birdclf.config import folder_name, resolved_config
 from birdclf.errors import UserError
 from birdclf.mistakes import explain
 from birdclf.output import prepare_output
@@ -85,9 +85,9 @@ class Task:
         began = time.monotonic()
         try:
             resume = "resume" in cfg and cfg.resume is not False
-            score = _finished(cfg, folder, run_folder.finished_twin(folder, plain(cfg))) if resume else None
+            score = _finished(cfg, folder, run_folder.finished_twin(folder, resolved_config(cfg))) if resume else None
             if score is None:
-                epochs = run_folder.pruned_after(folder, plain(cfg)) if resume else None
+                epochs = run_folder.pruned_after(folder, resolved_config(cfg)) if resume else None
                 if epochs is not None:
                     print(f"{shown(folder)} was stopped by its search after epoch {epochs}")
                     return None
@@ -100,7 +100,7 @@ class Task:
             return None
         except Pruned as why:
             log.info("stopped by the search after epoch %d, %s %.4f", why.epoch, cfg.monitor, why.value)
-            run_folder.write_pruned(folder, plain(cfg), why)
+            run_folder.write_pruned(folder, resolved_config(cfg), why)
             return None
         except KeyboardInterrupt:
             Task.interrupted = True
@@ -118,7 +118,7 @@ class Task:
 def _finished(cfg: "DictConfig", *folders: Path | None) -> float | None:
     """Return the score of a finished run of this configuration in one of some folders; it takes no import of torch."""
     for folder in folders:
-        score = run_folder.finished_score(folder, plain(cfg)) if folder else None
+        score = run_folder.finished_score(folder, resolved_config(cfg)) if folder else None
         if score is not None:
             print(f"{shown(folder)} is finished: {cfg.monitor} {score:.4f}")
             return score

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from birdclf.augment.chain import Chain
-from birdclf.config import conf_dir, plain
+from birdclf.config import conf_dir, resolved_config
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.samplers import Sampler
 from birdclf.errors import UserError
@@ -105,7 +105,7 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
         scheduler=instantiate(cfg.scheduler),
         monitor=cfg.monitor,
         channels_last=cfg.channels_last,
-        config=plain(cfg),
+        config=resolved_config(cfg),
         train_counts=task.support("train"),
         evaluation=instantiate(cfg.evaluation),
         augment=build_augment(cfg, features, class_counts),

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from birdclf.config import config_hash, plain
+from birdclf.config import config_hash, resolved_config
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
@@ -78,7 +78,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
 
 
 def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
-    began, config, run = time.monotonic(), plain(cfg), Run(folder)
+    began, config, run = time.monotonic(), resolved_config(cfg), Run(folder)
     progress = _progress(run, config, resume)
     keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

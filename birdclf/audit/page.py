@@ -71,7 +71,7 @@ def _duration_drawing(table: pd.DataFrame) -> Drawing:
     axes.set_xscale("log")
     ends = _round_ticks(axes.xaxis, low, high)
     _histogram(axes, known.duration_s, known.rejected, np.geomspace(ends[0], ends[-1], 41))
-    caption = f"Shortest {plain(low)} s, median {plain(known.duration_s.median())} s, longest {plain(high)} s."
+    caption = f"Shortest {number(low)} s, median {number(known.duration_s.median())} s, longest {number(high)} s."
     return _drawn(title, caption + _left_out(table, known), figure)
 
 
@@ -106,7 +106,7 @@ def _band_drawing(table: pd.DataFrame) -> Drawing:
     top = known.top_hz / 1000
     _histogram(axes, top, known.rejected, np.linspace(0, max(float(top.max()), 1) * 1.02, 41))
     axes.xaxis.set_major_formatter("{x:g}")
-    caption = f"Lowest {plain(top.min())} kHz, median {plain(top.median())} kHz, highest {plain(top.max())} kHz."
+    caption = f"Lowest {number(top.min())} kHz, median {number(top.median())} kHz, highest {number(top.max())} kHz."
     return _drawn(title, caption + _left_out(table, known), figure)
 
 
@@ -163,7 +163,7 @@ def _drawn(title: str, caption: str, figure: Figure) -> Drawing:
     return Drawing(title, caption, *inside_of_svg(figure, title, PAGE_COLOURS))
 
 
-def plain(value: float) -> str:
+def number(value: float) -> str:
     """Return a number with three significant digits, never in powers of ten above one."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -224,7 +224,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     table = _prepared(audit)
     species = _per_species(table)
     groups = _groups_of_equal_audio(table)
-    text = page_template("audit", share=_share, plain=plain).render(
+    text = page_template("audit", share=_share, number=number).render(
         name=shown(name),
         headline=_headline(table, species),
         conflicting=_shown(table, groups[groups.labels > 1], MOST_CONFLICTS),

@@ -133,7 +133,7 @@ class ResultsFolder:
     def add(self, recording: Recording, result: Result) -> None:
         """Keep the result of a recording that was left to do."""
         stamp = self._stamps[recording.file]
-        line = json.dumps({"file": recording.file, "stamp": stamp} | result.plain())
+        line = json.dumps({"file": recording.file, "stamp": stamp} | result.as_dict())
         with open(self.path / JOURNAL, "ab") as journal:
             journal.write(line.encode() + b"\n")
         self._done[recording.file] = (stamp, result)

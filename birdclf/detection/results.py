@@ -34,13 +34,13 @@ class Result:
         path = shown(heard.recording.path)  # a name on one line of a table, whatever it holds
         return cls(path, heard.recording.name, heard.duration_s, len(heard.start_s), heard.problem, found)
 
-    def plain(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return plain values, from which :meth:`read` makes it again."""
         return vars(self) | {"detections": [list(one) for one in self.detections]}
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> "Result":
-        """Return what :meth:`plain` was given for.
+        """Return what :meth:`as_dict` was given for.
 
         Raises:
             KeyError: If a value is missing.

@@ -57,7 +57,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=12)
 @given(texts, texts, st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6), texts, st.floats(0, 1), st.integers(1))))
 def test_a_result_comes_back_as_it_was(path, problem, rows):
     one = Result(path, "name", 1.5, 3, problem, [Detection(*row) for row in rows])
-    assert Result.read(json.loads(json.dumps(one.plain()))) == one
+    assert Result.read(json.loads(json.dumps(one.as_dict()))) == one
 
 
 @pytest.mark.parametrize("cut", [1, 30, -2, -1])

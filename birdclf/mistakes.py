@@ -51,8 +51,8 @@ def explain_composition(error: BaseException) -> str | None:
         hint = _hint(unknown[1])
         return f"There is no setting {unknown[1]!r}. {hint}"
     noise = ("full_key", "object_type", "reference_type", "Config search", "provider=")
-    shown = [line for line in lines if not line.startswith(noise)]
-    return " ".join(dict.fromkeys(shown))
+    kept_lines = [line for line in lines if not line.startswith(noise)]
+    return " ".join(dict.fromkeys(kept_lines))
 
 
 def _unreadable(word: str) -> str:

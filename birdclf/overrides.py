@@ -41,8 +41,8 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
         UserError: If an option does not go with another, or a comma may mean two things.
     """
     sweeps = any(option in MULTIRUN for option in options)
-    if sweeps and (shown := [option for option in options if option.partition("=")[0] in SHOWS]):
-        raise UserError(f"{shown[0]} shows the settings of one job: leave out -m, and give each setting one value.")
+    if sweeps and (showing := [option for option in options if option.partition("=")[0] in SHOWS]):
+        raise UserError(f"{showing[0]} shows the settings of one job: leave out -m, and give each setting one value.")
     words: list[str] = []
     kinds = None
     for word in settings:

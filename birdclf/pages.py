@@ -19,7 +19,7 @@ def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Templat
     pages = jinja2.Environment(
         loader=jinja2.PackageLoader("birdclf", ""),
         autoescape=True,
-        finalize=_shown,
+        finalize=_printable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -28,7 +28,7 @@ def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Templat
     return pages.get_template(f"{room}/page.html")
 
 
-def _shown(value: object) -> object:
+def _printable(value: object) -> object:
     """Return what is written of a value, before it is escaped; what a page's own parts wrote stays as it is."""
     return shown(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 

@@ -227,8 +227,8 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     text = page_template("audit", share=_share, number=number).render(
         name=shown(name),
         headline=_headline(table, species),
-        conflicting=_shown(table, groups[groups.labels > 1], MOST_CONFLICTS),
-        repeated=_shown(table, groups[groups.labels == 1], MOST_REPEATS),
+        conflicting=_first_groups(table, groups[groups.labels > 1], MOST_CONFLICTS),
+        repeated=_first_groups(table, groups[groups.labels == 1], MOST_REPEATS),
         problems=_problems(table),
         most_worst=MOST_WORST,
         drawings=drawings(table, species),
@@ -285,7 +285,7 @@ def _groups_of_equal_audio(table: pd.DataFrame) -> pd.DataFrame:
     return sizes.sort_values(["copies", "first"], ascending=[False, True], kind="stable")
 
 
-def _shown(table: pd.DataFrame, groups: pd.DataFrame, most: int) -> dict[str, Any]:
+def _first_groups(table: pd.DataFrame, groups: pd.DataFrame, most: int) -> dict[str, Any]:
     """Return how many groups and recordings there are, and the members of the first groups."""
     shown = groups.index[:most]
     members = table[table.audio_hash.isin(shown)]

@@ -19,7 +19,7 @@ from birdclf.commands import synthesize as synthesize_command
 from birdclf.environment import prepare_command
 from birdclf.errors import UserError
 from birdclf.output import prepare_output, take_lost
-from birdclf.text import shown
+from birdclf.text import printable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -198,7 +198,7 @@ def _check_current_folder() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    message = shown(message, keep="\n")
+    message = printable(message, keep="\n")
     sys.stderr.write(f"birdclf: {message}\n")
     sys.exit(1)
 

@@ -11,7 +11,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from birdclf.text import shown
+from birdclf.text import printable
 
 
 def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Template:
@@ -30,7 +30,7 @@ def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Templat
 
 def _printable(value: object) -> object:
     """Return what is written of a value, before it is escaped; what a page's own parts wrote stays as it is."""
-    return shown(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
+    return printable(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def data_url(content: bytes, mime: str) -> str:

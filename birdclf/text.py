@@ -8,7 +8,7 @@ from typing import Final
 ORDERS: Final = (*range(32), *range(127, 160), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 
 
-def shown(text: object, keep: str = "") -> str:
+def printable(text: object, keep: str = "") -> str:
     r"""Return a text with control characters and undecodable bytes as escapes, such as ``\n`` and ``\x1b``.
 
     Args:
@@ -34,7 +34,7 @@ def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]], right: Co
 
 def in_markdown(text: str) -> str:
     """Return a text on one line whose characters mean nothing in Markdown or HTML."""
-    text = shown(" ".join(text.split()))
+    text = printable(" ".join(text.split()))
     text = re.sub(r"([\\`*|~]|\](?=[(\[:]))", r"\\\1", text)
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it means nothing already
     text = re.sub(r"^(?=[-+=#]+( |$))|(?<= )(?=#+$)", r"\\", text)  # lists, rules, heads and their ends

@@ -16,7 +16,7 @@ from birdclf.cli import main
 from birdclf.metrics.plots import confusion_figure
 from birdclf.report.document import Bullets, Card, Cards, Code, Folded, Section, Table, markdown, page
 from birdclf.report.sections.species import matrix_figure
-from birdclf.text import in_markdown, shown
+from birdclf.text import in_markdown, printable
 
 PIECES = (
     *("<script>alert(1)</script>", "</script>", "<!--", "]]>", "<img src=x onerror=alert(1)>", "javascript:alert(1)"),
@@ -99,7 +99,7 @@ def test_a_page_has_the_tags_that_it_has_with_plain_names(name):
     plain, made = Page(page("a", sections("a"))), Page(page(name, sections(name)))
     assert made.tags == plain.tags and made.links == plain.links
     assert not orders("".join(made.texts)) and "\udce9" not in "".join(made.texts)
-    assert shown(name, keep="\n") in made.texts
+    assert printable(name, keep="\n") in made.texts
 
 
 @settings(max_examples=6, deadline=None)  # a page takes a quarter of a second, and one example has all pieces
@@ -129,7 +129,7 @@ def inline(text: str) -> list[str]:
 @given(name=NAMES)
 @example(name=ALL)
 def test_markdown_shows_a_name_as_it_is(name):
-    said, words = in_markdown(name), shown(" ".join(name.split()))
+    said, words = in_markdown(name), printable(" ".join(name.split()))
     assert inline(said) == ["paragraph_open", "inline", "paragraph_close", words]
     assert inline(f"## x {said} x")[-1] == f"x {words} x"
     assert inline(f"- {said}")[2:] == [
@@ -181,7 +181,7 @@ def test_a_table_in_a_terminal_shows_the_words(name, monkeypatch, tmp_path):
     results.print_table(name, {})
     said = out.getvalue()
     assert not orders(said)
-    assert len(name) > 100 or all(word in said for word in shown(name).split()), said
+    assert len(name) > 100 or all(word in said for word in printable(name).split()), said
     markup = table._markdown(jobs)
     assert not orders(markup) and "<script" not in markup and "<img" not in markup
 

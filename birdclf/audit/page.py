@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from birdclf.files import write_whole
 from birdclf.pages import STYLE, inside_of_svg, page_template
-from birdclf.text import shown
+from birdclf.text import printable
 
 MOST_RATES = 12
 
@@ -225,7 +225,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
     species = _per_species(table)
     groups = _groups_of_equal_audio(table)
     text = page_template("audit", share=_share, number=number).render(
-        name=shown(name),
+        name=printable(name),
         headline=_headline(table, species),
         conflicting=_first_groups(table, groups[groups.labels > 1], MOST_CONFLICTS),
         repeated=_first_groups(table, groups[groups.labels == 1], MOST_REPEATS),
@@ -240,7 +240,7 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
 def _prepared(audit: pd.DataFrame) -> pd.DataFrame:
     """Return what the page reads, in the order of ids, with the columns that are derived from others."""
     texts = audit[TEXTS].astype(object)
-    table = texts.where(texts.notna(), "").map(shown)  # an empty text comes back from a CSV file as NaN
+    table = texts.where(texts.notna(), "").map(printable)  # an empty text comes back from a CSV file as NaN
     table[NUMBERS] = audit[NUMBERS].astype(float)
     unknown = set(table.verdict) - set(VERDICTS)
     if unknown:
@@ -287,8 +287,8 @@ def _groups_of_equal_audio(table: pd.DataFrame) -> pd.DataFrame:
 
 def _first_groups(table: pd.DataFrame, groups: pd.DataFrame, most: int) -> dict[str, Any]:
     """Return how many groups and recordings there are, and the members of the first groups."""
-    shown = groups.index[:most]
-    members = table[table.audio_hash.isin(shown)]
+    printable = groups.index[:most]
+    members = table[table.audio_hash.isin(printable)]
     # A group that is cut names as many of its species as it can.
     members = members.assign(turn=members.groupby(["audio_hash", "species"]).cumcount())
     members = members.sort_values(["turn", "species", "recording_id"], kind="stable")
@@ -296,10 +296,10 @@ def _first_groups(table: pd.DataFrame, groups: pd.DataFrame, most: int) -> dict[
     return {
         "groups": len(groups),
         "recordings": int(groups.copies.sum()),
-        "hidden": len(groups) - len(shown),
+        "hidden": len(groups) - len(printable),
         "shown": [
             {"rows": list(rows[key].head(MOST_COPIES).itertuples(index=False)), "more": len(rows[key][MOST_COPIES:])}
-            for key in shown
+            for key in printable
         ],
     }
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from birdclf.text import shown
+from birdclf.text import printable
 
 SUMMARY = "compare runs and sweeps"
 DESCRIPTION = (
@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> None:
 
     done = report(arguments.paths, arguments.out, arguments.reference, not arguments.no_gallery)
     for folder, reason in done.left_out:
-        print(shown(f"left out: {folder}: {reason}"))
-    print(f"report on {len(done.configurations)} configuration(s): {shown(done.folder / 'report.html')}")
+        print(printable(f"left out: {folder}: {reason}"))
+    print(f"report on {len(done.configurations)} configuration(s): {printable(done.folder / 'report.html')}")

@@ -16,7 +16,7 @@ from birdclf.checks import require, whole
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
-from birdclf.text import shown
+from birdclf.text import printable
 
 COLUMNS: dict[str, str | float | None] = {
     "recording_id": None, "species": None, "path": "", "group": "", "start_s": 0.0, "end_s": float("inf"),
@@ -150,7 +150,7 @@ def select(
         draw = table.recording_id.map(lambda name: key_of("max_per_species", name))
         table = table[draw.groupby(table.species).rank(method="first") <= max_per_species]
     if left_out := len(catalog) - len(table):
-        log.info("%s: %d of %d recordings are left out by data.*", shown(catalog.name), left_out, len(catalog))
+        log.info("%s: %d of %d recordings are left out by data.*", printable(catalog.name), left_out, len(catalog))
     if table.empty:
         raise UserError(
             f"{catalog.name}: no recording is left of {len(catalog)}. "

@@ -25,7 +25,7 @@ from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.store.open import FeatureStore, open_store
-from birdclf.text import shown
+from birdclf.text import printable
 
 LEAKS = {
     "recordist": "share a recordist",
@@ -174,7 +174,7 @@ class RecordingDataModule(pl.LightningDataModule):
             first = self.rejected.iloc[0]
             log.warning(
                 "%d of %d recordings are set aside, first: %s %s. audit.csv in the run folder lists them.",
-                len(self.rejected), len(self.source), shown(first.recording_id), shown(first.reason),
+                len(self.rejected), len(self.source), printable(first.recording_id), printable(first.reason),
             )  # fmt: skip
         stages = self.split.assign(self.source.subset(pd.Series(usable)), self.seed)
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))

@@ -16,7 +16,7 @@ import pandas as pd
 
 from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
-from birdclf.text import shown
+from birdclf.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def rows_of(text: str, file: Path) -> tuple[list[str], list[tuple[int, list[str]
                     log.warning(
                         "%s: lines %d to %d are one row, by the quotes around a value. If they are several, close the "
                         "quote of line %d.",
-                        shown(file), begin, reader.line_num, _opening(lines, begin, reader.line_num),
+                        printable(file), begin, reader.line_num, _opening(lines, begin, reader.line_num),
                     )  # fmt: skip
             begin = reader.line_num + 1
     except csv.Error as error:

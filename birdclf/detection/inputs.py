@@ -12,7 +12,7 @@ from birdclf.audio.formats import ENDINGS, is_sound
 from birdclf.data.sources.tree import ending_of, tell_passed_over, walk
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
-from birdclf.text import shown
+from birdclf.text import printable
 
 LONGEST_BYTES: Final = 180
 """Most file systems take 255 bytes, of which what is written of a recording adds some."""
@@ -120,13 +120,13 @@ def _below(folder: str) -> Iterator[tuple[str, str]]:
 
 def _key(name: str) -> str:
     """Return what must differ: tables stand without the ending, and some systems take no heed of case."""
-    return shown(os.path.splitext(name)[0]).casefold()
+    return printable(os.path.splitext(name)[0]).casefold()
 
 
 def _short(name: str) -> str:
     """Return a name whose parts are so short that an ending can be added to each."""
     stem, ending = os.path.splitext(name)
-    parts = (shown(part).encode()[:LONGEST_BYTES].decode(errors="ignore") for part in stem.split("/"))
+    parts = (printable(part).encode()[:LONGEST_BYTES].decode(errors="ignore") for part in stem.split("/"))
     return "/".join(parts) + ending[:8]
 
 

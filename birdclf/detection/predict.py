@@ -34,7 +34,7 @@ from birdclf.detection.stream import RecordingScores, StreamSettings, stream_sco
 from birdclf.errors import UserError
 from birdclf.files import digest, file_hash, locked, write_whole, writing_to
 from birdclf.output import print_result
-from birdclf.text import shown
+from birdclf.text import printable
 
 SETTINGS: Final = "predict.json"
 JOURNAL: Final = "predict.jsonl"
@@ -211,7 +211,7 @@ def predict_to_folder(
         results = folder.results()
         kept = folder.write(_files(results, formats, heard_range(classifier)))
     for name in kept:
-        print(f"{shown(out / name)} was changed since it was written, and is left as it is", file=sys.stderr)
+        print(f"{printable(out / name)} was changed since it was written, and is left as it is", file=sys.stderr)
     return results
 
 
@@ -263,7 +263,7 @@ def summary(results: Sequence[Result]) -> str:
         lines.append(f"  {row.detections:6,}  {row.species} ({surest})")
     if len(species) > LISTED:
         lines.append(f"  and {len(species) - LISTED:,} more species")
-    return shown("\n".join(lines), keep="\n")
+    return printable("\n".join(lines), keep="\n")
 
 
 def heard_range(classifier: Classifier) -> Range:
@@ -275,7 +275,7 @@ def write_apart(out: Path, heard: RecordingScores, result: Result) -> None:
     """Write the picture and the embeddings of a recording, where they were wanted."""
     if not result.windows:
         return
-    name = shown(result.name)
+    name = printable(result.name)
     if heard.overview is not None:
         from birdclf.detection.timeline import timeline
 
@@ -308,7 +308,7 @@ def _settings(classifier: Classifier, how: StreamSettings, detection_settings: D
 def _tell(result: Result) -> None:
     if result.problem:
         done = f"; {result.duration_s:g} s of it were heard" if result.windows else ""
-        print(f"birdclf: {shown(result.path)} {shown(result.problem)}{done}", file=sys.stderr)
+        print(f"birdclf: {printable(result.path)} {printable(result.problem)}{done}", file=sys.stderr)
 
 
 def with_progress(

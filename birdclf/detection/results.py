@@ -11,7 +11,7 @@ import pandas as pd
 
 from birdclf.detection.detections import Detection, DetectionSettings
 from birdclf.detection.stream import RecordingScores
-from birdclf.text import shown
+from birdclf.text import printable
 
 COLUMNS = ("path", *Detection._fields)
 
@@ -31,7 +31,7 @@ class Result:
     def of(cls, heard: RecordingScores, detection_settings: DetectionSettings, classes: Sequence[str]) -> "Result":
         """Return what is to be detected in what was heard."""
         found = detection_settings.detections(heard.probabilities, heard.start_s, heard.end_s, classes)
-        path = shown(heard.recording.path)  # a name on one line of a table, whatever it holds
+        path = printable(heard.recording.path)  # a name on one line of a table, whatever it holds
         return cls(path, heard.recording.name, heard.duration_s, len(heard.start_s), heard.problem, found)
 
     def as_dict(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def as_raven(results: Sequence[Result], heard: Range) -> Iterator[Written]:
 def as_audacity(results: Sequence[Result], heard: Range) -> Iterator[Written]:
     """Yield a label file a recording: begin, end and species."""
     for result in results:
-        text = "".join(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{shown(one.species)}\n" for one in result.detections)
+        text = "".join(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{printable(one.species)}\n" for one in result.detections)
         yield Written(f"audacity/{_stem(result.name)}.txt", text.encode(), needed=bool(text))
 
 
@@ -164,7 +164,16 @@ def _selection(number: int, found: Detection, path: str, offset_s: float, heard:
     times = (found.start_s + offset_s, found.end_s + offset_s)
     numbers = (f"{value:.6f}" for value in times)
     hertz = (f"{value:.1f}" for value in heard)
-    words = (str(number), "Spectrogram 1", "1", *numbers, *hertz, path, f"{found.start_s:.6f}", shown(found.species))
+    words = (
+        str(number),
+        "Spectrogram 1",
+        "1",
+        *numbers,
+        *hertz,
+        path,
+        f"{found.start_s:.6f}",
+        printable(found.species),
+    )
     return "\t".join((*words, f"{found.confidence:.6f}"))
 
 
@@ -175,4 +184,8 @@ def _selections(rows: Sequence[str]) -> bytes:
 def _stem(name: str) -> str:
     """Return a name without its ending; whatever it holds, it stays below the folder."""
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
-    return shown(PurePosixPath(*parts).with_suffix("")) if PurePosixPath(name).suffix else shown(PurePosixPath(*parts))
+    return (
+        printable(PurePosixPath(*parts).with_suffix(""))
+        if PurePosixPath(name).suffix
+        else printable(PurePosixPath(*parts))
+    )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from birdclf.audio.clip import Waveform
 from birdclf.detection.detections import Detection
-from birdclf.text import shown
+from birdclf.text import printable
 
 COLUMNS: Final = 2048
 ROWS: Final = 128
@@ -114,5 +114,5 @@ def _shade(confidence: float) -> str:
 
 
 def _words(text: str) -> str:
-    text = shown(text)
+    text = printable(text)
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"

@@ -16,7 +16,7 @@ from birdclf.errors import UserError
 from birdclf.export import OTHER_FILE
 from birdclf.files import refuse_existing, write_whole, writing_to
 from birdclf.runs.run import Run
-from birdclf.text import in_markdown, markdown_table, shown
+from birdclf.text import in_markdown, markdown_table, printable
 
 
 class CardRun(Run):
@@ -180,7 +180,7 @@ def training(facts: CardRun) -> str:
     settings = [word for word in facts.provenance.get("overrides") or [] if _tells(str(word))]
     text = bullets(lines)
     if settings:
-        words = shown(shlex.join(["birdclf", "train", *map(str, settings)]))
+        words = printable(shlex.join(["birdclf", "train", *map(str, settings)]))
         text += f"\n\nSettings that were chosen, but for folders:\n\n    {words}"
     return text
 

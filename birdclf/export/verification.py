@@ -21,7 +21,7 @@ from birdclf.detection.inputs import recordings_of
 from birdclf.detection.stream import windows_of
 from birdclf.errors import UserError
 from birdclf.runs.opening import NAMED, read_settings, run_catalog
-from birdclf.text import shown
+from birdclf.text import printable
 
 RECORDINGS: Final = 16
 """Of the run's own that a file is held to, where none are named."""
@@ -124,7 +124,7 @@ def _of_clips(
                 yield SoundWindow(clip.recording_id, window)
         except AudioError as error:
             problem = f"{clip.recording_id} {error}"
-            print(f"birdclf: {shown(problem)}", file=sys.stderr)
+            print(f"birdclf: {printable(problem)}", file=sys.stderr)
     if not heard:
         raise UserError(
             f"{where}: none of {len(clips)} recordings can be decoded, the last: {problem}. The file is not written, "

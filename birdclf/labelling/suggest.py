@@ -31,7 +31,7 @@ from birdclf.errors import UserError
 from birdclf.files import refuse_existing, writing_to
 from birdclf.pages import data_url, page_template
 from birdclf.random import key_of, stream
-from birdclf.text import shown
+from birdclf.text import printable
 
 APART_S = 1e-6
 
@@ -347,7 +347,7 @@ def choose(
     problems = []
 
     def tell(recording: Recording, problem: str) -> None:
-        problems.append(f"{shown(recording.path)} {shown(problem)}")
+        problems.append(f"{printable(recording.path)} {printable(problem)}")
         print(f"birdclf: {problems[-1]}", file=sys.stderr)
 
     named = [one for one in recordings if _in_utf_8(one.file)]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from birdclf.metrics.calibration import Reliability
-from birdclf.text import shown
+from birdclf.text import printable
 
 
 def drawn(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
@@ -30,7 +30,7 @@ def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> 
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
     ticks = range(len(classes))
-    names = [shown(name) for name in classes]
+    names = [printable(name) for name in classes]
     axes.set_xticks(ticks, labels=names, rotation=90, fontsize=6, parse_math=False)
     axes.set_yticks(ticks, labels=names, fontsize=6, parse_math=False)
     axes.set_xlabel("predicted species")

@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from birdclf.pages import STYLE, data_url, inside_of_svg, page_template
-from birdclf.text import in_markdown, markdown_table, shown
+from birdclf.text import in_markdown, markdown_table, printable
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Bullets):
         return "\n".join(f"- {in_markdown(item)}" for item in block.items)
     if isinstance(block, Code):
-        return "\n".join(f"    {line}" for line in shown(block.text, keep="\n").split("\n"))
+        return "\n".join(f"    {line}" for line in printable(block.text, keep="\n").split("\n"))
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Figure):

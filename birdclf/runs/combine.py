@@ -27,7 +27,7 @@ from birdclf.runs.opening import calibration_of, check_folder, open_run, read_se
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import figures_of, print_table, score, write_tables
 from birdclf.runs.run import CONFIG, DONE, METRICS, PREDICTIONS, Run, supports_of
-from birdclf.text import shown
+from birdclf.text import printable
 
 JUDGED = ("val", "test")
 
@@ -95,7 +95,7 @@ def read_members(
                     f"its ensemble is judged. Evaluate the runs on it one by one."
                 )
             table = opened.recordings.source.table
-            print(f"predicting: {shown(run)}")
+            print(f"predicting: {printable(run)}")
             raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, table)
             predictions = calibration_of(opened, raw, trusted).adjusted(raw)
             classes = opened.loaded.classes
@@ -321,11 +321,11 @@ def print_combined(
     """Print the figures, and the paired tests against the member that is best on validation."""
     print_table(f"{combined.label}", {stage: metrics[stage] for stage in ("val", "test")})
     for member, weight in zip(members, combined.weights, strict=True):
-        print(shown(f"weight {weight:.3f}: {member.folder}"))
+        print(printable(f"weight {weight:.3f}: {member.folder}"))
     best = best_member(members, str(metrics["monitor"]))
     a, b = predictions["test"], best.predictions["test"]
     only_a, only_b, p = mcnemar(a.prediction == a.target, b.prediction == b.target)
-    print(shown(f"against its best member on {metrics['monitor']}, {best.folder}, on test data:"))
+    print(printable(f"against its best member on {metrics['monitor']}, {best.folder}, on test data:"))
     print(f"  McNemar: {only_a} right that the member has wrong, {only_b} the other way, p = {p:.3f}")
     for name in ("accuracy", "macro_f1"):
         found = paired_bootstrap(

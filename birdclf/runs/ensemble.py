@@ -33,7 +33,7 @@ from birdclf.runs.opening import built, read_settings
 from birdclf.runs.results import score
 from birdclf.runs.run import Run
 from birdclf.runs.state import check_same, lock_run, remove_failure
-from birdclf.text import shown
+from birdclf.text import printable
 
 Weights = Literal["equal", "tuned"]
 
@@ -82,7 +82,7 @@ def evaluate_together(
     folder = new_folder(out, HOME)
     write_combined(folder, combined, members, predictions, metrics, settings)
     print_combined(combined, members, predictions, metrics, settings)
-    print(f"ensemble folder: {shown(folder)}")
+    print(f"ensemble folder: {printable(folder)}")
     return folder
 
 

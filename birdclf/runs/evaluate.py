@@ -13,7 +13,7 @@ from birdclf.runs.opening import OpenedRun, calibration_of, open_run
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import Calibration, print_table, write_tables
 from birdclf.runs.run import METRICS, Run
-from birdclf.text import shown
+from birdclf.text import printable
 
 
 def differences(written: dict[str, Any], measured: dict[str, Any], place: str = "") -> Iterator[str]:
@@ -70,7 +70,7 @@ def evaluate(
     metrics = _measure(opened, raw, calibration_of(opened, raw, trusted), checkpoint, folder)
     if folder is None:
         return _compare(run, metrics)
-    print(f"evaluation folder: {shown(folder)}")
+    print(f"evaluation folder: {printable(folder)}")
     return True
 
 
@@ -107,6 +107,6 @@ def _compare(run: Path, metrics: dict[str, Any]) -> bool:
     file = run / METRICS
     found = list(differences(written, json.loads(json.dumps(metrics))))
     for line in found:
-        print(shown(line))
-    print(f"{len(found)} figures differ from {shown(file)}" if found else "equal to metrics.json")
+        print(printable(line))
+    print(f"{len(found)} figures differ from {printable(file)}" if found else "equal to metrics.json")
     return not found

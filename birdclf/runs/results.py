@@ -31,7 +31,7 @@ from birdclf.metrics.plots import confusion_figure, drawn, per_class_figure, rel
 from birdclf.metrics.predictions import Predictions, per_class_table, write_predictions
 from birdclf.models.head import output_layer
 from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
-from birdclf.text import shown
+from birdclf.text import printable
 
 Counts = NDArray[np.int64]
 Picture = NDArray[np.uint8]
@@ -191,12 +191,12 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     """Print validation and test figures, and where the run folder is."""
     title = f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}"
     print_table(title, {stage: metrics[stage] for stage in ("val", "test")})
-    Console().print(shown(f"run folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
+    Console().print(printable(f"run folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(title: str, figures: dict[str, Any]) -> None:
     """Print the figures of each split side by side."""
-    table = Table(title=Text(shown(title)))  # a plain text could hold markup
+    table = Table(title=Text(printable(title)))  # a plain text could hold markup
     table.add_column("")
     for stage, own in figures.items():
         table.add_column(f"{stage} ({own['clips']} clips)", justify="right")

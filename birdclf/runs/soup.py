@@ -32,7 +32,7 @@ from birdclf.runs.opening import OpenedRun, open_run, read_settings
 from birdclf.runs.predictor import Predictor, predict
 from birdclf.runs.results import score
 from birdclf.runs.run import Run
-from birdclf.text import shown
+from birdclf.text import printable
 
 Weights = Mapping[str, Tensor]
 
@@ -134,7 +134,7 @@ def soup(
     scores = [sign * score(member.predictions["val"], monitor) for member in members]
     order = sorted(range(len(runs)), key=lambda i: -scores[i])
     for i in order:
-        print(shown(f"{monitor} {sign * scores[i]:.4f}: {runs[i]}"))
+        print(printable(f"{monitor} {sign * scores[i]:.4f}: {runs[i]}"))
     used, weights, reached = order[:1], weights_of_runs[order[0]], scores[order[0]]
     for tried in [order] if recipe == "uniform" else [order[: n + 1] for n in range(1, len(order))]:
         wanted = tried if recipe == "uniform" else [*used, tried[-1]]
@@ -229,7 +229,7 @@ def _write(
     _write_checkpoint(folder, first, weights, metrics)
     write_combined(folder, combined, members, predictions, metrics, first.settings)
     print_combined(combined, members, predictions, metrics, first.settings)
-    print(f"soup folder: {shown(folder)}")
+    print(f"soup folder: {printable(folder)}")
     return folder
 
 

@@ -28,7 +28,7 @@ from birdclf.pages import page_template
 from birdclf.serving.guard import Guard, Hosts, policy_of
 from birdclf.serving.session import PREFIX, Entry, Session
 from birdclf.serving.settings import LEAST_HOP_S, MOST_HOP_S, MOST_SPECIES, Limits, RefusedError, RequestSettings
-from birdclf.text import shown
+from birdclf.text import printable
 
 KINDS: Final = {
     "WAV": (".wav", "audio/wav"), "WAVEX": (".wav", "audio/wav"), "RF64": (".wav", "audio/wav"),
@@ -123,7 +123,7 @@ def told_of_session(session: Session) -> dict[str, Any]:
     input_spec, limits = session.classifier.input_spec, session.limits
     window_s = round(input_spec.window_s, 3)
     return {
-        "classes": [shown(name) for name in input_spec.classes],
+        "classes": [printable(name) for name in input_spec.classes],
         "settings": _settings(RequestSettings.read({}, window_s)),
         "least_hop": min(LEAST_HOP_S, window_s),
         "most_hop": max(MOST_HOP_S, window_s),
@@ -138,12 +138,12 @@ def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
     """Return what the page shows of a recording."""
     known = math.isfinite(entry.duration_s)
     told: dict[str, Any] = {
-        "id": entry.id, "name": shown(entry.title), "state": entry.state, "problem": entry.problem,
+        "id": entry.id, "name": printable(entry.title), "state": entry.state, "problem": entry.problem,
         "duration_s": entry.duration_s if known else None, "heard_s": entry.heard_s, "version": entry.version,
         "settings": _settings(entry.asked),
     }  # fmt: skip
     if rows:
-        names = ({"predicted": shown(row.predicted), "species": shown(row.species)} for row in entry.rows)
+        names = ({"predicted": printable(row.predicted), "species": printable(row.species)} for row in entry.rows)
         told["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]
         told |= {"picture_s": entry.picture_s, "high_hz": entry.high_hz}
     return told
@@ -312,7 +312,7 @@ async def _problem(request: Request, error: Exception) -> Response:
         case RefusedError():
             said, status = error.message, error.status
         case UserError():
-            said, status = shown(error), 409
+            said, status = printable(error), 409
         case OSError():
             said, status = f"The server's folder cannot be written to: {reason(error)}. Nothing is lost.", 507
         case HTTPException():

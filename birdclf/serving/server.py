@@ -15,7 +15,7 @@ from birdclf.serving.app import application
 from birdclf.serving.guard import Hosts
 from birdclf.serving.session import KeptFolder, Session
 from birdclf.serving.settings import Limits
-from birdclf.text import shown
+from birdclf.text import printable
 
 GRACE_S = 2
 """What is under way when the server ends has so long."""
@@ -33,10 +33,10 @@ def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Li
         with listening(host, port) as opened, (kept := KeptFolder(folder)).held():
             if not hosts.is_local:
                 sys.stderr.write(
-                    f"birdclf: at {shown(host)} anybody in the network can open the page, upload recordings and change "
+                    f"birdclf: at {printable(host)} anybody in the network can open the page, upload recordings and change "
                     f"corrections. Leave --host out unless that is wanted.\n"
                 )
-            print(f"corrections: {shown(folder)}")
+            print(f"corrections: {printable(folder)}")
             print(f"open {address(host, opened.getsockname()[1])} in a browser; Ctrl-C ends it", flush=True)
             session = Session(classifier, kept, limits)
             try:

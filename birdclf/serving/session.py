@@ -27,7 +27,7 @@ from birdclf.errors import UserError
 from birdclf.files import check_writable, locked, write_whole
 from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
 from birdclf.serving.settings import Limits, RefusedError, RequestSettings
-from birdclf.text import shown
+from birdclf.text import printable
 
 MARK: Final = "serve.json"
 LOCK: Final = "serve.lock"
@@ -282,9 +282,9 @@ class Session:
             except RefusedError as error:
                 self._fail(entry, error.message)
             except (UserError, OSError) as error:
-                self._fail(entry, shown(error))
+                self._fail(entry, printable(error))
             except Exception:
-                log.exception("while listening to %s", shown(entry.file))
+                log.exception("while listening to %s", printable(entry.file))
                 self._fail(entry, "Something went wrong in the server; its terminal says what.")
 
     def _hear(self, entry: Entry) -> None:
@@ -304,14 +304,14 @@ class Session:
 
     def _done(self, entry: Entry, heard: RecordingScores) -> None:
         if not len(heard.start_s) or heard.overview is None:
-            raise RefusedError(f"The recording {shown(heard.problem)}. Choose another file.")
+            raise RefusedError(f"The recording {printable(heard.problem)}. Choose another file.")
         found = entry.asked.detection_settings.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
         rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))
         picture, picture_s = spectrogram(heard.overview)
         with self._lock:
             entry.rows, entry.picture, entry.picture_s = rows, picture, picture_s
             entry.duration_s, entry.windows = heard.duration_s, len(heard.start_s)
-            entry.problem = shown(heard.problem)
+            entry.problem = printable(heard.problem)
             entry.version += 1
             entry.state = DONE
 

@@ -23,7 +23,7 @@ from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.open import FeatureStore, open_store, opened
 from birdclf.store.plan import JOURNAL, Rows, StorePlan
 from birdclf.store.shard import Shard, clear_shards, missing, numbers, settings
-from birdclf.text import shown
+from birdclf.text import printable
 
 RECORDINGS_A_PIECE: Final = 256
 
@@ -209,11 +209,11 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
         write_whole(folder / "audit.csv", csv_text(audit))  # last: where it is, nothing is written again
     hours = audit.duration_s.sum() / 3600
     verdicts = audit.verdict.value_counts()
-    log.info("%s: %d recordings, %.1f hours of sound", shown(catalog.name), len(catalog), hours)
+    log.info("%s: %d recordings, %.1f hours of sound", printable(catalog.name), len(catalog), hours)
     for verdict, what in (("reject", "set aside"), ("warn", "used with a warning")):
         if count := int(verdicts.get(verdict, 0)):
             first = audit[audit.verdict == verdict].iloc[0]
-            log.info("%s: %d, the first %s %s", what, count, shown(first.recording_id), shown(first.reason))
-    log.info("audit: %s", shown(folder / "audit.html"))
+            log.info("%s: %d, the first %s %s", what, count, printable(first.recording_id), printable(first.reason))
+    log.info("audit: %s", printable(folder / "audit.html"))
     log.info("store: %s", store.folder)
     return store

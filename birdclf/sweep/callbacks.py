@@ -21,7 +21,7 @@ from birdclf.runs.run import CONFIG, Run
 from birdclf.runs.state import LOCK, is_busy
 from birdclf.sweep.launches import launched_before, new_sweep, note_launch, words_of
 from birdclf.sweep.trials import EXTRA
-from birdclf.text import shown
+from birdclf.text import printable
 
 RESULTS: Final = (CONFIG, "split.csv", "sweep.csv", "audit.csv")
 ASIDE: Final = ("hydra.", "hydra/", "+hydra.", "resume=", "fail_fast=", "store.workers=")
@@ -48,7 +48,7 @@ class Folders(Callback):
                 else:
                     folder = earlier
                     _choose(config, "run", earlier)
-                    print(f"resuming in {shown(earlier)}")
+                    print(f"resuming in {printable(earlier)}")
             check_writable(folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -69,7 +69,7 @@ class Folders(Callback):
                     _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
                 if not anew and words_of(folder) is not None:  # maybe stopped before its first job began
                     _choose(config, "sweep", folder)
-                    print(f"resuming in {shown(folder)}; resume=false starts a new sweep")
+                    print(f"resuming in {printable(folder)}; resume=false starts a new sweep")
                 note_launch(folder, words)
             check_writable(folder)
 

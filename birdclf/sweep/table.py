@@ -13,7 +13,7 @@ from birdclf.config import JOB_NAMING
 from birdclf.files import reason, write_whole
 from birdclf.runs import state as run_folder
 from birdclf.runs.run import DONE, FAILED, Run
-from birdclf.text import in_markdown, markdown_table, shown
+from birdclf.text import in_markdown, markdown_table, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ def failures(folder: Path, argv: list[str]) -> str:
     own = [word for word in argv[1:] if not word.startswith((JOB_NAMING, "hydra.sweep.dir="))]
     again = [*argv[0].split(), *own, f"hydra.sweep.dir={folder}"]
     lines = [f"birdclf: {len(failed)} {'job' if len(failed) == 1 else 'jobs'} failed:"]
-    lines += [shown(f"  {name}: {why}") for name, why in failed.items()]
+    lines += [printable(f"  {name}: {why}") for name, why in failed.items()]
     lines += ["Finished jobs are kept; this runs the others:", f"  {shlex.join(again)}"]
     return "\n".join(lines)
 
@@ -162,7 +162,7 @@ def _print(table: "pd.DataFrame", folder: Path) -> None:
     from rich.text import Text
 
     def literal(text: str) -> Text:  # a str could hold markup
-        return Text(shown(text))
+        return Text(printable(text))
 
     head, rows, shared = _cells(table)
     sheet = Table(
@@ -180,4 +180,4 @@ def _print(table: "pd.DataFrame", folder: Path) -> None:
         sheet.add_row(*map(literal, cells))
     console = Console()
     console.print(sheet)
-    console.print(shown(f"sweep folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
+    console.print(printable(f"sweep folder: {folder}"), soft_wrap=True, highlight=False, markup=False)

@@ -20,7 +20,7 @@ from birdclf.runs import state as run_folder
 from birdclf.runs.run import Run
 from birdclf.runs.state import BusyError, Pruned
 from birdclf.sweep.launches import launch_of, words_of
-from birdclf.text import shown
+from birdclf.text import printable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -89,7 +89,7 @@ class Task:
             if score is None:
                 epochs = run_folder.pruned_after(folder, resolved_config(cfg)) if resume else None
                 if epochs is not None:
-                    print(f"{shown(folder)} was stopped by its search after epoch {epochs}")
+                    print(f"{printable(folder)} was stopped by its search after epoch {epochs}")
                     return None
                 return self.run(cfg, resume)
             with suppress(OSError):  # of a sweep that may only be read
@@ -107,7 +107,7 @@ class Task:
             raise
         except Exception as error:
             message = explain(error) or f"{type(error).__name__}: {error}"
-            log.error("failed after %.0f s: %s", time.monotonic() - began, shown(message, keep="\n"))
+            log.error("failed after %.0f s: %s", time.monotonic() - began, printable(message, keep="\n"))
             try:
                 run_folder.write_failure(folder, message, error, launch)
             except OSError:
@@ -120,7 +120,7 @@ def _finished(cfg: "DictConfig", *folders: Path | None) -> float | None:
     for folder in folders:
         score = run_folder.finished_score(folder, resolved_config(cfg)) if folder else None
         if score is not None:
-            print(f"{shown(folder)} is finished: {cfg.monitor} {score:.4f}")
+            print(f"{printable(folder)} is finished: {cfg.monitor} {score:.4f}")
             return score
     return None
 

@@ -16,7 +16,7 @@ from birdclf.errors import UserError
 from birdclf.files import write_whole
 from birdclf.models.head import output_layer
 from birdclf.runs.checkpoint import read_checkpoint
-from birdclf.text import shown
+from birdclf.text import printable
 
 PREFIXES: Final = ("module.", "_orig_mod.", "network.", "model.")
 """What wrappers put before a network's names."""
@@ -68,7 +68,9 @@ def source_file(init_from: str) -> Path:
     path = Path(init_from).expanduser()
     file = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"init_from={shown(init_from)}: {shown(file)} does not exist. Give a run folder or a file.")
+        raise UserError(
+            f"init_from={printable(init_from)}: {printable(file)} does not exist. Give a run folder or a file."
+        )
     return file
 
 
@@ -86,7 +88,9 @@ def read_source(init_from: str) -> Source:
     if isinstance(own, dict):  # a checkpoint of ours holds the features beside the network
         tensors = {name: value for name, value in tensors.items() if name.startswith("network.")}
     if not tensors:
-        raise UserError(f"init_from: {shown(file)} holds no weights. Give a run folder, a checkpoint or a state dict.")
+        raise UserError(
+            f"init_from: {printable(file)} holds no weights. Give a run folder, a checkpoint or a state dict."
+        )
     classes = own.get("classes") if isinstance(own, dict) else None
     features = own.get("features") if isinstance(own, dict) else None
     return Source(
@@ -139,7 +143,7 @@ def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...
             transfer.rest[name] = f"{_size(value)}, {there}"
     if not any(state[name].ndim for name in transfer.names):
         raise UserError(
-            f"init_from: of the {len(source.tensors)} tensors of {shown(source.path)} none fits "
+            f"init_from: of the {len(source.tensors)} tensors of {printable(source.path)} none fits "
             f"{type(network).__name__} ({_listed(transfer.rest)}). Choose the model that it was trained as."
         )
     return transfer
@@ -184,7 +188,7 @@ def _size(value: Tensor) -> str:
 
 
 def _listed(rest: Mapping[str, str]) -> str:
-    return "; ".join(f"{shown(name)}: {why}" for name, why in list(rest.items())[:3])
+    return "; ".join(f"{printable(name)}: {why}" for name, why in list(rest.items())[:3])
 
 
 log = logging.getLogger(__name__)
@@ -204,10 +208,10 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
     """
     source, total = transfer.source, len(transfer.names) + len(transfer.rest)
     log.info(
-        "init_from %s: %d of %d tensors fitted, by %s", shown(source.path), len(transfer.names), total, transfer.by
+        "init_from %s: %d of %d tensors fitted, by %s", printable(source.path), len(transfer.names), total, transfer.by
     )
     for name, why in list(transfer.rest.items())[:LISTED]:
-        log.info("  random: %s (%s)", shown(name), why)
+        log.info("  random: %s (%s)", printable(name), why)
     if len(transfer.rest) > LISTED:
         log.info("  random: %d more", len(transfer.rest) - LISTED)
     if transfer.species:
@@ -221,7 +225,7 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
     for name, value in theirs.items():
         log.warning(
             "init_from was trained on other features: features.%s was %s and is %s now",
-            shown(name), shown(value), shown(features.get(name)),
+            printable(name), printable(value), printable(features.get(name)),
         )  # fmt: skip
     _warn_of_overlap(source.path, recordings)
 
@@ -272,5 +276,5 @@ def _warn_of_overlap(file: Path, recordings: pd.DataFrame) -> None:
             log.warning(
                 "init_from was trained on %d of %d %s recordings (its %s split), so figures are too good. Use its "
                 "split: split=file split.path=%s",
-                overlap, int(mine.sum()), held_out, " or ".join(learnt), shown(known),
+                overlap, int(mine.sum()), held_out, " or ".join(learnt), printable(known),
             )  # fmt: skip

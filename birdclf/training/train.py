@@ -24,7 +24,7 @@ from birdclf.runs.predictor import predict
 from birdclf.runs.results import fit_calibration, print_results, rows_of
 from birdclf.runs.run import Run
 from birdclf.runs.state import check_same, lock_run, remove_failure
-from birdclf.text import shown
+from birdclf.text import printable
 from birdclf.training.build import build_callbacks, build_classifier, build_data, trainer_of
 from birdclf.training.callbacks.rate_finder import check_finder, suggest_rate
 from birdclf.training.callbacks.snapshot import Progress, ending, latest
@@ -85,7 +85,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
 
     data = build_data(cfg)
     data.prepare()
-    log.info("%s", shown(data.summary(), keep="\n"))
+    log.info("%s", printable(data.summary(), keep="\n"))
     classifier, transfer = build_classifier(cfg, data, begins=progress is None)
     if transfer is not None:
         report(transfer, data.features.settings, data.table, folder)

@@ -79,12 +79,12 @@ def test_names_are_shown_and_never_run(tmp_path):
     audit = audit_of(2, problems="clipped", audio_hash="same", reason=HOSTILE)
     audit.loc[0, ["recording_id", "species"]] = HOSTILE
     page = page_of(audit, tmp_path, name=HOSTILE)
-    shown = HOSTILE.replace("\n", "\\n")
+    printable = HOSTILE.replace("\n", "\\n")
     assert [tag for tag, _ in page.tags].count("script") == [tag for tag, _ in plain.tags].count("script") == 1
-    assert shown in page.said[""]  # title and heading
-    assert page.rows["conflicting"][1][1:3] == [shown, shown]
-    assert page.rows["worst"][1][:2] == [shown, shown] and page.rows["worst"][1][-1] == shown
-    assert [shown, "1", "0", "0", "0.00"] in page.rows["species"]
+    assert printable in page.said[""]  # title and heading
+    assert page.rows["conflicting"][1][1:3] == [printable, printable]
+    assert page.rows["worst"][1][:2] == [printable, printable] and page.rows["worst"][1][-1] == printable
+    assert [printable, "1", "0", "0", "0.00"] in page.rows["species"]
 
 
 def test_a_name_that_is_no_unicode_is_escaped(tmp_path):

@@ -13,7 +13,7 @@ from birdclf.data.sources.audacity import audacity_catalog
 from birdclf.data.sources.raven import raven_catalog
 from birdclf.detection.detections import Detection
 from birdclf.detection.results import FORMATS, Range, Result
-from birdclf.text import shown
+from birdclf.text import printable
 
 HEARD = Range(0.0, 16_000.0)
 SECONDS = {"a.wav": 10.0, "site/b.flac": 7.25, "site/quiet.wav": 3.0, "c d.wav": 61.5}
@@ -160,15 +160,18 @@ def test_no_name_leads_out_of_the_folder(name):
 )
 def test_odd_names_stay_in_their_cell(odd):
     species = odd.removesuffix(".wav")
-    one = result(odd, [Detection(0.0, 1.0, species, 0.5, 1), Detection(1.0, 2.0, "b", 0.5, 1)], path=shown(odd))
+    one = result(odd, [Detection(0.0, 1.0, species, 0.5, 1), Detection(1.0, 2.0, "b", 0.5, 1)], path=printable(odd))
     csv = pd.read_csv(io.BytesIO(written("csv", [one])["detections.csv"].content))
     parquet = pd.read_parquet(io.BytesIO(written("parquet", [one])["detections.parquet"].content))
-    assert csv.path.tolist() == parquet.path.tolist() == [shown(odd)] * 2 and csv.species.tolist() == [species, "b"]
+    assert csv.path.tolist() == parquet.path.tolist() == [printable(odd)] * 2 and csv.species.tolist() == [species, "b"]
     for name, file in written("raven", [one]).items():
-        assert shown(name) == name
+        assert printable(name) == name
         table = pd.read_csv(io.BytesIO(file.content), sep="\t", quoting=3)
-        assert table["Species"].tolist() == [shown(species), "b"] and set(table["Begin Path"]) == {shown(odd)}
+        assert table["Species"].tolist() == [printable(species), "b"] and set(table["Begin Path"]) == {printable(odd)}
     (labels,) = written("audacity", [one]).values()
-    assert labels.content.decode().splitlines() == [f"0.000000\t1.000000\t{shown(species)}", "1.000000\t2.000000\tb"]
+    assert labels.content.decode().splitlines() == [
+        f"0.000000\t1.000000\t{printable(species)}",
+        "1.000000\t2.000000\tb",
+    ]
     objects = [json.loads(line) for line in written("jsonl", [one])["detections.jsonl"].content.decode().splitlines()]
     assert [row["species"] for row in objects] == [species, "b"]

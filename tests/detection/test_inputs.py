@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birdclf.detection.inputs import LONGEST_BYTES, recordings_of
 from birdclf.errors import UserError
-from birdclf.text import shown
+from birdclf.text import printable
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_no_two_share_a_table(tmp_path_factory, names, folders):
             (root / str(folder) / name).touch()
     found = recordings_of([str(root / str(folder)) for folder in range(folders + 1)])
     assert len(found) == (len(names) + 1) * (folders + 1)
-    assert len({shown(os.path.splitext(one.name)[0]).casefold() for one in found}) == len(found)
+    assert len({printable(os.path.splitext(one.name)[0]).casefold() for one in found}) == len(found)
 
 
 @pytest.mark.parametrize("stem", ["n" * 250, "鸟" * 83, "\x1b" * 200])

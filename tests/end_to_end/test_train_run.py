@@ -252,8 +252,8 @@ def test_tensorboard_holds_hyperparameters_with_final_metrics(events: EventAccum
     assert by_end["width"] == 0.1, sorted(hparams)
     assert by_end["lr"] == 1e-3
     experiment = plugin_data_pb2.HParamsPluginData.FromString(parts["_hparams_/experiment"].plugin_data.content)
-    shown = {info.name.tag for info in experiment.experiment.metric_infos}
-    assert {"final/test_accuracy", "final/test_macro_f1"} <= shown
+    printable = {info.name.tag for info in experiment.experiment.metric_infos}
+    assert {"final/test_accuracy", "final/test_macro_f1"} <= printable
     assert not re.search(r"[{}\[]", " ".join(hparams)), "hyperparameters are flat"
 
 
@@ -281,9 +281,9 @@ def test_tensorboard_lays_out_its_curves_on_one_page(events: EventAccumulator):
     page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     charts = {chart.title: list(chart.multiline.tag) for category in page.category for chart in category.chart}
     scalars = events.Tags()["scalars"]
-    shown = {tag for pattern in sum(charts.values(), []) for tag in scalars if re.match(pattern, tag)}
+    printable = {tag for pattern in sum(charts.values(), []) for tag in scalars if re.match(pattern, tag)}
     curves = {f"{stage}/{name}" for stage in ("train", "val") for name in ("nll", "accuracy", "macro_f1")}
-    assert shown == {*curves, "val/few_recall", "val/few_f1", "lr"}
+    assert printable == {*curves, "val/few_recall", "val/few_f1", "lr"}
 
 
 def test_tensorboard_projects_the_validation_clips(finished: Path):

@@ -9,8 +9,8 @@ def test_confusion_is_shown_as_shares_of_the_true_class(tmp_path):
     confusion = np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
     figure = confusion_figure(confusion, ("crane", "robin", "wren"))
     axes = figure.axes[0]
-    shown = axes.images[0].get_array()
-    np.testing.assert_allclose(shown, [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
+    printable = axes.images[0].get_array()
+    np.testing.assert_allclose(printable, [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["crane", "robin", "wren"]
     assert axes.get_xlabel() == "predicted species" and axes.get_ylabel() == "true species"
     figure.savefig(tmp_path / "a.png")

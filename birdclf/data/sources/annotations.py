@@ -16,7 +16,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.sources.tree import real_paths, stamp_of, walk
 from birdclf.data.tables import decimal, must_be_there, read_text
 from birdclf.errors import UserError
-from birdclf.text import shown
+from birdclf.text import printable
 
 log = logging.getLogger(__name__)
 BESIDE = "recordings with annotation files beside them"
@@ -143,7 +143,7 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
     if not clips:
         raise UserError(f"data.root={base} holds no annotation: {hint}. Passed over: {'; '.join(passed) or 'nothing'}.")
     for what in passed:
-        log.warning("%s: passed over %s", shown(name), shown(what))
+        log.warning("%s: passed over %s", printable(name), printable(what))
     table = pd.DataFrame(clips)
     files = sorted(set(table.file))
     must_be_there(files, base)
@@ -152,7 +152,7 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
     order = ["group", "start_s", "end_s", "species"]
     table = table.sort_values([*order, "low_hz", "high_hz"]).drop_duplicates(order).reset_index(drop=True)
     if len(table) < len(clips):
-        log.info("%s: %d annotations repeat the stretch and label of another", shown(name), len(clips) - len(table))
+        log.info("%s: %d annotations repeat the stretch and label of another", printable(name), len(clips) - len(table))
     ids = table.group + "#" + table.start_s.map(decimal) + "-" + table.end_s.map(decimal)
     again = ids.groupby(ids).cumcount() + 1
     table = table.assign(

@@ -18,7 +18,7 @@ from birdclf.data.sources.annotations import (
 )
 from birdclf.data.sources.tree import data_root
 from birdclf.errors import UserError
-from birdclf.text import shown
+from birdclf.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,9 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
             found[file] = list(_labels(file, recording))
     if alone:
         log.warning(
-            "%d .txt files have no recording of their name and are passed over, first %s", len(alone), shown(alone[0])
+            "%d .txt files have no recording of their name and are passed over, first %s",
+            len(alone),
+            printable(alone[0]),
         )
     hint = "expected <name>.txt beside <name>.wav, with lines of start<TAB>end<TAB>label"
     return select(clips_catalog(base, found, f"Audacity {base.name}", hint), **selection)

@@ -24,7 +24,7 @@ from birdclf.data.catalog import Catalog, Selection, select
 from birdclf.data.tables import safe_name
 from birdclf.errors import UserError
 from birdclf.random import key_of, stream, uniform
-from birdclf.text import shown
+from birdclf.text import printable
 
 
 @lru_cache(maxsize=1)
@@ -142,7 +142,7 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     refused: list[tuple[str, str]] = []
     table = catalog.table
     rows = list(zip(catalog.clips(), table["species"], table["group"], strict=True))
-    for clip, species, group in track(rows, description=escape(shown(f"Writing {catalog.name}"))):
+    for clip, species, group in track(rows, description=escape(printable(f"Writing {catalog.name}"))):
         try:
             sound = read_waveform(catalog.reader, clip, sample_rate_hz)
         except AudioError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
-from birdclf.text import shown
+from birdclf.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tup
             raise _refused(error) from error
         log.warning(
             "%s cannot be read (%s) and is passed over. Check its permissions, such as with: chmod -R u+rX",
-            shown(error.filename),
+            printable(error.filename),
             error.strerror,
         )
 
@@ -78,7 +78,7 @@ def tell_passed_over(where: str, others: "Counter[str]", links: int = 0) -> None
         words = "a folder that is" if links == 1 else "folders that are"
         parts.append(f"{links} link{'s' * (links > 1)} to {words} listed already or above")
     if parts:
-        log.warning("%s: passed over %s", shown(where), shown(" and ".join(parts)))
+        log.warning("%s: passed over %s", printable(where), printable(" and ".join(parts)))
 
 
 def data_root(root: str, holds: str) -> Path:
@@ -121,7 +121,9 @@ def _listed(folder: str, names: list[str]) -> list[str]:
         if name.startswith("."):
             continue
         if any("\udc80" <= letter <= "\udcff" for letter in name):  # how Python spells bytes that are not UTF-8
-            log.warning("%s holds a name that is not UTF-8, %a, which is passed over. Rename it.", shown(folder), name)
+            log.warning(
+                "%s holds a name that is not UTF-8, %a, which is passed over. Rename it.", printable(folder), name
+            )
             continue
         kept.append(name)
     return kept

@@ -14,7 +14,7 @@ from birdclf.metrics.intervals import ClusterCounts, class_f1_intervals
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import FIRST, Cell, Figure, Number, Section, Table, canvas, drawn, number
-from birdclf.text import shown
+from birdclf.text import printable
 
 CELL: Final = 10  # units of the drawing a cell
 LABELS: Final = 150  # units left for names
@@ -67,7 +67,7 @@ def clustered_order(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def matrix_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
     """Return the confusion matrix ``(K, K)`` with a square a cell that is not empty, darker for a larger share."""
-    order, names = clustered_order(confusion), [shown(name) for name in classes]
+    order, names = clustered_order(confusion), [printable(name) for name in classes]
     cells = confusion[np.ix_(order, order)]
     share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     side = len(order) * CELL

@@ -20,7 +20,7 @@ from birdclf.data.sources.fetch.client import GO_ON, FetchError, UnreachableErro
 from birdclf.data.tables import distinct_columns, read_text, rows_of, safe_name
 from birdclf.errors import UserError
 from birdclf.files import locked, write_whole
-from birdclf.text import shown
+from birdclf.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def read_ledger(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     text = read_text(path)
     whole, _, rest = text.rpartition("\n")
     if rest:
-        log.warning("%s: its last line is not whole, and is passed over", shown(path))
+        log.warning("%s: its last line is not whole, and is passed over", printable(path))
     if not whole:  # killed before the header was complete
         return [], {}
     header, lines = rows_of(whole, path)
@@ -108,7 +108,7 @@ def read_ledger(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         raise UserError(f"{path} has no column 'id', so fetch did not write it. Give a folder of its own.")
     rows = [dict(zip(header, cells, strict=True)) for _, cells in lines]
     if nameless := sum(not row["id"] for row in rows):
-        log.warning("%s: %d rows have no id, and are passed over", shown(path), nameless)
+        log.warning("%s: %d rows have no id, and are passed over", printable(path), nameless)
     return header, {row["id"]: row for row in rows if row["id"]}
 
 
@@ -246,7 +246,7 @@ class _Run:
         try:
             with Progress(*columns) as progress:
                 bar = progress.add_task("Fetching", total=limit)
-                self.client.say = lambda text: progress.console.print(shown(text), markup=False)
+                self.client.say = lambda text: progress.console.print(printable(text), markup=False)
                 for row, found in self.client.recordings(query, limit):
                     progress.update(bar, total=found if limit is None else min(limit, found))
                     self.one(row)

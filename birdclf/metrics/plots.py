@@ -11,7 +11,7 @@ from birdclf.metrics.calibration import Reliability
 from birdclf.text import printable
 
 
-def drawn(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
+def render_pixels(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
     """Return a figure's picture ``(height, width, 4)``, from 0 to 255, for every place that shows it.
 
     Drawing is what takes time; a file and TensorBoard each would draw it anew.

@@ -27,7 +27,7 @@ from birdclf.metrics.figures import (
     precision_recall_f1,
     summarise,
 )
-from birdclf.metrics.plots import confusion_figure, drawn, per_class_figure, reliability_figure
+from birdclf.metrics.plots import confusion_figure, per_class_figure, reliability_figure, render_pixels
 from birdclf.metrics.predictions import Predictions, per_class_table, write_predictions
 from birdclf.models.head import output_layer
 from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
@@ -171,7 +171,7 @@ def write_tables(
         "reliability": reliability_figure(before),
         "reliability_calibrated": reliability_figure(after, temperature),
     }
-    pictures = {name: drawn(figure) for name, figure in figures.items()}
+    pictures = {name: render_pixels(figure) for name, figure in figures.items()}
     for name, picture in pictures.items():
         imsave(folder / f"{name}.png", picture)
     return pictures

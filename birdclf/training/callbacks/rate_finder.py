@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.files import write_whole
-from birdclf.metrics.plots import drawn
+from birdclf.metrics.plots import render_pixels
 from birdclf.training.build import trainer_of
 from birdclf.training.callbacks.snapshot import random_state, set_random_state
 from birdclf.training.loggers import Loggers, build_loggers
@@ -171,7 +171,7 @@ def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, d
 def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Loggers) -> None:
     """Write and log ``lr_find.csv`` and ``lr_find.png``, and say which rate is suggested."""
     write_whole(folder / "lr_find.csv", table.to_csv(index=False))
-    picture = drawn(_figure(rate, table))
+    picture = render_pixels(_figure(rate, table))
     imsave(folder / "lr_find.png", picture)
     logger.log_picture("lr_find", picture, step=0)
     for step, (tried, loss) in enumerate(zip(table.rate.to_list(), table.smoothed.to_list(), strict=True)):

@@ -216,6 +216,6 @@ def canvas(width: float, height: float) -> Iterator[Canvas]:
         yield picture
 
 
-def drawn(title: str, caption: str, picture: Canvas, unique: str) -> Figure:
+def svg_figure(title: str, caption: str, picture: Canvas, unique: str) -> Figure:
     """Return a figure as a part of the page, without names that other figures have too."""
     return Figure(title, caption, *inside_of_svg(picture, unique, PAGE_COLOURS))

@@ -8,7 +8,7 @@ from birdclf.metrics.calibration import reliability
 from birdclf.metrics.figures import Evaluation, log_softmax
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, drawn, number
+from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, number, svg_figure
 from birdclf.runs.run import Run
 
 FIGURES = ("ece", "ece_calibrated", "nll", "nll_calibrated")
@@ -49,7 +49,9 @@ def reliability_drawing(label: str, run: Run, settings: Evaluation) -> Figure:
         caption = "Circles: as it comes out of the network. A larger mark stands for more clips; dotted is perfect."
         if temperature:
             caption += f" Squares: after division by the temperature, {temperature:.2f}."
-        return drawn(f"Reliability of {label}, seed {run.seed}", caption, picture, unique=f"reliability {run.folder}")
+        return svg_figure(
+            f"Reliability of {label}, seed {run.seed}", caption, picture, unique=f"reliability {run.folder}"
+        )
 
 
 def _row(configuration: Configuration) -> tuple[Cell, ...]:

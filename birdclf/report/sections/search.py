@@ -10,7 +10,19 @@ import numpy as np
 from birdclf.config import direction
 from birdclf.errors import UserError
 from birdclf.pages import INK
-from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, counted, drawn, number
+from birdclf.report.document import (
+    FIRST,
+    SECOND,
+    Block,
+    Cell,
+    Figure,
+    Section,
+    Table,
+    canvas,
+    counted,
+    number,
+    svg_figure,
+)
 from birdclf.sweep.trials import JOURNAL, facts_of, read_study
 
 if TYPE_CHECKING:
@@ -91,7 +103,7 @@ def history(folder: Path, whole: Sequence["FrozenTrial"], stopped: Sequence["Fro
         )
         if last:
             caption += f" Crosses: {counted(len(last), 'trial')} stopped early, at the last value."
-        return drawn("Value by trial", caption, picture, unique=f"search history {folder}")
+        return svg_figure("Value by trial", caption, picture, unique=f"search history {folder}")
 
 
 def importance_drawing(folder: Path, shares: dict[str, float], trials: int) -> Figure:
@@ -107,7 +119,7 @@ def importance_drawing(folder: Path, shares: dict[str, float], trials: int) -> F
         caption = f"Functional analysis of variance over {counted(trials, 'whole trial')}: {listed}."
         if trials < FEW:
             caption += f" Of fewer than {FEW} trials it is a guess."
-        return drawn("Importance of each setting", caption, picture, unique=f"search importance {folder}")
+        return svg_figure("Importance of each setting", caption, picture, unique=f"search importance {folder}")
 
 
 def _best(whole: Sequence["FrozenTrial"], monitor: str) -> Table:

@@ -13,7 +13,7 @@ from birdclf.metrics.figures import Evaluation, precision_recall_f1
 from birdclf.metrics.intervals import ClusterCounts, class_f1_intervals
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import FIRST, Cell, Figure, Number, Section, Table, canvas, drawn, number
+from birdclf.report.document import FIRST, Cell, Figure, Number, Section, Table, canvas, number, svg_figure
 from birdclf.text import printable
 
 CELL: Final = 10  # units of the drawing a cell
@@ -160,4 +160,4 @@ def tail_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], suppor
             f"A dot a species, larger for more test recordings; {zero} of {int(seen.sum())} species have an F1 of 0, "
             f"{int((~seen).sum())} more cannot be shown for want of train or test recordings."
         )
-        return drawn("F1 against train recordings", caption, picture, unique="long tail")
+        return svg_figure("F1 against train recordings", caption, picture, unique="long tail")

@@ -12,7 +12,19 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.intervals import wilson
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Folded, Section, Table, canvas, drawn, number
+from birdclf.report.document import (
+    FIRST,
+    SECOND,
+    Block,
+    Cell,
+    Figure,
+    Folded,
+    Section,
+    Table,
+    canvas,
+    number,
+    svg_figure,
+)
 from birdclf.runs.run import Run
 
 MOST_FIGURES: Final = 60  # of a few dozen kB each; the table names every run
@@ -88,7 +100,7 @@ def curves(label: str, run: Run) -> Figure:
             f"Validation NLL was best in epoch {best_nll}, {run.metrics['monitor']} in epoch {best} of "
             f"{run.metrics['epochs']}; dotted lines mark them."
         )
-        return drawn(title, caption, picture, unique=str(run.folder))
+        return svg_figure(title, caption, picture, unique=str(run.folder))
 
 
 def _row(label: str, run: Run, settings: Evaluation) -> tuple[Cell, ...]:

@@ -114,7 +114,7 @@ class Power(Sampler):
 
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
         """Return the positions of an epoch's recordings."""
-        return drawn_by_power(target, self.q, rng)
+        return sample_by_power(target, self.q, rng)
 
 
 class Progressive(Sampler):
@@ -146,10 +146,10 @@ class Progressive(Sampler):
 
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
         """Return the positions of an epoch's recordings."""
-        return drawn_by_power(target, self.q(epoch), rng)
+        return sample_by_power(target, self.q(epoch), rng)
 
 
-def drawn_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
+def sample_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
     """Return ``(n,)`` positions of shuffled draws, of class j about ``n n_j^q / sum_i n_i^q`` of them.
 
     The numbers of draws are a systematic sample (Madow, 1949): each is one of the two whole numbers beside its

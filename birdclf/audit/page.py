@@ -58,7 +58,7 @@ def _species_drawing(species: pd.DataFrame) -> Drawing:
     axes.set_xlim(0.5, len(species) + 0.5)
     kept = species.kept[species.kept > 0]
     caption = f"Kept: {kept.max():,} of the most frequent species, {kept.min():,} of the rarest one kept."
-    return _drawn(title, caption if len(kept) else "No recording is kept.", figure)
+    return _drawing(title, caption if len(kept) else "No recording is kept.", figure)
 
 
 def _duration_drawing(table: pd.DataFrame) -> Drawing:
@@ -72,7 +72,7 @@ def _duration_drawing(table: pd.DataFrame) -> Drawing:
     ends = _round_ticks(axes.xaxis, low, high)
     _histogram(axes, known.duration_s, known.rejected, np.geomspace(ends[0], ends[-1], 41))
     caption = f"Shortest {number(low)} s, median {number(known.duration_s.median())} s, longest {number(high)} s."
-    return _drawn(title, caption + _left_out(table, known), figure)
+    return _drawing(title, caption + _left_out(table, known), figure)
 
 
 def _rate_drawing(table: pd.DataFrame) -> Drawing:
@@ -94,7 +94,7 @@ def _rate_drawing(table: pd.DataFrame) -> Drawing:
     hidden = len(counts) - len(rates)
     caption = f"{len(counts):,} different {'rate' if len(counts) == 1 else 'rates'}."
     caption += f" The {hidden:,} least frequent are not shown." if hidden else ""
-    return _drawn(title, caption + _left_out(table, known), figure)
+    return _drawing(title, caption + _left_out(table, known), figure)
 
 
 def _band_drawing(table: pd.DataFrame) -> Drawing:
@@ -107,7 +107,7 @@ def _band_drawing(table: pd.DataFrame) -> Drawing:
     _histogram(axes, top, known.rejected, np.linspace(0, max(float(top.max()), 1) * 1.02, 41))
     axes.xaxis.set_major_formatter("{x:g}")
     caption = f"Lowest {number(top.min())} kHz, median {number(top.median())} kHz, highest {number(top.max())} kHz."
-    return _drawn(title, caption + _left_out(table, known), figure)
+    return _drawing(title, caption + _left_out(table, known), figure)
 
 
 def _left_out(table: pd.DataFrame, known: pd.DataFrame) -> str:
@@ -158,7 +158,7 @@ def _count_ticks(axis: Axis) -> None:
     axis.set_major_formatter("{x:,.10g}")
 
 
-def _drawn(title: str, caption: str, figure: Figure) -> Drawing:
+def _drawing(title: str, caption: str, figure: Figure) -> Drawing:
     """Return a figure as a part of the page: without a head, a style or names that other figures have too."""
     return Drawing(title, caption, *inside_of_svg(figure, title, PAGE_COLOURS))
 

@@ -30,7 +30,7 @@ def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Li
     """
     with writing_to(folder, "or choose another with --folder."):
         hosts = Hosts(host)
-        with listening(host, port) as opened, (kept := KeptFolder(folder)).held():
+        with listening(host, port) as opened, (kept := KeptFolder(folder)).lock():
             if not hosts.is_local:
                 sys.stderr.write(
                     f"birdclf: at {printable(host)} anybody in the network can open the page, upload recordings and change "

@@ -61,7 +61,7 @@ class KeptFolder:
             raise UserError(f"{self.recordings} is a link to another folder, and is not written to. Put it back.")
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Keep other processes out, and clear away what an upload left that was cut short.
 
         Raises:

@@ -68,7 +68,7 @@ def open_store(
     with plan.failures_explained():
         root.mkdir(parents=True, exist_ok=True)
         if not plan.finished:
-            with plan.held():
+            with plan.lock():
                 if not plan.finished:  # somebody else may just have built it
                     _build(plan, workers)
     return opened(plan)

@@ -99,10 +99,10 @@ class StorePlan:
 
     @property
     def building(self) -> Path:
-        """Where it is built by whoever has :meth:`held` the lock."""
+        """Where it is built by whoever has :meth:`lock` the lock."""
         return self.folder.with_name(f".{self.folder.name}.building")
 
-    def held(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Return the lock under which it is built, for a ``with`` statement."""
         waits = f"another process is building {self.folder}; waiting for it"
         return locked(self.folder.with_name(f"{self.folder.name}.lock"), waits=waits)

@@ -164,7 +164,7 @@ def _put_together(plan: StorePlan, shard: Shard) -> bool:
         )
         return False
     if not plan.finished:
-        with plan.held():
+        with plan.lock():
             if not plan.finished:
                 log.info("all %d shards are finished; putting the store together", shard.count)
                 n_bands, title = plan.extraction.analyser.n_bands, f"merging {plan.catalog.name}"

@@ -12,7 +12,7 @@ from birdclf.serving.session import KeptFolder
 
 def test_a_new_folder_and_the_same_again(tmp_path: Path):
     for _ in range(2):
-        with KeptFolder(tmp_path / "a" / "b").held():
+        with KeptFolder(tmp_path / "a" / "b").lock():
             pass
     assert json.loads((tmp_path / "a" / "b" / "serve.json").read_text()) == {"format": 1}
 
@@ -46,9 +46,9 @@ def test_a_link_out_of_the_folder(tmp_path: Path):
 
 def test_two_servers_cannot_share_it(tmp_path: Path):
     with (
-        KeptFolder(tmp_path / "kept").held(),
+        KeptFolder(tmp_path / "kept").lock(),
         pytest.raises(UserError, match="is used by another birdclf serve"),
-        KeptFolder(tmp_path / "kept").held(),
+        KeptFolder(tmp_path / "kept").lock(),
     ):
         pass
 
@@ -57,7 +57,7 @@ def test_what_a_kill_left_is_cleared_away(tmp_path: Path):
     folder = KeptFolder(tmp_path / "kept")
     folder.temporary().write_bytes(b"half")
     (folder.recordings / "0123_song.wav").write_bytes(b"whole")
-    with folder.held():
+    with folder.lock():
         assert [path.name for path in folder.recordings.iterdir()] == ["0123_song.wav"]
 
 

@@ -158,7 +158,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(path: Path, busy: Exception | None = None, waits: str = "") -> Iterator[None]:
+def lock_file(path: Path, busy: Exception | None = None, waits: str = "") -> Iterator[None]:
     """Hold a lock, which the system releases when this process dies.
 
     Args:

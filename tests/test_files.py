@@ -13,7 +13,7 @@ from birdclf.files import (
     digest,
     explain_disk,
     file_hash,
-    locked,
+    lock_file,
     refuse_existing,
     write_whole,
     writing_to,
@@ -108,10 +108,10 @@ def test_nothing_is_overwritten_be_it_a_link_to_nothing(tmp_path):
 def test_a_lock_is_refused_or_waited_for(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     path = tmp_path / "lock"
-    with locked(path):
-        with pytest.raises(UserError, match="busy"), locked(path, busy=UserError("busy")):
+    with lock_file(path):
+        with pytest.raises(UserError, match="busy"), lock_file(path, busy=UserError("busy")):
             pass
-        waiting = threading.Thread(target=lambda: locked(path, waits="waiting for it").__enter__())
+        waiting = threading.Thread(target=lambda: lock_file(path, waits="waiting for it").__enter__())
         waiting.start()
         waiting.join(timeout=0.3)
         assert waiting.is_alive() and "waiting for it" in caplog.text

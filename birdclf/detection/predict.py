@@ -32,7 +32,7 @@ from birdclf.detection.results import (
 )
 from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
 from birdclf.errors import UserError
-from birdclf.files import digest, file_hash, locked, write_whole, writing_to
+from birdclf.files import digest, file_hash, lock_file, write_whole, writing_to
 from birdclf.output import print_result
 from birdclf.text import printable
 
@@ -52,7 +52,7 @@ def results_folder(path: Path, settings: Mapping[str, Any]) -> "Iterator[Results
     if path.exists() and not (path.is_dir() and _is_ours(path)):
         raise UserError(f"{path} exists and holds no results of birdclf predict. Choose a new folder with --out.")
     path.mkdir(parents=True, exist_ok=True)
-    with locked(path / LOCK, busy=UserError(f"{path} is being written to by another process. Wait for it.")):
+    with lock_file(path / LOCK, busy=UserError(f"{path} is being written to by another process. Wait for it.")):
         yield ResultsFolder(path, settings)
 
 

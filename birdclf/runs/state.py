@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from birdclf.config import config_hash, hashed_settings
 from birdclf.errors import UserError
-from birdclf.files import locked, write_whole
+from birdclf.files import lock_file, write_whole
 from birdclf.runs.run import DONE, FAILED, PRUNED, Run
 
 LOCK: Final = "run.lock"
@@ -41,7 +41,7 @@ def lock_run(folder: Path) -> Iterator[None]:
         BusyError: If another process trains in it.
     """
     busy = BusyError(f"{folder} is being trained by another process; nothing is done here.")
-    with locked(folder / LOCK, busy):
+    with lock_file(folder / LOCK, busy):
         yield
 
 

@@ -24,7 +24,7 @@ from birdclf.detection.results import Result
 from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
-from birdclf.files import check_writable, locked, write_whole
+from birdclf.files import check_writable, lock_file, write_whole
 from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
 from birdclf.serving.settings import Limits, RefusedError, RequestSettings
 from birdclf.text import printable
@@ -68,7 +68,7 @@ class KeptFolder:
             UserError: If another one is here.
         """
         said = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
-        with locked(self.path / LOCK, busy=UserError(said)):
+        with lock_file(self.path / LOCK, busy=UserError(said)):
             for left in self.recordings.glob(".upload.*.tmp"):
                 left.unlink(missing_ok=True)
             yield

@@ -17,7 +17,7 @@ from birdclf.audio.clip import Clip
 from birdclf.audit.measure import Measurement
 from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
-from birdclf.files import digest, locked, reason
+from birdclf.files import digest, lock_file, reason
 from birdclf.store.extraction import Extraction
 
 JOURNAL: Final = "journal.jsonl"
@@ -105,7 +105,7 @@ class StorePlan:
     def lock(self) -> AbstractContextManager[None]:
         """Return the lock under which it is built, for a ``with`` statement."""
         waits = f"another process is building {self.folder}; waiting for it"
-        return locked(self.folder.with_name(f"{self.folder.name}.lock"), waits=waits)
+        return lock_file(self.folder.with_name(f"{self.folder.name}.lock"), waits=waits)
 
     @property
     def finished(self) -> bool:

@@ -17,7 +17,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.tables import csv_text
 from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
-from birdclf.files import locked, refuse_existing, write_whole, writing_to
+from birdclf.files import lock_file, refuse_existing, write_whole, writing_to
 from birdclf.store.build import Files, build, fill, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.open import FeatureStore, open_store, opened
@@ -124,7 +124,7 @@ def build_shard(
         root.mkdir(parents=True, exist_ok=True)
         if not plan.finished:
             waits = f"another process is building {shard} of {plan.folder}; waiting for it"
-            with locked(shard.lock(plan.folder), waits=waits):
+            with lock_file(shard.lock(plan.folder), waits=waits):
                 _build(plan, shard, workers)
         made = _put_together(plan, shard)
         if plan.finished:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from birdclf.errors import UserError
-from birdclf.files import locked
+from birdclf.files import lock_file
 
 MOST_NAMED: Final = 8
 """Shards that a message lists."""
@@ -121,7 +121,7 @@ def remark(store: Path) -> str:
 def clear_shards(store: Path) -> None:
     """Remove what is left of the shards of a finished store, except where a process is at work: it does so itself."""
     for shard in shards_beside(store):
-        with suppress(BlockingIOError, PermissionError), locked(shard.lock(store), busy=BlockingIOError()):
+        with suppress(BlockingIOError, PermissionError), lock_file(shard.lock(store), busy=BlockingIOError()):
             shard.mark(store).unlink(missing_ok=True)
             shutil.rmtree(shard.folder(store), ignore_errors=True)
             shard.lock(store).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from birdclf.audio.formats import FORMAT_OF
 from birdclf.data.sources.fetch.client import GO_ON, FetchError, UnreachableError, XenoCantoClient
 from birdclf.data.tables import distinct_columns, read_text, rows_of, safe_name
 from birdclf.errors import UserError
-from birdclf.files import locked, write_whole
+from birdclf.files import lock_file, write_whole
 from birdclf.text import printable
 
 log = logging.getLogger(__name__)
@@ -222,7 +222,7 @@ def fetch_xeno_canto(client: XenoCantoClient, query: str, out: Path, limit: int 
     busy = UserError(f"Another birdclf fetch is filling {out}. Wait for it, or give another folder.")
     try:
         (out / ".part").mkdir(parents=True, exist_ok=True)
-        with locked(out / ".part" / "lock", busy):
+        with lock_file(out / ".part" / "lock", busy):
             return _Run(client, out).all(query, limit)
     except OSError as error:
         raise UserError(f"{out} cannot be filled: {error}. Give a folder that you may write to.") from error

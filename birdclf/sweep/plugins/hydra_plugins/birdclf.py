@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from birdclf.checks import whole
 from birdclf.config import direction
 from birdclf.errors import UserError
-from birdclf.files import locked
+from birdclf.files import lock_file
 from birdclf.random import key_of
 from birdclf.runs import state as run_folder
 from birdclf.sweep.launches import launch_of, words_of
@@ -125,7 +125,7 @@ class SearchSweeper(Sweeper):
 
     def _batch(self, study: "Study", folder: Path, tried: set[int]) -> list[int]:
         """Return the trials to launch next: those that were left open before, then new ones."""
-        with locked(folder / "study.lock"):  # the same search may have been launched twice
+        with lock_file(folder / "study.lock"):  # the same search may have been launched twice
             trials = study.get_trials(deepcopy=False)
             batch = [t.number for t in trials if not t.state.is_finished() and t.number not in tried][: self.n_jobs]
             for _ in range(min(self.n_jobs - len(batch), self.n_trials - len(trials))):

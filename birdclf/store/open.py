@@ -71,10 +71,10 @@ def open_store(
             with plan.lock():
                 if not plan.finished:  # somebody else may just have built it
                     _build(plan, workers)
-    return opened(plan)
+    return open_finished(plan)
 
 
-def opened(plan: StorePlan) -> FeatureStore:
+def open_finished(plan: StorePlan) -> FeatureStore:
     """Open a store that is finished."""
     return FeatureStore(plan.folder, pd.read_parquet(plan.folder / "index.parquet"), plan.extraction.analyser.n_bands)
 

@@ -20,7 +20,7 @@ from birdclf.errors import UserError
 from birdclf.files import lock_file, refuse_existing, write_whole, writing_to
 from birdclf.store.build import Files, build, fill, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
-from birdclf.store.open import FeatureStore, open_store, opened
+from birdclf.store.open import FeatureStore, open_finished, open_store
 from birdclf.store.plan import JOURNAL, Rows, StorePlan
 from birdclf.store.shard import Shard, clear_shards, missing, numbers, settings
 from birdclf.text import printable
@@ -129,7 +129,7 @@ def build_shard(
         made = _put_together(plan, shard)
         if plan.finished:
             clear_shards(plan.folder)
-    return opened(plan) if made else None
+    return open_finished(plan) if made else None
 
 
 def _build(plan: StorePlan, shard: Shard, workers: int | None) -> None:

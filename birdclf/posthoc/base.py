@@ -28,7 +28,7 @@ class Adjustment:
     tau: float
     prior: tuple[float, ...]
 
-    def applied(self, logits: Logits) -> NDArray[np.float32]:
+    def apply(self, logits: Logits) -> NDArray[np.float32]:
         """Return adjusted logits ``(N, K)``."""
         adjusted: NDArray[np.float32] = (logits - self.tau * np.log(np.asarray(self.prior))).astype(np.float32)
         return adjusted
@@ -54,7 +54,7 @@ class Adjusts(Protocol):
     def tau(self) -> float:
         """How much is done."""
 
-    def applied(self, logits: Logits) -> NDArray[np.float32]:
+    def apply(self, logits: Logits) -> NDArray[np.float32]:
         """Return adjusted logits ``(N, K)``."""
 
 
@@ -127,4 +127,4 @@ class LogitAdjustment(PostHoc):
         if self.tau is not None:
             return Adjustment(float(self.tau), prior)
         tried = [Adjustment(tau, prior) for tau in GRID]
-        return max(tried, key=lambda one: score(one.applied(logits)))
+        return max(tried, key=lambda one: score(one.apply(logits)))

@@ -30,7 +30,7 @@ class TauNormalised:
     lengths: tuple[float, ...]
     bias: tuple[float, ...]
 
-    def applied(self, logits: Logits) -> NDArray[np.float32]:
+    def apply(self, logits: Logits) -> NDArray[np.float32]:
         """Return the logits ``(N, K)`` of the normalised rows; a row of zeros keeps its zeros."""
         lengths = np.asarray(self.lengths)
         factors = np.where(lengths > 0, lengths, 1.0) ** self.tau
@@ -69,4 +69,4 @@ class TauNorm(PostHoc):
             )
         taus = GRID if self.tau is None else (float(self.tau),)
         tried = [TauNormalised(tau, rows.lengths, rows.bias) for tau in taus]
-        return tried[0] if len(tried) == 1 else max(tried, key=lambda one: score(one.applied(logits)))
+        return tried[0] if len(tried) == 1 else max(tried, key=lambda one: score(one.apply(logits)))

@@ -97,7 +97,7 @@ def rows_of(network: nn.Module, num_classes: int) -> OutputRows | None:
 
 def adjusted(p: Predictions, adjustment: Adjusts | None) -> Predictions:
     """Return predictions with adjusted logits."""
-    return p if adjustment is None else replace(p, logits=adjustment.applied(p.logits))
+    return p if adjustment is None else replace(p, logits=adjustment.apply(p.logits))
 
 
 def as_dict(adjustment: Adjusts) -> dict[str, Any]:

@@ -61,5 +61,5 @@ def affine(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
     """
     temperature = loaded.temperature or 1.0
     ends = np.stack([np.zeros(len(loaded.classes)), np.ones(len(loaded.classes))])
-    zero, one = ends if loaded.adjustment is None else loaded.adjustment.applied(ends).astype(np.float64)
+    zero, one = ends if loaded.adjustment is None else loaded.adjustment.apply(ends).astype(np.float64)
     return ((one - zero) / temperature).astype(np.float32), (zero / temperature).astype(np.float32)

@@ -17,7 +17,7 @@ def test_by_hand():
     # pi = 3/4, 1/4: minus log pi adds log(4/3) and log 4, twice with tau 2
     logits = np.zeros((1, 2), dtype=np.float32)
     for tau in (1.0, 2.0):
-        adjusted = LogitAdjustment(tau).fit(logits, [30, 10], accuracy(np.array([0]))).applied(logits)
+        adjusted = LogitAdjustment(tau).fit(logits, [30, 10], accuracy(np.array([0]))).apply(logits)
         np.testing.assert_allclose(adjusted, [[tau * np.log(4 / 3), tau * np.log(4)]], rtol=1e-6)
         assert adjusted.dtype == np.float32
 
@@ -28,16 +28,16 @@ def test_of_probabilities_it_takes_the_prior_out(seed):
     rng = np.random.default_rng(seed)
     likelihood, prior = rng.dirichlet(np.ones(3), size=5), rng.dirichlet(np.ones(3))
     logits = np.log(likelihood * prior)
-    adjusted = Adjustment(1.0, tuple(prior)).applied(logits)
+    adjusted = Adjustment(1.0, tuple(prior)).apply(logits)
     np.testing.assert_allclose(np.exp(adjusted) / np.exp(adjusted).sum(1, keepdims=True), likelihood, rtol=1e-3)
 
 
 def test_tau_0_or_a_uniform_prior_changes_no_decision():
     logits = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     score = accuracy(np.zeros(50, dtype=int))
-    same = LogitAdjustment(0.0).fit(logits, COUNTS, score).applied(logits)
+    same = LogitAdjustment(0.0).fit(logits, COUNTS, score).apply(logits)
     np.testing.assert_array_equal(same, logits)
-    uniform = LogitAdjustment(2.0).fit(logits, [7, 7, 7], score).applied(logits)
+    uniform = LogitAdjustment(2.0).fit(logits, [7, 7, 7], score).apply(logits)
     np.testing.assert_array_equal(uniform.argmax(axis=1), logits.argmax(axis=1))
     assert Unadjusted().fit(logits, COUNTS, score) is None
 
@@ -52,7 +52,7 @@ def test_counts_scaled_by_k_change_nothing(k):
 def test_a_class_without_a_train_recording_stays_finite():
     logits = np.zeros((1, 3), dtype=np.float32)
     adjustment = LogitAdjustment(1.0).fit(logits, [9, 0, 1], accuracy(np.array([2])))
-    assert np.isfinite(adjustment.applied(logits)).all() and adjustment.prior[1] == adjustment.prior[2]
+    assert np.isfinite(adjustment.apply(logits)).all() and adjustment.prior[1] == adjustment.prior[2]
 
 
 def test_tau_is_the_smallest_of_the_best():
@@ -69,7 +69,7 @@ def test_tuned_it_is_never_worse_on_validation(seed):
     rng = np.random.default_rng(seed)
     logits, target = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
     score = accuracy(target)
-    assert score(LogitAdjustment().fit(logits, COUNTS, score).applied(logits)) >= score(logits)
+    assert score(LogitAdjustment().fit(logits, COUNTS, score).apply(logits)) >= score(logits)
 
 
 def test_they_say_what_they_do_about_the_prior():

@@ -31,7 +31,7 @@ def normalised(last: nn.Linear, tau: float) -> TauNormalised:
 def test_logits_follow_from_those_of_the_network(tau, bias, seed):
     last, features = layer(bias, seed), torch.randn(5, 6, dtype=torch.float64)
     with torch.no_grad():
-        ours = normalised(last, tau).applied(last(features).numpy())
+        ours = normalised(last, tau).apply(last(features).numpy())
         by_hand = features @ (last.weight / last.weight.norm(dim=1, keepdim=True) ** tau).T
     np.testing.assert_allclose(ours, by_hand.numpy(), rtol=1e-5, atol=1e-6)
 
@@ -40,13 +40,13 @@ def test_a_mean_over_windows_is_normalised_like_its_windows():
     last, features = layer(), torch.randn(7, 6, dtype=torch.float64)
     logits = last(features).detach().numpy()
     one = normalised(last, 0.7)
-    np.testing.assert_allclose(one.applied(logits.mean(0)), one.applied(logits).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(one.apply(logits.mean(0)), one.apply(logits).mean(0), rtol=1e-5)
 
 
 def test_rare_classes_gain_as_tau_rises():
     last, features = layer(), torch.randn(200, 6, dtype=torch.float64)
     logits = last(features).detach().numpy()
-    share = [float((normalised(last, tau).applied(logits).argmax(1) >= 2).mean()) for tau in (0, 0.5, 1)]
+    share = [float((normalised(last, tau).apply(logits).argmax(1) >= 2).mean()) for tau in (0, 0.5, 1)]
     assert share[0] < share[1] < share[2]
 
 
@@ -55,7 +55,7 @@ def test_a_row_of_zeros_stays_finite():
     with torch.no_grad():
         last.weight[1] = 0
     logits = last(torch.randn(3, 6, dtype=torch.float64)).detach().numpy()
-    adjusted = normalised(last, 1).applied(logits)
+    adjusted = normalised(last, 1).apply(logits)
     assert np.isfinite(adjusted).all() and np.allclose(adjusted[:, 1], 0)
 
 

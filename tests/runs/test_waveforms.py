@@ -34,7 +34,7 @@ def loaded(adjustment=None, temperature: float | None = None) -> LoadedRun:
 @pytest.mark.parametrize("temperature", [None, 0.5, 3.0])
 def test_every_adjustment_is_a_line_in_each_logit(adjustment, temperature):
     logits = np.random.default_rng(1).normal(0, 8, (50, len(CLASSES)))
-    expected = (logits if adjustment is None else adjustment.applied(logits)) / (temperature or 1.0)
+    expected = (logits if adjustment is None else adjustment.apply(logits)) / (temperature or 1.0)
     scale, offset = affine(loaded(adjustment, temperature))
     np.testing.assert_allclose(logits * scale + offset, expected, rtol=1e-5, atol=1e-4)
 
@@ -49,7 +49,7 @@ def test_sound_gives_what_features_network_and_adjustment_give(adjustment):
         probabilities, embeddings = WaveformClassifier(run)(sounds)
         layer = [module for module in run.network.modules() if isinstance(module, torch.nn.Linear)][-1]
         from_embeddings = layer(embeddings)
-    expected = logits if adjustment is None else adjustment.applied(logits)
+    expected = logits if adjustment is None else adjustment.apply(logits)
     np.testing.assert_allclose(probabilities.numpy(), np.exp(log_softmax(expected / 2.0)), atol=1e-4)
     np.testing.assert_allclose(from_embeddings.numpy(), logits, rtol=1e-3, atol=1e-3)
 

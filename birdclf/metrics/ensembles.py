@@ -16,7 +16,9 @@ ROUNDS: Final = 50
 FOLDS: Final = 5
 
 
-def averaged(members: Sequence[Predictions], weights: Vector, average: Average = "probabilities") -> Predictions:
+def average_predictions(
+    members: Sequence[Predictions], weights: Vector, average: Average = "probabilities"
+) -> Predictions:
     """Return the weighted mean of predictions for the same recordings.
 
     Of probabilities it is the linear opinion pool (Stone, 1961), of logits the logarithmic one, normalised: both as log
@@ -75,7 +77,7 @@ def generalises(members: Sequence[Predictions], average: Average = "probabilitie
         if not len(outside[0].target):
             return np.nan, np.nan
         for i, weights in enumerate((equal, greedy_weights(outside, average))):
-            log_p = log_softmax(averaged(inside, weights, average).logits)
+            log_p = log_softmax(average_predictions(inside, weights, average).logits)
             sums[i] -= log_p[np.arange(len(log_p)), inside[0].target].sum()
     return float(sums[0] / len(fold)), float(sums[1] / len(fold))
 

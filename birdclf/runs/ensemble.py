@@ -16,7 +16,7 @@ from birdclf.config import resolved_config
 from birdclf.declared import hold_to_types
 from birdclf.errors import UserError
 from birdclf.files import writing_to
-from birdclf.metrics.ensembles import Average, averaged, generalises, greedy_weights
+from birdclf.metrics.ensembles import Average, average_predictions, generalises, greedy_weights
 from birdclf.metrics.figures import Evaluation, Vector
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.combine import (
@@ -100,7 +100,8 @@ def average_of(
     """
     chosen, said = _weights(members, average, weights)
     predictions = {
-        stage: averaged([member.predictions[stage] for member in members], chosen, average) for stage in ("val", "test")
+        stage: average_predictions([member.predictions[stage] for member in members], chosen, average)
+        for stage in ("val", "test")
     }
     used = [member for member, weight in zip(members, chosen, strict=True) if weight]
     combined = CombinedRun(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from birdclf.metrics.ensembles import averaged, generalises, greedy_weights
+from birdclf.metrics.ensembles import average_predictions, generalises, greedy_weights
 from birdclf.metrics.figures import log_softmax, negative_log_likelihood
 from birdclf.metrics.predictions import Predictions
 
@@ -28,19 +28,19 @@ def test_hand_worked_means():
     ids, target = np.array(["a"], dtype=object), np.array([0])
     a, b = (Predictions(ids, target, np.log([[p, 1 - p]]).astype(np.float32), ids) for p in (0.5, 0.9))
     weights = np.array([1.0, 3.0])
-    p = softmax(averaged([a, b], weights).logits, axis=1)[0, 0]
+    p = softmax(average_predictions([a, b], weights).logits, axis=1)[0, 0]
     assert p == pytest.approx(0.25 * 0.5 + 0.75 * 0.9, rel=1e-6)
-    p = softmax(averaged([a, b], weights, "logits").logits, axis=1)[0, 0]
+    p = softmax(average_predictions([a, b], weights, "logits").logits, axis=1)[0, 0]
     assert p == pytest.approx(9**0.75 / (1 + 9**0.75), rel=1e-6)  # odds 1 and 9, their weighted geometric mean
 
 
 @given(seeds=st.lists(st.integers(0, 20), min_size=1, max_size=4), how=st.sampled_from(["probabilities", "logits"]))
 def test_an_average_is_a_distribution_and_no_worse_than_its_members_on_average(seeds: list[int], how):
     members = [member(1.0, seed) for seed in seeds]
-    mean = averaged(members, np.ones(len(members)), how)
+    mean = average_predictions(members, np.ones(len(members)), how)
     assert np.exp(mean.logits.astype(np.float64)).sum(axis=1) == pytest.approx(1, rel=1e-5)
     assert nll(mean) <= np.mean([nll(m) for m in members]) + 1e-6  # Jensen: -log is convex, log-sum-exp is too
-    same = averaged([members[0]] * 3, np.array([0.2, 1.0, 2.0]), how)
+    same = average_predictions([members[0]] * 3, np.array([0.2, 1.0, 2.0]), how)
     assert same.logits == pytest.approx(log_softmax(members[0].logits), abs=1e-5)
 
 
@@ -49,7 +49,7 @@ def test_greedy_weights_are_no_worse_than_any_member_where_they_were_fitted(seed
     members = [member(0.5 + 0.3 * i, seed) for i, seed in enumerate(sorted(seeds))]
     weights = greedy_weights(members, how)
     assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-    assert nll(averaged(members, weights, how)) <= min(map(nll, members)) + 1e-6
+    assert nll(average_predictions(members, weights, how)) <= min(map(nll, members)) + 1e-6
 
 
 def test_a_member_that_knows_nothing_gets_no_weight():
@@ -63,7 +63,7 @@ def test_weights_that_follow_noise_are_told_by_other_recordings():
     members = [member(1.0, seed, n=12) for seed in range(8)]
     equal, tuned = generalises(members)
     assert equal < tuned
-    assert nll(averaged(members, greedy_weights(members))) < nll(averaged(members, np.ones(8)))
+    assert nll(average_predictions(members, greedy_weights(members))) < nll(average_predictions(members, np.ones(8)))
 
 
 def test_one_group_alone_tells_nothing():

@@ -10,7 +10,7 @@ from birdclf.audio.clip import AudioError, Clip, Reader, Waveform
 from birdclf.audio.mixing import Mix
 
 
-def resampled(blocks: Iterable[Waveform], native_hz: int, sample_rate_hz: int) -> Iterator[Waveform]:
+def resample_blocks(blocks: Iterable[Waveform], native_hz: int, sample_rate_hz: int) -> Iterator[Waveform]:
     """Yield a signal at another sample rate, as if it had been resampled whole.
 
     Args:
@@ -53,7 +53,7 @@ def read_waveform(reader: Reader, clip: Clip, sample_rate_hz: int, mix: Mix | No
     """
     with reader.open(clip) as sound:
         mixer = (mix or Mix()).mixer(reader, clip, sound.channels)
-        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, sample_rate_hz)
+        blocks = resample_blocks(map(mixer, sound.blocks), sound.sample_rate_hz, sample_rate_hz)
         waveform = np.concatenate([np.empty(0, np.float32), *blocks])
     if not len(waveform):
         raise AudioError("is empty", "empty")

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from birdclf.audio.clip import Waveform
-from birdclf.audio.resampling import resampled
+from birdclf.audio.resampling import resample_blocks
 from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import known_species, recordings_of
@@ -117,7 +117,7 @@ class Detector:
             )
         input_spec = self.classifier.input_spec
         blocks: list[Waveform] = [sound.astype(np.float32)]
-        heard = resampled(blocks, sample_rate_hz, input_spec.sample_rate_hz)
+        heard = resample_blocks(blocks, sample_rate_hz, input_spec.sample_rate_hz)
         parts = windows_of(heard, input_spec.sample_rate_hz, input_spec.samples, input_spec.samples, input_spec.padding)
         windows = np.stack([window.samples for window in parts])
         batches = (windows[first : first + BATCH] for first in range(0, len(windows), BATCH))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from birdclf.audio.clip import AudioError, Clip, Waveform
 from birdclf.audio.files import FileReader
-from birdclf.audio.resampling import resampled
+from birdclf.audio.resampling import resample_blocks
 from birdclf.detection.classifier import Classifier, InputSpec, Vectors
 from birdclf.detection.inputs import Recording
 from birdclf.detection.timeline import Overview
@@ -277,7 +277,7 @@ def _windows(recording: Recording, input_spec: InputSpec, hop_s: float, end: _En
     reader, clip = FileReader(), Clip(recording.name, recording.path)
     with reader.open(clip) as sound:
         mixer = input_spec.mix.mixer(reader, clip, sound.channels)
-        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
+        blocks = resample_blocks(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
         hop = max(1, round(hop_s * input_spec.sample_rate_hz))
         yield from windows_of(counted(blocks), input_spec.sample_rate_hz, input_spec.samples, hop, input_spec.padding)
         end.samples, end.problem = samples, sound.unheard(samples / input_spec.sample_rate_hz)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from birdclf.audio.clip import AudioError, Clip, Reader, Samples, Waveform
 from birdclf.audio.files import FileReader
-from birdclf.audio.resampling import resampled
+from birdclf.audio.resampling import resample_blocks
 from birdclf.data.catalog import Catalog
 from birdclf.data.splits import FileSplit
 from birdclf.detection.classifier import InputSpec, Vectors
@@ -136,7 +136,7 @@ def _windows(clip: Clip, reader: Reader, input_spec: InputSpec, middle: bool = F
     """Yield the windows of a clip, side by side; from the middle one on where that is wanted."""
     with reader.open(clip) as sound:
         mixer = input_spec.mix.mixer(reader, clip, sound.channels)
-        blocks = resampled(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
+        blocks = resample_blocks(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
         duration_s = sound.header_duration_s if middle and math.isfinite(sound.header_duration_s) else 0.0
         skipped = max(0, round(duration_s * input_spec.sample_rate_hz) - input_spec.samples) // 2
         cut = windows_of(

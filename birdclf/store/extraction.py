@@ -15,7 +15,7 @@ from torch import Tensor
 
 from birdclf.audio.clip import AudioError, Clip, Reader
 from birdclf.audio.mixing import Mix
-from birdclf.audio.resampling import resampled
+from birdclf.audio.resampling import resample_blocks
 from birdclf.audit.measure import Measurement, Meter
 from birdclf.environment import keep_freed_memory
 from birdclf.features.representation import Analysis
@@ -63,7 +63,9 @@ class Extraction:
             with self.reader.open(clip) as sound:
                 meter = Meter(sound)
                 mixer = self.mix.mixer(self.reader, clip, sound.channels)
-                waveform = resampled(map(mixer, meter.blocks()), sound.sample_rate_hz, self.analyser.sample_rate_hz)
+                waveform = resample_blocks(
+                    map(mixer, meter.blocks()), sound.sample_rate_hz, self.analyser.sample_rate_hz
+                )
                 for bands, level_db in self.analyser.analyse_blocks(torch.from_numpy(part) for part in waveform):
                     frames.write(bands.T.contiguous().half().numpy().data)
                     level.write(level_db.half().numpy().data)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.resampling import read_waveform, resampled
+from birdclf.audio.resampling import read_waveform, resample_blocks
 
 RATE = 32_000
 
@@ -18,13 +18,13 @@ def noise(samples: int) -> np.ndarray:
 @given(cuts=st.lists(st.integers(1, 19_999), max_size=8))
 def test_a_signal_in_blocks_is_resampled_as_if_it_were_whole(native_hz, cuts):
     sound = noise(20_000)
-    out = np.concatenate(list(resampled(np.split(sound, sorted(cuts)), native_hz, RATE)))
+    out = np.concatenate(list(resample_blocks(np.split(sound, sorted(cuts)), native_hz, RATE)))
     np.testing.assert_allclose(out, soxr.resample(sound, native_hz, RATE), atol=1e-6)
 
 
 def test_blocks_at_the_right_rate_pass_untouched():
     blocks = np.split(noise(1_000), [1, 500])
-    assert all(a is b for a, b in zip(resampled(blocks, RATE, RATE), blocks, strict=True))
+    assert all(a is b for a, b in zip(resample_blocks(blocks, RATE, RATE), blocks, strict=True))
 
 
 @pytest.mark.parametrize("block", [1, 7, 4_800, 100_000])
@@ -36,7 +36,7 @@ def test_length_and_type_of_a_waveform(array_reader, block):
 
 def test_sound_too_short_to_resample_is_refused():
     with pytest.raises(AudioError, match="too short to resample to 32000 Hz") as caught:
-        list(resampled([np.full(1, 0.5, np.float32)], 96_000, RATE))
+        list(resample_blocks([np.full(1, 0.5, np.float32)], 96_000, RATE))
     assert caught.value.problem == "empty"
 
 

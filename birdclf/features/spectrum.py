@@ -17,7 +17,7 @@ FRAMES_A_STRETCH: Final = 256
 """Spectra that are computed together: 2 MB, which stays in a processor's cache."""
 
 
-def framed(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
+def frame_stretches(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
     """Yield stretches of a waveform whose frames, taken every ``hop`` samples, are those of a transform.
 
     Args:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from birdclf.checks import require, whole
 from birdclf.errors import UserError
 from birdclf.features import spectrum as spectra
-from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, at_least, decibels, frame_stretches
+from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, decibels, frame_stretches, pad_short
 
 ORDERS: Final = {"static": 0, "delta": 1, "delta2": 2}
 ALL: Final = tuple(ORDERS)
@@ -305,7 +305,7 @@ class Representation(nn.Module):
 
     def _powers(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield power by mel band, and between 1 and 10 kHz, ``(frames, n_mels + 1)``, of a recording."""
-        for stretch in frame_stretches(at_least(blocks, self.frames * self.hop, self.padding), self.n_fft, self.hop):
+        for stretch in frame_stretches(pad_short(blocks, self.frames * self.hop, self.padding), self.n_fft, self.hop):
             yield self._power(stretch.unfold(0, self.n_fft, self.hop))
 
     def _window_power(self, waveforms: Tensor) -> Tensor:

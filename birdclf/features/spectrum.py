@@ -43,7 +43,7 @@ def frame_stretches(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: boo
         yield functional.pad(kept, (0, (rest - 1) * hop + n_fft - len(kept)))
 
 
-def at_least(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[Tensor]:
+def pad_short(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[Tensor]:
     """Yield a waveform, padded where it is shorter than ``samples``.
 
     Args:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from birdclf.features.spectrum import FRAMES_A_STRETCH, at_least, frame_stretches
+from birdclf.features.spectrum import FRAMES_A_STRETCH, frame_stretches, pad_short
 
 SAMPLES = 2000
 cuts = st.lists(st.integers(0, SAMPLES), max_size=12)
@@ -72,18 +72,18 @@ def test_a_very_short_waveform_has_its_frames(samples, hop, frames):
 @given(st.integers(1, SAMPLES), st.integers(1, SAMPLES), cuts)
 def test_repeating_fills_a_short_waveform(samples, least, at):
     wave = numbered(samples)
-    padded = torch.cat(list(at_least(pieces(wave, at), least, "repeat")))
+    padded = torch.cat(list(pad_short(pieces(wave, at), least, "repeat")))
     np.testing.assert_array_equal(padded, np.resize(wave.numpy(), max(samples, least)))
 
 
 @given(st.integers(1, SAMPLES), st.integers(1, SAMPLES), cuts)
 def test_silence_fills_a_short_waveform(samples, least, at):
     wave = numbered(samples)
-    padded = torch.cat(list(at_least(pieces(wave, at), least, "silence")))
+    padded = torch.cat(list(pad_short(pieces(wave, at), least, "silence")))
     np.testing.assert_array_equal(padded, np.pad(wave.numpy(), (0, max(0, least - samples))))
 
 
 def test_a_long_waveform_is_passed_on_as_it_comes():
     blocks = iter([numbered(600), numbered(500), numbered(400)])
-    padded = at_least(blocks, 1000, "repeat")
+    padded = pad_short(blocks, 1000, "repeat")
     assert len(next(padded)) == 1100 and len(next(blocks)) == 400  # the third block was not asked for yet

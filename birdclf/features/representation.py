@@ -65,7 +65,7 @@ def delta_kernels(channels: tuple[str, ...], width: int | None) -> Tensor:
     return torch.from_numpy(np.stack(kernels)).float().unsqueeze(1)
 
 
-def stacked(bands: Tensor, channels: tuple[str, ...], kernels: Tensor) -> Tensor:
+def stack_channels(bands: Tensor, channels: tuple[str, ...], kernels: Tensor) -> Tensor:
     """Return the channels ``(B, C, F, T)`` float32 of bands ``(B, F, T)``, whose first and last frames go on outside.
 
     Args:
@@ -340,7 +340,7 @@ class Representation(nn.Module):
 
     def stack(self, bands: Tensor) -> Tensor:
         """Return the channels ``(B, C, F, frames)`` before normalisation."""
-        return stacked(bands, self.channels, self.delta_kernels)
+        return stack_channels(bands, self.channels, self.delta_kernels)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:

@@ -20,7 +20,7 @@ DELTA_WIDTH: Final = 9
 """Frames, where deltas are chosen and no width is."""
 
 
-def checked(channels: Sequence[str]) -> tuple[str, ...]:
+def check_channels(channels: Sequence[str]) -> tuple[str, ...]:
     """Return a choice of channels.
 
     Raises:
@@ -208,7 +208,7 @@ class Representation(nn.Module):
         require(n_fft >= hop, "features.n_fft", n_fft, f"at least hop={hop}, or sound between frames is lost")
         require(top_db > 0, "features.top_db", top_db, "above 0 dB")
         require(padding in ("repeat", "silence"), "features.padding", padding, "'repeat' or 'silence'")
-        self.channels = checked(channels)
+        self.channels = check_channels(channels)
         self.delta_width = checked_width(delta_width, self.channels)
         self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft
         self.top_db, self.padding = top_db, padding

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
-from birdclf.features.representation import ALL, checked
+from birdclf.features.representation import ALL, check_channels
 
 CHOICES = [list(choice) for size in (1, 2, 3) for choice in permutations(ALL, size)]
 
@@ -37,10 +37,10 @@ def test_a_choice_is_a_part_of_all_three(chosen):
 @given(st.lists(st.sampled_from([*ALL, "delta3", "Static", ""]), max_size=5))
 def test_only_a_list_without_repeats_of_what_there_is_is_taken(chosen):
     if chosen and len(set(chosen)) == len(chosen) and set(chosen) <= set(ALL):
-        assert checked(chosen) == tuple(chosen)
+        assert check_channels(chosen) == tuple(chosen)
     else:
         with pytest.raises(UserError, match=r"features\.channels is .*static, delta, delta2"):
-            checked(chosen)
+            check_channels(chosen)
 
 
 @pytest.mark.parametrize("chosen", ["static", None, 3, {"static": 1}])

@@ -36,7 +36,7 @@ def check_channels(channels: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def checked_width(delta_width: int | None, channels: tuple[str, ...]) -> int | None:
+def check_delta_width(delta_width: int | None, channels: tuple[str, ...]) -> int | None:
     """Return the width of the deltas' fit, None where there are no deltas.
 
     Raises:
@@ -209,7 +209,7 @@ class Representation(nn.Module):
         require(top_db > 0, "features.top_db", top_db, "above 0 dB")
         require(padding in ("repeat", "silence"), "features.padding", padding, "'repeat' or 'silence'")
         self.channels = check_channels(channels)
-        self.delta_width = checked_width(delta_width, self.channels)
+        self.delta_width = check_delta_width(delta_width, self.channels)
         self.sample_rate_hz, self.hop, self.n_fft = sample_rate_hz, hop, n_fft
         self.top_db, self.padding = top_db, padding
         self.n_bands, self.frames = n_bands or n_mels, round(samples / hop)

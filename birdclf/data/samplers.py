@@ -27,7 +27,7 @@ def numbered(positions: Numbers, epoch: int, n: int) -> Numbers:
     return positions + n * (epoch + EPOCHS * occurrence(positions))
 
 
-def taken_apart(draws: Numbers, n: int) -> tuple[Numbers, Numbers]:
+def split_draws(draws: Numbers, n: int) -> tuple[Numbers, Numbers]:
     """Return of each draw the number of its recording's first draw in that epoch, and how often it came before."""
     again = draws // (n * EPOCHS)
     return draws - again * (n * EPOCHS), again

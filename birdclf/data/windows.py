@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdclf.checks import choice
-from birdclf.data.samplers import taken_apart
+from birdclf.data.samplers import split_draws
 from birdclf.random import key_of, uniform
 from birdclf.store.open import FeatureStore
 
@@ -99,7 +99,7 @@ class RandomWindows:
     def starts(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first frame in the packed frames for ``(n,)`` draws; draw d is of recording ``d % len(rows)``."""
         position = draws % len(self.offset)
-        first, again = taken_apart(draws, len(self.offset))
+        first, again = split_draws(draws, len(self.offset))
         place = (uniform(self.key, first) + again * GOLDEN) % 1.0
         return self.offset[position] + (place * self.room[position]).astype(np.int64)
 

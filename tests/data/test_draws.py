@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.data.samplers import EPOCHS, numbered, occurrence, taken_apart
+from birdclf.data.samplers import EPOCHS, numbered, occurrence, split_draws
 
 VALUES = st.lists(st.integers(0, 9), max_size=40).map(lambda values: np.array(values, dtype=np.int64))
 
@@ -11,7 +11,7 @@ def test_by_hand():
     # of 10 recordings in epoch 2: the first draw of recording 3 is 23, its second one 10 EPOCHS later
     draws = numbered(np.array([3, 7, 3, 3]), 2, 10)
     assert draws.tolist() == [23, 27, 23 + 10 * EPOCHS, 23 + 20 * EPOCHS]
-    first, again = taken_apart(draws, 10)
+    first, again = split_draws(draws, 10)
     assert first.tolist() == [23, 27, 23, 23] and again.tolist() == [0, 0, 1, 2]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from birdclf.data.samplers import Natural, numbered
+from birdclf.data.samplers import Natural, number_draws
 from birdclf.data.windows import RandomWindows, window_starts
 from birdclf.random import key_of
 from birdclf.store.open import FeatureStore
@@ -157,7 +157,7 @@ class DrawSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = self.order(self.epoch, np.random.Generator(np.random.PCG64([self.key, self.epoch])))
-        draws = numbered(order, self.epoch, self.n)
+        draws = number_draws(order, self.epoch, self.n)
         draws = np.concatenate([draws, draws[: self.again]]) if self.again else draws
         return map(int, draws[self.begin :][self.part.rank :: self.part.processes])  # a list would be 40 bytes a draw
 

@@ -16,7 +16,7 @@ EPOCHS: Final = 2**20
 """More than any training has; a recording's second draw in an epoch is numbered as one this many epochs later."""
 
 
-def numbered(positions: Numbers, epoch: int, n: int) -> Numbers:
+def number_draws(positions: Numbers, epoch: int, n: int) -> Numbers:
     """Return the numbers of an epoch's draws: draw d is of recording ``d % n``.
 
     Args:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from birdclf.models.blocks import ConvBlock, dropout_layer, scaled
+from birdclf.models.blocks import ConvBlock, dropout_layer, scale_channels
 from birdclf.models.head import classifier_layer
 
 
@@ -28,7 +28,7 @@ class AudioCNN(nn.Module):
         scale: float | None = None,
     ) -> None:
         super().__init__()
-        c1, c2, c3, hidden = (scaled(channels, width) for channels in (32, 64, 128, 256))
+        c1, c2, c3, hidden = (scale_channels(channels, width) for channels in (32, 64, 128, 256))
         self.features = nn.Sequential(
             ConvBlock(in_channels, c1),
             ConvBlock(c1, c1, pool=True),

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from birdclf.models.blocks import ConvBlock, dropout_layer, initialise, scaled
+from birdclf.models.blocks import ConvBlock, dropout_layer, initialise, scale_channels
 from birdclf.models.head import classifier_layer
 
 
@@ -28,7 +28,7 @@ class AudioCNNv2(nn.Module):
         scale: float | None = None,
     ) -> None:
         super().__init__()
-        c1, c2, c3, c4 = (scaled(channels, width) for channels in (64, 128, 256, 512))
+        c1, c2, c3, c4 = (scale_channels(channels, width) for channels in (64, 128, 256, 512))
         self.features = nn.Sequential(
             ConvBlock(in_channels, c1, pool=True),
             ConvBlock(c1, c2, pool=True),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from birdclf.checks import choice, fraction, whole
-from birdclf.models.blocks import ConvBlock, dropout_layer, scaled
+from birdclf.models.blocks import ConvBlock, dropout_layer, scale_channels
 from birdclf.models.head import classifier_layer
 
 
@@ -187,7 +187,7 @@ class AudioCNNv3(nn.Module):
         whole("model.depth", depth, 1)
         whole("model.stem_stride", stem_stride, 1)
         self.heights = heights
-        stem, *stages = (scaled(channels, width) for channels in CHANNELS)
+        stem, *stages = (scale_channels(channels, width) for channels in CHANNELS)
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels + heights, stem, (3, 5), (2, stem_stride), (1, 2), bias=False),
             nn.BatchNorm2d(stem),

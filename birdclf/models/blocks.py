@@ -154,7 +154,7 @@ class ConvBlock(nn.Module):
         return conv2d(x, self.conv.weight * scale[:, None, None, None], shift, padding=1)
 
 
-def scaled(channels: int, width: float) -> int:
+def scale_channels(channels: int, width: float) -> int:
     """Return a channel count times ``width``, rounded, at least 1.
 
     Raises:

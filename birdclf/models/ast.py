@@ -122,11 +122,11 @@ class AudioSpectrogramTransformer(nn.Module):
         weights = {_present_name(name): value for name, value in weights.items()}
         for name, value in weights.items():
             if name.endswith(POSITIONS) and value.ndim == 3:
-                weights[name] = fitted_positions(value, self.grid)
+                weights[name] = fit_positions(value, self.grid)
         load_weights(self.network, weights, source, replaced=("classifier.dense",))
 
 
-def fitted_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+def fit_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return position embeddings for another grid of patches, as the paper's section 2.2 and its code do.
 
     Along each axis the middle is cut out where there are enough, else they are interpolated. Embeddings do not say what

@@ -11,7 +11,7 @@ from torch import Tensor
 from birdclf.errors import UserError
 from birdclf.features.ast import AstFilterbank
 from birdclf.models import ast
-from birdclf.models.ast import AudioSpectrogramTransformer, fitted_positions
+from birdclf.models.ast import AudioSpectrogramTransformer, fit_positions
 from birdclf.models.head import output_layer
 
 transformers = pytest.importorskip("transformers")
@@ -126,13 +126,13 @@ def test_positions_of_longer_windows_are_cut_in_the_middle(tmp_path: Path):
 def test_too_few_positions_are_interpolated():
     ramp = torch.arange(5.0).repeat(12, 1)  # equal along frequency, rising along time
     positions = torch.cat([torch.full((1, 2, 1), -9.0), ramp.reshape(1, 60, 1)], dim=1)
-    longer = fitted_positions(positions, (12, 10))
+    longer = fit_positions(positions, (12, 10))
     assert longer.shape == (1, 122, 1) and bool((longer[:, :2] == -9).all())
     rows = longer[0, 2:, 0].unflatten(0, (12, 10))
     assert bool((rows == rows[:1]).all()) and bool((rows.diff(dim=1) >= 0).all())
     assert rows.min() == 0 and rows.max() == 4
-    assert fitted_positions(positions, (12, 5)) is positions
-    fewer = fitted_positions(positions, (8, 5))[0, 2:, 0].unflatten(0, (8, 5))
+    assert fit_positions(positions, (12, 5)) is positions
+    fewer = fit_positions(positions, (8, 5))[0, 2:, 0].unflatten(0, (8, 5))
     torch.testing.assert_close(fewer, ramp[:8])
 
 
@@ -141,14 +141,14 @@ def test_too_few_positions_are_interpolated():
 def test_a_published_grid_is_known_by_its_size(held: tuple[int, int], wanted: tuple[int, int]):
     along = torch.arange(float(held[1])).expand(held)  # equal along frequency: rows taken wrongly would mix columns
     positions = torch.cat([torch.zeros(1, 2, 1), along.reshape(1, -1, 1)], dim=1)
-    found = fitted_positions(positions, wanted)[0, 2:, 0].unflatten(0, wanted)
+    found = fit_positions(positions, wanted)[0, 2:, 0].unflatten(0, wanted)
     begin = (held[1] - wanted[1]) // 2
     torch.testing.assert_close(found, torch.arange(begin, begin + wanted[1]).float().expand(wanted))
 
 
 def test_positions_of_an_unknown_grid_are_refused():
     with pytest.raises(UserError, match=r"of 35 patches, which make up neither 8 rows"):
-        fitted_positions(torch.zeros(1, 37, 1), (8, 31))
+        fit_positions(torch.zeros(1, 37, 1), (8, 31))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -37,7 +37,7 @@ def spectrogram(waveform: Waveform, activation: NDArray[np.float32] | None = Non
     return file.getvalue()
 
 
-def encoded(waveform: Waveform, rate_hz: int) -> tuple[bytes, str]:
+def encode_wav(waveform: Waveform, rate_hz: int) -> tuple[bytes, str]:
     """Return ``(samples,)`` as a mono 16-bit WAV file, which every browser plays, and its type."""
     file = io.BytesIO()
     soundfile.write(file, waveform, rate_hz, format="WAV", subtype="PCM_16")

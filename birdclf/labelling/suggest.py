@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from birdclf.audio.clip import AudioError, Clip, Waveform
 from birdclf.audio.files import FileReader
 from birdclf.audio.mixing import Mix
-from birdclf.audio.picture import encoded, spectrogram
+from birdclf.audio.picture import encode_wav, spectrogram
 from birdclf.audio.resampling import read_waveform
 from birdclf.detection.classifier import Classifier, Vectors
 from birdclf.detection.detections import DetectionSettings
@@ -170,7 +170,7 @@ def _cards(suggestions: Sequence[Suggestion], mix: Mix, left: int) -> Iterator[C
             continue
         loud = np.asarray(heard * (0.9 / max(float(np.abs(heard).max()), 1e-9)), dtype=np.float32)
         picture = data_url(spectrogram(loud), "image/png")
-        sound, note = data_url(*encoded(loud, RATE_HZ)), ""
+        sound, note = data_url(*encode_wav(loud, RATE_HZ)), ""
         if len(picture) + len(sound) > left:
             sound, note = "", "The sound is left out to keep the page small; play the file itself."
         if len(picture) > left:

@@ -4,7 +4,7 @@ import numpy as np
 import soundfile
 from matplotlib.image import imread
 
-from birdclf.audio.picture import encoded, spectrogram
+from birdclf.audio.picture import encode_wav, spectrogram
 
 RATE_HZ = 22_050
 
@@ -29,7 +29,7 @@ def test_silence_and_a_very_short_sound_have_a_picture():
 
 
 def test_the_file_holds_the_sound():
-    content, mime = encoded(tone(1_000), RATE_HZ)
+    content, mime = encode_wav(tone(1_000), RATE_HZ)
     back, rate_hz = soundfile.read(io.BytesIO(content))
     assert (mime, rate_hz) == ("audio/wav", RATE_HZ)
     np.testing.assert_allclose(back, tone(1_000), atol=1e-4)

@@ -20,7 +20,7 @@ def song(seconds: float = 4.0, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
 
 
-def encoded(sound: np.ndarray, kind: str, rate: int = RATE, **options) -> bytes:
+def encode_wav(sound: np.ndarray, kind: str, rate: int = RATE, **options) -> bytes:
     file = io.BytesIO()
     kind, subtype = {"OPUS": ("OGG", "OPUS"), "OGG": ("OGG", "VORBIS")}.get(kind, (kind, None))
     soundfile.write(file, sound, 24_000 if subtype == "OPUS" else rate, format=kind, subtype=subtype, **options)
@@ -49,7 +49,7 @@ def without_tag(mp3: bytes) -> bytes:
 def variable(tmp_path: Path) -> tuple[Path, np.ndarray]:
     """12 s of MP3, with 8 s of silence first, whose length libsndfile guesses from its first frame; and its sound."""
     sound = np.concatenate([np.zeros(8 * RATE, np.float32), song(4.0)])
-    content = encoded(sound, "MP3", bitrate_mode="VARIABLE", compression_level=0.2)
+    content = encode_wav(sound, "MP3", bitrate_mode="VARIABLE", compression_level=0.2)
     assert soundfile.info(put(tmp_path / "a.mp3", without_tag(content))).duration < 6
     return tmp_path / "a.mp3", sound
 
@@ -69,13 +69,13 @@ def test_a_clip_beyond_the_guess_is_usable(variable):
 
 
 def test_a_constant_mp3_without_a_count_is_heard_once(tmp_path):
-    content = without_tag(encoded(song(), "MP3", bitrate_mode="CONSTANT"))
+    content = without_tag(encode_wav(song(), "MP3", bitrate_mode="CONSTANT"))
     assert 4 <= len(heard(put(tmp_path / "a.mp3", content))[0]) / RATE < 4.2
 
 
 @pytest.mark.parametrize("kind", [*CONTAINERS, *COMPRESSED])
 def test_joined_files_are_heard_one_after_the_other(tmp_path, kind):
-    one, other = encoded(song(), kind), encoded(song(2.0, seed=1), kind)
+    one, other = encode_wav(song(), kind), encode_wav(song(2.0, seed=1), kind)
     first, _, _ = heard(put(tmp_path / "first", one))
     second, _, _ = heard(put(tmp_path / "second", other))
     joined = put(tmp_path / "joined", one + other)
@@ -89,21 +89,21 @@ def test_joined_files_are_heard_one_after_the_other(tmp_path, kind):
 
 
 def test_tags_between_and_after_joined_mp3s_are_no_sound(tmp_path):
-    mp3 = encoded(song(), "MP3", bitrate_mode="CONSTANT")
+    mp3 = encode_wav(song(), "MP3", bitrate_mode="CONSTANT")
     old, new = b"TAG" + b"x" * 125, b"ID3\x03\0\0\0\0\x02\0" + b"x" * 256
     samples, _, goes_on = heard(put(tmp_path / "a.mp3", new + mp3 + old + new + mp3 + old))
     assert len(samples) == 8 * RATE and goes_on == ""
 
 
 def test_three_short_streams_are_all_heard(tmp_path):
-    ogg = encoded(song(0.05), "OGG")
+    ogg = encode_wav(song(0.05), "OGG")
     one, _, _ = heard(put(tmp_path / "a.ogg", ogg))
     assert len(heard(put(tmp_path / "b.ogg", 3 * ogg))[0]) == 3 * len(one) > 0
 
 
 @pytest.mark.parametrize("kind", ["WAV", "OGG", "FLAC", "MP3"])
 def test_what_follows_at_another_rate_is_told_of(tmp_path, kind):
-    one, other = encoded(song(), kind), encoded(song(), kind, rate=32_000)
+    one, other = encode_wav(song(), kind), encode_wav(song(), kind, rate=32_000)
     samples, _, goes_on = heard(put(tmp_path / "a", one + other))
     assert len(samples) == 4 * RATE
     assert goes_on == f"goes on for {len(other):,} bytes after what was decoded, at 32,000 Hz, channels: 1"
@@ -112,7 +112,7 @@ def test_what_follows_at_another_rate_is_told_of(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_bytes_after_the_samples_are_told_of_and_tags_chunks_and_zeros_are_not(tmp_path, kind):
-    content = encoded(song(), kind)
+    content = encode_wav(song(), kind)
     junk = np.random.default_rng(3).integers(128, 255, 30_000, np.uint8).tobytes()
     samples, _, goes_on = heard(put(tmp_path / "junk", content + junk))
     assert len(samples) == 4 * RATE and goes_on == "goes on for 30,000 bytes after what was decoded"
@@ -126,7 +126,7 @@ def test_bytes_after_the_samples_are_told_of_and_tags_chunks_and_zeros_are_not(t
 
 def unfinished(kind: str, value: int) -> bytes:
     """Return a file whose sizes all are 0 or the largest number."""
-    content, wide, narrow = bytearray(encoded(song(), kind)), struct.pack("<q", value), struct.pack("<i", value)
+    content, wide, narrow = bytearray(encode_wav(song(), kind)), struct.pack("<q", value), struct.pack("<i", value)
     if kind in ("WAV", "WAVEX"):
         at = content.index(b"data") + 4
         content[4:8] = content[at : at + 4] = narrow
@@ -149,7 +149,7 @@ def unfinished(kind: str, value: int) -> bytes:
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_a_recording_whose_header_was_never_finished_is_heard(tmp_path, kind):
-    whole, _, _ = heard(put(tmp_path / "whole", encoded(song(), kind)))
+    whole, _, _ = heard(put(tmp_path / "whole", encode_wav(song(), kind)))
     samples, header_s, _ = heard(put(tmp_path / "zero", unfinished(kind, 0)))
     np.testing.assert_array_equal(samples, whole)
     assert header_s == 0
@@ -161,18 +161,18 @@ def test_a_recording_whose_header_was_never_finished_is_heard(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_a_recording_that_was_cut_off_claims_its_old_length(tmp_path, kind):
-    content = encoded(song(), kind)
+    content = encode_wav(song(), kind)
     samples, header_s, _ = heard(put(tmp_path / "cut", content[: len(content) // 2]))
     assert 1.9 < len(samples) / RATE < 2.0 and header_s == pytest.approx(4.0, abs=1e-3)
 
 
 def test_a_wav_without_samples_but_with_chunks_is_empty(tmp_path):
-    content = encoded(np.zeros(0, np.float32), "WAV") + b"LIST" + struct.pack("<I", 4000) + bytes(4000)
+    content = encode_wav(np.zeros(0, np.float32), "WAV") + b"LIST" + struct.pack("<I", 4000) + bytes(4000)
     assert len(heard(put(tmp_path / "a.wav", content))[0]) == 0
 
 
 def test_a_flac_without_a_length_is_heard_whole(tmp_path):
-    content = bytearray(encoded(song(), "FLAC"))
+    content = bytearray(encode_wav(song(), "FLAC"))
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path = put(tmp_path / "a.flac", content)
@@ -186,7 +186,7 @@ def test_a_flac_without_a_length_is_heard_whole(tmp_path):
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
     """20 s of MP3, 300 bytes of which are noise after 5 s."""
-    content = bytearray(encoded(song(20.0), "MP3", bitrate_mode="CONSTANT", compression_level=0.7))
+    content = bytearray(encode_wav(song(20.0), "MP3", bitrate_mode="CONSTANT", compression_level=0.7))
     at = len(content) // 4
     content[at : at + 300] = np.random.default_rng(4).integers(0, 256, 300, dtype="u1").tobytes()
     return put(tmp_path / "damaged.mp3", content)
@@ -211,18 +211,18 @@ def test_a_damaged_mp3_is_heard_past_the_damage_and_nothing_twice(damaged):
 
 def test_the_decoders_notes_do_not_reach_the_terminal(damaged, tmp_path, capfd):
     heard(damaged)
-    put(tmp_path / "zeros.mp3", encoded(song(), "MP3") + bytes(9999))
+    put(tmp_path / "zeros.mp3", encode_wav(song(), "MP3") + bytes(9999))
     heard(tmp_path / "zeros.mp3", start_s=3.9)
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_mp3_after_something_else_is_found(tmp_path):
-    samples, _, _ = heard(put(tmp_path / "a.mp3", bytes(range(128)) * 40 + encoded(song(), "MP3")))
+    samples, _, _ = heard(put(tmp_path / "a.mp3", bytes(range(128)) * 40 + encode_wav(song(), "MP3")))
     assert len(samples) == 4 * RATE
 
 
 def test_damage_in_a_later_part_does_not_take_the_first_away(tmp_path):
-    flac = encoded(song(), "FLAC")
+    flac = encode_wav(song(), "FLAC")
     samples, _, goes_on = heard(put(tmp_path / "a.flac", flac + flac[: len(flac) // 2]))
     assert len(samples) >= 4 * RATE and "which cannot be decoded" in goes_on
     with pytest.raises(AudioError):
@@ -231,6 +231,6 @@ def test_damage_in_a_later_part_does_not_take_the_first_away(tmp_path):
 
 def test_a_tag_before_a_flac_makes_no_mp3_of_it(tmp_path):
     samples, header_s, _ = heard(
-        put(tmp_path / "a.flac", b"ID3\x03\0\0\0\0\x02\0" + bytes(256) + encoded(song(), "FLAC"))
+        put(tmp_path / "a.flac", b"ID3\x03\0\0\0\0\x02\0" + bytes(256) + encode_wav(song(), "FLAC"))
     )
     assert (len(samples), header_s) == (4 * RATE, 4.0)

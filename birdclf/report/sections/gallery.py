@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from birdclf.audio.clip import AudioError, Clip, Reader, Waveform
 from birdclf.audio.mixing import Mix
-from birdclf.audio.picture import encoded, spectrogram
+from birdclf.audio.picture import encode_wav, spectrogram
 from birdclf.audio.resampling import read_waveform
 from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
@@ -183,7 +183,7 @@ def _with_sound(card: Card, source: Catalog | str, activation_map: ActivationMap
     except OSError as error:
         return replace(card, note=f"The recording cannot be opened ({error.strerror}); it may have moved since.")
     middle = _middle(waveform)
-    picture, (sound, mime) = spectrogram(middle, spoke), encoded(middle, RATE_HZ)
+    picture, (sound, mime) = spectrogram(middle, spoke), encode_wav(middle, RATE_HZ)
     if len(picture) > left:
         return replace(card, note="Left out to keep the page small.")
     if len(picture) + len(sound) > left:

@@ -60,7 +60,7 @@ def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
     return sorted([*rows, *known.values()], key=lambda row: row.start_s)
 
 
-def judged(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]:
+def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]:
     """Return rows with what a request says of them; of one that it does not name nothing is said any more.
 
     Args:

@@ -25,7 +25,7 @@ from birdclf.detection.stream import RecordingScores, StreamSettings, stream_sco
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, lock_file, write_whole
-from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, judged, table_rows
+from birdclf.serving.corrections import NO_BIRD, Corrections, Row, Saved, apply_verdicts, table_rows
 from birdclf.serving.settings import Limits, RefusedError, RequestSettings
 from birdclf.text import printable
 
@@ -249,7 +249,7 @@ class Session:
         with self._lock:
             if entry.state != DONE or version != entry.version:
                 raise RefusedError("The recording was listened to again meanwhile. Reload the page.", 409)
-            rows = judged(entry.rows, given, self.classes)
+            rows = apply_verdicts(entry.rows, given, self.classes)
             saved = self.corrections.save(self.folder.relative(entry.file), rows)
             entry.rows = rows
         return saved

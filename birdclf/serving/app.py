@@ -79,7 +79,7 @@ async def _flowing(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield block
 
 
-def tried(file: Path, limits: Limits) -> tuple[str, str, float]:
+def probe_upload(file: Path, limits: Limits) -> tuple[str, str, float]:
     """Return what an upload is, after decoding its first minute: ending, media type, seconds by its header or NaN.
 
     Raises:
@@ -224,7 +224,7 @@ class _Requests:
         temporary = session.folder.temporary()
         try:
             digest = await store(request.stream(), temporary, limits)
-            ending, media_type, duration_s = await run_in_threadpool(tried, temporary, limits)
+            ending, media_type, duration_s = await run_in_threadpool(probe_upload, temporary, limits)
             file, fresh = session.folder.keep(temporary, digest, title, ending)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it

@@ -13,7 +13,7 @@ import soundfile
 from serving.servers import RATE_HZ, Served, sound
 
 from birdclf.serving import app
-from birdclf.serving.app import application, store, tried
+from birdclf.serving.app import application, probe_upload, store
 from birdclf.serving.guard import Hosts
 from birdclf.serving.settings import RefusedError
 
@@ -119,7 +119,7 @@ def test_too_long_by_its_header(served: Served):
 
 
 def test_too_long_whatever_its_header_says(served: Served, monkeypatch):
-    monkeypatch.setattr(app, "tried", lambda file, limits: (*tried(file, type(limits)(5, 100))[:2], 1.0))
+    monkeypatch.setattr(app, "probe_upload", lambda file, limits: (*probe_upload(file, type(limits)(5, 100))[:2], 1.0))
     told = served.heard(sound((200,), (0.1,)))
     assert told["state"] == "failed" and "is longer than it says" in told["problem"]
     assert served.files() == []

@@ -37,7 +37,7 @@ def recordings_of(
     Raises:
         UserError: If a word fits nothing, or no sound file is left.
     """
-    return named_apart(files_of(given, listed), named or {})
+    return assign_names(files_of(given, listed), named or {})
 
 
 def files_of(given: Sequence[str], listed: Iterable[str] = ()) -> dict[str, tuple[str, str]]:
@@ -54,7 +54,7 @@ def files_of(given: Sequence[str], listed: Iterable[str] = ()) -> dict[str, tupl
     return found
 
 
-def named_apart(found: Mapping[str, tuple[str, str]], named: Mapping[str, str]) -> list[Recording]:
+def assign_names(found: Mapping[str, tuple[str, str]], named: Mapping[str, str]) -> list[Recording]:
     """Return the recordings of :func:`files_of`, no two of which have one name; ``named`` are names of some already."""
     taken = {_key(name) for name in named.values()}
     recordings = []

@@ -19,7 +19,7 @@ from birdclf.audio.files import read_header
 from birdclf.data.sources.tree import stamp_of
 from birdclf.detection.classifier import Classifier
 from birdclf.detection.detections import DetectionSettings
-from birdclf.detection.inputs import Recording, files_of, named_apart, recordings_of
+from birdclf.detection.inputs import Recording, assign_names, files_of, recordings_of
 from birdclf.detection.results import (
     FORMATS,
     Range,
@@ -198,7 +198,7 @@ def predict_to_folder(
     files = files_of(given, listed)
     way = "the same command goes on where this one stopped."
     with writing_to(out, way), results_folder(out, settings) as folder:
-        recordings = named_apart(files, folder.names())
+        recordings = assign_names(files, folder.names())
         left = folder.left(recordings)
         if len(left) < len(recordings):
             done = len(recordings) - len(left)

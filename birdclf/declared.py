@@ -41,7 +41,7 @@ def hold_to_types(node: Any, key: str = "") -> None:
         hold_to_types(node[name], where)
         value = OmegaConf.to_container(node[name], resolve=True) if OmegaConf.is_config(node[name]) else node[name]
         if name in types and not _builds(value):
-            held = converted(where, value, types[name])
+            held = convert_value(where, value, types[name])
             if held != value or type(held) is not type(value):
                 node[name] = held
 
@@ -54,7 +54,7 @@ def hold_arguments(key: str, values: dict[str, Any], target: Callable[..., Any])
     """
     types = declared(target)
     return {
-        name: converted(f"{key}.{name}", value, types[name]) if name in types else value
+        name: convert_value(f"{key}.{name}", value, types[name]) if name in types else value
         for name, value in values.items()
     }
 
@@ -85,7 +85,7 @@ def declared(target: Callable[..., Any]) -> dict[str, Any]:
     return types
 
 
-def converted(key: str, value: Any, kind: Any) -> Any:
+def convert_value(key: str, value: Any, kind: Any) -> Any:
     """Return a plain value as its type wants it.
 
     Raises:

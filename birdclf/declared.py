@@ -16,7 +16,7 @@ from birdclf.errors import UserError
 TARGET = "_target_"
 
 
-def hold_to_types(node: Any, key: str = "") -> None:
+def check_types(node: Any, key: str = "") -> None:
     """Refuse values of a configuration that a constructor does not take, and convert those that mean one that it does.
 
     A number where a text is wanted is that text, and ``1e3`` where a whole number is wanted is 1000.
@@ -30,7 +30,7 @@ def hold_to_types(node: Any, key: str = "") -> None:
     """
     if isinstance(node, ListConfig):
         for i, item in enumerate(node):
-            hold_to_types(item, f"{key}[{i}]")
+            check_types(item, f"{key}[{i}]")
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
         return
     types = types_of(node)
@@ -38,7 +38,7 @@ def hold_to_types(node: Any, key: str = "") -> None:
         if OmegaConf.is_missing(node, name):
             continue
         where = f"{key}.{name}" if key else name
-        hold_to_types(node[name], where)
+        check_types(node[name], where)
         value = OmegaConf.to_container(node[name], resolve=True) if OmegaConf.is_config(node[name]) else node[name]
         if name in types and not _builds(value):
             held = convert_value(where, value, types[name])

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, Unpack
 import pytest
 from omegaconf import OmegaConf
 
-from birdclf.declared import declared, fits, hold_to_types
+from birdclf.declared import check_types, declared, fits
 from birdclf.errors import UserError
 
 
@@ -46,7 +46,7 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "value"), REFUSED, ids=str)
 def test_a_value_of_another_type_is_refused_by_its_key(name: str, value: Any):
     with pytest.raises(UserError, match=rf"^part\.{name} is .*; it must be ."):
-        hold_to_types(part(**{name: value}))
+        check_types(part(**{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_value_of_another_type_is_refused_by_its_key(name: str, value: Any):
 )  # fmt: skip
 def test_a_value_that_means_one_is_taken(name: str, value: Any, held: Any):
     cfg = part(**{name: value})
-    hold_to_types(cfg)
+    check_types(cfg)
     found = OmegaConf.to_container(cfg.part)[name]
     assert found == held and type(found) is type(held)
 
@@ -68,15 +68,15 @@ def test_a_value_that_means_one_is_taken(name: str, value: Any, held: Any):
 def test_parts_of_parts_are_held_too_and_are_no_values_themselves():
     inner = {"_target_": f"{__name__}.Part", "hop": "abc"}
     with pytest.raises(UserError, match=r"part\.limit\.hop is 'abc'"):
-        hold_to_types(part(limit=inner))
+        check_types(part(limit=inner))
     with pytest.raises(UserError, match=r"part\.inner\[1\]\.hop is 'abc'"):
-        hold_to_types(part(inner=[1, inner]))
-    hold_to_types(part(limit={**inner, "hop": 1}))
+        check_types(part(inner=[1, inner]))
+    check_types(part(limit={**inner, "hop": 1}))
 
 
 def test_what_is_missing_or_cannot_be_imported_is_left_to_others():
-    hold_to_types(part(hop="???"))
-    hold_to_types(OmegaConf.create({"part": {"_target_": "no_package.Part", "hop": "abc"}}))
+    check_types(part(hop="???"))
+    check_types(OmegaConf.create({"part": {"_target_": "no_package.Part", "hop": "abc"}}))
 
 
 def test_types_of_more_arguments_are_known():

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from birdclf.config import resolved_config
-from birdclf.declared import hold_to_types
+from birdclf.declared import check_types
 from birdclf.errors import UserError
 from birdclf.files import writing_to
 from birdclf.metrics.ensembles import Average, average_predictions, generalises, greedy_weights
@@ -167,7 +167,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
         UserError: If the members cannot be averaged, or the folder holds something else.
         BusyError: If another process works in the folder.
     """
-    hold_to_types(cfg.evaluation, "evaluation")
+    check_types(cfg.evaluation, "evaluation")
     config, folder = resolved_config(cfg), Path(cfg.run_dir)
     runs = config["members"]
     if not isinstance(runs, Sequence) or isinstance(runs, str) or len(runs) < 2 or not all(runs):

@@ -15,7 +15,7 @@ from birdclf.audit.page import write_page
 from birdclf.audit.rules import Rules
 from birdclf.data.catalog import Catalog
 from birdclf.data.tables import csv_text
-from birdclf.declared import hold_to_types
+from birdclf.declared import check_types
 from birdclf.errors import UserError
 from birdclf.files import lock_file, refuse_existing, write_whole, writing_to
 from birdclf.store.build import Files, build, fill, scratch_folder
@@ -191,7 +191,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     shard = Shard.chosen(cfg.store.shard, cfg.store.shards)
     folder = Path(cfg.run_dir)
     refuse_existing(folder / "audit.csv", "Choose another hydra.run.dir.")
-    hold_to_types(cfg)
+    check_types(cfg)
     rules: Rules = instantiate(cfg.audit)
     mix, features = instantiate(cfg.audio), instantiate(cfg.features)
     catalog: Catalog = instantiate(cfg.data)

@@ -19,7 +19,7 @@ from torch import nn
 from birdclf.checks import above, choice, in_range, is_number, most_processes, whole
 from birdclf.config import FALLS, TrainConfig, direction
 from birdclf.data.samplers import Sampler
-from birdclf.declared import hold_to_types
+from birdclf.declared import check_types
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.losses.base import Loss
@@ -323,7 +323,7 @@ def check_settings(cfg: DictConfig) -> None:
         UserError: If a setting cannot be used.
     """
     _check_groups(cfg)
-    hold_to_types(cfg)
+    check_types(cfg)
     whole("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.store.workers is not None:  # also where the store is there already
         whole("store.workers", cfg.store.workers, 0, most_processes())

@@ -46,7 +46,7 @@ def check_types(node: Any, key: str = "") -> None:
                 node[name] = held
 
 
-def hold_arguments(key: str, values: dict[str, Any], target: Callable[..., Any]) -> dict[str, Any]:
+def check_arguments(key: str, values: dict[str, Any], target: Callable[..., Any]) -> dict[str, Any]:
     """Return arguments of a function, held to the types that it declares; what it does not declare stays.
 
     Raises:

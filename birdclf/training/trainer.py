@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from birdclf.checks import is_whole, whole
-from birdclf.declared import hold_arguments
+from birdclf.declared import check_arguments
 from birdclf.errors import UserError
 from birdclf.runs.checkpoint import write_checkpoint
 
@@ -132,7 +132,7 @@ def build_trainer(
         raise UserError(
             f"trainer.devices is {devices}: several devices train together by trainer=ddp. Or set trainer.devices=1."
         )
-    settings = hold_arguments("trainer", settings, pl.Trainer)
+    settings = check_arguments("trainer", settings, pl.Trainer)
     whole("trainer.accumulate_grad_batches", settings.get("accumulate_grad_batches", 1), 1)
     whole("trainer.max_epochs", max_epochs, 1)
     chosen = fast_precision(accelerator) if precision == "auto" else precision

@@ -17,7 +17,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
 from birdclf.files import explain_disk
-from birdclf.overrides import SettingTypes, parsed
+from birdclf.overrides import SettingTypes, read_override
 
 ADDRESS = re.compile(r"(See|Please see|For more info)?:? ?https?://\S+( for \w+)?")
 
@@ -101,7 +101,7 @@ def _command() -> str:
 def _hint(key: str) -> str:
     """Return a sentence that leads from a misspelt key to the right one."""
     words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
-    good = [word for word in words if (override := parsed(word)) and override.key_or_group != key]
+    good = [word for word in words if (override := read_override(word)) and override.key_or_group != key]
     keys = [name for name in _keys(SettingTypes(_command(), sys.argv, good).cfg) if not name.startswith("hydra")]
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
     if near:

@@ -56,7 +56,7 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
     return words
 
 
-def parsed(word: str) -> Override | None:
+def read_override(word: str) -> Override | None:
     """Return a word as Hydra reads it, or None where it cannot."""
     try:
         return OverridesParser.create().parse_override(word)
@@ -66,7 +66,7 @@ def parsed(word: str) -> Override | None:
 
 def _means_itself(word: str, typed: str) -> bool:
     """Return whether a word is read as it was typed, or as a number that is written so."""
-    override = parsed(word)
+    override = read_override(word)
     if override is None or override.is_sweep_override():
         return False
     value = override.value()
@@ -76,7 +76,7 @@ def _means_itself(word: str, typed: str) -> bool:
 
 def _quoted(key: str, typed: str, kind: Any, sweeps: bool) -> str:
     """Return a value with quotes where the setting takes a text and Hydra would not read this one."""
-    override = parsed(f"{key}={typed}")
+    override = read_override(f"{key}={typed}")
     if kind is Any:
         return typed
     if "," in typed and not any(mark in typed for mark in NESTING):
@@ -155,7 +155,7 @@ class SettingTypes:
 def _first_values(settings: Sequence[str]) -> Iterator[str]:
     """Yield the words that Hydra can read, each with one value."""
     for word in settings:
-        override = parsed(word)
+        override = read_override(word)
         if override is None or override.is_delete():
             continue
         if override.is_sweep_override() and (conf_dir() / str(override.key_or_group)).is_dir():

@@ -66,7 +66,7 @@ class Sound:
     blocks: Iterator[Samples]
     goes_on: Callable[[], str] = str
 
-    def unheard(self, decoded_s: float) -> str:
+    def missing_part(self, decoded_s: float) -> str:
         """Return what was not heard of a whole recording, in words; empty where all was."""
         if self.header_duration_s - decoded_s > MAX_HEADER_ERROR_S:
             return f"lasts {decoded_s:.1f} s, by its header {self.header_duration_s:.1f} s"

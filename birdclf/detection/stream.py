@@ -280,4 +280,4 @@ def _windows(recording: Recording, input_spec: InputSpec, hop_s: float, end: _En
         blocks = resample_blocks(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
         hop = max(1, round(hop_s * input_spec.sample_rate_hz))
         yield from windows_of(counted(blocks), input_spec.sample_rate_hz, input_spec.samples, hop, input_spec.padding)
-        end.samples, end.problem = samples, sound.unheard(samples / input_spec.sample_rate_hz)
+        end.samples, end.problem = samples, sound.missing_part(samples / input_spec.sample_rate_hz)

@@ -336,7 +336,7 @@ def choose(
 
     def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
         nonlocal windows
-        if silent(window.samples, rate_hz):
+        if is_silent(window.samples, rate_hz):
             return
         windows += 1
         p = among.calibrated(p[None], np.zeros(1), classes)[:, kept]
@@ -371,7 +371,7 @@ def choose(
     return Suggestions(picked, heard, windows, problems)
 
 
-def silent(samples: Waveform, rate_hz: int) -> bool:
+def is_silent(samples: Waveform, rate_hz: int) -> bool:
     """Return whether a window ``(samples,)`` has no sound in it, be it all zero or an offset."""
     return bool(np.count_nonzero(np.abs(samples - np.median(samples)) > QUIET) < SHORTEST_S * rate_hz)
 

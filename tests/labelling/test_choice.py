@@ -11,7 +11,7 @@ from detection.made_up import CLASSES, RATE_HZ, Pitches, tones
 from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
-from birdclf.labelling.suggest import COLUMNS, SuggestSettings, silent, suggest
+from birdclf.labelling.suggest import COLUMNS, SuggestSettings, is_silent, suggest
 
 
 def mixed(*pairs, seconds=1.0):
@@ -185,10 +185,10 @@ def test_a_model_of_one_species_is_never_unsure(field: Path):
 
 def test_silence_is_a_level_that_stays_but_for_a_click():
     window = np.full(RATE_HZ, -0.5, np.float32)
-    assert silent(np.zeros_like(window), RATE_HZ) and silent(window, RATE_HZ)
+    assert is_silent(np.zeros_like(window), RATE_HZ) and is_silent(window, RATE_HZ)
     window[::2] += 2**-15  # the last of 16 bits
-    assert silent(window, RATE_HZ)
+    assert is_silent(window, RATE_HZ)
     window[:79] += 0.1
-    assert silent(window, RATE_HZ)
+    assert is_silent(window, RATE_HZ)
     window[:81] += 0.1
-    assert not silent(window, RATE_HZ)
+    assert not is_silent(window, RATE_HZ)

@@ -185,7 +185,9 @@ STARTS: Final = 3
 Points = NDArray[np.float32]
 
 
-def diverse(embeddings: Points, weights: NDArray[np.floating], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def select_diverse(
+    embeddings: Points, weights: NDArray[np.floating], k: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Return the rows of ``k`` points, ascending: one of each cluster of a weighted k-means, the nearest to its centre.
 
     Args:
@@ -366,7 +368,7 @@ def choose(
         raise UserError(f"There is nothing to hear but silence in {len(recordings)} recordings{said}.")
     embeddings = np.stack([one.embedding for one in candidates])
     weights = np.asarray([one.uncertainty for one in candidates])
-    rows = diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))
+    rows = select_diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))
     picked = [Suggestion.of(rank, candidates[row], names) for rank, row in enumerate(rows, start=1)]
     return Suggestions(picked, heard, windows, problems)
 

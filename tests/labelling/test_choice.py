@@ -52,10 +52,14 @@ def test_what_is_in_doubt_is_chosen_and_silence_is_not(field: Path):
 
 
 def test_different_ones_are_chosen_of_a_larger_pool(field: Path):
-    alone, diverse = suggested(field, "alone", n=3, pool=1), suggested(field, "diverse", n=3, pool=2)
+    alone, select_diverse = suggested(field, "alone", n=3, pool=1), suggested(field, "diverse", n=3, pool=2)
     kinds = {0.0: "low", 1.0: "low", 2.0: "high", 3.0: "low", 4.0: "apart"}
     assert {kinds[start_s] for name, start_s in alone} == {"low"}
-    assert {"high" if name == "mute" else kinds[start_s] for name, start_s in diverse} == {"low", "high", "apart"}
+    assert {"high" if name == "mute" else kinds[start_s] for name, start_s in select_diverse} == {
+        "low",
+        "high",
+        "apart",
+    }
 
 
 def test_no_two_overlap_and_all_are_given_where_there_are_no_more(field: Path):

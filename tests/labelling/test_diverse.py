@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birdclf.labelling.suggest import diverse
+from birdclf.labelling.suggest import select_diverse
 
 
 def chosen(embeddings, weights, k, seed=0):
-    return diverse(np.asarray(embeddings, np.float32), np.asarray(weights, float), k, np.random.default_rng(seed))
+    return select_diverse(
+        np.asarray(embeddings, np.float32), np.asarray(weights, float), k, np.random.default_rng(seed)
+    )
 
 
 def clump(rng, centre, n, spread=0.01):

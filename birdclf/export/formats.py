@@ -50,7 +50,7 @@ def metadata_of(loaded: LoadedRun, input_spec: InputSpec, quantisation: str | No
 DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
 
 
-def traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
+def make_traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
     """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out."""
     features = loaded.predictor.features
     features.without_fft()
@@ -115,7 +115,7 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     """
     from torch.onnx.errors import OnnxExporterError
 
-    module, example = traceable(loaded)
+    module, example = make_traceable(loaded)
     size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
     if size > LARGEST:
         raise UserError(f"The network has {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB. Use torch_export.")
@@ -171,7 +171,7 @@ def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) ->
     Raises:
         UserError: If the network cannot be traced.
     """
-    module, example = traceable(loaded)
+    module, example = make_traceable(loaded)
     try:
         with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
             program = torch.export.export(module, example, dynamic_shapes=DYNAMIC, strict=False)

@@ -61,7 +61,7 @@ def make_traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_tracers() -> Iterator[None]:
     """Keep what tracers print, log and warn of from the screen."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -120,7 +120,7 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     if size > LARGEST:
         raise UserError(f"The network has {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB. Use torch_export.")
     try:
-        with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
+        with silence_tracers(), torch.enable_grad():  # without gradients norms are folded anew at every call
             program = torch.onnx.export(
                 module, example, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(OUTPUTS),
                 dynamic_shapes=DYNAMIC, external_data=False,
@@ -173,13 +173,13 @@ def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) ->
     """
     module, example = make_traceable(loaded)
     try:
-        with quiet(), torch.enable_grad():  # without gradients norms are folded anew at every call
+        with silence_tracers(), torch.enable_grad():  # without gradients norms are folded anew at every call
             program = torch.export.export(module, example, dynamic_shapes=DYNAMIC, strict=False)
     except Exception as error:  # the tracer has no base class of its own for the ways to fail
         raise cannot_be_traced(loaded, error) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names paths of this machine
-    with quiet(), file.open("wb") as opened:
+    with silence_tracers(), file.open("wb") as opened:
         torch.export.save(program, opened, extra_files={TORCH_METADATA: json.dumps(metadata, ensure_ascii=False)})
 
 
@@ -188,7 +188,7 @@ class Program:
 
     def __init__(self, file: Path) -> None:
         extra = {TORCH_METADATA: ""}
-        with quiet(), file.open("rb") as opened:
+        with silence_tracers(), file.open("rb") as opened:
             program = torch.export.load(opened, extra_files=extra)
         self.metadata: dict[str, Any] = json.loads(extra[TORCH_METADATA])
         self.module = program.module()

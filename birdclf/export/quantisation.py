@@ -12,7 +12,7 @@ import numpy as np
 from birdclf.audio.clip import Samples
 from birdclf.detection.classifier import OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.export.formats import INPUT, quiet, set_metadata
+from birdclf.export.formats import INPUT, set_metadata, silence_tracers
 from birdclf.export.verification import BATCH, SoundWindow, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 
@@ -53,7 +53,7 @@ def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Map
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    with quiet():
+    with silence_tracers():
         quantize_static(
             str(file),
             str(out),

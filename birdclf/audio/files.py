@@ -25,7 +25,7 @@ _before: int | None = None
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_c_stderr() -> Iterator[None]:
     """Let no C library print to stderr; does nothing where the C library is not glibc."""
     global _depth, _before
     found = _stderr_and_nothing()
@@ -171,7 +171,7 @@ class Decoder:
         # By its number a file is read without calls of Python's; libraries on Windows do not share those numbers.
         given = file.fileno() if file is self.raw and os.name == "posix" else file
         try:
-            with quiet():
+            with silence_c_stderr():
                 part = _SoundFile(given, closefd=False)
         except BaseException:
             if file is not self.raw:
@@ -195,7 +195,7 @@ class Decoder:
     def _sought(self, place: int) -> bool:
         """Go to a sample of the sound; return False where that fails: a FLAC without a length, a damaged MP3."""
         try:
-            with quiet():
+            with silence_c_stderr():
                 reached = self.part.seek(place)
         except soundfile.LibsndfileError:
             return False
@@ -205,7 +205,7 @@ class Decoder:
     def _read(self, count: int) -> Samples:
         if self.part.frames <= UNKNOWN:
             count = max(0, min(count, self.part.frames - self.at))
-        with quiet():
+        with silence_c_stderr():
             samples: Samples = self.part.read(count, dtype="float32", always_2d=True)
         self.at += len(samples)
         return samples

@@ -18,7 +18,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.store.build import build, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.plan import StorePlan
-from birdclf.store.shard import clear_shards, remark
+from birdclf.store.shard import clear_shards, describe_shards
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def open_finished(plan: StorePlan) -> FeatureStore:
 
 
 def _build(plan: StorePlan, workers: int | None) -> None:
-    if text := remark(plan.folder):
+    if text := describe_shards(plan.folder):
         log.info("%s", text)
     with scratch_folder(plan.folder.with_name(f".{plan.folder.name}.tasks.")) as scratch:
         title = f"decoding {plan.catalog.name}"

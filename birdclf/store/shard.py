@@ -104,7 +104,7 @@ def shards_beside(store: Path) -> list[Shard]:
     return sorted({Shard(int(match[1]), int(match[2])) for match in matches if match})
 
 
-def remark(store: Path) -> str:
+def describe_shards(store: Path) -> str:
     """Return what to tell a process that builds a store of which there are shards; nothing where there are none."""
     begun = [shard for shard in shards_beside(store) if shard.folder(store).is_dir()]
     texts = []

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from birdclf.errors import UserError
-from birdclf.store.shard import Shard, clear_shards, missing, numbers, remark, settings, shards_beside
+from birdclf.store.shard import Shard, clear_shards, describe_shards, missing, numbers, settings, shards_beside
 
 
 @given(st.integers(0, 5000), st.integers(1, 400))
@@ -59,16 +59,18 @@ def test_shards_of_another_number_or_store_are_others(tmp_path):
 
 def test_a_remark_says_what_is_there_and_what_to_run(tmp_path):
     store = tmp_path / "abc"
-    assert remark(store) == ""
+    assert describe_shards(store) == ""
     begin(Shard(0, 3), store, done=True)
     begin(Shard(1, 3), store, done=False)
-    assert "begun: 0,1 of 3" in remark(store) and remark(store).endswith("-m store.shards=3 store.shard=1,2")
+    assert "begun: 0,1 of 3" in describe_shards(store) and describe_shards(store).endswith(
+        "-m store.shards=3 store.shard=1,2"
+    )
     begin(Shard(2, 3), store, done=True)
-    assert remark(store).endswith("and store.shards=3 store.shard=1")
+    assert describe_shards(store).endswith("and store.shards=3 store.shard=1")
     Shard(1, 3).mark(store).touch()  # all are finished, and nobody has put them together
-    assert remark(store).endswith("and store.shards=3 store.shard=0")
+    assert describe_shards(store).endswith("and store.shards=3 store.shard=0")
     begin(Shard(3, 4), store, done=True)
-    assert len(remark(store).splitlines()) == 2
+    assert len(describe_shards(store).splitlines()) == 2
 
 
 def test_of_many_shards_a_message_names_a_few():

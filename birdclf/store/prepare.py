@@ -22,7 +22,7 @@ from birdclf.store.build import Files, build, fill, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.open import FeatureStore, open_finished, open_store
 from birdclf.store.plan import JOURNAL, Rows, StorePlan
-from birdclf.store.shard import Shard, clear_shards, missing, numbers, settings
+from birdclf.store.shard import Shard, clear_shards, numbers, settings, unbuilt_shards
 from birdclf.text import printable
 
 RECORDINGS_A_PIECE: Final = 256
@@ -155,7 +155,7 @@ def _build(plan: StorePlan, shard: Shard, workers: int | None) -> None:
 def _put_together(plan: StorePlan, shard: Shard) -> bool:
     """Make the store of its shards if all are there; return whether that was done here."""
     shards = shard.all()
-    left = missing(shards, plan.folder)
+    left = unbuilt_shards(shards, plan.folder)
     if left and not plan.finished:  # in this order: the shards of a finished store are removed
         log.info(
             "%s is finished; not yet: %s. The last worker puts the store together and writes audit.csv and audit.html; "

@@ -81,7 +81,7 @@ class Shard:
         return store.with_name(f".{store.name}.shard-{self.number}-of-{self.count}.finished")
 
 
-def missing(shards: list[Shard], store: Path) -> list[Shard]:
+def unbuilt_shards(shards: list[Shard], store: Path) -> list[Shard]:
     """Return those that are not built."""
     return [shard for shard in shards if not shard.mark(store).exists()]
 
@@ -110,7 +110,7 @@ def describe_shards(store: Path) -> str:
     texts = []
     for count in sorted({shard.count for shard in begun}):
         found = [shard for shard in begun if shard.count == count]
-        left = missing(found[0].all(), store) or found[:1]
+        left = unbuilt_shards(found[0].all(), store) or found[:1]
         texts.append(
             f"there are shards of this store, finished or begun: {numbers(found)} of {count}. They are not used here; "
             f"to use them, stop this and run birdclf prepare with the same source and {settings(left)}"

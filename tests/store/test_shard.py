@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from birdclf.errors import UserError
-from birdclf.store.shard import Shard, clear_shards, describe_shards, missing, numbers, settings, shards_beside
+from birdclf.store.shard import Shard, clear_shards, describe_shards, numbers, settings, shards_beside, unbuilt_shards
 
 
 @given(st.integers(0, 5000), st.integers(1, 400))
@@ -53,7 +53,11 @@ def test_shards_of_another_number_or_store_are_others(tmp_path):
     store, other = tmp_path / "abc", tmp_path / "abd"
     three, four = Shard(1, 3), Shard(1, 4)
     begin(three, store, done=True)
-    assert missing([three], store) == [] and missing([four], store) == [four] and missing([three], other) == [three]
+    assert (
+        unbuilt_shards([three], store) == []
+        and unbuilt_shards([four], store) == [four]
+        and unbuilt_shards([three], other) == [three]
+    )
     assert shards_beside(store) == [three] and shards_beside(other) == []
 
 

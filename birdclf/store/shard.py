@@ -86,7 +86,7 @@ def unbuilt_shards(shards: list[Shard], store: Path) -> list[Shard]:
     return [shard for shard in shards if not shard.mark(store).exists()]
 
 
-def numbers(shards: list[Shard]) -> str:
+def shard_numbers(shards: list[Shard]) -> str:
     """Return the numbers of shards as ``0,2,3``, of many the first ones."""
     more = f",… ({len(shards)} in all)" if len(shards) > MOST_NAMED else ""
     return ",".join(str(shard.number) for shard in shards[:MOST_NAMED]) + more
@@ -94,7 +94,7 @@ def numbers(shards: list[Shard]) -> str:
 
 def settings(shards: list[Shard]) -> str:
     """Return the words of the command line that build some shards of one number."""
-    return f"{'-m ' if len(shards) > 1 else ''}store.shards={shards[0].count} store.shard={numbers(shards)}"
+    return f"{'-m ' if len(shards) > 1 else ''}store.shards={shards[0].count} store.shard={shard_numbers(shards)}"
 
 
 def shards_beside(store: Path) -> list[Shard]:
@@ -112,7 +112,7 @@ def describe_shards(store: Path) -> str:
         found = [shard for shard in begun if shard.count == count]
         left = unbuilt_shards(found[0].all(), store) or found[:1]
         texts.append(
-            f"there are shards of this store, finished or begun: {numbers(found)} of {count}. They are not used here; "
+            f"there are shards of this store, finished or begun: {shard_numbers(found)} of {count}. They are not used here; "
             f"to use them, stop this and run birdclf prepare with the same source and {settings(left)}"
         )
     return "\n".join(texts)

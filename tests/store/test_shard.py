@@ -6,7 +6,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from birdclf.errors import UserError
-from birdclf.store.shard import Shard, clear_shards, describe_shards, numbers, settings, shards_beside, unbuilt_shards
+from birdclf.store.shard import (
+    Shard,
+    clear_shards,
+    describe_shards,
+    settings,
+    shard_numbers,
+    shards_beside,
+    unbuilt_shards,
+)
 
 
 @given(st.integers(0, 5000), st.integers(1, 400))
@@ -78,7 +86,7 @@ def test_a_remark_says_what_is_there_and_what_to_run(tmp_path):
 
 
 def test_of_many_shards_a_message_names_a_few():
-    assert numbers(Shard(0, 100).all()) == "0,1,2,3,4,5,6,7,… (100 in all)"
+    assert shard_numbers(Shard(0, 100).all()) == "0,1,2,3,4,5,6,7,… (100 in all)"
     assert settings([Shard(5, 6)]) == "store.shards=6 store.shard=5"
 
 

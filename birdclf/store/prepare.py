@@ -22,7 +22,7 @@ from birdclf.store.build import Files, build, fill, scratch_folder
 from birdclf.store.extraction import Analyser, Extraction
 from birdclf.store.open import FeatureStore, open_finished, open_store
 from birdclf.store.plan import JOURNAL, Rows, StorePlan
-from birdclf.store.shard import Shard, clear_shards, settings, shard_numbers, unbuilt_shards
+from birdclf.store.shard import Shard, clear_shards, shard_numbers, shard_overrides, unbuilt_shards
 from birdclf.text import printable
 
 RECORDINGS_A_PIECE: Final = 256
@@ -160,7 +160,7 @@ def _put_together(plan: StorePlan, shard: Shard) -> bool:
         log.info(
             "%s is finished; not yet: %s. The last worker puts the store together and writes audit.csv and audit.html; "
             "this one writes neither. What nobody is at is built by birdclf prepare with the same source and %s",
-            *(shard, shard_numbers(left), settings(left)),
+            *(shard, shard_numbers(left), shard_overrides(left)),
         )
         return False
     if not plan.finished:

@@ -92,7 +92,7 @@ def shard_numbers(shards: list[Shard]) -> str:
     return ",".join(str(shard.number) for shard in shards[:MOST_NAMED]) + more
 
 
-def settings(shards: list[Shard]) -> str:
+def shard_overrides(shards: list[Shard]) -> str:
     """Return the words of the command line that build some shards of one number."""
     return f"{'-m ' if len(shards) > 1 else ''}store.shards={shards[0].count} store.shard={shard_numbers(shards)}"
 
@@ -113,7 +113,7 @@ def describe_shards(store: Path) -> str:
         left = unbuilt_shards(found[0].all(), store) or found[:1]
         texts.append(
             f"there are shards of this store, finished or begun: {shard_numbers(found)} of {count}. They are not used here; "
-            f"to use them, stop this and run birdclf prepare with the same source and {settings(left)}"
+            f"to use them, stop this and run birdclf prepare with the same source and {shard_overrides(left)}"
         )
     return "\n".join(texts)
 

@@ -10,8 +10,8 @@ from birdclf.store.shard import (
     Shard,
     clear_shards,
     describe_shards,
-    settings,
     shard_numbers,
+    shard_overrides,
     shards_beside,
     unbuilt_shards,
 )
@@ -87,7 +87,7 @@ def test_a_remark_says_what_is_there_and_what_to_run(tmp_path):
 
 def test_of_many_shards_a_message_names_a_few():
     assert shard_numbers(Shard(0, 100).all()) == "0,1,2,3,4,5,6,7,… (100 in all)"
-    assert settings([Shard(5, 6)]) == "store.shards=6 store.shard=5"
+    assert shard_overrides([Shard(5, 6)]) == "store.shards=6 store.shard=5"
 
 
 def test_shards_are_cleared_away_but_not_under_somebodys_hands(tmp_path):

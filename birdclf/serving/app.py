@@ -130,11 +130,11 @@ def told_of_session(session: Session) -> dict[str, Any]:
         "most_species": MOST_SPECIES,
         "max_bytes": limits.bytes,
         "too_large": limits.too_large.message,
-        "recordings": [told_of(entry, rows=False) for entry in list(session.entries.values())],
+        "recordings": [entry_json(entry, rows=False) for entry in list(session.entries.values())],
     }
 
 
-def told_of(entry: Entry, rows: bool = True) -> dict[str, Any]:
+def entry_json(entry: Entry, rows: bool = True) -> dict[str, Any]:
     """Return what the page shows of a recording."""
     known = math.isfinite(entry.duration_s)
     told: dict[str, Any] = {
@@ -235,10 +235,10 @@ class _Requests:
             digest[:PREFIX], title or "recording", file, media_type, duration_s, fresh, asked,
             high_hz=session.classifier.input_spec.sample_rate_hz / 2,
         )  # fmt: skip
-        return Answer(told_of(session.add(entry)), 201)
+        return Answer(entry_json(session.add(entry)), 201)
 
     async def recording(self, request: Request) -> Response:
-        return Answer(told_of(self._entry(request)))
+        return Answer(entry_json(self._entry(request)))
 
     async def sound(self, request: Request) -> Response:
         entry = self._entry(request)
@@ -253,13 +253,13 @@ class _Requests:
         return Response(entry.picture, media_type="image/png")
 
     async def again(self, request: Request) -> Response:
-        return Answer(told_of(self.session.again(self._entry(request), self._asked(request))))
+        return Answer(entry_json(self.session.again(self._entry(request), self._asked(request))))
 
     async def correct(self, request: Request) -> Response:
         entry = self._entry(request)
         given = await _json(request)
         saved = await run_in_threadpool(self.session.save, entry, given.get("version"), given.get("rows"))
-        return Answer(told_of(entry) | {"saved": saved._asdict()})
+        return Answer(entry_json(entry) | {"saved": saved._asdict()})
 
     async def table(self, request: Request) -> Response:
         entry, kind = self._entry(request), request.path_params["kind"]

@@ -118,7 +118,7 @@ class Answer(JSONResponse):
         return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode()
 
 
-def told_of_session(session: Session) -> dict[str, Any]:
+def session_json(session: Session) -> dict[str, Any]:
     """Return what the page begins with."""
     input_spec, limits = session.classifier.input_spec, session.limits
     window_s = round(input_spec.window_s, 3)
@@ -209,7 +209,7 @@ class _Requests:
         return Response(status_code=204)
 
     async def begin(self, request: Request) -> Response:
-        return Answer(told_of_session(self.session))
+        return Answer(session_json(self.session))
 
     async def upload(self, request: Request) -> Response:
         session, limits = self.session, self.session.limits

@@ -33,8 +33,8 @@ def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Li
         with listening(host, port) as opened, (kept := KeptFolder(folder)).lock():
             if not hosts.is_local:
                 sys.stderr.write(
-                    f"birdclf: at {printable(host)} anybody in the network can open the page, upload recordings and change "
-                    f"corrections. Leave --host out unless that is wanted.\n"
+                    f"birdclf: at {printable(host)} anybody in the network can open the page, upload recordings and "
+                    f"change corrections. Leave --host out unless that is wanted.\n"
                 )
             print(f"corrections: {printable(folder)}")
             print(f"open {address(host, opened.getsockname()[1])} in a browser; Ctrl-C ends it", flush=True)

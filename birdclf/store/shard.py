@@ -112,8 +112,8 @@ def describe_shards(store: Path) -> str:
         found = [shard for shard in begun if shard.count == count]
         left = unbuilt_shards(found[0].all(), store) or found[:1]
         texts.append(
-            f"there are shards of this store, finished or begun: {shard_numbers(found)} of {count}. They are not used here; "
-            f"to use them, stop this and run birdclf prepare with the same source and {shard_overrides(left)}"
+            f"there are shards of this store, finished or begun: {shard_numbers(found)} of {count}. They are not used "
+            f"here; to use them, stop this and run birdclf prepare with the same source and {shard_overrides(left)}"
         )
     return "\n".join(texts)
 

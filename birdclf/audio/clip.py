@@ -33,19 +33,12 @@ class AudioError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A recording, or a stretch of one.
+    """A recording, or a stretch of one."""
 
-    Attributes:
-        recording_id: Unique and stable name.
-        path: File to decode; empty where the sound is procedural.
-        start_s: Where the stretch starts, in seconds.
-        end_s: Where it ends, in seconds; ``inf`` for the end of the file.
-    """
-
-    recording_id: str
-    path: str = ""
-    start_s: float = 0.0
-    end_s: float = float("inf")
+    recording_id: str  # unique and stable name
+    path: str = ""  # file to decode; empty where the sound is procedural
+    start_s: float = 0.0  # where the stretch starts, in seconds
+    end_s: float = float("inf")  # where it ends, in seconds; `inf` for the end of the file
 
 
 @dataclass(frozen=True)

@@ -82,17 +82,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class Mixer:
-    """Turns blocks of a clip into mono.
+    """Turns blocks of a clip into mono."""
 
-    Attributes:
-        channel: Number of the channel that is taken; None takes the mean of all.
-        offset: Subtracted.
-        scale: Multiplied with, after that.
-    """
-
-    channel: int | None
-    offset: float = 0.0
-    scale: float = 1.0
+    channel: int | None  # number of the channel that is taken; None takes the mean of all
+    offset: float = 0.0  # subtracted
+    scale: float = 1.0  # multiplied with, after that
 
     def __call__(self, block: Samples) -> Waveform:
         """Return ``(samples,)`` of ``(samples, channels)``."""

@@ -23,10 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--average", choices=("probabilities", "logits"), help="what is averaged over several runs (probabilities)"
     )
     parser.add_argument(
-        "--weights",
-        choices=("equal", "tuned"),
+        "--weights", choices=("equal", "tuned"),
         help="how much each of several runs counts: the same, or as validation has it (equal)",
-    )
+    )  # fmt: skip
     add_checkpoint(parser)
     parser.add_argument(
         "--window", choices=("first", "center", "loudest", "all"), help="window of a recording (as in the run)"
@@ -37,11 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "test (data=folder data.root=DIR)",
     )  # fmt: skip
     parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
+        "--out", type=Path, metavar="DIR",
         help="new folder for the figures (RUN/evaluations/NAME; of several runs outputs/ensembles/TIME)",
-    )
+    )  # fmt: skip
     add_trust(parser)
 
 

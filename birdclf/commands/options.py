@@ -15,12 +15,9 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Declare ``--trust``: packages whose code the run folder may name."""
     parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
+        "--trust", action="append", default=[], metavar="PACKAGE",
         help="package of code that the run folder may name; the current folder is searched as well",
-    )
+    )  # fmt: skip
 
 
 def search_current_folder(trusted: Sequence[str]) -> None:
@@ -40,11 +37,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_recordings(parser: argparse.ArgumentParser, listed: str) -> None:
     """Declare the recordings, and how they are listened to; after the run, for arguments keep their order."""
     parser.add_argument(
-        "audio",
-        nargs="+",
-        metavar="AUDIO",
-        help="files, folders, patterns in quotes; - for a list on standard input",
-    )
+        "audio", nargs="+", metavar="AUDIO", help="files, folders, patterns in quotes; - for a list on standard input",
+    )  # fmt: skip
     parser.add_argument(
         "--hop", type=float, metavar="SECONDS", help="from the beginning of a window to that of the next (a window)"
     )

@@ -18,11 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder")
     parser.add_argument(
-        "--recipe",
-        choices=("greedy", "uniform"),
-        default="greedy",
+        "--recipe", choices=("greedy", "uniform"), default="greedy",
         help="add runs that do not make it worse, from the best on, or average all (greedy)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="where the runs' recordings are now (data.root=DIR)",

@@ -90,15 +90,10 @@ def stack_channels(bands: Tensor, channels: tuple[str, ...], kernels: Tensor) ->
 
 
 class Analysis(NamedTuple):
-    """What the store keeps of a recording.
+    """What the store keeps of a recording."""
 
-    Attributes:
-        bands: ``(F, T)`` float32, for MFCC the static coefficients.
-        level_db: ``(T,)`` float32, energy between 1 and 10 kHz in dB, which finds the loudest window.
-    """
-
-    bands: Tensor
-    level_db: Tensor
+    bands: Tensor  # `(F, T)` float32, for MFCC the static coefficients
+    level_db: Tensor  # `(T,)` float32, energy between 1 and 10 kHz in dB, which finds the loudest window
 
 
 LEAST_STD: Final = 1e-5

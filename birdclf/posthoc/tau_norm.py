@@ -19,16 +19,11 @@ class TauNormalised:
     """Logits of the rows ``w_k / |w_k|^tau`` without a bias (Kang et al., 2020, equation 5).
 
     Logits are linear in the rows, so that these follow from the network's own, also where they are means over windows.
-
-    Attributes:
-        tau: 0 leaves the rows as they are, 1 makes all equally long.
-        lengths: ``(K,)`` lengths of the rows as they were trained.
-        bias: ``(K,)`` bias as it was trained.
     """
 
-    tau: float
-    lengths: tuple[float, ...]
-    bias: tuple[float, ...]
+    tau: float  # 0 leaves the rows as they are, 1 makes all equally long
+    lengths: tuple[float, ...]  # `(K,)` lengths of the rows as they were trained
+    bias: tuple[float, ...]  # `(K,)` bias as it was trained
 
     def apply(self, logits: Logits) -> NDArray[np.float32]:
         """Return the logits ``(N, K)`` of the normalised rows; a row of zeros keeps its zeros."""

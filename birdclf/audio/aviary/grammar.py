@@ -27,21 +27,13 @@ Song = tuple[Note, ...]
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """All that a species can sing.
+    """All that a species can sing."""
 
-    Attributes:
-        syllables: The syllables; the first ``num_shared`` come from the family's pool.
-        num_shared: How many syllables relatives may sing too.
-        songs: The repertoire of songs.
-        calls: Short utterances outside song.
-        rest_s: Typical silence between two songs, in seconds.
-    """
-
-    syllables: tuple[Syllable, ...]
-    num_shared: int
-    songs: tuple[Song, ...]
-    calls: tuple[Song, ...]
-    rest_s: float
+    syllables: tuple[Syllable, ...]  # the syllables; the first `num_shared` come from the family's pool
+    num_shared: int  # how many syllables relatives may sing too
+    songs: tuple[Song, ...]  # the repertoire of songs
+    calls: tuple[Song, ...]  # short utterances outside song
+    rest_s: float  # typical silence between two songs, in seconds
 
 
 @dataclass(frozen=True, slots=True)

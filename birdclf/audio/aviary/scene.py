@@ -26,19 +26,12 @@ CALL_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Individual:
-    """How one bird differs from its species.
+    """How one bird differs from its species."""
 
-    Attributes:
-        pitch: Factor on every frequency.
-        tempo: Factor on every rate.
-        accents: ``(pitch, tempo)`` factors of each syllable.
-        repertoire: Numbers of the songs that this bird sings.
-    """
-
-    pitch: float
-    tempo: float
-    accents: tuple[tuple[float, float], ...]
-    repertoire: tuple[int, ...]
+    pitch: float  # factor on every frequency
+    tempo: float  # factor on every rate
+    accents: tuple[tuple[float, float], ...]  # `(pitch, tempo)` factors of each syllable
+    repertoire: tuple[int, ...]  # numbers of the songs that this bird sings
 
 
 def individual(grammar: Grammar, rng: np.random.Generator) -> Individual:
@@ -142,15 +135,10 @@ GRID_HZ: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(20, 16_000, 2
 
 @dataclass(frozen=True, slots=True)
 class Recordist:
-    """A recordist's equipment.
+    """A recordist's equipment."""
 
-    Attributes:
-        colour: ``(256,)`` gain of the microphone and the recorder at ``GRID_HZ``.
-        noise: ``(256,)`` amplitude of their own noise at ``GRID_HZ``, about 1 at 1 kHz.
-    """
-
-    colour: NDArray[np.float64]
-    noise: NDArray[np.float64]
+    colour: NDArray[np.float64]  # `(256,)` gain of the microphone and the recorder at `GRID_HZ`
+    noise: NDArray[np.float64]  # `(256,)` amplitude of their own noise at `GRID_HZ`, about 1 at 1 kHz
 
 
 @lru_cache(maxsize=2048)

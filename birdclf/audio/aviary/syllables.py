@@ -14,33 +14,19 @@ _BREATH_STEP = 12  # samples a step of the breath's noise: it widens the tone by
 
 @dataclass(frozen=True, slots=True)
 class Syllable:
-    """One syllable as the settings of the voice.
+    """One syllable as the settings of the voice."""
 
-    Attributes:
-        duration_s: Length in seconds.
-        start_hz: Frequency at the start, in Hz.
-        end_hz: Frequency at the end, in Hz.
-        bend: Octaves by which the middle lies above the straight line from start to end.
-        vibrato_hz: Rate of the frequency modulation, in Hz.
-        vibrato_octaves: Depth of the frequency modulation, in octaves to each side.
-        pulse_hz: Rate of the amplitude pulses, in Hz; 0 for an unbroken tone.
-        sharpness: How short a pulse is against its period; 1 is a raised cosine.
-        overtones: Amplitudes of the harmonics, the fundamental first.
-        breath: Share of noise in the tone, from 0 to 1.
-        attack: Share of the length that the onset takes, from 0 to 1.
-    """
-
-    duration_s: float
-    start_hz: float
-    end_hz: float
-    bend: float = 0.0
-    vibrato_hz: float = 0.0
-    vibrato_octaves: float = 0.0
-    pulse_hz: float = 0.0
-    sharpness: float = 1.0
-    overtones: tuple[float, ...] = (1.0,)
-    breath: float = 0.0
-    attack: float = 0.15
+    duration_s: float  # length in seconds
+    start_hz: float  # frequency at the start, in Hz
+    end_hz: float  # frequency at the end, in Hz
+    bend: float = 0.0  # octaves by which the middle lies above the straight line from start to end
+    vibrato_hz: float = 0.0  # rate of the frequency modulation, in Hz
+    vibrato_octaves: float = 0.0  # depth of the frequency modulation, in octaves to each side
+    pulse_hz: float = 0.0  # rate of the amplitude pulses, in Hz; 0 for an unbroken tone
+    sharpness: float = 1.0  # how short a pulse is against its period; 1 is a raised cosine
+    overtones: tuple[float, ...] = (1.0,)  # amplitudes of the harmonics, the fundamental first
+    breath: float = 0.0  # share of noise in the tone, from 0 to 1
+    attack: float = 0.15  # share of the length that the onset takes, from 0 to 1
 
     def shifted(self, pitch: float, tempo: float) -> "Syllable":
         """Return the syllable with all frequencies times ``pitch`` and all rates times ``tempo``."""

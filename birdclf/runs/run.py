@@ -6,20 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from birdclf.data.splits import STAGES
-from birdclf.data.tables import read_own
 from birdclf.errors import UserError
-from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.predictions import Predictions, read_predictions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import pandas, scipy or torch: a job that is skipped, or a typing mistake, needs none of them
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from birdclf.metrics.figures import Evaluation
+    from birdclf.metrics.predictions import Predictions
     from birdclf.runs.checkpoint import LoadedRun
 
 CONFIG: Final = "config.yaml"
@@ -93,18 +92,22 @@ class Run:
         return self._json("provenance.json") if (self.folder / "provenance.json").is_file() else {}
 
     @cached_property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """One row an epoch; none of a run that was not trained."""
+        import pandas as pd
+
         return pd.DataFrame(self._json("history.json", list))
 
     @cached_property
-    def split(self) -> pd.DataFrame:
+    def split(self) -> "pd.DataFrame":
         """``recording_id``, ``species`` and ``split`` of its recordings."""
+        from birdclf.data.tables import read_own
+
         columns = ["recording_id", "species", "split"]
         return read_own(self.folder / "split.csv", columns)[columns]
 
     @cached_property
-    def predictions(self) -> dict[str, Predictions]:
+    def predictions(self) -> "dict[str, Predictions]":
         """Saved predictions of ``val`` and ``test``."""
         return {stage: found for stage, (found, _) in self._saved.items()}
 
@@ -114,22 +117,23 @@ class Run:
         return self._saved["test"][1]
 
     @property
-    def test(self) -> Predictions:
+    def test(self) -> "Predictions":
         """Saved predictions of the test split."""
         return self.predictions["test"]
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> "NDArray[np.int64]":
         """``(K,)`` recordings of each species, in all splits."""
-        return sum(self.supports.values(), np.zeros(len(self.classes), np.int64))
+        train, val, test = self.supports.values()
+        return train + val + test
 
     @cached_property
-    def train_counts(self) -> NDArray[np.int64]:
+    def train_counts(self) -> "NDArray[np.int64]":
         """``(K,)`` train recordings of each species."""
         return self.supports["train"]
 
     @cached_property
-    def supports(self) -> dict[str, NDArray[np.int64]]:
+    def supports(self) -> "dict[str, NDArray[np.int64]]":
         """``(K,)`` recordings of each species, by split."""
         return supports_of(self.split, self.classes)
 
@@ -150,8 +154,10 @@ class Run:
         return not self.metrics.get("members")
 
     @property
-    def evaluation(self) -> Evaluation:
+    def evaluation(self) -> "Evaluation":
         """How its figures are grouped, and how sure their intervals are."""
+        from birdclf.metrics.figures import Evaluation
+
         node = self.config.get("evaluation") or {}  # runs of older versions have none
         return Evaluation(**{key: value for key, value in node.items() if key != "_target_"})
 
@@ -202,10 +208,12 @@ class Run:
             raise UserError(f"A file of the run lacks {error}; another program or version wrote it.") from error
 
     @cached_property
-    def _saved(self) -> dict[str, tuple[Predictions, tuple[str, ...]]]:
+    def _saved(self) -> "dict[str, tuple[Predictions, tuple[str, ...]]]":
+        from birdclf.metrics.predictions import read_predictions
+
         file = self.folder / PREDICTIONS
         try:
-            return {stage: read_predictions(file, stage) for stage in STAGES[1:]}
+            return {stage: read_predictions(file, stage) for stage in ("val", "test")}
         except UserError:
             raise
         except Exception as error:  # Arrow raises whatever it likes for a damaged file
@@ -228,13 +236,17 @@ class Run:
         return _of_kind(content, kind, file)
 
 
-def supports_of(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+def supports_of(split: "pd.DataFrame", classes: Sequence[str]) -> "dict[str, NDArray[np.int64]]":
     """Return ``(K,)`` recordings of each class by split.
 
     Args:
         split: ``species`` and ``split`` of recordings.
         classes: Names of the K classes.
     """
+    import numpy as np
+
+    from birdclf.data.splits import STAGES
+
     supports = {}
     for stage in STAGES:
         counted = split.species[split.split == stage].value_counts().reindex(list(classes), fill_value=0)
@@ -245,8 +257,11 @@ def supports_of(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArra
 def _damaged(file: Path, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"{file} does not exist. Restore it, or run its command again in a new folder.")
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[:1]
-    why = said if isinstance(said, str) else next(iter(said), type(error).__name__)
+    why = next(iter(str(error).splitlines()), type(error).__name__)
+    if isinstance(error, OSError) and error.strerror:
+        why = error.strerror
+    elif file.suffix in (".json", ".yaml"):
+        why = f"it is not valid {file.suffix[1:].upper()} ({why})"
     return UserError(f"{file} cannot be read: {why}. Restore it, or run its command again in a new folder.")
 
 

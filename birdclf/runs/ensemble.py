@@ -70,7 +70,7 @@ def evaluate_together(
         UserError: If the folder exists, or the runs cannot be averaged.
     """
     if len(runs) < 2:
-        raise UserError("An ensemble takes two runs or more.")
+        raise UserError(f"RUN: an ensemble needs two run folders or more, and got {len(runs)}. Give another one.")
     check_new(out)
     members = read_members(runs, checkpoint, window, source, trusted)
     first = members[0].folder

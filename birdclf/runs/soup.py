@@ -121,7 +121,7 @@ def soup(
         UserError: If the folder exists, or the runs cannot be averaged.
     """
     if len(runs) < 2:
-        raise UserError("A soup takes two runs or more.")
+        raise UserError(f"RUN: a soup needs two run folders or more, and got {len(runs)}. Give another one.")
     check_new(out)
     check_distinct(runs)
     first = open_run(runs[0], source=source, trusted=trusted, with_train=True)

@@ -72,7 +72,7 @@ def test_models_predict_where_something_else_is_asked_for(birdclf, work: Path, t
         (["evaluate", "a", "a"], "given twice"),
         (["evaluate", "a", "nowhere"], "is no folder"),
         (["evaluate", "a", "--weights", "tuned"], "--weights says how several runs"),
-        (["soup", "a"], "two runs or more"),
+        (["soup", "a"], "RUN: a soup needs two run folders or more"),
         (["soup", "a", "narrow"], "model.width is 0.03 in a and 0.02 in narrow"),
         (["soup", "a", "other"], "The splits differ: recording "),
     ],

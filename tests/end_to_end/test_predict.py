@@ -197,6 +197,11 @@ def test_options_that_do_not_fit_are_refused(predict, field: Path, words, messag
     assert message in predict(field, *words).mistake
 
 
+def test_formats_with_a_comma_are_told_to_use_spaces(predict, field: Path):
+    done = predict(field, "--format", "csv,raven")
+    assert done.status == 2 and "csv,raven: separate formats by spaces" in done.err
+
+
 def test_other_settings_in_one_folder_are_refused(predict, field: Path, tmp_path: Path):
     words = (field / "short.ogg", "--out", tmp_path / "out")
     assert predict(*words).status == 0

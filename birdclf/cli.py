@@ -1,6 +1,7 @@
 """The commands. Only this module knows ``hydra.main``; torch is imported once a command runs."""
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -74,6 +75,11 @@ def _run(words: list[str]) -> None:
         _guarded(lambda: _composed(words[0], words[1:]))
         return
     parser = _parser()
+    commands = [*COMPOSED, *PLAIN]
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        near = difflib.get_close_matches(words[0], commands, n=1)
+        question = f"Did you mean {near[0]}? " if near else ""
+        parser.error(f"there is no command {words[0]!r}. {question}The commands are {', '.join(commands)}.")
     arguments = parser.parse_args(words)
     if arguments.command is None:
         parser.print_help()

@@ -1,8 +1,8 @@
-"""The words of a command that composes settings, as Hydra's grammar wants them.
+"""The overrides of a command line, quoted as Hydra's grammar requires.
 
-Hydra reads a value as a number, a list or the like where it can, and refuses many characters outside quotes. Where a
-setting takes a text, what was typed is the text that is meant, so that it is quoted here: ``data.root=günter``,
-``data.root=1e3``, ``data.species=[1e3,TRUE]``. A comma stays a sweep's.
+Hydra reads a value as a number or a list where it can, and refuses many characters outside quotes. Where a setting
+takes a text, the typed characters are that text and are quoted here: ``data.root=günter``, ``data.root=1e3``,
+``data.species=[1e3,TRUE]``. A comma still separates the values of a sweep.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,22 +38,48 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
         settings: Words such as ``data.root=DIR``.
 
     Raises:
-        UserError: If an option does not go with another, or a comma may mean two things.
+        UserError: If a word has no key or no value, an option contradicts another, or a comma is ambiguous.
     """
     sweeps = any(option in MULTIRUN for option in options)
     if sweeps and (showing := [option for option in options if option.partition("=")[0] in SHOWS]):
         raise UserError(f"{showing[0]} shows the settings of one job: leave out -m, and give each setting one value.")
     words: list[str] = []
     kinds = None
-    for word in settings:
+    for place, word in enumerate(settings):
         key, equals, typed = word.partition("=")
-        if not equals or key.startswith("~") or _means_itself(word, typed):
+        if not equals and not key.startswith("~"):
+            raise UserError(_no_override(command, options, settings, place))
+        if key.startswith("~") or _means_itself(word, typed):
             words.append(word)
             continue
         kinds = kinds or SettingTypes(command, options, settings)
         if typed != "null" or not kinds.is_null(key):  # Hydra takes no null for a group
             words.append(f"{key}={_quoted(key, typed, kinds.of(key.lstrip('+')), sweeps)}")
     return words
+
+
+def _no_override(command: str, options: Sequence[str], settings: list[str], place: int) -> str:
+    """Return the message for a word that has no ``=``."""
+    word = settings[place]
+    before = settings[place - 1] if place else ""
+    if "=" in before and (before.endswith(("[", "{", ",")) or word.startswith((",", "]", "}"))):
+        rest = settings[place:]
+        end = next((i for i, other in enumerate(rest) if "=" in other), len(rest))
+        split = [before, *rest[:end]]
+        return f"A space divides {' '.join(split)}. Leave it out: {''.join(split)}; or quote all: '{' '.join(split)}'."
+    if Path(word).is_dir():
+        return f"{word} is not KEY=VALUE. A folder of recordings is given by data=folder data.root={word}"
+    if Path(word).is_file():
+        return f"{word} is not KEY=VALUE. A manifest of recordings is given by data=manifest data.path={word}"
+    if word.lstrip("+").partition(".")[0] in SettingTypes(command, options, settings[:place]).cfg:
+        return f"{word} has no value: write {word}=VALUE."
+    quote = f" If it belongs to the word before it, quote both: '{before} {word}'." if "=" in before else ""
+    return f"{word} is not KEY=VALUE, and there is no such folder or setting.{quote} See birdclf {command} --help."
+
+
+def config_folders(options: Sequence[str]) -> list[Path]:
+    """Return the folders that hold the YAML files: the package's own and those of ``--config-dir``."""
+    return [conf_dir(), *map(Path, _folders(options))]
 
 
 def read_override(word: str) -> Override | None:
@@ -115,7 +141,7 @@ class SettingTypes:
     """The types of settings, by their keys, of what the other words compose."""
 
     def __init__(self, command: str, options: Sequence[str], settings: Sequence[str]) -> None:
-        self.folders = [conf_dir(), *map(Path, _folders(options))]
+        self.folders = config_folders(options)
         searched = ",".join(_with_quotes(f"file://{folder.resolve()}") for folder in self.folders[1:])
         words = [f"hydra.searchpath=[{searched}]", *_first_values(settings)]
         self.cfg = DictConfig({})

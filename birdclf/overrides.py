@@ -30,7 +30,7 @@ NESTING: Final = "\"'()[]{}"
 def text_words(command: str, options: Sequence[str], settings: list[str]) -> list[str]:
     """Return settings with quotes around the texts that Hydra would refuse, or read as something else.
 
-    ``null`` of a group becomes ``none`` where there is such an option, and is left out where it is so already.
+    ``null`` of a group becomes ``none`` where there is such an option, and is left out if the group is null already.
 
     Args:
         command: ``train`` or ``prepare``.
@@ -83,7 +83,7 @@ def config_folders(options: Sequence[str]) -> list[Path]:
 
 
 def read_override(word: str) -> Override | None:
-    """Return a word as Hydra reads it, or None where it cannot."""
+    """Return a word as Hydra parses it, or None if it cannot."""
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:
@@ -91,7 +91,7 @@ def read_override(word: str) -> Override | None:
 
 
 def _means_itself(word: str, typed: str) -> bool:
-    """Return whether a word is read as it was typed, or as a number that is written so."""
+    """Return whether Hydra reads a value as the typed text, or as a number written the same way."""
     override = read_override(word)
     if override is None or override.is_sweep_override():
         return False
@@ -101,7 +101,7 @@ def _means_itself(word: str, typed: str) -> bool:
 
 
 def _quoted(key: str, typed: str, kind: Any, sweeps: bool) -> str:
-    """Return a value with quotes where the setting takes a text and Hydra would not read this one."""
+    """Return a value, quoted if the setting takes a text that Hydra would not read."""
     override = read_override(f"{key}={typed}")
     if kind is Any:
         return typed
@@ -130,7 +130,7 @@ def _quoted(key: str, typed: str, kind: Any, sweeps: bool) -> str:
 
 
 Group = str | list[str] | dict[str, Any]
-"""What may choose an option of a group."""
+"""Type of a group's choice."""
 
 
 def _with_quotes(text: str) -> str:
@@ -138,7 +138,7 @@ def _with_quotes(text: str) -> str:
 
 
 class SettingTypes:
-    """The types of settings, by their keys, of what the other words compose."""
+    """Types of settings by their keys, from the configuration that the other overrides compose."""
 
     def __init__(self, command: str, options: Sequence[str], settings: Sequence[str]) -> None:
         self.folders = config_folders(options)
@@ -150,7 +150,7 @@ class SettingTypes:
             with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
                 self.cfg = compose(command, overrides=words, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, ValueError):
-            pass  # Hydra will say what is wrong with them
+            pass  # Hydra reports it
 
     def is_null(self, group: str) -> bool:
         """Return whether no option of a group is chosen."""
@@ -158,7 +158,7 @@ class SettingTypes:
         return group in choices and choices[group] is None
 
     def of(self, key: str) -> Any:
-        """Return the type of a setting; Any where nothing says it."""
+        """Return the type of a setting; Any if it is unknown."""
         if any((folder / key).is_dir() for folder in self.folders):
             return Group
         above, _, name = key.rpartition(".")
@@ -169,7 +169,7 @@ class SettingTypes:
                 return Any
             default = None if node._is_missing() else node._value()
             if isinstance(default, int | float) and not isinstance(default, bool):
-                return Any  # a number, so that nothing needs to be imported to tell
+                return Any  # a number: no import is needed
             of_schema = node._metadata.ref_type
             if of_schema is str and node._metadata.optional:
                 of_schema = str | None
@@ -179,7 +179,7 @@ class SettingTypes:
 
 
 def _first_values(settings: Sequence[str]) -> Iterator[str]:
-    """Yield the words that Hydra can read, each with one value."""
+    """Yield the words that Hydra can parse, each with one value."""
     for word in settings:
         override = read_override(word)
         if override is None or override.is_delete():

@@ -50,7 +50,7 @@ def explain_composition(error: BaseException) -> str | None:
         return f"There is no setting {unknown[1]!r}. {_hint(unknown[1])}"
     if option := re.match(r"In '([^']+)': Could not (?:find|load) '([^']+)/([^'/]+)'", first):
         listed = message.partition("Available options in")[2].partition("Config search path")[0].split()[1:]
-        return _option(*option.groups(), listed)
+        return _option(option[1], option[2], option[3], listed)
     if several := re.match(r"Ambiguous value for argument '(.+)'$", first):
         key, _, values = several[1].partition("=")
         return f"{several[1]} gives several values, which is a sweep: add -m. A list has brackets: {key}=[{values}]."

@@ -1,4 +1,4 @@
-"""Run folders: each part of one is read here, once, when it is asked for."""
+"""Run folders: each file is read here, once, at its first use."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -22,19 +22,19 @@ if TYPE_CHECKING:  # they import pandas, scipy or torch: a job that is skipped, 
     from birdclf.runs.checkpoint import LoadedRun
 
 CONFIG: Final = "config.yaml"
-"""Written whole once everything else that a run begins with is there."""
+"""Written atomically, after all other files that exist before training."""
 METRICS: Final = "metrics.json"
 DONE: Final = "done.json"
-"""Written whole after everything else."""
+"""Written atomically, after everything else."""
 FAILED: Final = "failed.json"
 PRUNED: Final = "pruned.json"
 PREDICTIONS: Final = "predictions.parquet"
 MARKS: Final = (DONE, CONFIG, "split.csv", METRICS, PREDICTIONS)
-"""Any of these makes a folder a run's, finished or not."""
+"""Files of which any marks a run folder, finished or not."""
 
 
 class Run:
-    """A run folder. A part that is missing or damaged raises a :class:`UserError` when it is asked for.
+    """A run folder. A missing or damaged file raises a :class:`UserError` at its first use.
 
     Args:
         folder: The run folder; nothing of it is opened here.
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """True once the folder holds all that a run begins with."""
+        """True once all files that exist before training are written."""
         return (self.folder / CONFIG).is_file()
 
     @property
@@ -66,7 +66,7 @@ class Run:
 
     @cached_property
     def overrides(self) -> tuple[str, ...]:
-        """What was set on the command line, sorted."""
+        """Overrides of the command line, sorted."""
         file = ".hydra/overrides.yaml"
         return tuple(sorted(map(str, self._yaml(file, list)))) if (self.folder / file).is_file() else ()
 
@@ -150,12 +150,12 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """False of an ensemble or a soup, which other runs were combined into."""
+        """False for an ensemble or a soup."""
         return not self.metrics.get("members")
 
     @property
     def evaluation(self) -> "Evaluation":
-        """How its figures are grouped, and how sure their intervals are."""
+        """Limits of the buckets, and level of the intervals."""
         from birdclf.metrics.figures import Evaluation
 
         node = self.config.get("evaluation") or {}  # runs of older versions have none
@@ -182,7 +182,7 @@ class Run:
         return load_run(self.folder, which, trusted)
 
     def check_complete(self) -> None:
-        """Read all that a comparison of runs relies on.
+        """Read everything that a comparison of runs needs.
 
         Raises:
             UserError: If the run did not finish, or a file of it is missing, damaged or of another program.
@@ -216,7 +216,7 @@ class Run:
             return {stage: read_predictions(file, stage) for stage in ("val", "test")}
         except UserError:
             raise
-        except Exception as error:  # Arrow raises whatever it likes for a damaged file
+        except Exception as error:  # Arrow raises many types for a damaged file
             raise _damaged(file, error) from error
 
     def _json(self, name: str, kind: type[Any] = dict) -> Any:
@@ -274,7 +274,7 @@ def _of_kind(content: Any, kind: type[Any], file: Path) -> Any:
 
 
 class LeftOut(NamedTuple):
-    """A folder that the report does without, and why."""
+    """A folder that the report leaves out, and the reason."""
 
     folder: Path
     reason: str
@@ -301,7 +301,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """Return the runs that can be used, and the folders that cannot, each with a sentence that says why."""
+    """Return the usable runs, and the other folders with the reason."""
     runs, left_out = [], []
     for folder in folders:
         try:

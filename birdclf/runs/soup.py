@@ -101,9 +101,9 @@ def soup(
     keep: bool = False,
     trusted: Collection[str] = (),
 ) -> Path | None:
-    """Average the best weights of several runs of one architecture, and keep the result if it is better than each.
+    """Average the best weights of several runs of one architecture; write the result if it is better than each run.
 
-    Better is by the monitored metric on validation. Statistics of batch norms are recomputed on train windows.
+    The monitored metric on validation decides. Statistics of batch norms are recomputed on train windows.
 
     Args:
         runs: Run folders, two or more, with the same network, features, classes and split.
@@ -111,7 +111,7 @@ def soup(
             recipe 1); ``uniform`` averages all.
         source: Where the runs' recordings are now, such as ``data.root=DIR``.
         out: New folder; None for one below ``outputs/soups``.
-        keep: Write the soup also where it is no better.
+        keep: Write the soup even if it is no better.
         trusted: Top-level packages beside ``birdclf`` whose code the run folders may name.
 
     Returns:
@@ -190,7 +190,7 @@ def _weights_of(run: Path, first: OpenedRun, trusted: Collection[str]) -> Weight
 
 
 def _member(run: Path, first: OpenedRun, weights: Weights, trusted: Collection[str]) -> Member:
-    read_settings(run, (), trusted)  # a member may come from anybody
+    read_settings(run, (), trusted)  # a member is untrusted
     member = Run(run)
     check_finished(member)
     return Member(member, first.loaded.classes, _predicted(first, weights, ("val", "test")))

@@ -1,4 +1,4 @@
-"""The table that a multirun ends with: its jobs, best first."""
+"""The table of a sweep's jobs, best first."""
 
 import json
 import shlex
@@ -118,7 +118,7 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
 
 
 def _varied(overrides: list[str]) -> tuple[list[str], str]:
-    """Return what differs from job to job, and what all jobs share."""
+    """Return the overrides that differ between jobs, and those that all share."""
     jobs = [text.split() for text in overrides]
     shared = [word for word in jobs[0] if all(word in job for job in jobs)] if len(jobs) > 1 else []
     varied = [[word for word in job if word not in shared] for job in jobs]

@@ -161,7 +161,7 @@ def test_nothing_decodable_is_a_mistake(predict, spoilt: Path, tmp_path: Path, t
     words = (spoilt / "text.wav", spoilt / "empty.mp3", *(("--out", tmp_path / "out") if to_folder else ()))
     done = predict(*words)
     assert done.status == 1 and "Traceback" not in done.err
-    assert "None of the 2 recordings could be heard" in done.err.splitlines()[-1]
+    assert "None of the 2 recordings could be decoded" in done.err.splitlines()[-1]
 
 
 def test_an_empty_folder_and_a_missing_file(predict, tmp_path: Path):

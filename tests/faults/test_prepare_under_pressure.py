@@ -115,7 +115,7 @@ def test_a_finished_store_need_only_be_read(birdclf: Command, ordinary: Command,
     assert (tmp_path / "one" / "audit.csv").read_bytes() == (tmp_path / "two" / "audit.csv").read_bytes()
 
 
-def test_what_may_not_be_read_is_passed_over_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
+def test_what_may_not_be_read_is_skipped_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
     hidden, lock_file = own_recordings / "Pica pica" / "00.wav", own_recordings / "Apus apus"
     hidden.chmod(0)
     lock_file.chmod(0)

@@ -1,1 +1,1 @@
-"""From a file or a procedure to a mono float32 waveform; knows nothing of species or models."""
+"""Audio input: files and procedural sound as mono float32 waveforms; knows nothing of species or models."""

@@ -1,4 +1,4 @@
-"""What a recording is to the rooms that read sound: a clip, and a reader that opens it as blocks of samples."""
+"""Clips, and the interface of the readers that open them as blocks of samples."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,11 +15,11 @@ Waveform = NDArray[np.float32]
 
 
 MAX_HEADER_ERROR_S: Final = 0.5
-"""A recording that is shorter than its header by more is damaged or cut off; the rest is how formats count."""
+"""Tolerance in seconds for formats that round the length; a recording shorter than its header by more is damaged."""
 
 
 class AudioError(Exception):
-    """One recording that cannot be used, with the reason; the job goes on without it.
+    """One recording that cannot be used, with the reason; the job continues without it.
 
     Args:
         reason: Rest of a sentence that begins with the recording's name.
@@ -33,12 +33,12 @@ class AudioError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A recording, or a stretch of one."""
+    """A recording, or an interval of one."""
 
     recording_id: str  # unique and stable name
     path: str = ""  # file to decode; empty where the sound is procedural
-    start_s: float = 0.0  # where the stretch starts, in seconds
-    end_s: float = float("inf")  # where it ends, in seconds; `inf` for the end of the file
+    start_s: float = 0.0
+    end_s: float = float("inf")  # `inf` for the end of the file
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Sound:
     """A clip that is open for reading, once, from its beginning to its end.
 
     Attributes:
-        sample_rate_hz: Its own sample rate.
+        sample_rate_hz: Native sample rate.
         channels: Number of channels.
-        header_duration_s: How long the clip should be by the file's header, in seconds; NaN where none says so.
+        header_duration_s: Length of the clip according to the file's header, in seconds; NaN if unknown.
         blocks: The samples in blocks of a bounded length; raises :class:`AudioError` where they cannot be decoded.
-        goes_on: Returns, once all blocks were read, how the file goes on after them; empty where it does not.
+        goes_on: Returns, once all blocks are read, a description of what follows them in the file; empty for nothing.
     """
 
     sample_rate_hz: int
@@ -60,14 +60,14 @@ class Sound:
     goes_on: Callable[[], str] = str
 
     def missing_part(self, decoded_s: float) -> str:
-        """Return what was not heard of a whole recording, in words; empty where all was."""
+        """Return a description of the part of a recording that was not decoded; empty if there is none."""
         if self.header_duration_s - decoded_s > MAX_HEADER_ERROR_S:
             return f"lasts {decoded_s:.1f} s, by its header {self.header_duration_s:.1f} s"
         return self.goes_on()
 
 
 class Reader(Protocol):
-    """Opens clips; picklable, so that worker processes can hold one."""
+    """Opens clips; picklable, for worker processes."""
 
     def open(self, clip: Clip) -> AbstractContextManager[Sound]:
         """Return the clip's sound, for a ``with`` statement.

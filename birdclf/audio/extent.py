@@ -1,4 +1,4 @@
-"""Where sound lies in a file, by its bytes, and a view of a part of it that libsndfile takes for a file."""
+"""Location of the sound in a file, by its bytes, and a view of a part of the file for libsndfile to decode."""
 
 import io
 import math
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 ENDLESS: Final = 2**50
-"""Length that an MP3 is said to have so that it is read to its true end."""
+"""Length reported for an MP3, which makes libsndfile read it to its true end."""
 
 
 class View(io.FileIO):
-    """A file from one of its bytes on, with others in place of some: what libsndfile is to take for the file.
+    """A part of a file with some bytes replaced, which libsndfile reads as if it were the file.
 
     Args:
         path: The file.
-        begin: Byte that is the first.
-        patches: What stands in place of its own bytes, by place in the view.
-        end: Byte that ends it; None for the end of the file.
-        endless: Whether it says that it is :data:`ENDLESS` bytes long; what is read at that end is zero.
+        begin: Offset of the first byte.
+        patches: Replacement bytes, by offset in the view.
+        end: Offset of the end; None for the end of the file.
+        endless: Report a length of :data:`ENDLESS` bytes; bytes near that end are zero.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class View(io.FileIO):
     ) -> None:
         super().__init__(path)
         self.begin, self.patches, self.end, self.endless = begin, patches or {}, end, endless
-        self.beyond: int | None = None  # place near an end that is not there
+        self.beyond: int | None = None  # position near the reported end, where the file has no bytes
         self.seek(0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a place, counted from the first byte of the view."""
+        """Seek to a position, counted from the first byte of the view."""
         if whence == io.SEEK_END:
             end = super().seek(0, io.SEEK_END) if self.end is None else self.end
             offset += ENDLESS if self.endless else end - self.begin
@@ -46,11 +46,11 @@ class View(io.FileIO):
         return offset if self.beyond is not None else super().seek(self.begin + offset) - self.begin
 
     def tell(self) -> int:
-        """Return the place in the view."""
+        """Return the position in the view."""
         return super().tell() - self.begin if self.beyond is None else self.beyond
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read as many bytes as there are."""
+        """Read up to as many bytes as the buffer holds."""
         if self.beyond is not None:
             count = max(0, min(len(buffer), ENDLESS - self.beyond))
             buffer[:count] = bytes(count)
@@ -68,15 +68,15 @@ class View(io.FileIO):
 
 
 def read_at(file: io.FileIO, place: int, count: int) -> bytes:
-    """Return bytes of a file; moves its place."""
+    """Return bytes of a file; moves its position."""
     file.seek(place)
     return file.read(count) or b""
 
 
 REST: Final = 2**16
-"""Bytes after the samples that are looked at: of zeros there may be more, of sound more than these."""
+"""Bytes after the samples that are inspected."""
 _OPEN: Final = 2**32 - 1
-"""Size in a header that was written before the length was known, to a pipe."""
+"""Size in a header that was written to a pipe, before the length was known."""
 _W64: Final = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _NAME: Final = re.compile(rb"[A-Za-z0-9_(][A-Za-z0-9_). ]{3}")
 _CHUNKS: Final = (
@@ -87,14 +87,14 @@ _TAGS: Final = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")
 
 
 class Extent(NamedTuple):
-    """Where the samples of an uncompressed file lie.
+    """Location of the samples in an uncompressed file.
 
     Attributes:
-        claimed: How many bytes they have by the header; NaN where it leaves that open, -1 in a file of another kind.
-        there: How many bytes there are from the first of them to the end of the file.
-        after: Where something follows that is neither a chunk nor a tag, and may be sound; None where nothing does.
-        end: Where libsndfile must take the file to end, lest it stumble over what follows; None for its own end.
-        patches: What makes libsndfile read them all, by place from the beginning of the sound.
+        claimed: Bytes of samples according to the header; NaN where it gives no length, -1 in another kind of file.
+        there: Bytes from the first sample to the end of the file.
+        after: Offset of data after the samples that is neither a chunk nor a tag and may be sound; None for none.
+        end: Offset at which the file must end for libsndfile, which may fail on what follows; None for its own end.
+        patches: Header bytes that make libsndfile read all samples, by offset from the beginning of the sound.
     """
 
     claimed: float = -1
@@ -105,16 +105,16 @@ class Extent(NamedTuple):
 
 
 class _Chunks(NamedTuple):
-    """How a format lays its chunks: bytes of a name, size for ``struct``, multiple at which one begins."""
+    """Layout of a format's chunks: bytes of a name, ``struct`` format of the size, alignment in bytes."""
 
     name: int
     size: str
     step: int
-    whole: bool = False  # whether the size counts name and size too
+    whole: bool = False  # the size includes the chunk's name and size
 
 
 def extent_of(file: io.FileIO, begin: int, end: int) -> Extent:
-    """Return where the samples lie of the WAV, RF64, W64, AIFF, CAF or AU sound that begins at a byte."""
+    """Return the extent of the WAV, RF64, W64, AIFF, CAF or AU sound that begins at a byte."""
     head = read_at(file, begin, 24)
     magic, kind = head[:4], head[8:12]
     if magic in (b".snd", b"dns.") and len(head) == 24:
@@ -130,7 +130,7 @@ def extent_of(file: io.FileIO, begin: int, end: int) -> Extent:
         chunks, first = _Chunks(4, ">Q", 1), 8
     else:
         return Extent()
-    wide_at = 0  # where an RF64 has its size
+    wide_at = 0  # offset of an RF64's size
     for name, at, body, size in _walk(file, begin, begin + first, end, chunks):
         if name == b"ds64":
             wide_at = body + 8
@@ -155,16 +155,16 @@ def _samples(
     if size == 2**64 - 1 or (size == _OPEN and size > there):
         return Extent(math.nan, there, patches=repaired)
     after = _after(file, begin, body, size, end, chunks) if size < there else None
-    if size == 0 and after is not None:  # the recorder lost power: its samples are there
+    if size == 0 and after is not None:  # the recorder lost power before it wrote the size; the samples are there
         return Extent(0, there, patches=repaired)
     if size > there:
         return Extent(size, there, patches=repaired if chunks and chunks.step == 1 else {})
-    # libsndfile reads a W64 to the end of the file, whatever follows its samples.
+    # libsndfile reads a W64 to the end of the file, even past its samples.
     return Extent(size, there, after, body + size if chunks and chunks.whole and size < there else after)
 
 
 def _walk(file: io.FileIO, begin: int, at: int, end: int, chunks: _Chunks) -> Iterator[tuple[bytes, int, int, int]]:
-    """Yield name, place, first byte of the content and size of each chunk."""
+    """Yield name, offset, offset of the content and size of each chunk."""
     width = chunks.name + struct.calcsize(chunks.size)
     while len(head := read_at(file, at, width)) == width:
         (size,) = struct.unpack(chunks.size, head[chunks.name :])
@@ -178,7 +178,7 @@ def _walk(file: io.FileIO, begin: int, at: int, end: int, chunks: _Chunks) -> It
 
 
 def _after(file: io.FileIO, begin: int, body: int, size: int, end: int, chunks: _Chunks | None) -> int | None:
-    """Return where after the samples something follows that is neither a chunk nor a tag."""
+    """Return the offset of data after the samples that is neither a chunk nor a tag, or None."""
     at = body + size
     if chunks is not None:
         if not _is_chunk(read_at(file, at, 24), end - at, chunks):  # some programs leave the padding out
@@ -191,7 +191,7 @@ def _after(file: io.FileIO, begin: int, body: int, size: int, end: int, chunks: 
 
 
 def _is_chunk(head: bytes, left: int, chunks: _Chunks) -> bool:
-    """Return whether bytes begin a chunk, and not a sound of its own or samples."""
+    """Return whether bytes begin a chunk, not another sound or samples."""
     width = chunks.name + struct.calcsize(chunks.size)
     if len(head) < width or not _NAME.fullmatch(head[:4]) or (head[:4] in (b"RIFF", b"RF64", b"FORM", b"riff")):
         return False
@@ -213,7 +213,7 @@ _KBPS: Final = {
 
 
 def next_frame(file: io.FileIO, at: int, end: int) -> int | None:
-    """Return where the next MPEG audio frame begins that two of its kind follow, or None."""
+    """Return the offset of the next MPEG audio frame that is followed by two of the same kind, or None."""
     while at < end:
         chunk = read_at(file, at, min(CHUNK, end - at))
         for match in _FRAME.finditer(chunk, 0, max(1, len(chunk) - 3)):
@@ -231,7 +231,7 @@ def next_frame(file: io.FileIO, at: int, end: int) -> int | None:
 
 
 def _frame(header: bytes) -> tuple[int, bytes]:
-    """Return the bytes of a frame, and what its header shares with its neighbours'; 0 bytes where it is none."""
+    """Return a frame's length in bytes, 0 if it is not a frame, and the header bits equal in all frames of a file."""
     if len(header) < 4 or header[0] != 255 or header[1] & 0xE0 != 0xE0:
         return 0, b""
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -248,7 +248,7 @@ def _frame(header: bytes) -> tuple[int, bytes]:
 
 
 def is_counted(file: io.FileIO, begin: int, end: int) -> bool:
-    """Return whether an MP3 says in its first frame how many there are (else libsndfile guesses); True of others."""
+    """Return whether the length is known: True unless it is an MP3 that does not state it in its first frame."""
     at = begin
     while (head := read_at(file, at, 10)).startswith(b"ID3") and len(head) == 10:
         at += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))

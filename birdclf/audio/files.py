@@ -1,4 +1,4 @@
-"""Decoding of sound files with soundfile, block by block to their true end: no file is ever held whole."""
+"""Decoding of sound files with soundfile, block by block to their true end; no file is held in memory whole."""
 
 import ctypes
 import io
@@ -26,7 +26,7 @@ _before: int | None = None
 
 @contextmanager
 def silence_c_stderr() -> Iterator[None]:
-    """Let no C library print to stderr; does nothing where the C library is not glibc."""
+    """Suppress what C libraries print to stderr; without effect where the C library is not glibc."""
     global _depth, _before
     found = _stderr_and_nothing()
     if found is None:
@@ -48,7 +48,7 @@ def silence_c_stderr() -> Iterator[None]:
 
 @cache
 def _stderr_and_nothing() -> tuple[ctypes.c_void_p, int] | None:
-    """Return glibc's variable ``stderr`` and a stream that leads nowhere."""
+    """Return glibc's variable ``stderr`` and a stream to ``/dev/null``."""
     try:
         libc = ctypes.CDLL(None)
         libc.gnu_get_libc_version  # elsewhere the variable may be read-only  # noqa: B018
@@ -61,13 +61,13 @@ def _stderr_and_nothing() -> tuple[ctypes.c_void_p, int] | None:
 
 
 BLOCK_S: Final = 60.0
-"""Most recordings are one block, which is fastest; an hour is sixty."""
+"""Length of a block: most recordings are one block, which is fastest."""
 UNKNOWN: Final = 2**40
-"""Samples, half a year of them: libsndfile says more where it does not know how many there are."""
+"""Samples; libsndfile reports more than this where it does not know the number."""
 LEAST_S: Final = 0.1
-"""Less than this after what was decoded is not told of, where it can be counted."""
+"""A shorter rest after the decoded part is not reported, where its length is known."""
 HEAD: Final = 2**16
-"""Bytes that are looked at in one place."""
+"""Bytes that are inspected at one position."""
 BEHIND: Final = 2**14
 """Bytes that libsndfile may have read beyond the end of a sound."""
 _OGG_BEGIN: Final = re.compile(rb"OggS\0[\x02\x06]\0{8}")
@@ -75,14 +75,14 @@ _FLAC_BEGIN: Final = re.compile(rb"fLaC\0\0\0\x22")
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read on without seeking.
+    """A sound file that is read sequentially, without seeking.
 
-    After each read soundfile seeks to where it is. That fails at the end of a FLAC file without a length, and leads
-    back in a damaged MP3, which is then heard twice.
+    After each read soundfile seeks to its position. That fails at the end of a FLAC file without a length, and goes
+    back in a damaged MP3, part of which is then decoded twice.
     """
 
     def seekable(self) -> bool:
-        """Return False: then reading does not seek."""
+        """Return False, which keeps soundfile from seeking."""
         return False
 
 
@@ -91,11 +91,11 @@ class Decoder:
 
     Attributes:
         part: The sound that is being read.
-        claimed: Samples of the first one by its header; NaN where it does not say.
-        goes_on: How the file goes on after what was decoded, once all was; empty where it does not.
+        claimed: Samples of the first sound according to its header; NaN if unknown.
+        goes_on: Description of what follows the decoded part, available at the end; empty for nothing.
 
     Raises:
-        AudioError: If it is no sound.
+        AudioError: If it is not a sound file.
         LibsndfileError: If it cannot be opened.
     """
 
@@ -111,14 +111,14 @@ class Decoder:
             raise
 
     def close(self) -> None:
-        """Close all that is open."""
+        """Close the file."""
         if self.part is not None:
             self.part.close()
         self.file.close()
         self.raw.close()
 
     def blocks(self, start: int, asked: float) -> Iterator[Samples]:
-        """Yield ``asked`` samples from the ``start``-th on, or as many as there are.
+        """Yield up to ``asked`` samples from sample ``start`` on.
 
         Raises:
             AudioError: If the first sound cannot be decoded.
@@ -145,14 +145,14 @@ class Decoder:
     def _open_first(self) -> None:
         head = read_at(self.raw, 0, 64)
         if kind := other_kind(head if head.strip(b"\0") else read_at(self.raw, 0, HEAD)):
-            raise AudioError(f"is no sound file that can be read (it is {kind})")
+            raise AudioError(f"is not a sound file that can be read (it is {kind})")
         extent = extent_of(self.raw, 0, self.end)
         self.counted = not head.startswith((b"ID3", b"\xff")) or is_counted(self.raw, 0, self.end)
         try:
             doubtful = extent.patches or extent.end is not None
             self._open(View(self.path, 0, extent.patches, extent.end) if doubtful else self.raw)
         except soundfile.LibsndfileError:
-            frame = next_frame(self.raw, 0, min(self.end, 4 * HEAD))  # an MP3 may begin with something else
+            frame = next_frame(self.raw, 0, min(self.end, 4 * HEAD))  # other bytes may precede an MP3's first frame
             if frame is None:
                 raise
             self.counted = is_counted(self.raw, frame, self.end)
@@ -166,9 +166,9 @@ class Decoder:
             self.claimed = frames
 
     def _open(self, file: io.FileIO) -> None:
-        """Open a sound in place of the one before; a file that cannot be opened is closed."""
+        """Open a sound in place of the previous one; a file that cannot be opened is closed."""
         file.seek(0)
-        # By its number a file is read without calls of Python's; libraries on Windows do not share those numbers.
+        # A file descriptor is read without calls into Python; on Windows libraries do not share descriptors.
         given = file.fileno() if file is self.raw and os.name == "posix" else file
         try:
             with silence_c_stderr():
@@ -185,7 +185,7 @@ class Decoder:
         self.begin = file.begin if isinstance(file, View) else 0
 
     def _seek(self, start: int) -> int:
-        """Go to a sample of the first sound, or near its end; return how many more are to be left out."""
+        """Seek to a sample of the first sound, or near its end; return the number of samples still to skip."""
         place = start if start < self.part.frames else max(0, self.part.frames - self.part.samplerate)
         if self._sought(place):
             return start - place
@@ -193,7 +193,7 @@ class Decoder:
         return start
 
     def _sought(self, place: int) -> bool:
-        """Go to a sample of the sound; return False where that fails: a FLAC without a length, a damaged MP3."""
+        """Seek to a sample of the sound; return False where that fails: a FLAC without a length, a damaged MP3."""
         try:
             with silence_c_stderr():
                 reached = self.part.seek(place)
@@ -211,12 +211,12 @@ class Decoder:
         return samples
 
     def _next(self) -> bool:
-        """Open what comes after the sound that was read; where that is not possible say how the file goes on."""
+        """Open the next sound in the file; where that is not possible, set :attr:`goes_on` and return False."""
         begin, place = self.begin, io.FileIO.tell(self.file)
         format, rate, channels = self.part.format, self.part.samplerate, self.part.channels
         if format == "MP3" and self.file is self.raw and not self.counted and place < self.end:
             at = self.at
-            self._open(View(self.path, endless=True))  # there is more of it than libsndfile guessed
+            self._open(View(self.path, endless=True))  # it is longer than libsndfile estimated
             if self._sought(at):
                 return True
         found = next_sound(self.raw, format, begin, place, self.end)
@@ -239,11 +239,11 @@ class Decoder:
         return False
 
     def _left(self, begin: int, how: str) -> str:
-        return f"goes on for {self.end - begin:,} bytes after what was decoded{how}"
+        return f"continues for {self.end - begin:,} bytes after the decoded part{how}"
 
 
 def next_sound(file: io.FileIO, format: str, begin: int, at: int, end: int) -> int | None:
-    """Return where the next sound of the same format begins in a file, or None."""
+    """Return the offset of the next sound of the same format in a file, or None."""
     if format == "MP3":
         return next_frame(file, max(at, begin + 1), end)
     if format == "OGG":
@@ -265,7 +265,7 @@ def _find(file: io.FileIO, pattern: re.Pattern[bytes], at: int, end: int) -> int
 
 
 def _after_first_pages(file: io.FileIO, at: int) -> int:
-    """Return the first byte after the pages with which the streams of an OGG file begin: all of them are one sound."""
+    """Return the offset after the pages that begin the streams of an OGG file, which together are one sound."""
     while _OGG_BEGIN.match(head := read_at(file, at, 27 + 255)):
         segments = head[26]
         at += 27 + segments + sum(head[27 : 27 + segments])
@@ -273,20 +273,20 @@ def _after_first_pages(file: io.FileIO, at: int) -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """Return an error's message without the file's name before it."""
+    """Return an error's message without the leading file name."""
     text = str(error)
     return text.rsplit(": ", 1)[-1].rstrip(". ") if text else type(error).__name__
 
 
 class Header(NamedTuple):
-    """What a file says of itself: duration in seconds, NaN where it does not say, and sample rate in Hz."""
+    """Duration in seconds (NaN if unknown) and sample rate in Hz according to a file's header."""
 
     duration_s: float
     sample_rate_hz: int
 
 
 def read_header(path: Path) -> Header | None:
-    """Return a file's header, or None where it has none that can be read."""
+    """Return a file's header, or None if it cannot be read."""
     try:
         with FileReader().open(Clip("", str(path))) as sound:
             return Header(sound.header_duration_s, sound.sample_rate_hz)
@@ -296,10 +296,10 @@ def read_header(path: Path) -> Header | None:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Reads clips from the files that libsndfile decodes, whatever their ending says.
+    """Reads clips from the files that libsndfile decodes, independently of their extension.
 
-    A file is read to its true end: joined files and chained OGG streams one after the other, an MP3 past damage and
-    past what its first frame makes of it, a WAV past a header that says 0 bytes.
+    A file is read to its true end: concatenated files and chained OGG streams one after the other, an MP3 past damage
+    and past the length that its first frame states, a WAV past a header that states 0 bytes.
 
     Example:
         >>> with FileReader().open(Clip("a", "song.flac")) as sound:
@@ -311,7 +311,7 @@ class FileReader:
         """Open a clip.
 
         Raises:
-            AudioError: If it cannot be opened, or later decoded.
+            AudioError: If it cannot be opened or decoded.
         """
         with closing(_opened(clip.path)) as decoder:
             rate = decoder.part.samplerate
@@ -322,7 +322,7 @@ class FileReader:
             yield Sound(rate, decoder.part.channels, min(claimed, asked) / rate, blocks, lambda: decoder.goes_on)
 
     def fingerprint(self) -> str:
-        """Return a text that changes with every setting that changes the sound."""
+        """Return a text that changes whenever decoding changes."""
         return "files-3"
 
 
@@ -337,7 +337,7 @@ def read_format(path: Path) -> str:
 
 
 def _opened(path: str) -> Decoder:
-    if not os.path.isfile(path):  # a pipe would be waited for
+    if not os.path.isfile(path):  # opening a pipe would block
         raise AudioError("cannot be decoded (no such file)")
     try:
         return Decoder(path)

@@ -1,4 +1,4 @@
-"""Kinds of files: the endings that are taken for sound, and what a file is that cannot be decoded."""
+"""File types: the extensions of sound files, and the types that cannot be decoded."""
 
 import os
 import re
@@ -9,7 +9,7 @@ FORMAT_OF: Final = {
     ".mp2": "MP3", ".mp3": "MP3", ".oga": "OGG", ".ogg": "OGG", ".opus": "OGG", ".rf64": "RF64", ".snd": "AU",
     ".sph": "NIST", ".voc": "VOC", ".w64": "W64", ".wav": "WAV", ".wave": "WAV",
 }  # fmt: skip
-"""The endings that are looked for, each with libsndfile's name of its format; the content decides how it is decoded."""
+"""Extensions of sound files, each with libsndfile's name of its format; the content decides how it is decoded."""
 ENDINGS: Final = ", ".join(FORMAT_OF)
 _CONVERT: Final = "convert it, such as with: ffmpeg -i IN OUT.flac"
 _KINDS: Final = (
@@ -31,18 +31,18 @@ _KINDS: Final = (
     (rb"\0\x05\x16\x07", "what macOS keeps beside a file, not the file; copy the recording again"),
     (rb"\s*<\?xml|\s*[{\[]\s*[\"{]", "XML or JSON, such as an answer to a failed download; fetch it again"),
 )
-"""What a file begins with that libsndfile does not decode, and what to tell of it."""
-_ANY: Final = re.compile(b"|".join(begin for begin, _ in _KINDS), re.IGNORECASE | re.DOTALL)  # most files are none
+"""First bytes of files that libsndfile does not decode, and their description for the user."""
+_ANY: Final = re.compile(b"|".join(begin for begin, _ in _KINDS), re.IGNORECASE | re.DOTALL)  # rules out most files
 _KIND: Final = [(re.compile(begin, re.IGNORECASE | re.DOTALL), words) for begin, words in _KINDS]
 
 
 def is_sound(name: str | os.PathLike[str]) -> bool:
-    """Return whether a file's name has an ending that is looked for, in any case."""
+    """Return whether a file's name has the extension of a sound file, in upper or lower case."""
     return os.path.splitext(name)[1].lower() in FORMAT_OF
 
 
 def other_kind(head: bytes) -> str:
-    """Return what a file is by its first bytes, if it is none that can be decoded; empty where they say nothing."""
+    """Return a description of a file that cannot be decoded, from its first bytes; empty if they are not known."""
     if not head:
         return "empty, 0 bytes long"
     if not head.strip(b"\0"):

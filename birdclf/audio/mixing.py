@@ -1,4 +1,4 @@
-"""Channels, offset and gain: how the samples of a file become one mono signal."""
+"""Conversion of a file's samples to mono: choice of channels, DC offset and gain."""
 
 import math
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Mix:
 
     Attributes:
         channel: ``mean`` of all, ``left`` (the first), ``right`` (the second, if there is one) or ``loudest`` (the one
-            with most energy beside its offset: the mean of two channels in opposite phase is silence).
+            of greatest variance: the mean of two channels in opposite phase is silence).
         dc: ``keep`` or ``remove`` the clip's mean.
         gain: ``keep``, or scale the clip to a ``peak`` of 1 or an ``rms`` of 0.1.
 
@@ -48,17 +48,17 @@ class Mix:
         return f"mix-1 {self.channel} {self.dc} {self.gain}"
 
     def mixer(self, reader: Reader, clip: Clip, channels: int) -> "Mixer":
-        """Return the mixer of a clip; listens to it first where the policy depends on the whole of it.
+        """Return the mixer of a clip; decodes the clip first where the policy depends on all of it.
 
         Raises:
-            AudioError: If the clip must be listened to and cannot be decoded.
+            AudioError: If the clip is decoded for that and cannot be.
         """
         signals = self._signals(channels)
         if self.dc == self.gain == "keep" and len(signals) == 1:
             return Mixer(signals[0])
         with reader.open(clip) as sound:
             level = _Level.of([Mixer(signal) for signal in signals], sound.blocks)
-        if not np.isfinite(level.variance).all():  # the audit says so
+        if not np.isfinite(level.variance).all():  # the audit reports it
             return Mixer(signals[0])
         best = int(np.argmax(level.variance))
         offset = float(level.mean[best]) if self.dc == "remove" else 0.0
@@ -70,7 +70,7 @@ class Mix:
         return Mixer(signals[best], offset, 1.0 / float(loudness) if loudness > 0 else 1.0)
 
     def _signals(self, channels: int) -> list[int | None]:
-        """Return the channels that may be chosen; None is the mean of all."""
+        """Return the candidate channels; None is the mean of all."""
         if channels == 1:
             return [0]
         if self.channel == "mean":
@@ -82,11 +82,11 @@ class Mix:
 
 @dataclass(frozen=True)
 class Mixer:
-    """Turns blocks of a clip into mono."""
+    """Converts blocks of a clip to mono: ``(x - offset) * scale``."""
 
-    channel: int | None  # number of the channel that is taken; None takes the mean of all
-    offset: float = 0.0  # subtracted
-    scale: float = 1.0  # multiplied with, after that
+    channel: int | None  # index of the channel to use; None for the mean of all
+    offset: float = 0.0
+    scale: float = 1.0
 
     def __call__(self, block: Samples) -> Waveform:
         """Return ``(samples,)`` of ``(samples, channels)``."""
@@ -97,7 +97,7 @@ class Mixer:
 
 
 def mean_of_channels(block: Samples) -> Waveform:
-    """Return the mean ``(samples,)`` of ``(samples, channels)``: by columns, 30 times as fast as along the rows."""
+    """Return the mean ``(samples,)`` of ``(samples, channels)``; summing columns is 30 times as fast as ``mean``."""
     if block.shape[1] == 1:
         return block[:, 0]
     total = block[:, 0] + block[:, 1]
@@ -122,12 +122,12 @@ class _Level:
         count, total, squares = 0, np.zeros(signals), np.zeros(signals)
         low, high = np.full(signals, np.inf), np.full(signals, -np.inf)
         for block in blocks:
-            heard = [mixer(block) for mixer in mixers]
+            mixed = [mixer(block) for mixer in mixers]
             count += len(block)
-            total += [signal.sum(dtype=np.float64) for signal in heard]
-            squares += [np.square(signal, dtype=np.float64).sum() for signal in heard]
-            low = np.minimum(low, [signal.min() for signal in heard])
-            high = np.maximum(high, [signal.max() for signal in heard])
+            total += [signal.sum(dtype=np.float64) for signal in mixed]
+            squares += [np.square(signal, dtype=np.float64).sum() for signal in mixed]
+            low = np.minimum(low, [signal.min() for signal in mixed])
+            high = np.maximum(high, [signal.max() for signal in mixed])
         mean = total / max(count, 1)
         with np.errstate(invalid="ignore"):
             variance = np.maximum(squares / max(count, 1) - mean**2, 0)

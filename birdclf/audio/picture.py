@@ -1,4 +1,4 @@
-"""A stretch of sound as a picture and as a file that a browser plays."""
+"""Sound as a spectrogram image and as a file that a browser plays."""
 
 import io
 
@@ -16,11 +16,11 @@ STRIP_ROWS = 18
 
 
 def spectrogram(waveform: Waveform, activation: NDArray[np.float32] | None = None) -> bytes:
-    """Return the power spectrogram of ``(samples,)`` as PNG, low frequencies below, 70 dB of range.
+    """Return the power spectrogram of ``(samples,)`` as PNG, low frequencies at the bottom, 70 dB of range.
 
-    ``activation`` ``(frames,)`` from 0 to 1, over the same time, becomes a strip below it.
+    ``activation`` ``(frames,)`` from 0 to 1, over the same time, is drawn as a strip below it.
     """
-    import librosa  # seconds to import, and most commands draw no sound
+    import librosa  # takes seconds to import, and most commands draw no spectrogram
 
     padded = np.pad(waveform, (0, max(0, FFT - len(waveform))))
     power = np.abs(librosa.stft(padded, n_fft=FFT, hop_length=HOP)) ** 2
@@ -38,7 +38,7 @@ def spectrogram(waveform: Waveform, activation: NDArray[np.float32] | None = Non
 
 
 def encode_wav(waveform: Waveform, rate_hz: int) -> tuple[bytes, str]:
-    """Return ``(samples,)`` as a mono 16-bit WAV file, which every browser plays, and its type."""
+    """Return ``(samples,)`` as a mono 16-bit WAV file, which every browser plays, and its media type."""
     file = io.BytesIO()
     soundfile.write(file, waveform, rate_hz, format="WAV", subtype="PCM_16")
     return file.getvalue(), "audio/wav"

@@ -1,4 +1,4 @@
-"""From an open clip to a mono waveform at the rate of the features, block by block."""
+"""Resampling of an open clip to the sample rate of the features, block by block."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -11,22 +11,17 @@ from birdclf.audio.mixing import Mix
 
 
 def resample_blocks(blocks: Iterable[Waveform], native_hz: int, sample_rate_hz: int) -> Iterator[Waveform]:
-    """Yield a signal at another sample rate, as if it had been resampled whole.
-
-    Args:
-        blocks: Each ``(samples,)`` at ``native_hz``.
-        native_hz: Rate that it has.
-        sample_rate_hz: Rate that it is to have.
+    """Yield a signal, in blocks ``(samples,)`` at ``native_hz``, at ``sample_rate_hz``, as if resampled whole.
 
     Raises:
-        AudioError: If nothing is left of it.
+        AudioError: If no sample is left.
     """
     if native_hz == sample_rate_hz:
         yield from blocks
         return
     blocks = iter(blocks)
     ahead = list(islice(blocks, 2))
-    if len(ahead) == 1:  # as a whole it is quicker
+    if len(ahead) == 1:  # resampling the whole signal is faster
         parts = iter([soxr.resample(ahead[0], native_hz, sample_rate_hz)])
     else:
         parts = _streamed(chain(ahead, blocks), native_hz, sample_rate_hz)
@@ -46,7 +41,7 @@ def _streamed(blocks: Iterable[Waveform], native_hz: int, sample_rate_hz: int) -
 
 
 def read_waveform(reader: Reader, clip: Clip, sample_rate_hz: int, mix: Mix | None = None) -> Waveform:
-    """Return a whole clip as ``(samples,)`` mono float32 at ``sample_rate_hz``, however long it is.
+    """Return a whole clip as ``(samples,)`` mono float32 at ``sample_rate_hz``, of any length.
 
     Raises:
         AudioError: If it cannot be decoded or is empty.

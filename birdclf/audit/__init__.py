@@ -1,1 +1,1 @@
-"""What is wrong with recordings, measured once and judged by rules."""
+"""Audit of recordings: measurements, made once, and rules that judge them."""

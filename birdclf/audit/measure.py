@@ -1,4 +1,4 @@
-"""What can be measured of a recording while it is decoded, at its own rate and with all its channels."""
+"""Measurements of a recording during decoding, at its native rate and with all its channels."""
 
 import math
 from collections.abc import Iterator
@@ -13,37 +13,37 @@ from birdclf.audio.clip import AudioError, Samples, Sound, Waveform
 from birdclf.audio.mixing import mean_of_channels
 
 CLIPPED: Final = 0.999
-"""Samples of this size or more count as clipped; full scale is 1."""
+"""Samples of this magnitude or more count as clipped; full scale is 1."""
 SILENCE: Final = 10 ** (-90 / 20)
-"""10 ms whose largest sample is below this, -90 dB of full scale, count as silent: 16 bits end there."""
+"""A frame of 10 ms with a peak below this, -90 dB of full scale, counts as silent: the resolution of 16 bits."""
 FRAME_S: Final = 0.01
 REACH_DB: Final = 60.0
-"""``top_hz`` is the highest frequency whose energy is at most this far below that of the strongest one."""
+"""``top_hz`` is the highest frequency with an energy at most this far below that of the strongest one."""
 SPECTRUM: Final = 2048
-"""Samples of one spectrum, 22 Hz a bin at 44.1 kHz; one at most is taken of each second."""
+"""Samples of one spectrum, 22 Hz per bin at 44.1 kHz; at most one spectrum is computed for each second."""
 WINDOW: Final = np.hanning(SPECTRUM).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was measured of a recording; NaN where nothing could be.
+    """Measurements of a recording; NaN where unknown.
 
     Attributes:
-        duration_s: Seconds that were decoded.
-        header_duration_s: Seconds that the header promised.
-        native_rate_hz: Its sample rate.
-        channels: How many it has.
-        peak: Largest sample, without sign; full scale is 1.
+        duration_s: Decoded duration.
+        header_duration_s: Duration according to the header.
+        native_rate_hz: Sample rate of the file.
+        channels: Number of channels.
+        peak: Largest absolute sample; full scale is 1.
         rms: Root mean square of all samples.
         dc: Mean of the channel that lies farthest from 0, with its sign.
         clipped_share: Share of samples at full scale.
         silent_share: Share of 10 ms frames in which every channel is below -90 dB.
-        mix_loss_db: How much quieter the mean of the channels is than they are, in dB: 0 where they are equal, 3
-            for two independent ones, large for opposite phase.
+        mix_loss_db: Power of the channels over that of their mean, in dB: 0 for equal channels, 3 for two independent
+            ones, large for opposite phase.
         top_hz: Highest frequency with energy.
-        goes_on: How the file goes on after what was decoded, in words; empty where it does not.
+        goes_on: Description of what follows the decoded part in the file; empty for nothing.
         audio_hash: XXH3-128 of rate, channels and decoded samples; equal for equal sound.
-        error: Name of the problem that kept it from being decoded, else empty.
+        error: Name of the problem that prevented decoding, else empty.
         reason: The same in words.
     """
 
@@ -65,7 +65,7 @@ class Measurement:
 
 
 class Meter:
-    """Measures a sound as its blocks pass by."""
+    """Measures a sound while its blocks are read."""
 
     def __init__(self, sound: Sound) -> None:
         self.sound = sound
@@ -78,34 +78,38 @@ class Meter:
         self.power: NDArray[np.float64] = np.zeros(SPECTRUM // 2 + 1)
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield the sound's blocks, each measured.
+        """Yield the sound's blocks after measuring them.
 
         Raises:
-            AudioError: If a sample is not finite, there is none, or the decoder gives up.
+            AudioError: If a sample is not finite, there are no samples, or decoding fails.
         """
         for block in self.sound.blocks:
             for start in range(0, len(block), self.slice):  # small enough to stay in the processor's cache
                 self._measure(block[start : start + self.slice])
-            if len(block) >= SPECTRUM or self.samples == len(block):  # a shorter end would smear its frequencies
-                for k in range(block.shape[1]):  # of each channel: their mean may be silence
+            if len(block) >= SPECTRUM or self.samples == len(block):  # the spectrum of a shorter end would be blurred
+                for k in range(block.shape[1]):  # each channel by itself: their mean may be silence
                     self._add_spectra(block[:, k])
             yield block
         if not self.samples:
             raise AudioError("is empty", "empty")
 
     def measurement(self, error: AudioError | None = None) -> Measurement:
-        """Return what the blocks so far were like."""
+        """Return the measurement of the blocks so far."""
         sound, n = self.sound, self.samples
-        begun = Measurement(
-            header_duration_s=sound.header_duration_s, native_rate_hz=sound.sample_rate_hz, channels=sound.channels,
-            error=error.problem if error else "", reason=str(error) if error else "", goes_on=sound.goes_on(),
-        )  # fmt: skip
+        basic = Measurement(
+            header_duration_s=sound.header_duration_s,
+            native_rate_hz=sound.sample_rate_hz,
+            channels=sound.channels,
+            error=error.problem if error else "",
+            reason=str(error) if error else "",
+            goes_on=sound.goes_on(),
+        )
         if not n:
-            return begun
+            return basic
         mean = self.total / n
         loss = self.squares / sound.channels / self.mixed_squares if self.mixed_squares > 0 else math.inf
         return replace(
-            begun,
+            basic,
             duration_s=n / sound.sample_rate_hz,
             peak=self.high,
             rms=math.sqrt(self.squares / (n * sound.channels)),
@@ -133,7 +137,7 @@ class Meter:
             self.clipped += int(np.count_nonzero(np.abs(flat) >= CLIPPED))
 
     def _frame_peaks(self, flat: Samples) -> float:
-        """Count frames and silent frames; return the largest sample of all, or NaN where one is NaN."""
+        """Count frames and silent frames; return the largest absolute sample, NaN if a sample is NaN."""
         step = self.frame * self.sound.channels
         whole = len(flat) // step * step
         frames, rest = flat[:whole].reshape(-1, step), flat[whole:]
@@ -153,5 +157,5 @@ class Meter:
         strongest = self.power.max()
         if strongest <= 0:
             return math.nan
-        heard = np.flatnonzero(self.power >= strongest * 10 ** (-REACH_DB / 10))
-        return float(heard[-1]) * self.sound.sample_rate_hz / SPECTRUM
+        bins = np.flatnonzero(self.power >= strongest * 10 ** (-REACH_DB / 10))
+        return float(bins[-1]) * self.sound.sample_rate_hz / SPECTRUM

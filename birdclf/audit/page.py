@@ -1,4 +1,4 @@
-"""The page that shows an audit of recordings: one HTML file that loads nothing else."""
+"""HTML page of an audit of recordings: one file without external resources."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ PAGE_COLOURS = {KEPT: "var(--kept)", REJECTED: "var(--rejected)"}
 
 
 class Drawing(NamedTuple):
-    """A figure for the page: what is inside its SVG element, or nothing, which the caption then explains."""
+    """A figure of the page; without ``svg`` the caption says why there is none."""
 
     title: str
     caption: str
@@ -35,9 +35,9 @@ def drawings(table: pd.DataFrame, species: pd.DataFrame) -> list[Drawing]:
     """Return the figures of an audit: recordings of each species, lengths, sample rates, highest frequencies.
 
     Args:
-        table: A row a recording: ``duration_s`` in s, ``native_rate_hz`` and ``top_hz`` in Hz (NaN: unknown), and
+        table: One row per recording: ``duration_s`` in s, ``native_rate_hz`` and ``top_hz`` in Hz (NaN: unknown), and
             ``rejected``.
-        species: A row a species, in the order of the figure: numbers of ``kept`` and ``rejected`` recordings.
+        species: One row per species, in the order of the figure: numbers of ``kept`` and ``rejected`` recordings.
     """
     with matplotlib.rc_context(STYLE):
         return [_species_drawing(species), _duration_drawing(table), _rate_drawing(table), _band_drawing(table)]
@@ -124,14 +124,14 @@ def _empty(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _histogram(axes: Axes, values: "pd.Series[float]", rejected: "pd.Series[bool]", edges: NDArray[np.float64]) -> None:
-    """Draw how many values ``(N,)`` lie between edges ``(B + 1,)``, the rejected on top of the kept."""
+    """Draw the histogram of values ``(N,)`` with bin edges ``(B + 1,)``, the rejected on top of the kept."""
     _stack(axes, np.histogram(values[~rejected], edges)[0], np.histogram(values[rejected], edges)[0], edges)
     axes.set_xlim(edges[0], edges[-1])
     _count_ticks(axes.yaxis)
 
 
 def _stack(axes: Axes, kept: ArrayLike, rejected: ArrayLike, edges: NDArray[np.float64], floor: float = 0.0) -> None:
-    """Draw counts ``(B,)`` between edges ``(B + 1,)``, the rejected on top of the kept; one path each."""
+    """Draw counts ``(B,)`` between edges ``(B + 1,)``, the rejected on top of the kept, as one path each."""
     lower = np.maximum(np.asarray(kept), floor)
     upper = np.maximum(np.add(kept, rejected), floor)
     axes.stairs(lower, edges, baseline=floor, fill=True, color=KEPT)
@@ -139,10 +139,10 @@ def _stack(axes: Axes, kept: ArrayLike, rejected: ArrayLike, edges: NDArray[np.f
 
 
 def _round_ticks(axis: Axis, low: float, high: float) -> NDArray[np.float64]:
-    """Label a logarithmic axis at 1, 2, 5, 10, ..., or at 1, 10, ... if these are many.
+    """Label a logarithmic axis at 1, 2, 5, 10, ..., or at 1, 10, ... if these are more than 10.
 
     Returns:
-        ``(T,)`` 1, 2, 5, 10, ... from the last that is not above ``low`` to the first above ``high``.
+        ``(T,)`` 1, 2, 5, 10, ... from the last one not above ``low`` to the first one above ``high``.
     """
     decades = 10.0 ** np.arange(np.floor(np.log10(low)) - 1, np.ceil(np.log10(high)) + 2)
     ticks: NDArray[np.float64] = np.outer(decades, (1, 2, 5)).ravel()
@@ -159,12 +159,11 @@ def _count_ticks(axis: Axis) -> None:
 
 
 def _drawing(title: str, caption: str, figure: Figure) -> Drawing:
-    """Return a figure as a part of the page: without a head, a style or names that other figures have too."""
     return Drawing(title, caption, *inside_of_svg(figure, title, PAGE_COLOURS))
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits, never in powers of ten above one."""
+    """Return a number with three significant digits, without an exponent for large numbers."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -173,12 +172,12 @@ TEXTS = ["recording_id", "species", "verdict", "problems", "reason", "audio_hash
 NUMBERS = ["duration_s", "header_duration_s", "native_rate_hz", "peak", "dc", "clipped_share", "silent_share"]
 NUMBERS += ["top_hz", "mix_loss_db"]
 
-# The page's limits keep it small however bad the recordings are: silence of one length can be shared by thousands.
+# Limits that keep the page small however bad the recordings are: thousands may be silence of equal length.
 MOST_WORST, MOST_CONFLICTS, MOST_REPEATS, MOST_COPIES = 20, 300, 50, 10
 
 
 class Ranking(NamedTuple):
-    """What ranks the recordings of a problem, the worst first."""
+    """Column by which the recordings of a problem are sorted, the worst first, with its title and format."""
 
     column: str
     title: str
@@ -204,22 +203,19 @@ RANKINGS = {
 
 
 def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
-    """Write the page of an audit, whole: to a temporary name beside it, which is then renamed.
-
-    Equal audits give equal bytes, whatever the order of their rows. The page says what the table holds, no more.
+    """Write the page of an audit, atomically. Equal audits give equal bytes, whatever the order of their rows.
 
     Args:
-        audit: One row a recording: ``recording_id``, ``species``, ``verdict`` (ok, warn or reject), ``problems`` (names
-            joined by a space), ``reason``, ``audio_hash`` (empty: unknown), ``duration_s`` (decoded) and
+        audit: One row per recording: ``recording_id``, ``species``, ``verdict`` (ok, warn or reject), ``problems``
+            (names joined by a space), ``reason``, ``audio_hash`` (empty: unknown), ``duration_s`` (decoded) and
             ``header_duration_s`` in s, ``native_rate_hz`` (0: unknown) and ``top_hz`` in Hz, ``peak`` and ``dc`` (1 is
-            full scale), ``clipped_share`` and ``silent_share`` (0 to 1), ``mix_loss_db`` in dB. NaN is unknown. Other
-            columns are not read.
-        name: What was audited, for the title.
+            full scale), ``clipped_share`` and ``silent_share`` (0 to 1), ``mix_loss_db`` in dB. NaN is unknown.
+        name: Name of the source, for the title.
         path: HTML file to write; its folder must exist.
 
     Raises:
         KeyError: If a column is missing.
-        ValueError: If a verdict is none of the three.
+        ValueError: If a verdict is not ok, warn or reject.
     """
     table = _prepared(audit)
     species = _per_species(table)
@@ -238,9 +234,9 @@ def write_page(audit: pd.DataFrame, name: str, path: Path) -> None:
 
 
 def _prepared(audit: pd.DataFrame) -> pd.DataFrame:
-    """Return what the page reads, in the order of ids, with the columns that are derived from others."""
+    """Return the columns of the page, including derived ones, sorted by id."""
     texts = audit[TEXTS].astype(object)
-    table = texts.where(texts.notna(), "").map(printable)  # an empty text comes back from a CSV file as NaN
+    table = texts.where(texts.notna(), "").map(printable)  # pandas reads an empty text from a CSV file as NaN
     table[NUMBERS] = audit[NUMBERS].astype(float)
     unknown = set(table.verdict) - set(VERDICTS)
     if unknown:
@@ -255,14 +251,14 @@ def _prepared(audit: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(share: float) -> str:
-    """Return a share (0 to 1) in per cent; what is there is never called zero, nor a part the whole."""
+    """Return a share (0 to 1) in per cent, which is never rounded to 0 or 100."""
     if 0 < share < 0.001:
         return "< 0.1%"
     return "> 99.9%" if 0.999 < share < 1 else f"{share:.1%}"
 
 
 def _per_species(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a species, those with most kept recordings first: kept, warned (of these), rejected and hours."""
+    """Return kept, warned (of these) and rejected recordings and hours by species, those with most kept ones first."""
     marks = table.assign(kept=~table.rejected, warned=table.verdict == "warn", hours=table.duration_s / 3600)
     counted = marks.groupby("species", as_index=False)[["kept", "warned", "rejected", "hours"]].sum()
     return counted.sort_values(["kept", "rejected", "species"], ascending=[False, False, True], ignore_index=True)
@@ -271,25 +267,29 @@ def _per_species(table: pd.DataFrame) -> pd.DataFrame:
 def _headline(table: pd.DataFrame, species: pd.DataFrame) -> dict[str, Any]:
     kept = species.kept[species.kept > 0]
     return {
-        "recordings": len(table), "species": len(species), "without": len(species) - len(kept),
-        "unknown_audio": int((table.audio_hash == "").sum()), "hours": float(table.duration_s.sum() / 3600),
+        "recordings": len(table),
+        "species": len(species),
+        "without": len(species) - len(kept),
+        "unknown_audio": int((table.audio_hash == "").sum()),
+        "hours": float(table.duration_s.sum() / 3600),
         "verdicts": {verdict: int((table.verdict == verdict).sum()) for verdict in VERDICTS},
-        "most": int(kept.max()) if len(kept) else 0, "fewest": int(kept.min()) if len(kept) else 0,
-    }  # fmt: skip
+        "most": int(kept.max()) if len(kept) else 0,
+        "fewest": int(kept.min()) if len(kept) else 0,
+    }
 
 
 def _groups_of_equal_audio(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an audio hash that several recordings have, the largest group first: copies and labels."""
+    """Return copies and labels of each audio hash that several recordings share, the largest group first."""
     groups = table[table.copies > 1].groupby("audio_hash")
     sizes = groups.agg(copies=("recording_id", "size"), labels=("species", "nunique"), first=("recording_id", "min"))
     return sizes.sort_values(["copies", "first"], ascending=[False, True], kind="stable")
 
 
 def _first_groups(table: pd.DataFrame, groups: pd.DataFrame, most: int) -> dict[str, Any]:
-    """Return how many groups and recordings there are, and the members of the first groups."""
+    """Return the numbers of groups and recordings, and the members of the first groups."""
     printable = groups.index[:most]
     members = table[table.audio_hash.isin(printable)]
-    # A group that is cut names as many of its species as it can.
+    # A shortened group still shows as many of its species as possible.
     members = members.assign(turn=members.groupby(["audio_hash", "species"]).cumcount())
     members = members.sort_values(["turn", "species", "recording_id"], kind="stable")
     rows = dict(list(members.groupby("audio_hash")[["recording_id", "species", "verdict", "problems"]]))
@@ -305,7 +305,7 @@ def _first_groups(table: pd.DataFrame, groups: pd.DataFrame, most: int) -> dict[
 
 
 def _problems(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the problems, the most frequent first, each with its verdicts and its worst recordings."""
+    """Return the problems, the most frequent first, each with its verdicts and worst recordings."""
     named = table.problems.str.split().explode().dropna()
     problems = []
     for name, rows in named.groupby(named):

@@ -17,7 +17,7 @@ from birdclf.errors import UserError
 
 VERDICTS: Final = ("ok", "warn", "reject")
 UNREADABLE: Final = ("undecodable", "empty", "not_finite")
-"""Problems without features: they are rejected whatever the rules say."""
+"""Problems that leave a recording without features; it is always rejected."""
 VERDICT_OF: Final[dict[str, str]] = {
     **dict.fromkeys((*UNREADABLE, "too_short", "silent", "duplicate", "conflicting_duplicate"), "reject"),
     **dict.fromkeys(("several_labels", "beyond_end", "header_lies", "goes_on", "mostly_silent", "quiet"), "warn"),
@@ -31,7 +31,7 @@ COLUMNS: Final = (
 
 
 class Finding(NamedTuple):
-    """A problem of a row, and the same in words."""
+    """A problem of a row, by name and in words."""
 
     row: int
     problem: str
@@ -40,26 +40,26 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Rules:
-    """Limits on what was measured, and the verdict on each problem.
+    """Limits on the measurements, and the verdict on each problem.
 
-    Of recordings with the same decoded sound and label the first by id stays. Where their labels differ none stays,
-    because nobody can tell which is right. Several labels on one stretch of one file are no duplicates.
+    Of recordings with the same decoded sound and label the first by id is kept. If their labels differ none is kept,
+    since the right one is unknown. Several labels on one interval of one file are not duplicates.
 
     Attributes:
         min_duration_s: Shorter recordings are ``too_short``.
         max_overrun_s: ``beyond_end`` where a label ends more seconds after its recording.
         max_header_error_s: ``header_lies`` where header and decoder differ by more seconds.
-        max_silent_share: ``mostly_silent`` above it; ``silent`` is what stays below -90 dB throughout.
+        max_silent_share: ``mostly_silent`` above it; ``silent`` recordings are below -90 dB throughout.
         min_peak: ``quiet`` below it; full scale is 1.
         max_clipped_share: ``clipped`` above it.
         max_dc: ``dc`` where the mean lies farther from 0.
         max_mix_loss_db: ``out_of_phase`` where the mean of the channels is quieter than they are by more.
         min_rate_hz: ``low_rate`` below this sample rate.
         min_top_hz: ``narrow_band`` where the highest frequency with energy is lower.
-        verdicts: Verdict on problems by name, where it is not the usual one.
+        verdicts: Verdicts by problem that replace the default ones.
 
     Raises:
-        UserError: If a limit is negative or not finite, or a verdict is unknown or cannot be.
+        UserError: If a limit is negative or not finite, or a verdict is unknown or not allowed for its problem.
     """
 
     min_duration_s: float = 0.3
@@ -86,7 +86,7 @@ class Rules:
                 raise UserError(f"audit.verdicts.{problem}: there is no such problem. There are {known}.")
             choice(f"audit.verdicts.{problem}", verdict, VERDICTS)
             if problem in UNREADABLE and verdict != "reject":
-                raise UserError(f"audit.verdicts.{problem} is {verdict!r}; what has no features can only be 'reject'.")
+                raise UserError(f"audit.verdicts.{problem} is {verdict!r}; without features it can only be 'reject'.")
         object.__setattr__(self, "verdicts", dict(self.verdicts))
 
     def verdict(self, problem: str) -> str:
@@ -94,10 +94,10 @@ class Rules:
         return self.verdicts.get(problem, VERDICT_OF[problem])
 
     def judge(self, measured: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the audit: a row a recording with measurements, problems, reason and verdict.
+        """Return the audit, one row per recording.
 
         Args:
-            measured: Columns of :class:`birdclf.audit.measure.Measurement`, a row a recording.
+            measured: Columns of :class:`birdclf.audit.measure.Measurement`, one row per recording.
             table: The catalog's table, in the same order.
 
         Returns:
@@ -109,11 +109,9 @@ class Rules:
         unread = _rows(audit[audit.error != ""])
         findings = [Finding(row, values["error"], values["reason"] + _late(values)) for row, values in unread]
         findings += self._beyond_limits(audit[audit.error == ""])
-        # Silence is not the same recording, even where a user lets it through.
-        apart = [
-            found.row for found in findings if self.verdict(found.problem) == "reject" or found.problem == "silent"
-        ]
-        findings += _repeats(audit.drop(index=apart))
+        # Silent recordings are not duplicates of each other, even where their verdict is not reject.
+        excluded = [f.row for f in findings if self.verdict(f.problem) == "reject" or f.problem == "silent"]
+        findings += _repeats(audit.drop(index=excluded))
         of_row: defaultdict[int, list[Finding]] = defaultdict(list)
         for found in findings:
             of_row[found.row].append(found)
@@ -134,7 +132,7 @@ class Rules:
             "mostly_silent": (~silent & (a.silent_share > self.max_silent_share), "is silent for {silent_share:.0%}"),
             "beyond_end": (
                 a.overrun_s.between(self.max_overrun_s, math.inf, inclusive="neither"),
-                "goes beyond the end: its label ends {overrun_s:,.1f} s after the recording",
+                "has a label that ends {overrun_s:,.1f} s after the recording",
             ),
             "header_lies": (
                 (a.duration_s - a.header_duration_s).abs() > self.max_header_error_s,
@@ -159,34 +157,34 @@ class Rules:
 
 
 def _late(values: Mapping[str, Any]) -> str:
-    """Return how long after its recording's end an empty stretch begins, in words; nothing where nobody can tell."""
+    """Return the time from the end of the recording to the start of an empty clip, in words; empty if unknown."""
     header = read_header(Path(values["path"])) if values["error"] == "empty" and values["start_s"] > 0 else None
     late_s = values["start_s"] - header.duration_s if header else -1.0
     return f": its label begins {late_s:,.1f} s after the recording ends" if late_s >= 0 else ""
 
 
 def _repeats(audit: pd.DataFrame) -> list[Finding]:
-    """Find rows whose decoded sound another row has too."""
+    """Return the findings on rows with the same decoded sound as another row."""
     sound = audit[audit.audio_hash.duplicated(keep=False)].sort_values("recording_id")
     groups: defaultdict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
-    for row, values in _rows(sound):  # a table a group would take milliseconds each
+    for row, values in _rows(sound):  # groupby would take milliseconds per group
         groups[values["audio_hash"]].append((row, values))
     return [found for same in groups.values() for found in _repeats_of(same)]
 
 
 def _repeats_of(same: list[tuple[int, dict[str, Any]]]) -> Iterator[Finding]:
-    """Yield what is wrong with rows of one sound, which are sorted by id."""
-    first: dict[str, str] = {}  # recording of each label
+    """Yield the findings on rows with the same sound, sorted by id."""
+    first: dict[str, str] = {}  # first recording of each label
     for _, values in same:
         first.setdefault(values["species"], values["recording_id"])
-    stretches = {(values["path"], values["start_s"], values["end_s"]) for _, values in same}
-    # Procedural sound has no path, and is never one stretch under two names.
-    one_stretch = len(stretches) == 1 and stretches.pop()[0] != ""
-    problem, what = ("several_labels", "stretch") if one_stretch else ("conflicting_duplicate", "sound")
+    intervals = {(values["path"], values["start_s"], values["end_s"]) for _, values in same}
+    # Procedural sound has no path, and never has two ids for one interval.
+    one_interval = len(intervals) == 1 and intervals.pop()[0] != ""
+    problem, what = ("several_labels", "interval") if one_interval else ("conflicting_duplicate", "sound")
     two = list(first)[:2]
     for row, values in same:
         species = values["species"]
-        if values["recording_id"] != first[species] and (len(first) == 1 or one_stretch):
+        if values["recording_id"] != first[species] and (len(first) == 1 or one_interval):
             yield Finding(row, "duplicate", f"is the same sound as {first[species]}")
         elif len(first) > 1:
             other = two[1] if species == two[0] else two[0]
@@ -194,6 +192,6 @@ def _repeats_of(same: list[tuple[int, dict[str, Any]]]) -> Iterator[Finding]:
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[int, dict[str, Any]]]:
-    """Return number and values of each row."""
+    """Return index and values of each row."""
     values = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     return list(zip(table.index.to_list(), values, strict=True))

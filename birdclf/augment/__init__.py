@@ -1,1 +1,1 @@
-"""Augmentation of training batches, on the device; it sees stored features, never sound."""
+"""Augmentation of training batches, on the device; it acts on stored features, not on sound."""

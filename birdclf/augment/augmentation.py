@@ -1,4 +1,4 @@
-"""What an augmentation is, and the four places of a training step at which one can act."""
+"""Base class of augmentations, and a subclass for each of the four places in a training step."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,15 +18,15 @@ Rows = NDArray[np.int64]
 
 
 class Augmentation(nn.Module, ABC):
-    """A change that training makes to each window of a batch with a probability.
+    """A random change of windows in training, applied to each window of a batch with probability ``p``.
 
-    Each draws for the whole batch and then takes the rows it acts on, so that ``p`` does not shift what it draws.
+    Each draws for the whole batch and then selects its rows, so the drawn values do not depend on ``p``.
 
     Attributes:
         name: Its key in ``augment``.
-        turn: Where in the chain it acts, among those of the same place: the order that sound takes from the bird to the
-            recorder. The order in which they were named on the command line changes nothing.
-        needs_partner: Whether it takes a second recording of the batch.
+        turn: Its position among the augmentations of the same place: the order in which sound is changed on its way
+            from the bird to the recorder, whatever the order on the command line.
+        needs_partner: It uses a second recording of the batch.
 
     Args:
         p: Probability for each window, 0 to 1.
@@ -44,7 +44,7 @@ class Augmentation(nn.Module, ABC):
         self.p = self.number("p", p, 0, 1)
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Take what only a run knows.
+        """Set what depends on the features and the train split.
 
         Args:
             features: Feature module of the run.
@@ -86,8 +86,8 @@ class OnBands(Augmentation):
 class OnPower(Augmentation):
     """Acts on the power of mel bands, before deltas and normalisation.
 
-    For MFCC that is what the kept coefficients say of the spectrum, by the transposed DCT: finer detail is not seen.
-    Powers add as those of independent signals do on average; phases are ignored.
+    For MFCC that is the transposed DCT of the kept coefficients, a smoothed spectrum. Powers are added, as is right on
+    average for independent signals; phases are ignored.
     """
 
     @abstractmethod
@@ -97,10 +97,10 @@ class OnPower(Augmentation):
         """Return changed power of the rows.
 
         Args:
-            db: ``(R, M, T)`` power of the rows in dB, whose memory may be used.
+            db: ``(R, M, T)`` power of the rows in dB, which may be changed in place.
             rows: ``(R,)`` their positions in the batch.
-            rng: Stream to draw from.
-            bands: ``(B, F, T)`` stored bands of the whole batch, as they were before any change of power.
+            rng: Random generator of this batch and augmentation.
+            bands: ``(B, F, T)`` stored bands of the whole batch, before any change of power.
             features: Feature module of the run.
         """
 
@@ -133,12 +133,12 @@ def take_rows(values: NDArray[Number], rows: Rows, device: torch.device) -> Tens
 
 
 def partners(size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return ``(B,)`` for each window of a batch another one, each with the same probability; B is 2 or more."""
+    """Return ``(B,)`` positions, for each window of a batch that of another one, drawn uniformly; B is 2 or more."""
     return (np.arange(size) + rng.integers(1, size, size)) % size
 
 
 def replace_rows(whole: Tensor, rows: Rows, part: Tensor) -> Tensor:
-    """Return a tensor ``(B, ...)`` with some rows replaced by ``(R, ...)``; the tensor given stays as it is."""
+    """Return a copy of a tensor ``(B, ...)`` with some rows replaced by ``(R, ...)``."""
     if len(rows) == len(whole):
         return part
     return whole.index_copy(0, torch.from_numpy(rows).to(whole.device), part)

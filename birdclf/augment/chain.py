@@ -16,14 +16,14 @@ from birdclf.random import stream
 
 
 class BatchPosition(NamedTuple):
-    """Which batch of a run this is. All that is drawn for it is a function of seed, name and position.
+    """Position of a batch in a run: all random numbers for it depend on seed, name and position alone.
 
-    The number of the batch is counted, not the optimizer's steps, which stand still while gradients are accumulated.
+    It counts batches, not optimizer steps, which do not advance while gradients are accumulated.
 
     Attributes:
         epoch: From 0.
         batch: Number in the epoch, from 0.
-        rank: Process that it belongs to.
+        rank: Process of the batch.
     """
 
     epoch: int
@@ -32,12 +32,12 @@ class BatchPosition(NamedTuple):
 
 
 class Chain(nn.Module):
-    """Makes features and targets of a training batch, with augmentations at four places.
+    """Computes features and targets of a training batch, with augmentations at four places.
 
     Stored bands, power of mel bands, normalised features, pairs: in this order, and within a place by
-    :attr:`birdclf.augment.augmentation.Augmentation.turn`. Each augmentation draws from a stream of its own, so that
-    one more of them changes nothing that another draws, and a run that is resumed within an epoch draws what it would
-    have drawn. Several processes mix within their parts of a batch.
+    :attr:`birdclf.augment.augmentation.Augmentation.turn`. Each augmentation has its own random stream, so adding one
+    does not change another, and a run that is resumed within an epoch draws the same numbers. With several processes
+    each mixes within its part of a batch.
 
     Args:
         augmentations: By name.
@@ -47,7 +47,7 @@ class Chain(nn.Module):
         batch_size: Windows of a batch in a process.
 
     Raises:
-        UserError: If two of them contradict each other, or a setting fits neither these features nor this batch.
+        UserError: If two of them contradict each other, or a setting does not fit these features or this batch size.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Chain(nn.Module):
         for name, augmentation in augmentations.items():
             if not isinstance(augmentation, Augmentation):
                 raise UserError(
-                    f"augment.{name} is no augmentation. Choose it by augment={name}, or with others by "
-                    f"augment=[{name},…]; the _target_ of one of your own must be an Augmentation."
+                    f"augment.{name} is not an augmentation. Choose it by augment={name}, or with others by "
+                    f"augment=[{name},…]; the _target_ of a custom one must be an Augmentation."
                 )
             if augmentation.needs_partner and batch_size < 2:
                 raise UserError(
-                    f"augment.{name} mixes recordings of a batch, but loader.batch_size leaves 1 to a process. Choose "
-                    f"a larger batch, or take {name} out of augment."
+                    f"augment.{name} mixes recordings of a batch, but loader.batch_size is 1 per process. Choose "
+                    f"a larger batch, or remove {name} from augment."
                 )
             augmentation.bind(features, class_counts)
         self.links = nn.ModuleDict(dict(sorted(augmentations.items(), key=lambda item: (item[1].turn, item[0]))))
@@ -83,10 +83,10 @@ class Chain(nn.Module):
         """Return normalised features and the targets of a batch.
 
         Args:
-            bands: ``(B, F, T)`` stored bands, of any float type; they stay as they are.
+            bands: ``(B, F, T)`` stored bands, of any float type; they are not changed.
             target: ``(B,)`` classes.
             features: Fitted feature module.
-            position: Which batch it is.
+            position: Position of the batch.
 
         Returns:
             ``(B, C, F, T)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
@@ -101,7 +101,7 @@ class Chain(nn.Module):
             x = mask(x, rows, rng)
         if not any(isinstance(link, OnPairs) and link.p > 0 for link in self.links.values()):
             return x, target
-        # Soft in every batch and process, whatever was drawn: processes that train together exchange targets.
+        # Targets are soft in every batch and process, even where none is mixed: DDP processes exchange them.
         soft = functional.one_hot(target, self.num_classes).float()
         for mix, rows, rng in self._acting(OnPairs, position, size):
             x, soft = mix(x, target, rows, rng)
@@ -122,7 +122,7 @@ class Chain(nn.Module):
     def _acting(
         self, kind: type, position: BatchPosition, size: int
     ) -> list[tuple[Augmentation, Rows, np.random.Generator]]:
-        """Return the augmentations of a kind that act on a batch, with the rows and the rest of their streams."""
+        """Return the augmentations of a kind that act on a batch, with their rows and generators."""
         found = []
         for name, module in self.links.items():
             link = cast(Augmentation, module)

@@ -10,7 +10,7 @@ from birdclf.features.representation import Representation
 
 
 class Gain(OnPower):
-    """Makes a window louder or softer by a number of dB, uniform in a range.
+    """Changes the level of a window by a number of dB, uniform in a range.
 
     Args:
         p: Probability for each window, 0 to 1.
@@ -18,7 +18,7 @@ class Gain(OnPower):
         max_db: Greatest gain in dB, above the least.
 
     Raises:
-        UserError: If a setting is out of range, or changes nothing of these features.
+        UserError: If a setting is out of range, or has no effect on these features.
     """
 
     name = "gain"
@@ -30,18 +30,18 @@ class Gain(OnPower):
         self.require(min_db != 0 or max_db != 0, "max_db", max_db, "another number than min_db where that is 0")
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Refuse features that a level does not change, such as deltas of dB alone."""
+        """Check that the level changes these features, unlike deltas of dB alone."""
         db = torch.rand(1, len(features.centres_hz), features.frames, generator=torch.Generator().manual_seed(0)) * 40
         quiet, loud = (features.stack(features.from_db(db + gain)) for gain in (0.0, 6.0))
         if torch.allclose(quiet, loud, atol=1e-3):
             raise UserError(
-                f"augment.gain changes nothing of features.channels={list(features.channels)}. Add static, or take "
-                f"gain out of augment."
+                f"augment.gain has no effect on features.channels={list(features.channels)}. Add static, or remove "
+                f"gain from augment."
             )
 
     def forward(
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
-        """Return power of the rows ``(R, M, T)`` in dB, louder or softer."""
+        """Return power of the rows ``(R, M, T)`` in dB after the gain."""
         gain = take_rows(rng.uniform(*self.range_db, len(bands)), rows, db.device)
         return db.add_(gain[:, None, None])

@@ -1,4 +1,4 @@
-"""Low-pass: a bird that is far away, or a microphone that hears no high tones."""
+"""Low-pass filter: simulates a distant bird, or a microphone that is not sensitive to high frequencies."""
 
 import math
 
@@ -14,14 +14,14 @@ from birdclf.features.representation import Representation
 class LowPass(OnPower):
     """Attenuates band f by ``10 log10(1 + (f / cutoff) ** (2 n))`` dB, the response of a Butterworth filter of order n.
 
-    That is 3 dB at the cut-off and ``slope`` dB an octave far above it. The cut-off is uniform on a logarithmic scale.
-    What falls further below the window's loudest value than the features' ``top_db`` stays there, as in the features.
+    That is 3 dB at the cut-off and ``slope_db`` per octave far above it. The cut-off is uniform on a logarithmic scale.
+    Values are clipped at the features' ``top_db`` below the window's maximum, as in the features.
 
     Args:
         p: Probability for each window, 0 to 1.
         min_cutoff_hz: Least cut-off in Hz, above 0.
         max_cutoff_hz: Greatest cut-off in Hz, below the centre of the highest band.
-        slope_db: dB an octave, above 0, at most 96; n is a sixth of it.
+        slope_db: dB per octave, above 0, at most 96; n is a sixth of it.
 
     Raises:
         UserError: If a setting is out of range.
@@ -40,7 +40,7 @@ class LowPass(OnPower):
         self.require(slope_db > 0, "slope_db", slope_db, "above 0")
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Take the mel bands; refuse a cut-off above the highest one, which would change nothing."""
+        """Set the mel bands; refuse a cut-off above the highest one, which would have no effect."""
         self.register_buffer("centres_hz", features.centres_hz.detach().clone(), persistent=False)
         highest, most = float(features.centres_hz.max()), self.cutoff_hz[1]
         self.require(most <= highest, "max_cutoff_hz", most, f"at most {highest:.0f}, the highest band of the features")
@@ -52,7 +52,7 @@ class LowPass(OnPower):
         least, most = self.cutoff_hz
         cutoff_hz = take_rows(np.exp(rng.uniform(math.log(least), math.log(most), len(bands))), rows, db.device)
         octaves = torch.log2(self.centres_hz.clamp_min(1.0) / cutoff_hz[:, None])  # (R, M)
-        # log1p(exp(x)) is softplus: no overflow, whatever the slope.
+        # log1p(exp(x)) is softplus, which does not overflow.
         attenuation = torch.nn.functional.softplus(octaves * (self.slope_db * math.log(10) / 10)) * (10 / math.log(10))
         filtered = db.sub_(attenuation[:, :, None])
         return filtered.clamp_min_(floor_db(filtered, features.top_db))

@@ -1,4 +1,4 @@
-"""Mixup and Remix: windows and their labels are mixed in pairs."""
+"""Mixup and Remix, which mix windows and their labels in pairs."""
 
 import math
 
@@ -14,13 +14,13 @@ from birdclf.features.representation import Representation
 class Mixup(OnPairs):
     """``x = l x_i + (1 - l) x_j`` and ``y = l y_i + (1 - l) y_j`` (Zhang et al., 2018, equation 1).
 
-    Every window that is chosen has a share ``l ~ Beta(alpha, alpha)`` and a partner of its own in the batch. Losses
-    are linear in the target, so that a soft one is the same as mixing two losses. Metrics of training count a mixed
-    window as the class of the larger share.
+    Every chosen window has its own share ``l ~ Beta(alpha, alpha)`` and its own partner in the batch. Losses are linear
+    in the target, so a soft target equals a mix of two losses. Training metrics count a mixed window as the class of
+    the larger share.
 
     Args:
         p: Probability for each window, 0 to 1.
-        alpha: Above 0; 1 draws shares uniformly, less draws them near 0 and 1.
+        alpha: Above 0; 1 draws shares uniformly, a smaller value near 0 and 1.
 
     Raises:
         UserError: If a setting is out of range.
@@ -35,7 +35,7 @@ class Mixup(OnPairs):
         self.num_classes = 0
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Take the number of classes."""
+        """Set the number of classes."""
         self.num_classes = len(class_counts)
 
     def forward(self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -68,7 +68,7 @@ class Remix(Mixup):
     Args:
         p: Probability for each window, 0 to 1.
         alpha: As for mixup.
-        kappa: Ratio of counts from which on the rarer class takes the label, 1 or more, ``inf`` for never.
+        kappa: Least ratio of counts at which the label may go to the rarer class, 1 or more, ``inf`` for never.
         tau: Share of the features below which the more frequent class loses its label, 0 to 1.
 
     Raises:
@@ -84,7 +84,7 @@ class Remix(Mixup):
         self.tau = self.number("tau", tau, 0, 1)
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Take the class counts of the train split; a class without any counts as one."""
+        """Set the class counts of the train split; a class without recordings counts as 1."""
         super().bind(features, class_counts)
         self.register_buffer("counts", class_counts.clamp_min(1).float(), persistent=False)
 

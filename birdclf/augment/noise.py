@@ -1,4 +1,4 @@
-"""Noise that is drawn, and noise of other recordings' quiet frames."""
+"""Coloured noise, and other recordings of the batch as background."""
 
 import numpy as np
 from torch import Tensor
@@ -9,17 +9,17 @@ from birdclf.features.representation import Representation
 
 
 class Noise(OnPower):
-    """Adds noise whose power a Hz falls as ``f ** -exponent``, at a signal-to-noise ratio uniform in a range of dB.
+    """Adds noise with a power density of ``f ** -exponent``, at a signal-to-noise ratio uniform in a range of dB.
 
-    The signal is all that the window holds, over all bands and frames. The expected power is added: the noise itself
-    does not waver from frame to frame.
+    The signal is the whole window, over all bands and frames. The expected power of the noise is added, which is
+    constant over time.
 
     Args:
         p: Probability for each window, 0 to 1.
         min_snr_db: Least ratio in dB, -20 to 80.
         max_snr_db: Greatest ratio in dB, -20 to 80.
         min_exponent: Least exponent, -2 to 2: 0 is white, 1 pink, 2 brown, below 0 blue.
-        max_exponent: Greatest exponent; the exponent is uniform between both.
+        max_exponent: Greatest exponent; it is uniform between both.
 
     Raises:
         UserError: If a setting is out of range.
@@ -42,13 +42,13 @@ class Noise(OnPower):
         self.exponent = self.span("exponent", min_exponent, max_exponent, -2, 2)
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Take the mel bands."""
+        """Set the mel bands."""
         self.spectrum = Spectrum(features)
 
     def forward(
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
-        """Return power of the rows ``(R, M, T)`` in dB, with noise."""
+        """Return power of the rows ``(R, M, T)`` in dB with noise."""
         snr_db = take_rows(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         exponent = take_rows(rng.uniform(*self.exponent, len(bands)), rows, db.device)
         power = to_power_(db)
@@ -80,13 +80,13 @@ class Background(OnPower):
         self.snr_db = self.span("snr_db", min_snr_db, max_snr_db, -20, 80)
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Take the mel bands."""
+        """Set the mel bands."""
         self.spectrum = Spectrum(features)
 
     def forward(
         self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
     ) -> Tensor:
-        """Return power of the rows ``(R, M, T)`` in dB, with a background."""
+        """Return power of the rows ``(R, M, T)`` in dB with a background."""
         snr_db = take_rows(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         power, other = to_power_(db), to_power_(features.to_db(bands[partners(len(bands), rng)[rows]]))
         scale = self.spectrum.mean_power(power) / self.spectrum.mean_power(other) * to_power_(-snr_db)

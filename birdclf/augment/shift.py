@@ -17,8 +17,8 @@ class Shift(OnBands):
     Args:
         p: Probability for each window, 0 to 1.
         max_s: Greatest shift either way in seconds, at least a frame, less than a window.
-        fill: What the gap holds: ``silence`` (every band at the features' floor, ``top_db`` below the window's loudest
-            value), ``edge`` (the frame beside it, again and again) or ``mirror`` (the frames beside it, backwards).
+        fill: Content of the gap: ``silence`` (every band at the features' floor, ``top_db`` below the window's
+            maximum), ``edge`` (the adjacent frame, repeated) or ``mirror`` (the adjacent frames, reversed).
 
     Raises:
         UserError: If a setting is out of range.
@@ -34,7 +34,7 @@ class Shift(OnBands):
         self.fill, self.most = fill, 0
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Turn the limit into frames."""
+        """Convert the limit to frames."""
         frame_s = features.hop / features.sample_rate_hz
         self.most = round(self.max_s / frame_s)
         allowed = f"from a frame of {frame_s:g} s to less than the window of {features.frames * frame_s:g} s"
@@ -44,7 +44,7 @@ class Shift(OnBands):
         """Return bands ``(B, F, T)`` with the rows shifted."""
         frames = bands.shape[2]
         by = take_rows(rng.integers(-self.most, self.most + 1, len(bands)), rows, bands.device)
-        source = torch.arange(frames, device=bands.device) - by[:, None]  # (R, T): the frame that comes to each place
+        source = torch.arange(frames, device=bands.device) - by[:, None]  # (R, T): the frame moved to each position
         gap = (source < 0) | (source >= frames)
         if self.fill == "mirror":
             place = torch.where(source < 0, -1 - source, torch.where(gap, 2 * frames - 1 - source, source))
@@ -65,7 +65,7 @@ def take_frames(bands: Tensor, place: Tensor) -> Tensor:
 
 
 class Roll(OnBands):
-    """Moves a window later by a whole number of frames, uniform up to its length; what leaves it comes back in front.
+    """Rolls a window in time by a whole number of frames, uniform up to its length.
 
     Args:
         p: Probability for each window, 0 to 1.

@@ -11,25 +11,25 @@ from birdclf.features.representation import Representation
 
 
 class SpecAugment(OnFeatures):
-    """Masks stretches of time and of bands (Park et al., 2019, section 2; without time warping).
+    """Masks intervals of time and of bands (Park et al., 2019, section 2; without time warping).
 
-    A mask is the same in all channels and another one for each window. Its width is uniform from 0 to the greatest,
-    then its place is uniform within the window. What is masked becomes the mean of the train split. On MFCC a frequency
-    mask covers neighbouring coefficients, which is no range of Hz. torchaudio's ``mask_along_axis_iid`` draws from the
-    global generator, which a resumed run could not repeat, and has neither rows nor a limit over several masks.
+    Each window has its own masks, equal in all channels. A width is uniform from 0 to the greatest, then the position
+    is uniform within the window. Masked values become the mean of the train split. On MFCC a frequency mask covers
+    adjacent coefficients, not a range of Hz. torchaudio's ``mask_along_axis_iid`` draws from the global generator,
+    which a resumed run could not repeat, and cannot select rows or limit the total width.
 
     Args:
         p: Probability for each window, 0 to 1.
         time_masks: Masks over time, 0 or more.
         time_width_s: Greatest width of one, in seconds; None for 0.5.
-        max_time_share: Greatest share of a window that its time masks cover together, beyond which all become narrower;
-            None for 0.3.
+        max_time_share: Greatest share of a window that its time masks cover together, else all are made narrower; None
+            for 0.3.
         freq_masks: Masks over bands or coefficients, 0 or more.
         freq_width: Greatest width of one, as a share of the bands; None for 0.15.
 
     Raises:
-        UserError: If a setting is out of range or of masks that there are none of, there is no mask, or the greatest
-            mask is narrower than a frame or a band.
+        UserError: If a setting is out of range or belongs to masks whose number is 0, there is no mask, or the
+            greatest mask is narrower than a frame or a band.
     """
 
     name = "specaugment"
@@ -63,7 +63,7 @@ class SpecAugment(OnFeatures):
         self.widest_frames = self.most_frames = self.widest_bands = 0
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Turn widths into frames and bands, and take the train mean, None where that is 0."""
+        """Convert widths to frames and bands, and set the fill to the train mean, None where that is 0."""
         mean = features.normalised_mean.detach().clone()
         self.register_buffer("fill", mean if bool(mean.any()) else None, persistent=False)
         _, bands, frames = features.shape
@@ -80,19 +80,19 @@ class SpecAugment(OnFeatures):
     def forward(self, x: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
         """Return features ``(B, C, F, T)`` with masks over the rows."""
         size, _, bands, frames = x.shape
-        time = self._stretches(rng, size, self.time_masks, frames, self.widest_frames, self.most_frames)
-        freq = self._stretches(rng, size, self.freq_masks, bands, self.widest_bands)
+        time = self._intervals(rng, size, self.time_masks, frames, self.widest_frames, self.most_frames)
+        freq = self._intervals(rng, size, self.freq_masks, bands, self.widest_bands)
         others = np.setdiff1d(np.arange(size), rows)
-        for stretches in (time, freq):
-            stretches[others, :, 1] = 0  # of no width
+        for intervals in (time, freq):
+            intervals[others, :, 1] = 0
         everything = np.arange(size)
         over_time = _covered(take_rows(time, everything, x.device), frames)[:, None, None, :]
         over_freq = _covered(take_rows(freq, everything, x.device), bands)[:, None, :, None]
         fill = 0.0 if self.fill is None else self.fill
-        return torch.where(over_time | over_freq, fill, x)  # half the time of masked_fill
+        return torch.where(over_time | over_freq, fill, x)  # twice as fast as masked_fill
 
     @staticmethod
-    def _stretches(
+    def _intervals(
         rng: np.random.Generator, size: int, masks: int, length: int, widest: int, most: int | None = None
     ) -> NDArray[np.int64]:
         """Return start and width of the masks of each window, ``(B, masks, 2)``, at most ``most`` wide together."""
@@ -104,8 +104,8 @@ class SpecAugment(OnFeatures):
         return np.stack([start, width], axis=2)
 
 
-def _covered(stretches: Tensor, length: int) -> Tensor:
-    """Return whether each of ``length`` places is in a stretch, ``(B, length)``, of ``(B, masks, 2)``."""
-    place = torch.arange(length, device=stretches.device)
-    begin, width = stretches[..., :1], stretches[..., 1:]
+def _covered(intervals: Tensor, length: int) -> Tensor:
+    """Return the mask ``(B, length)`` of the positions within intervals ``(B, masks, 2)`` of start and width."""
+    place = torch.arange(length, device=intervals.device)
+    begin, width = intervals[..., :1], intervals[..., 1:]
     return ((place >= begin) & (place < begin + width)).any(dim=1)

@@ -1,4 +1,4 @@
-"""Power of mel bands as power of a sound: what a signal-to-noise ratio is a ratio of."""
+"""Power of a sound from the power of its mel bands, for signal-to-noise ratios."""
 
 import math
 from typing import Final
@@ -9,23 +9,20 @@ from torch import Tensor, nn
 from birdclf.features.representation import Representation
 
 LOWEST_DB: Final = -100.0
-"""Power of digital silence, as the features see it."""
+"""Power of digital silence in the features."""
 
 
 class Spectrum(nn.Module):
-    """Centres and widths of mel bands, and what white noise is in them.
+    """Centres and widths of mel bands, and the power of white noise in them.
 
-    A click has the same power at every frequency: its loudest frame shows how bands weigh it, whatever area the
-    filters have and whatever was done to the sound before. The power of a sound is the sum over bands of power over
-    that of white noise, times width.
+    A click has the same power at every frequency, so its loudest frame measures the weight of each band, including the
+    area of its filter and all preprocessing. The power of a sound is the sum over bands of power over that of white
+    noise, times width.
 
     Attributes:
         centres_hz: ``(M,)``.
-        share: ``(M,)`` width of each band over that of all.
-        white: ``(M,)`` power of white noise of unit power.
-
-    Args:
-        features: Feature module whose bands they are.
+        share: ``(M,)`` width of each band over the total.
+        white: ``(M,)`` band powers of white noise of unit power.
     """
 
     centres_hz: Tensor
@@ -45,25 +42,25 @@ class Spectrum(nn.Module):
         self.register_buffer("white", (white / white.mean()).float(), persistent=False)
 
     def mean_power(self, power: Tensor) -> Tensor:
-        """Return the mean power of windows ``(R,)``, of power by band ``(R, M, T)``."""
+        """Return the mean power of windows ``(R,)`` from power by band ``(R, M, T)``."""
         return power.mean(dim=2) @ (self.share / self.white)
 
     def noise(self, exponent: Tensor) -> Tensor:
-        """Return noise of unit power ``(R, M)`` whose power a Hz falls as ``f ** -exponent``, of ``(R,)`` exponents."""
+        """Return noise of unit power ``(R, M)`` with a power density of ``f ** -exponent``, for ``(R,)`` exponents."""
         density = torch.pow(self.centres_hz / 1000, -exponent[:, None])
         return self.white * density / (density @ self.share)[:, None]
 
 
 def floor_db(db: Tensor, top_db: float) -> Tensor:
-    """Return where features would clip each window ``(R, 1, 1)``, of power ``(R, M, T)``, in dB."""
+    """Return the level in dB ``(R, 1, 1)`` at which features clip each window, from power ``(R, M, T)`` in dB."""
     return (db.amax(dim=(1, 2), keepdim=True) - top_db).clamp_min(LOWEST_DB)
 
 
 def to_power_(db: Tensor) -> Tensor:
-    """Return power of dB, in its memory."""
+    """Convert dB to power, in place."""
     return db.mul_(math.log(10) / 10).exp_()
 
 
 def to_db_(power: Tensor) -> Tensor:
-    """Return power in dB, in its memory, never lower than features go."""
+    """Convert power to dB, in place, at least ``LOWEST_DB``."""
     return power.clamp_min_(10 ** (LOWEST_DB / 10)).log10_().mul_(10.0)

@@ -1,14 +1,14 @@
-"""Shares whole groups of recordings out over stages, every class in proportion.
+"""Stratified allocation of whole groups of recordings to stages.
 
 A group may hold several classes, so this is iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011, "On the
-Stratification of Multi-label Data", ECML PKDD) with groups in the place of examples:
+Stratification of Multi-label Data", ECML PKDD) with groups instead of examples:
 
-1. Place: the groups that carry the largest part of some class come first (ties drawn by the seed). Each goes to the
-   stage where it adds least to the cost: the sum over classes and stages of (part - share)^2 / share, in which a class
-   of 3 counts as much as a class of 3,000 and all recordings together count as one more class.
-2. Repair: while a class lacks a stage that it should have, one of its groups is moved to where most is gained, with
-   some random moves against dead ends (as in WalkSAT: Selman, Kautz and Cohen, 1994); the best state seen is kept.
-3. Refine: groups move to a stage of lower cost for as long as that helps and takes no class's stage away.
+1. Place: the groups that hold the largest part of some class come first (ties drawn by the seed). Each is assigned to
+   the stage where it adds least to the cost: the sum over classes and stages of (part - share)^2 / share, in which a
+   class of 3 counts as much as a class of 3,000 and all recordings together count as one more class.
+2. Repair: while a class lacks a stage that it should have, the best move of one of its groups is made, with some random
+   moves to leave local minima (as in WalkSAT: Selman, Kautz and Cohen, 1994); the best state is kept.
+3. Refine: groups move to a stage of lower cost while that helps and no class loses a stage.
 
 Each step is linear in the number of (group, class) pairs.
 """
@@ -23,8 +23,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 HARD = 1_000_000  # a class that cannot be learned weighs more than any number of classes that cannot be evaluated
-CANDIDATES = 24  # groups that one repair looks at
-PASSES = 4  # rounds of refinement; the first does nearly all
+CANDIDATES = 24  # groups that one repair considers
+PASSES = 4  # rounds of refinement; the first makes nearly all moves
 
 
 def group_codes(table: pd.DataFrame) -> NDArray[np.int64]:
@@ -54,8 +54,8 @@ def allocate(
         species: ``(n,)`` class of each recording, 0 to K - 1, each in use.
         shares: Share of each of the S stages; they sum to 1.
         draw: Breaks ties.
-        keep_first: What a class needs above all: to be in stage 0, or else to be in two stages. Next, a class of S
-            groups or more needs to be in every stage, as far as the groups that it shares with others allow.
+        keep_first: First aim for each class: to be in stage 0 if true, else to be in two stages. The second aim is
+            that a class of S groups or more is in every stage, as far as the groups shared with others allow.
     """
     state = _Allocation(group, species, shares, keep_first)
     state.place(draw)
@@ -65,7 +65,7 @@ def allocate(
 
 
 class _Allocation:
-    """Groups, their classes and the stage of each; plain lists, since a step looks at a few numbers only."""
+    """Groups, their classes and the stage of each; plain lists are faster, since a step reads only a few numbers."""
 
     def __init__(
         self, group: NDArray[np.int64], species: NDArray[np.int64], shares: Sequence[float], keep_first: bool
@@ -93,13 +93,13 @@ class _Allocation:
         self.stage = [-1] * len(starts)
 
     def place(self, draw: np.random.Generator) -> None:
-        """Give each group its first stage."""
+        """Assign each group to a stage."""
         for g in np.lexsort((draw.random(len(self.stage)), -self.largest)).tolist():
             costs = self._costs(g)
             self._move(g, costs.index(min(costs)))
 
     def repair(self, draw: np.random.Generator) -> None:
-        """Move groups until each class has the stages that it should have, or nothing more is found."""
+        """Move groups until each class has the stages that it should have, or the limit of moves is reached."""
         wrong = deque(k for k in range(len(self.here)) if self._lack(k, self.here[k]))
         left = lowest = sum(self._lack(k, self.here[k]) for k in wrong)
         moved: list[tuple[int, int]] = []  # since the best state: group, stage that it left
@@ -120,7 +120,7 @@ class _Allocation:
             self._move(g, stage)
 
     def refine(self) -> None:
-        """Move groups to a stage of lower cost, where no class loses a stage by it."""
+        """Move groups to a stage of lower cost, where no class loses a stage."""
         for _ in range(PASSES):
             moved = 0
             for g in range(len(self.stage)):
@@ -129,14 +129,14 @@ class _Allocation:
                 if costs[best] < costs[self.stage[g]] - 1e-9 and self._gain(g, best) <= 0:
                     self._move(g, best)
                     moved += 1
-            if moved * 1000 <= len(self.stage):  # few are left: another round costs more than it brings
+            if moved * 1000 <= len(self.stage):  # another round would cost more than it gains
                 break
 
     def _kinds(self, g: int) -> list[int]:
         return self.kind[self.border[g] : self.border[g + 1]]
 
     def _costs(self, g: int) -> list[float]:
-        """Return what a group adds to the cost in each stage, as if it were in none."""
+        """Return the cost that a group adds in each stage, as if it were in none."""
         kinds, parts = self._kinds(g), self.part[self.border[g] : self.border[g + 1]]
         square = self.square[g]
         costs = [
@@ -159,13 +159,13 @@ class _Allocation:
         self.stage[g] = stage
 
     def _lack(self, k: int, here: list[int]) -> int:
-        """Return how much a class lacks, when it has these numbers of groups in the stages."""
+        """Return the penalty of a class with these numbers of groups in the stages."""
         empty = here.count(0)
         hard = here[0] == 0 if self.keep_first else len(here) - empty < 2
         return HARD * hard + (empty if self.groups[k] >= len(here) else 0)
 
     def _gain(self, g: int, stage: int) -> int:
-        """Return by how much a move changes what all classes lack together; below 0 is better."""
+        """Return the change of the total penalty by a move; below 0 is better."""
         change, old = 0, self.stage[g]
         for k in self._kinds(g):
             here = self.here[k]
@@ -178,7 +178,7 @@ class _Allocation:
         return change
 
     def _best_move(self, k: int, draw: np.random.Generator) -> tuple[int, int, int]:
-        """Return the best of some moves of a class's groups, or sometimes any: group, stage, change."""
+        """Return the best of some moves of a class's groups, sometimes a random one: group, stage, change."""
         members = self.members[self.first_member[k] : self.first_member[k + 1]]
         if len(members) > CANDIDATES:
             members = draw.choice(members, CANDIDATES, replace=False)

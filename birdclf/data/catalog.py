@@ -1,4 +1,4 @@
-"""The table of recordings that every source is turned into."""
+"""Catalog: the table of recordings, whatever their source."""
 
 import difflib
 import hashlib
@@ -29,13 +29,12 @@ class Catalog:
     """Recordings with their species, whatever the source.
 
     Attributes:
-        table: One row a recording, sorted by ``recording_id``, with the columns of ``COLUMNS`` and
-            whatever the source adds: ``recording_id`` (unique and stable), ``species``, ``path`` (empty
-            for procedural sound), ``group`` (recordist or individual, may be empty), ``start_s`` and
-            ``end_s`` (the stretch of the file), ``duration_s`` and ``sample_rate_hz`` (as the source's own
-            table has them, else NaN and 0: no file is opened here), and ``stamp`` (changes when the sound behind
-            the row changes).
-        reader: Turns a row's clip into a waveform.
+        table: One row per recording, sorted by ``recording_id``, with the columns of ``COLUMNS`` and those that the
+            source adds: ``recording_id`` (unique and stable), ``species``, ``path`` (empty for procedural sound),
+            ``group`` (recordist or individual, may be empty), ``start_s`` and ``end_s`` (the interval of the file),
+            ``duration_s`` and ``sample_rate_hz`` (from the source's table, else NaN and 0: no file is opened here), and
+            ``stamp`` (changes when the sound of the row changes).
+        reader: Opens the clips.
         name: Name of the source, for messages and reports.
 
     Raises:
@@ -81,14 +80,14 @@ class Catalog:
 
     @property
     def content_hash(self) -> str:
-        """Hash of what decides the sound of every recording: ids, paths, stretches, stamps, reader."""
+        """Hash of all that determines the sound: ids, paths, intervals, stamps, reader."""
         digest = hashlib.blake2b(self.reader.fingerprint().encode(), digest_size=12)
         sound = self.table[["recording_id", "path", "start_s", "end_s", "stamp"]]
         digest.update(np.ascontiguousarray(pd.util.hash_pandas_object(sound, index=False)).tobytes())
         return digest.hexdigest()
 
     def clips(self) -> list[Clip]:
-        """Return one clip a row, in the order of the table."""
+        """Return one clip per row, in the order of the table."""
         t = self.table
         return [Clip(*row) for row in zip(t.recording_id, t.path, t.start_s, t.end_s, strict=True)]
 
@@ -99,13 +98,11 @@ class Catalog:
 
 GRADES = {"A": 5.0, "B": 4.0, "C": 3.0, "D": 2.0, "E": 1.0}
 """Xeno-canto's grades on the scale of ratings, 1 to 5."""
-
-
 log = logging.getLogger(__name__)
 
 
 class Selection(TypedDict, total=False):
-    """Settings of :func:`select`, which every source takes."""
+    """Arguments of :func:`select`, which every source accepts."""
 
     label: str
     species: Sequence[str] | str | None
@@ -122,18 +119,17 @@ def select(
     min_quality: float | str | None = None,
     max_per_species: int | None = None,
 ) -> Catalog:
-    """Return the recordings that are asked for, with the classes that are asked for.
+    """Return the selected recordings, labelled with the selected column.
 
     Args:
         catalog: Any catalog.
         label: Column that names the class: ``species``, ``family`` or any other column; ``genus`` is the first word of
             ``scientific_name`` where there is no such column. Rows without a value are left out.
-        species: Classes to keep, as a list or as a file, see
-            :func:`birdclf.data.tables.read_names`; None keeps all.
-        exclude: Classes to leave out, as a list or as a file.
+        species: Classes to keep, as a list or a file (:func:`birdclf.data.tables.read_names`); None keeps all.
+        exclude: Classes to leave out, as a list or a file.
         min_quality: Least quality, 1 to 5 or A to E (5 and A are best); unrated recordings are then left out.
-        max_per_species: Most recordings of a class; which ones follows from their ids, and a smaller number keeps a
-            part of a larger one's.
+        max_per_species: Most recordings of a class, chosen by their ids; a smaller number selects a subset of those of
+            a larger one.
 
     Raises:
         UserError: If a column or class does not exist, a value is out of range, or nothing is left.
@@ -179,27 +175,29 @@ def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[st
     if isinstance(given, str):
         file = Path(given).expanduser()
         if not file.is_file():
-            raise UserError(f"data.{key}={given} is no file. Give a text file with a name a line, or a list: [a,b].")
+            raise UserError(
+                f"data.{key}={given} is not a file. Give a text file with one name per line, or a list: [a,b]."
+            )
         given = read_names(file)
     names = [str(name) for name in given]
     classes = set(table.species)
     for name, value in zip(names, given, strict=True):
         if value is None or (name not in classes and not isinstance(value, str)):
-            said = "null" if value is None else name
+            text = "null" if value is None else name
             raise UserError(
-                f"data.{key} holds the value {said}, not a name. Quote a name that reads like a number, yes, no or "
-                f"nothing: \"data.{key}=['007','null']\"."
+                f"data.{key} holds the value {text}, not a name. Quote a name that YAML reads as a number, true, false "
+                f"or null: \"data.{key}=['007','null']\"."
             )
         if name not in classes:
             near = difflib.get_close_matches(name, classes, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(sorted(classes)[:10])} and so on."
-            raise UserError(f"data.{key} names {name!r}, which is no class of this source. {hint}")
+            raise UserError(f"data.{key} names {name!r}, which is not a class of this source. {hint}")
     return names
 
 
 def _quality(catalog: Catalog) -> "pd.Series[float]":
     if "quality" not in catalog.table.columns:
-        raise UserError(f"data.min_quality: {catalog.name} says nothing of quality. Leave it at null for this source.")
+        raise UserError(f"data.min_quality: {catalog.name} has no quality ratings. Leave it at null for this source.")
     return pd.to_numeric(catalog.table.quality, errors="coerce")
 
 

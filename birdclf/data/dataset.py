@@ -1,4 +1,4 @@
-"""Batches cut out of the feature store, a whole batch in one slice."""
+"""Batches of windows from the feature store, read with one index operation per batch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,18 +36,18 @@ class Batch(NamedTuple):
 class WindowDataset(Dataset[Batch]):
     """Recordings of one split, fetched by index list.
 
-    In training an index is a *draw*: draw d is of recording ``d % n``, and the rest of it numbers the epoch and the
-    repeat (:mod:`birdclf.data.samplers`), so that the window depends on nothing but the draw. In evaluation an index is
-    a recording's position.
+    In training an index is a *draw*: draw d is of recording ``d % n``, and the quotient identifies the epoch and the
+    repeat (:mod:`birdclf.data.samplers`), so the window depends on the draw alone. In evaluation an index is a
+    recording's position.
 
     Args:
         store: Store of the features.
         rows: ``(n,)`` rows of the store's index.
         target: ``(n,)`` class of each recording.
         policy: Window policy, ``random`` or a fixed one.
-        frames: Frames a window.
+        frames: Frames per window.
         seed: Seed of random windows.
-        apart: Whether each of a recording's windows is an item of its own, as in training.
+        apart: Whether each window of a recording is a separate item, as in training.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ def cut(frames: NDArray[np.float16], start: NDArray[np.int64], length: int) -> T
 
 
 class Part(NamedTuple):
-    """Which of several processes that train together this one is, and how many there are."""
+    """Rank of this process and number of processes that train together."""
 
     rank: int = 0
     processes: int = 1
@@ -115,17 +115,17 @@ Order = Callable[[int, np.random.Generator], NDArray[np.int64]]
 
 
 class DrawSampler(Sampler[int]):
-    """Puts the recordings of an epoch in an order and names them by draw.
+    """Yields the draws of an epoch in order.
 
-    Several processes share each batch: the n-th draw of a batch goes to process n modulo their number. An epoch whose
-    last batch is too short for all of them is made longer by its first draws, as few as it takes.
+    Several processes share each batch: draw n of a batch goes to process n modulo their number. If the last batch is
+    too short for all of them, the first draws of the epoch are repeated, as few as necessary.
 
     Args:
-        n: Recordings.
+        n: Number of recordings.
         seed: Seed of the order.
-        batch_size: Recordings a batch of all processes together, a multiple of their number.
-        part: The process whose draws these are.
-        order: Epoch and a fresh generator of it to the positions ``(n,)`` of its recordings; a shuffle if not given.
+        batch_size: Recordings in a batch of all processes together, a multiple of their number.
+        part: This process.
+        order: Maps an epoch and its generator to the positions ``(n,)`` of its recordings; a shuffle if not given.
     """
 
     def __init__(
@@ -143,38 +143,38 @@ class DrawSampler(Sampler[int]):
         self.again = part.processes - last if 0 < last < part.processes else 0
 
     def __len__(self) -> int:
-        """Return the length of a whole epoch, wherever the next pass begins."""
+        """Return the length of a whole epoch, even if the next pass starts within it."""
         return len(range(self.part.rank, self.n + self.again, self.part.processes))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next pass takes (the trainer calls this)."""
+        """Set the epoch of the next pass (called by the trainer)."""
         if epoch != self.epoch:
             self.epoch, self.begin = epoch, 0
 
     def start_at(self, epoch: int, draws: int) -> None:
-        """Let the next pass leave out the first draws of an epoch, a multiple of the batch size."""
+        """Let the next pass skip the first draws of an epoch, a multiple of the batch size."""
         self.epoch, self.begin = epoch, draws
 
     def __iter__(self) -> Iterator[int]:
         order = self.order(self.epoch, np.random.Generator(np.random.PCG64([self.key, self.epoch])))
         draws = number_draws(order, self.epoch, self.n)
         draws = np.concatenate([draws, draws[: self.again]]) if self.again else draws
-        return map(int, draws[self.begin :][self.part.rank :: self.part.processes])  # a list would be 40 bytes a draw
+        return map(int, draws[self.begin :][self.part.rank :: self.part.processes])  # a list takes 40 bytes per draw
 
 
 def as_fetched(batch: Any) -> Any:
-    """Collate nothing: the dataset's index-list fetch already returns a batch."""
+    """Return the batch: the dataset's ``__getitems__`` has collated it already."""
     return batch
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """Batches of the train split in the order of a sampler, from any batch of an epoch.
+    """Data loader of the train split that can start at any batch of an epoch.
 
-    Lightning stores :meth:`state_dict` in a checkpoint and hands it back before the first batch is asked for.
+    Lightning stores :meth:`state_dict` in a checkpoint and restores it before the first batch.
 
     Args:
-        dataset: Recordings of the split, fetched by index list.
-        sampler: Order of an epoch; it knows the size of a batch, and this process's part of each.
+        dataset: Recordings of the split.
+        sampler: Order of an epoch, with the batch size and this process's part of each batch.
         settings: Any other argument of ``DataLoader``.
     """
 
@@ -192,14 +192,14 @@ class ResumableLoader(DataLoader[Batch]):
             yield batch
 
     def recordings(self, begin: int, end: int) -> int:
-        """Return how many recordings the batches ``begin`` to ``end - 1`` of an epoch hold, of all processes."""
+        """Return the number of recordings in the batches ``begin`` to ``end - 1`` of an epoch, of all processes."""
         total = self.order.n + self.order.again
         return min(end * self.size, total) - min(begin * self.size, total)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and how many of its batches were given out."""
+        """Return the epoch and the number of its batches that were yielded."""
         return {"epoch": self.order.epoch, "batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next pass after the batches of a state."""
+        """Start the next pass after the batches of a state."""
         self.order.start_at(state["epoch"], state["batches"] * self.size)

@@ -1,4 +1,4 @@
-"""The data module: catalog, features, split and windows become batches."""
+"""Data module: batches from catalog, features, split and windows."""
 
 import logging
 from collections.abc import Iterator
@@ -35,18 +35,19 @@ LEAKS = {
 
 
 def leak_report(table: pd.DataFrame) -> pd.DataFrame:
-    """Count the validation and test recordings that share something with a training recording.
+    """Count the validation and test recordings that share recordist, sound or day with a training recording.
 
-    An empty group, hash or date is shared with nobody, nor is a date without a day (``2010-06-00``).
+    Empty values, and dates without a day (``2010-06-00``), are not shared.
 
     Args:
-        table: One row a recording with ``split`` (train, val or test) and, as far as known, ``group`` (recordist or
+        table: One row per recording with ``split`` (train, val or test) and, as far as known, ``group`` (recordist or
             individual), ``audio_hash`` (of the decoded sound) and ``date`` (which begins with the day).
 
     Returns:
-        One row a stage (val, test) and leak: ``split``, ``leak`` (``recordist``, ``audio``, ``recordist_and_day``),
-        ``recordings`` (in the stage), ``known`` (those with the value at all), ``shared`` (with a training recording)
-        and ``share`` (``shared / recordings``; 0 for an empty stage). A leak whose column is absent has no row.
+        One row for each stage (val, test) and leak: ``split``, ``leak`` (``recordist``, ``audio``,
+        ``recordist_and_day``), ``recordings`` (in the stage), ``known`` (those with a value), ``shared`` (with a
+        training recording) and ``share`` (``shared / recordings``; 0 for an empty stage). A leak without its column has
+        no row.
 
     Raises:
         KeyError: If the table has no column ``split``.
@@ -65,13 +66,13 @@ def leak_report(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe(report: pd.DataFrame) -> str:
-    """Return a leak report in a sentence or two, for the log."""
-    told = report[report.groupby("leak").known.transform("sum") > 0]
-    if told.empty:
-        return "leaks: cannot be told, since no recording has a recordist (group) or an audio hash"
+    """Return a leak report as a sentence, for the log."""
+    known = report[report.groupby("leak").known.transform("sum") > 0]
+    if known.empty:
+        return "leaks: unknown, since no recording has a recordist (group) or an audio hash"
     sentences = []
     for stage in ("test", "val"):
-        rows = told[told.split == stage]
+        rows = known[known.split == stage]
         parts = [
             f"{row.shared:,} ({row.share:.1%}) {LEAKS[str(row.leak)]}"
             for row in rows.sort_values("leak", key=lambda leak: leak.map(list(LEAKS).index)).itertuples()
@@ -81,7 +82,7 @@ def describe(report: pd.DataFrame) -> str:
 
 
 def _shareable(table: pd.DataFrame) -> "dict[str, pd.Series[int]]":
-    """Return a number for what a recording may share, missing where it is not known."""
+    """Return the values that recordings may share as numbers by leak, missing where unknown."""
     values = {}
     if "group" in table.columns:
         values["recordist"] = _numbers(table.group)
@@ -111,15 +112,15 @@ class RecordingDataModule(pl.LightningDataModule):
         catalog: Recordings and their species.
         features: Feature module; :meth:`prepare` fits its normalisation on the train split.
         split: Assigns recordings to train, val and test.
-        window: Which window of a recording is used.
-        audio: How channels, offset and gain are treated.
-        audit: Which recordings are set aside.
-        batch_size: Recordings a batch, 1 or more.
+        window: Policy that chooses the window of a recording.
+        audio: Policy on channels, offset and gain.
+        audit: Rules on which recordings are set aside.
+        batch_size: Recordings per batch, 1 or more.
         num_workers: Processes that fetch batches; 0 fetches in this process.
         store_dir: Folder of the feature stores.
-        store_workers: Processes that build the store; None for one a core.
+        store_workers: Processes that build the store; None for one per core.
         seed: Seed of split, order and windows.
-        sampler: Which recordings an epoch of training draws; each of them once if not given.
+        sampler: Draws the recordings of a training epoch; each of them once if not given.
 
     Raises:
         UserError: If ``batch_size`` or ``num_workers`` is out of range.
@@ -155,7 +156,7 @@ class RecordingDataModule(pl.LightningDataModule):
         self.classes: tuple[str, ...]
 
     def prepare(self) -> None:
-        """Build or open the store, split what can be used, and fit the normalisation on the train split.
+        """Build or open the store, split the usable recordings, and fit the normalisation on the train split.
 
         Raises:
             UserError: If fewer than two species, or no recording for validation or test, are left.
@@ -193,7 +194,7 @@ class RecordingDataModule(pl.LightningDataModule):
             raise UserError(
                 f"{self.source.name} has {len(self.classes)} species to tell apart"
                 f"{': ' + self.classes[0] if self.classes else ''}; a classifier needs at least 2. Each species needs "
-                f"split.min_recordings recordings; a folder source needs one folder a species."
+                f"split.min_recordings recordings; a folder source needs one folder per species."
             )
         self._warn_of_straddling_files()
         self.table["target"] = self.table.species.map({name: k for k, name in enumerate(self.classes)})
@@ -209,19 +210,19 @@ class RecordingDataModule(pl.LightningDataModule):
         files = self.table[self.table.path != ""].groupby("path").split.nunique()
         if straddling := int((files > 1).sum()):
             log.warning(
-                "%d of %d files have clips in more than one split, which a score on unseen recordings must not have; "
-                "split=grouped keeps each file on one side.",
+                "%d of %d files have clips in more than one split, so scores are not those on unseen recordings; "
+                "split=grouped keeps each file in one split.",
                 straddling, len(files),
             )  # fmt: skip
 
     @property
     def rejected(self) -> pd.DataFrame:
-        """Rows of the audit of the recordings that are set aside."""
+        """Audit rows of the recordings that are set aside."""
         return self.audit[self.audit.verdict == "reject"]
 
     @property
     def class_counts(self) -> Tensor:
-        """``(K,)`` int64 number of train examples of each class: recordings, or windows if ``window.train=all``."""
+        """``(K,)`` int64 train examples of each class: recordings, or windows if ``window.train=all``."""
         if self.window.train != "all":
             return torch.from_numpy(self.support("train"))
         target = self._train.target
@@ -233,11 +234,11 @@ class RecordingDataModule(pl.LightningDataModule):
         return np.bincount(target, minlength=len(self.classes)).astype(np.int64)
 
     def leaks(self) -> pd.DataFrame:
-        """Return what validation and test recordings share with training recordings."""
+        """Return the :func:`leak_report` of the split."""
         return leak_report(self.table)
 
     def summary(self) -> str:
-        """Return a few lines on what there is to learn from."""
+        """Return a few lines on the data, for the log."""
         sizes = self.table.split.value_counts()
         train = self.support("train")
         lines = [
@@ -262,7 +263,7 @@ class RecordingDataModule(pl.LightningDataModule):
         return "\n".join(lines)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return batches of the train split as the sampler draws them, another window of a recording in each draw."""
+        """Return batches of the train split in the order of the sampler."""
         dataset = self._train
         drawn = partial(self.sampler.order, dataset.target)
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
@@ -299,7 +300,7 @@ class RecordingDataModule(pl.LightningDataModule):
             "collate_fn": as_fetched,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
-            # Each pass draws a seed for the workers; from torch's own stream it would shift what dropout draws.
+            # Each pass draws a seed for the workers; from torch's global generator it would change dropout.
             "generator": torch.Generator(),
         }
 

@@ -1,4 +1,4 @@
-"""Samplers: in which order an epoch draws the recordings of the train split."""
+"""Samplers, which choose the order in which an epoch draws the recordings of the train split."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,14 +13,14 @@ from birdclf.checks import is_number, require
 Numbers = NDArray[np.int64]
 
 EPOCHS: Final = 2**20
-"""More than any training has; a recording's second draw in an epoch is numbered as one this many epochs later."""
+"""More than any training has; a recording's second draw in an epoch is numbered like one this many epochs later."""
 
 
 def number_draws(positions: Numbers, epoch: int, n: int) -> Numbers:
     """Return the numbers of an epoch's draws: draw d is of recording ``d % n``.
 
     Args:
-        positions: ``(draws,)`` recordings in the order of the epoch, each below n, some perhaps more than once.
+        positions: ``(draws,)`` recordings in the order of the epoch, each below n, possibly repeated.
         epoch: From 0.
         n: Recordings.
     """
@@ -28,13 +28,13 @@ def number_draws(positions: Numbers, epoch: int, n: int) -> Numbers:
 
 
 def split_draws(draws: Numbers, n: int) -> tuple[Numbers, Numbers]:
-    """Return of each draw the number of its recording's first draw in that epoch, and how often it came before."""
+    """Return for each draw the number of its recording's first draw in that epoch, and the number of earlier ones."""
     again = draws // (n * EPOCHS)
     return draws - again * (n * EPOCHS), again
 
 
 def occurrence(values: Numbers) -> Numbers:
-    """Return of each entry of ``(m,)`` how many entries before it have its value."""
+    """Return for each entry of ``(m,)`` the number of earlier entries with the same value."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     first = np.searchsorted(ordered, ordered)
@@ -47,23 +47,23 @@ class Sampler(ABC):
     """Chooses the draws of an epoch, as many as there are recordings.
 
     Attributes:
-        balances: Whether classes are drawn otherwise than they occur.
+        balances: Whether classes are drawn with other frequencies than they occur.
     """
 
     balances: bool = False
 
     @abstractmethod
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
-        """Return the positions ``(n,)`` of an epoch's recordings, a pure function of what is given.
+        """Return the positions ``(n,)`` of an epoch's recordings, a pure function of the arguments.
 
         Args:
             target: ``(n,)`` class of each recording.
             epoch: From 0.
-            rng: Fresh generator of this epoch.
+            rng: New generator of this epoch.
         """
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
-        """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""
+        """Return which part of its schedule a training that ended early has missed; None for nothing."""
         return None
 
 
@@ -76,14 +76,12 @@ class Natural(Sampler):
 
 
 def within_classes(target: Numbers, classes: Numbers, rng: Generator) -> Numbers:
-    """Return a recording for each draw of a class, going round and round through the class's recordings, shuffled.
-
-    No recording of a class is drawn again before all of them were.
+    """Return a recording for each draw of a class, cycling through the class's shuffled recordings.
 
     Args:
         target: ``(n,)`` class of each recording.
         classes: ``(m,)`` class of each draw; each has a recording.
-        rng: Source of the shuffles.
+        rng: Random generator.
 
     Returns:
         ``(m,)`` positions in ``target``.
@@ -98,8 +96,8 @@ def within_classes(target: Numbers, classes: Numbers, rng: Generator) -> Numbers
 class Power(Sampler):
     """Draws class j with a probability proportional to ``n_j ** q`` (Kang et al., 2020, equation 1).
 
-    An epoch takes as many draws of each class as are expected of it, rounded up or down at random, so that the draws
-    vary less than independent ones; with q 1 each recording comes exactly once.
+    An epoch has the expected number of draws of each class, rounded up or down at random, which varies less than
+    independent draws; with q 1 each recording is drawn exactly once.
 
     Args:
         q: 1 as they occur, 0.5 the square root, 0 balanced; 0 to 1.
@@ -118,15 +116,15 @@ class Power(Sampler):
 
 
 class Progressive(Sampler):
-    """Samples by a power that falls from 1 in the first epoch to 0 in the last, evenly.
+    """Samples by a power that falls linearly from 1 in the first epoch to 0 in the last.
 
-    Kang et al., 2020 (equation 3) go the same way by mixing the probabilities of both ends.
+    Kang et al., 2020 (equation 3) interpolate the probabilities instead.
 
     Args:
         epochs: Epochs of the training, 1 or more.
 
     Raises:
-        UserError: If there is no epoch.
+        UserError: If ``epochs`` is below 1.
     """
 
     balances = True
@@ -140,7 +138,7 @@ class Progressive(Sampler):
         return 1 - min(epoch / max(self.epochs - 1, 1), 1.0)
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
-        """Return a sentence on the power that it did not come to."""
+        """Return a sentence on the power that was not reached."""
         q = self.q(epochs - 1)
         return f"the sampler came from q 1 to {q:.2f}, not to 0" if q > 0 and epochs < max_epochs else None
 
@@ -152,30 +150,26 @@ class Progressive(Sampler):
 def sample_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
     """Return ``(n,)`` positions of shuffled draws, of class j about ``n n_j^q / sum_i n_i^q`` of them.
 
-    The numbers of draws are a systematic sample (Madow, 1949): each is one of the two whole numbers beside its
-    expectation, and right on average.
+    The numbers of draws are a systematic sample (Madow, 1949): each is its expectation, rounded without bias.
 
     Args:
         target: ``(n,)`` class of each recording.
         q: The power, 0 to 1.
-        rng: Source of what is random.
+        rng: Random generator.
     """
     counts = np.bincount(target)
-    present = rng.permutation(np.flatnonzero(counts))  # neighbours share a rounding: not the same ones in each epoch
+    present = rng.permutation(np.flatnonzero(counts))  # rounding depends on neighbours, so they vary between epochs
     weight = counts[present].astype(np.float64) ** q
     ends = np.cumsum(weight) * (len(target) / math.fsum(weight))
     ends[-1] = len(target)
-    marks = np.floor(ends + rng.random() + 1e-9).astype(np.int64)  # 2.9999999 is a 3 that was summed up
+    marks = np.floor(ends + rng.random() + 1e-9).astype(np.int64)  # 1e-9 for rounding errors of the sum
     marks[-1] = len(target)
     draws = np.repeat(present, np.diff(marks, prepend=0))
     return rng.permutation(within_classes(target, draws, rng))
 
 
 class ClassAware(Sampler):
-    """Goes round through the classes, shuffled anew each time, and through each class's recordings (Shen et al., 2016).
-
-    In an epoch no class is drawn more than once more often than another, and each round holds every class once.
-    """
+    """Cycles through the classes, shuffled in each cycle, and through each class's recordings (Shen et al., 2016)."""
 
     balances = True
 

@@ -37,7 +37,9 @@ def read_text(file: Path) -> str:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         if wide:
-            raise UserError(f"{file} opens as UTF-16 and goes on otherwise. Save the file as UTF-8.") from error
+            raise UserError(
+                f"{file} begins as UTF-16 but continues in another encoding. Save the file as UTF-8."
+            ) from error
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(
             f"{file}: line {line} is not UTF-8 (byte 0x{error.object[error.start]:02X}). Save the file as UTF-8, "
@@ -53,7 +55,7 @@ def rows_of(text: str, file: Path) -> tuple[list[str], list[tuple[int, list[str]
     """Return the header of a CSV text and its rows, each with the number of the line where it begins.
 
     Args:
-        text: The whole table; lines without a value are passed over.
+        text: The whole table; lines without a value are skipped.
         file: Where it is from, for messages.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from birdclf.audio.formats import ENDINGS, is_sound
-from birdclf.data.sources.tree import ending_of, tell_passed_over, walk
+from birdclf.data.sources.tree import ending_of, log_skipped, walk
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.text import printable
@@ -96,7 +96,7 @@ def _named(word: str) -> Iterator[tuple[str, str]]:
                 yield one, os.path.basename(one)
             else:
                 others[ending_of(one)] += 1
-        tell_passed_over(word, others)
+        log_skipped(word, others)
 
 
 def _fitting(pattern: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from torchaudio.compliance import kaldi
 
 from birdclf.checks import require
 from birdclf.features.representation import Analysis, Representation, mean_and_std
-from birdclf.features.spectrum import PowerByProducts, frame_stretches, pad_short
+from birdclf.features.spectrum import PowerByProducts, frame_chunks, pad_short
 
 RATE_HZ: Final = 16_000
 HOP: Final = 160
@@ -91,8 +91,8 @@ class AstFilterbank(Representation):
         Args:
             blocks: The waveform in pieces, each ``(samples,)`` float32.
         """
-        for stretch in frame_stretches(pad_short(blocks, self.frames * HOP, self.padding), FRAME, HOP, centred=False):
-            frames = stretch.unfold(0, FRAME, HOP)  # (T, 400)
+        for chunk in frame_chunks(pad_short(blocks, self.frames * HOP, self.padding), FRAME, HOP, centred=False):
+            frames = chunk.unfold(0, FRAME, HOP)  # (T, 400)
             frames = frames - frames.mean(dim=1, keepdim=True)
             level = self.spectrum(frames * self.hann) @ self.banks[:, -1]
             yield Analysis(self._log_bands(frames).T.contiguous(), level.clamp_min(1e-10).log10() * 10)

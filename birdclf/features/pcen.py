@@ -9,7 +9,7 @@ from torch import Tensor
 
 from birdclf.checks import require
 from birdclf.features.representation import Analysis, Representation
-from birdclf.features.spectrum import FRAMES_A_STRETCH, decibels
+from birdclf.features.spectrum import CHUNK_FRAMES, decibels
 
 SCALE: Final = 2.0**30
 """Makes power that of 16-bit integers: ``eps`` is then below the noise of any recorder."""
@@ -77,10 +77,10 @@ class PCEN(Representation):
         }  # fmt: skip
         frames = time_constant_s * sample_rate_hz / hop
         share = (math.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)  # b; 3 dB at the time constant, as in librosa
-        ago = torch.arange(FRAMES_A_STRETCH)[:, None] - torch.arange(FRAMES_A_STRETCH)
+        ago = torch.arange(CHUNK_FRAMES)[:, None] - torch.arange(CHUNK_FRAMES)
         weights = share * (1 - share) ** ago.clamp_min(0).double()
         self.register_buffer("smoother", torch.where(ago >= 0, weights, 0).float(), persistent=False)
-        decay = (1 - share) ** (1 + torch.arange(FRAMES_A_STRETCH, dtype=torch.float64))
+        decay = (1 - share) ** (1 + torch.arange(CHUNK_FRAMES, dtype=torch.float64))
         self.register_buffer("decay", decay.float()[:, None], persistent=False)
         self._check_range(share)
 
@@ -94,7 +94,7 @@ class PCEN(Representation):
         held: Analysis | None = None
         mean: Tensor | None = None
         for piece in self._powers(blocks):
-            for power in torch.split(piece, FRAMES_A_STRETCH):
+            for power in torch.split(piece, CHUNK_FRAMES):
                 energy = (power[:, :-1] * SCALE).clamp_max_(LOUDEST)  # (frames, n_mels)
                 means = self._means(energy, energy[:1] if mean is None else mean)
                 mean = means[-1:]
@@ -110,7 +110,7 @@ class PCEN(Representation):
         """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each a recording of its own."""
         energy = (self._window_power(waveforms)[..., :-1] * SCALE).clamp(max=LOUDEST)  # (B, frames + 1, n_mels)
         mean, parts = energy[:, :1], []
-        for part in torch.split(energy, FRAMES_A_STRETCH, dim=1):
+        for part in torch.split(energy, CHUNK_FRAMES, dim=1):
             parts.append(self._means(part, mean))
             mean = parts[-1][:, -1:]
         bands = self._compressed(energy * (self.eps + torch.cat(parts, dim=1)) ** -self.gain)

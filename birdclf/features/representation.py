@@ -12,7 +12,7 @@ from torch.nn import functional
 from birdclf.checks import require, whole
 from birdclf.errors import UserError
 from birdclf.features import spectrum as spectra
-from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, decibels, frame_stretches, pad_short
+from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, decibels, frame_chunks, pad_short
 
 ORDERS: Final = {"static": 0, "delta": 1, "delta2": 2}
 ALL: Final = tuple(ORDERS)
@@ -125,7 +125,7 @@ def mean_and_std(stacks: Iterable[Tensor], shape: torch.Size) -> tuple[Tensor, T
 
 IN_MEMORY: Final = 32 * 2**20
 """Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""
-FRAMES_A_CHUNK: Final = 1024
+SPOOL_FRAMES: Final = 1024
 LEVEL_MELS: Final = 128
 """Mel bands that the level is summed of, however many are stored: a choice of features moves no window."""
 
@@ -265,8 +265,8 @@ class Representation(nn.Module):
                 peak_db, frames = max(peak_db, float(rows[:, :-1].max())), frames + len(rows)
                 spool.write(rows.numpy().data)
             spool.seek(0)
-            for first in range(0, frames - 1, FRAMES_A_CHUNK):  # the last frame counts for the peak alone
-                data = spool.read(min(FRAMES_A_CHUNK, frames - 1 - first) * columns * 4)
+            for first in range(0, frames - 1, SPOOL_FRAMES):  # the last frame counts for the peak alone
+                data = spool.read(min(SPOOL_FRAMES, frames - 1 - first) * columns * 4)
                 rows = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(-1, columns)
                 yield Analysis(self.from_db(rows[:, :-1].clamp_min(peak_db - self.top_db).T), rows[:, -1])
 
@@ -300,8 +300,8 @@ class Representation(nn.Module):
 
     def _powers(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield power by mel band, and between 1 and 10 kHz, ``(frames, n_mels + 1)``, of a recording."""
-        for stretch in frame_stretches(pad_short(blocks, self.frames * self.hop, self.padding), self.n_fft, self.hop):
-            yield self._power(stretch.unfold(0, self.n_fft, self.hop))
+        for chunk in frame_chunks(pad_short(blocks, self.frames * self.hop, self.padding), self.n_fft, self.hop):
+            yield self._power(chunk.unfold(0, self.n_fft, self.hop))
 
     def _window_power(self, waveforms: Tensor) -> Tensor:
         """Return :meth:`_power` ``(B, frames + 1, n_mels + 1)`` of the centred frames of windows ``(B, samples)``."""

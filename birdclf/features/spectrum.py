@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from birdclf.errors import UserError
 
-FRAMES_A_STRETCH: Final = 256
+CHUNK_FRAMES: Final = 256
 """Spectra that are computed together: 2 MB, which stays in a processor's cache."""
 
 
-def frame_stretches(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
+def frame_chunks(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
     """Yield stretches of a waveform whose frames, taken every ``hop`` samples, are those of a transform.
 
     Args:
@@ -35,7 +35,7 @@ def frame_stretches(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: boo
     for block in blocks:
         samples += len(block)
         kept = torch.cat([kept, block])
-        while (frames := min((len(kept) - n_fft) // hop + 1, FRAMES_A_STRETCH)) > 0:
+        while (frames := min((len(kept) - n_fft) // hop + 1, CHUNK_FRAMES)) > 0:
             yield kept[: (frames - 1) * hop + n_fft]
             kept, done = kept[frames * hop :], done + frames
     # There is none, where a frame is shorter than two hops and the last one was full.

@@ -141,8 +141,8 @@ class StorePlan:
             ) from error
         except OSError as error:
             raise UserError(
-                f"The feature store {self.folder} cannot be written: {reason(error)}. Free some space or "
-                f"choose another folder with store.dir=…; what is done is kept, and the next start goes on from there."
+                f"The feature store {self.folder} cannot be written: {reason(error)}. Free some space or choose "
+                f"another folder with store.dir=…; what is done is kept, and the next start continues from there."
             ) from error
 
 

@@ -107,7 +107,7 @@ def test_the_reason_survives_a_colon_in_the_path(tmp_path):
 
 def test_a_zero_byte_file_is_refused(tmp_path):
     (tmp_path / "a.wav").touch()
-    with pytest.raises(AudioError, match=r"^is no sound file that can be read \(it is empty, 0 bytes long\)$"):
+    with pytest.raises(AudioError, match=r"^is not a sound file that can be read \(it is empty, 0 bytes long\)$"):
         read(tmp_path / "a.wav")
 
 

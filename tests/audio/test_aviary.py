@@ -79,7 +79,7 @@ def test_a_clip_is_a_stretch_of_the_recording() -> None:
 
 @pytest.mark.parametrize("bad", ["", "house sparrow", "house-sparrow_r1_00001", "House_r0001_00001", "a_r0001_1"])
 def test_a_foreign_id_is_refused(bad: str) -> None:
-    with pytest.raises(AudioError, match="no procedural recording"):
+    with pytest.raises(AudioError, match="not a procedural recording"):
         sound_of(Clip(bad))
 
 

@@ -49,7 +49,7 @@ def test_what_is_no_sound_is_named(tmp_path, content, words, ending, capfd):
     file = tmp_path / f"a{ending}"
     file.write_bytes(content)
     with (
-        pytest.raises(AudioError, match=rf"^is no sound file that can be read \(it is .*{words}") as caught,
+        pytest.raises(AudioError, match=rf"^is not a sound file that can be read \(it is .*{words}") as caught,
         FileReader().open(Clip("a", str(file))),
     ):
         pass

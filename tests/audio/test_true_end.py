@@ -106,7 +106,7 @@ def test_what_follows_at_another_rate_is_told_of(tmp_path, kind):
     one, other = encode_wav(song(), kind), encode_wav(song(), kind, rate=32_000)
     samples, _, goes_on = heard(put(tmp_path / "a", one + other))
     assert len(samples) == 4 * RATE
-    assert goes_on == f"goes on for {len(other):,} bytes after what was decoded, at 32,000 Hz, channels: 1"
+    assert goes_on == f"continues for {len(other):,} bytes after the decoded part, at 32,000 Hz, channels: 1"
     assert heard(tmp_path / "a", start_s=1.0, end_s=2.0)[2] == "", "it was not asked for"
 
 
@@ -115,7 +115,7 @@ def test_bytes_after_the_samples_are_told_of_and_tags_chunks_and_zeros_are_not(t
     content = encode_wav(song(), kind)
     junk = np.random.default_rng(3).integers(128, 255, 30_000, np.uint8).tobytes()
     samples, _, goes_on = heard(put(tmp_path / "junk", content + junk))
-    assert len(samples) == 4 * RATE and goes_on == "goes on for 30,000 bytes after what was decoded"
+    assert len(samples) == 4 * RATE and goes_on == "continues for 30,000 bytes after the decoded part"
     for name, tail in ("zeros", bytes(30_000)), ("tag", b"TAG" + b"x" * 125), ("few", junk[:200]):
         samples, header_s, goes_on = heard(put(tmp_path / name, content + tail))
         assert (len(samples), header_s, goes_on) == (4 * RATE, 4.0, ""), name

@@ -47,9 +47,9 @@ def judged(*rows: dict[str, object], rules: Rules | None = None) -> pd.DataFrame
 
 
 def test_a_file_that_goes_on_is_used_with_a_warning():
-    audit = judged(row("a"), row("b", goes_on="goes on for 9 bytes after what was decoded"))
+    audit = judged(row("a"), row("b", goes_on="continues for 9 bytes after the decoded part"))
     assert audit.problems.to_dict() == {"a": "", "b": "goes_on"} and audit.verdict["b"] == "warn"
-    assert audit.reason["b"] == "goes on for 9 bytes after what was decoded"
+    assert audit.reason["b"] == "continues for 9 bytes after the decoded part"
 
 
 def problems(*rows: dict[str, object], rules: Rules | None = None) -> dict[str, str]:
@@ -161,7 +161,7 @@ def test_several_labels_on_one_stretch_are_used_with_a_warning():
     audit = judged(row("a", "wren", **STRETCH), row("b", "crane", **STRETCH), row("c", "crane", **STRETCH))
     assert audit.problems.to_dict() == {"a": "several_labels", "b": "several_labels", "c": "duplicate"}
     assert audit.verdict.to_dict() == {"a": "warn", "b": "warn", "c": "reject"}
-    assert audit.reason["a"] == "is the same stretch as b, labelled crane"
+    assert audit.reason["a"] == "is the same interval as b, labelled crane"
     assert audit.reason["c"] == "is the same sound as b"
 
 
@@ -305,7 +305,7 @@ def test_a_label_that_ends_after_its_recording_is_a_warning():
     )
     assert audit.problems.to_dict() == {"at": "", "beyond": "beyond_end", "whole": "", "inside": ""}
     assert audit.verdict["beyond"] == "warn"
-    assert audit.reason["beyond"] == "goes beyond the end: its label ends 996.0 s after the recording"
+    assert audit.reason["beyond"] == "has a label that ends 996.0 s after the recording"
     assert problems(row("a", end_s=11.5), rules=Rules(max_overrun_s=2.0)) == {"a": ""}
 
 

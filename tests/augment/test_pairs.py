@@ -137,7 +137,7 @@ def test_the_rarer_class_takes_the_label():
         (lambda: Remix(tau=2), "augment.remix.tau is 2"),
         (lambda: Mixup(p=True), "augment.mixup.p is True"),
         (lambda: chain(Mixup(), Remix()), "augment has both mixup and remix"),
-        (lambda: chain(Mixup(), batch_size=1), "loader.batch_size leaves 1 to a process"),
+        (lambda: chain(Mixup(), batch_size=1), "loader.batch_size is 1 per process"),
     ],
 )
 def test_what_is_refused(make, said):

@@ -41,7 +41,7 @@ def test_a_file_is_taken_whatever_it_is_called(shelf: Path):
     assert paths("notes.txt", ".hidden.wav") == ["notes.txt", ".hidden.wav"]
 
 
-def test_what_is_passed_over_is_counted(shelf: Path, tmp_path_factory, caplog):
+def test_what_is_skipped_is_counted(shelf: Path, tmp_path_factory, caplog):
     for name in ("a.m4a", "site/B.M4A", "c.wma", "d.AIF", "none"):
         (shelf / name).touch()
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -50,12 +50,12 @@ def test_what_is_passed_over_is_counted(shelf: Path, tmp_path_factory, caplog):
     found = paths(".")
     assert "./d.AIF" in found and "./linked/wren.opus" in found
     (message,) = caplog.messages
-    assert message.startswith(".: passed over 5 files with other endings (.m4a 2, ")
+    assert message.startswith(".: skipped 5 files with other endings (.m4a 2, ")
     assert message.endswith(") and 1 link to a folder that is listed already or above")
     assert all(part in message for part in (".wma 1", ".txt 1", "none 1"))
     caplog.clear()
     assert paths("*.[mw]*") == ["again.wav"]
-    assert caplog.messages[0].startswith("*.[mw]*: passed over 2 files with other endings (.m4a 1, .wma 1")
+    assert caplog.messages[0].startswith("*.[mw]*: skipped 2 files with other endings (.m4a 1, .wma 1")
 
 
 def test_patterns(shelf: Path):

@@ -74,7 +74,7 @@ def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
     found = {one.recording.name: one for one in heard(tmp_path) if isinstance(one, RecordingScores)}
     assert found["cut.wav"].problem == "lasts 1.0 s, by its header 4.0 s"
     assert found["cut.wav"].duration_s == pytest.approx(1.0, abs=0.01) and len(found["cut.wav"].start_s)
-    assert found["on.wav"].problem == "goes on for 25,348 bytes after what was decoded"
+    assert found["on.wav"].problem == "continues for 25,348 bytes after the decoded part"
     assert found["twice.wav"].problem == found["whole.wav"].problem == ""
     assert (found["on.wav"].duration_s, found["twice.wav"].duration_s) == (4.0, 8.0)
 

@@ -68,9 +68,9 @@ def test_two_processes_mix_within_their_parts_of_a_batch(birdclf, recordings, tm
     [
         (("augment=[mixup,remix]",), "augment has both mixup and remix"),
         (("augment=mixup", "augment.mixup.p=2"), "augment.mixup.p is 2; it must be a number between 0 and 1"),
-        (("augment=mixup", "loader.batch_size=1"), "leaves 1 to a process"),
+        (("augment=mixup", "loader.batch_size=1"), "is 1 per process"),
         (("augment=lowpass", "augment.lowpass.max_cutoff_hz=17000"), "the highest band of the features"),
-        (("+augment.mixup.p=0.5",), "augment.mixup is no augmentation. Choose it by augment=mixup"),
+        (("+augment.mixup.p=0.5",), "augment.mixup is not an augmentation. Choose it by augment=mixup"),
         (("augment=mixup", "augment.mixup.beta=1"), "augment.mixup.beta"),
         (("augment=nonsense",), "nonsense"),
     ],

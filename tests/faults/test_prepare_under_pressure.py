@@ -119,11 +119,11 @@ def test_a_finished_store_need_only_be_read(birdclf: Command, ordinary: Command,
 
 @pytest.mark.slow
 def test_what_may_not_be_read_is_passed_over_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
-    hidden, lock_file = own_recordings / "Pica pica" / "00.wav", own_recordings / "Apus apus"
+    hidden, unreadable = own_recordings / "Pica pica" / "00.wav", own_recordings / "Apus apus"
     hidden.chmod(0)
-    lock_file.chmod(0)
+    unreadable.chmod(0)
     done = ordinary(*words(own_recordings, tmp_path / "store", "run"))
-    lock_file.chmod(0o755)
+    unreadable.chmod(0o755)
     assert done.status == 0, done.err
-    assert str(lock_file) in done.out + done.err
+    assert str(unreadable) in done.out + done.err
     assert "8 recordings" in done.out and "set aside: 1, the first Pica pica/00.wav cannot be decoded" in done.out

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from birdclf.features.spectrum import FRAMES_A_STRETCH, frame_stretches, pad_short
+from birdclf.features.spectrum import CHUNK_FRAMES, frame_chunks, pad_short
 
 SAMPLES = 2000
 cuts = st.lists(st.integers(0, SAMPLES), max_size=12)
@@ -27,7 +27,7 @@ def frames_of(stretches: list[torch.Tensor], n_fft: int, hop: int) -> torch.Tens
 def test_frames_are_those_of_the_padded_waveform(samples, one, other, at):
     hop, n_fft = sorted((one, other))
     wave = numbered(samples)
-    frames = frames_of(list(frame_stretches(pieces(wave, at), n_fft, hop)), n_fft, hop)
+    frames = frames_of(list(frame_chunks(pieces(wave, at), n_fft, hop)), n_fft, hop)
     whole = functional.pad(wave, (n_fft // 2, n_fft + hop)).unfold(0, n_fft, hop)
     assert len(frames) == samples // hop + 1
     assert torch.equal(frames, whole[: len(frames)])
@@ -37,7 +37,7 @@ def test_frames_are_those_of_the_padded_waveform(samples, one, other, at):
 def test_frames_that_are_not_centred_begin_with_the_first_sample(samples, one, other, at):
     hop, n_fft = sorted((one, other))
     wave = numbered(samples)
-    stretches = list(frame_stretches(pieces(wave, at), n_fft, hop, centred=False))
+    stretches = list(frame_chunks(pieces(wave, at), n_fft, hop, centred=False))
     frames = frames_of(stretches, n_fft, hop) if stretches else torch.empty(0, n_fft)
     whole = functional.pad(wave, (0, n_fft + hop)).unfold(0, n_fft, hop)
     assert len(frames) == samples // hop
@@ -48,21 +48,21 @@ def test_frames_that_are_not_centred_begin_with_the_first_sample(samples, one, o
 def test_spectra_are_those_of_a_centred_transform(samples, sizes, at):
     n_fft, hop = sizes
     wave, window = numbered(samples).sin(), torch.hann_window(n_fft)
-    frames = frames_of(list(frame_stretches(pieces(wave, at), n_fft, hop)), n_fft, hop)
+    frames = frames_of(list(frame_chunks(pieces(wave, at), n_fft, hop)), n_fft, hop)
     whole = torch.stft(wave, n_fft, hop, window=window, center=True, pad_mode="constant", return_complex=True)
     torch.testing.assert_close(torch.fft.rfft(frames * window), whole.T, atol=1e-4, rtol=0)
 
 
 def test_stretches_are_short_however_long_the_waveform():
-    stretches = list(frame_stretches([numbered(100_000)], 64, 16))
+    stretches = list(frame_chunks([numbered(100_000)], 64, 16))
     assert len(stretches) > 20
-    assert max(len(stretch) for stretch in stretches) == (FRAMES_A_STRETCH - 1) * 16 + 64
+    assert max(len(stretch) for stretch in stretches) == (CHUNK_FRAMES - 1) * 16 + 64
 
 
 @pytest.mark.parametrize(("samples", "hop", "frames"), [(1, 32, 1), (31, 32, 1), (32, 32, 2), (250, 320, 1), (1, 1, 2)])
 def test_a_very_short_waveform_has_its_frames(samples, hop, frames):
     n_fft = max(64, hop)
-    ours = frames_of(list(frame_stretches([numbered(samples)], n_fft, hop)), n_fft, hop)
+    ours = frames_of(list(frame_chunks([numbered(samples)], n_fft, hop)), n_fft, hop)
     assert ours.shape == (frames, n_fft)
     first = min(samples, n_fft // 2)
     assert ours[0, n_fft // 2 :][:first].tolist() == numbered(first).tolist()

@@ -90,7 +90,7 @@ def test_as_large_as_the_limit_is_taken(serving):
             b"Dear diary, today I heard a wren.\n" * 99,
             "The file cannot be decoded (Format not recognised). Choose a WAV, FLAC",
         ),
-        (b"<!DOCTYPE html><title>404 Not Found</title>", "is no sound file that can be read (it is HTML"),
+        (b"<!DOCTYPE html><title>404 Not Found</title>", "is not a sound file that can be read (it is HTML"),
         (b"\xff\xfb\x90\x00" + bytes(400), "."),
         (sound()[:40], "."),
         (sound((0,), (0,)), "holds no sound"),

@@ -190,7 +190,7 @@ def test_a_disk_that_fills_up_while_shards_are_merged_is_named(tmp_path, monkeyp
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"No space left.*goes on from there"):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"No space left.*continues from there"):
         patch.setattr(merge, "_copy", full)
         work(tmp_path, 2)
     assert work(tmp_path, 2) is not None

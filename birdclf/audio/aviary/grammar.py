@@ -27,18 +27,18 @@ Song = tuple[Note, ...]
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """All that a species can sing."""
+    """Syllables, songs and calls of a species."""
 
-    syllables: tuple[Syllable, ...]  # the syllables; the first `num_shared` come from the family's pool
-    num_shared: int  # how many syllables relatives may sing too
-    songs: tuple[Song, ...]  # the repertoire of songs
+    syllables: tuple[Syllable, ...]  # the first `num_shared` come from the family's pool
+    num_shared: int  # number of syllables shared with the family
+    songs: tuple[Song, ...]
     calls: tuple[Song, ...]  # short utterances outside song
     rest_s: float  # typical silence between two songs, in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What relatives have in common: a pitch range around ``register_hz``, favoured kinds and a pool of syllables."""
+    """Features shared by a family: a pitch range around ``register_hz``, weights of the kinds, a pool of syllables."""
 
     register_hz: float
     kind_weights: tuple[float, ...]
@@ -85,7 +85,7 @@ def grammar_of(slug: str) -> Grammar:
     family = family_named(family_of(slug))
     num_shared = int(rng.integers(2, 5))
     chosen = rng.choice(FAMILY_SYLLABLES, size=num_shared, replace=False)
-    # A relative sings a shared syllable with an accent: a little higher or lower, quicker or slower.
+    # Each species sings a shared syllable a little higher or lower, quicker or slower.
     shared = [family.pool[i].shifted(2 ** rng.normal(0, 0.08), np.exp(rng.normal(0, 0.1))) for i in chosen]
     register_hz = family.register_hz * 2 ** rng.normal(0, 0.35)
     own = [_draw(rng, register_hz, family.kind_weights) for _ in range(int(rng.integers(1, 4)))]

@@ -1,4 +1,4 @@
-"""What the name of a procedural recording says: species, recordist, number, and from these its length."""
+"""Names of procedural recordings, which hold species, recordist and number and decide the length."""
 
 import re
 from dataclasses import dataclass
@@ -35,7 +35,9 @@ class RecordingName:
         """
         match = _PATTERN.fullmatch(recording_id)
         if match is None:
-            raise AudioError(f"{recording_id!r} is no procedural recording; the form is 'house-sparrow_r0123_00045'.")
+            raise AudioError(
+                f"{recording_id!r} is not a procedural recording; use a name such as 'house-sparrow_r0123_00045'."
+            )
         return cls(match[1], match[2], int(match[3]))
 
     @property
@@ -50,7 +52,7 @@ def slug_of(species: str) -> str:
 
 
 def family_of(slug: str) -> str:
-    """Return the last word of a species' name: sparrows, wrens and warblers have theirs in common."""
+    """Return the last word of a species' name, such as ``sparrow``, which names its family."""
     return slug.rsplit("-", 1)[-1]
 
 

@@ -1,4 +1,4 @@
-"""The reader that sings a recording instead of decoding it."""
+"""Reader that synthesises a recording instead of decoding it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,12 +26,12 @@ CALL_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Individual:
-    """How one bird differs from its species."""
+    """Deviations of one bird from its species."""
 
     pitch: float  # factor on every frequency
     tempo: float  # factor on every rate
     accents: tuple[tuple[float, float], ...]  # `(pitch, tempo)` factors of each syllable
-    repertoire: tuple[int, ...]  # numbers of the songs that this bird sings
+    repertoire: tuple[int, ...]  # indices of the songs that this bird sings
 
 
 def individual(grammar: Grammar, rng: np.random.Generator) -> Individual:
@@ -47,23 +47,17 @@ def individual(grammar: Grammar, rng: np.random.Generator) -> Individual:
 
 
 def sing(grammar: Grammar, bird: Individual, samples: int, rng: np.random.Generator) -> tuple[Waveform, int]:
-    """Sing songs, or calls, with rests until the recording is full.
-
-    Args:
-        grammar: What the species sings.
-        bird: Who sings.
-        samples: Length of the recording at 32 kHz.
-        rng: Choices of this recording.
+    """Synthesise songs, or calls, with rests until the recording of ``samples`` at 32 kHz is full.
 
     Returns:
-        ``(samples,)`` float32, silent in the rests, and the number of samples in which the bird is heard.
+        ``(samples,)`` float32, silent in the rests, and the number of samples in which the bird sings.
     """
     out = np.zeros(samples, dtype=np.float32)
     calling = rng.random() < CALL_SHARE
     choices: list[Song] = list(grammar.calls) if calling else [grammar.songs[i] for i in bird.repertoire]
     rest_s = grammar.rest_s * (0.6 if calling else 1.0) / bird.tempo
     rendered: dict[int, Waveform] = {}
-    heard = 0
+    sung = 0
     at = int(rng.uniform(0, 0.8) * SAMPLE_RATE_HZ)
     while at < samples:
         for note in choices[int(rng.integers(len(choices)))]:
@@ -73,16 +67,16 @@ def sing(grammar: Grammar, bird: Individual, samples: int, rng: np.random.Genera
                 rendered[note.syllable] = voice(own, rng)
             sound = rendered[note.syllable][: max(0, samples - at)]
             out[at : at + len(sound)] += np.float32(note.level * rng.uniform(0.8, 1.0)) * sound
-            heard += len(sound)
+            sung += len(sound)
             at += len(rendered[note.syllable]) + int(note.pause_s / bird.tempo * SAMPLE_RATE_HZ)
             if at >= samples:
                 break
         at += int(rest_s * rng.uniform(0.5, 1.6) * SAMPLE_RATE_HZ)
-    return out, heard
+    return out, sung
 
 
 NUM_STRANGERS = 48
-"""Species of the neighbourhood that no catalog lists."""
+"""Species in the background that no catalog lists."""
 _WIND_STEP = 32  # samples a step: wind has nothing above 500 Hz
 
 
@@ -97,7 +91,7 @@ def _stretched(values: NDArray[np.float32], step: int, samples: int) -> Waveform
 
 
 def wind(samples: int, rng: np.random.Generator) -> Waveform:
-    """Return ``(samples,)`` float32 of low noise that comes in gusts, power about 1."""
+    """Return ``(samples,)`` float32 of low-frequency noise in gusts, power about 1."""
     gusts = np.abs(rng.standard_normal(samples // SAMPLE_RATE_HZ + 3)).astype(np.float32)
     steps = rng.standard_normal(samples // _WIND_STEP + 2, dtype=np.float32)
     steps[1:] = 0.5 * (steps[1:] + steps[:-1])  # falls off towards 500 Hz
@@ -106,7 +100,7 @@ def wind(samples: int, rng: np.random.Generator) -> Waveform:
 
 
 def insects(samples: int, rng: np.random.Generator) -> Waveform:
-    """Return ``(samples,)`` float32 of a cricket's or cicada's pulsed high tone, power about 1."""
+    """Return ``(samples,)`` float32 of a high pulsed tone like a cricket's or cicada's, power about 1."""
     hz, beat_hz, chirp_hz = rng.uniform(3500, 9000), rng.uniform(25, 90), rng.uniform(0.8, 4)
     radians = np.arange(samples) * (2 * np.pi / SAMPLE_RATE_HZ)
     pulses = 0.5 - 0.5 * np.cos(beat_hz * radians)
@@ -130,7 +124,7 @@ def strangers(samples: int, rng: np.random.Generator) -> Waveform:
 
 
 GRID_HZ: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(20, 16_000, 255)])
-"""``(256,)`` frequencies in Hz at which every filter of a scene is drawn."""
+"""``(256,)`` frequencies in Hz at which every filter of a scene is defined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +152,22 @@ def recordist_named(name: str) -> Recordist:
 
 
 INDIVIDUALS = 6
-"""Birds of one species that a recordist has met; recordings of one bird resemble each other."""
+"""Individuals of one species for each recordist; recordings of one individual resemble each other."""
 SNR_BAND_HZ = (500.0, 12_000.0)
-"""Where song and background are compared; below lies the wind, which masks no song."""
+"""Band in which song and background are compared; wind, which masks no song, lies below."""
 _REVERB_S = 0.6
 
 Spectrum = NDArray[np.complex64]
 
 
 def _air(distance_m: float) -> NDArray[np.float64]:
-    """Gain at ``GRID_HZ``: air and leaves swallow high frequencies, about 3 dB at 4 kHz over 50 m."""
+    """Gain at ``GRID_HZ``: air and leaves absorb high frequencies, about 3 dB at 4 kHz over 50 m."""
     loss_db = distance_m * 0.0038 * (GRID_HZ / 1000) ** 2
     return np.asarray(10 ** (-np.minimum(loss_db, 60) / 20), dtype=np.float64)
 
 
 def _echo(distance_m: float, size: int, rng: np.random.Generator) -> Spectrum:
-    """Spectrum of the direct sound and its echoes, which grow with the distance."""
+    """Spectrum of the direct sound and its reverberation, which grows with the distance."""
     samples = int(_REVERB_S * SAMPLE_RATE_HZ)
     decay_s = rng.uniform(0.04, 0.12) * (1 + distance_m / 60)
     response = rng.standard_normal(samples, dtype=np.float32)
@@ -192,12 +186,8 @@ def _power(spectrum: Spectrum, hz: NDArray[np.float64]) -> float:
 def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
     """Render a recording, a pure function of its name and the range of signal-to-noise ratios.
 
-    The signal-to-noise ratio is drawn uniformly in dB: power of the song while the bird is heard over the
-    power of all else, both between 500 Hz and 12 kHz as the microphone delivers them.
-
-    Args:
-        name: Which recording.
-        snr_db: Lowest and highest signal-to-noise ratio in dB.
+    The signal-to-noise ratio is uniform in dB between the two limits ``snr_db``: power of the song while the bird sings
+    over the power of all else, both between 500 Hz and 12 kHz, after the microphone.
 
     Returns:
         ``(samples,)`` mono float32 at 32 kHz in [-1, 1].
@@ -214,7 +204,7 @@ def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
 
     grammar = grammar_of(name.species)
     bird = individual(grammar, stream("aviary", "individual", name.species, name.recordist, rng.integers(INDIVIDUALS)))
-    song, heard = sing(grammar, bird, samples, rng)
+    song, sung = sing(grammar, bird, samples, rng)
     distance_m = float(np.exp(rng.uniform(np.log(4), np.log(70))))
     signal = filtered(song, _air(distance_m)) * _echo(distance_m, size, rng)
 
@@ -231,21 +221,21 @@ def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
         share = 10 ** (rng.uniform(-15, 3) / 10) * _power(noise, hz) / max(_power(others, hz), 1e-9)
         noise += np.float32(np.sqrt(share)) * others
 
-    # Both powers are means over time: of the song over the samples in which it is heard.
-    ratio = _power(noise, hz) / samples * heard / max(_power(signal, hz), 1e-9)
+    # Both powers are means over time; that of the song is over the samples in which the bird sings.
+    ratio = _power(noise, hz) / samples * sung / max(_power(signal, hz), 1e-9)
     mixed = fft.irfft(decibels(rng.uniform(*snr_db)) * np.float32(np.sqrt(ratio)) * signal + noise, size)[:samples]
     peak = np.float32(np.exp(rng.uniform(np.log(0.05), np.log(0.95))))
     return np.asarray(mixed * (peak / np.abs(mixed).max()), dtype=np.float32)
 
 
 VERSION = 1
-"""Raise it whenever the same recording id comes to sound different: stored features are then built anew."""
+"""To be raised whenever the sound of a recording id changes, so that stored features are built again."""
 SNR_LIMITS_DB = (-40.0, 60.0)
 
 
 @dataclass(frozen=True)
 class AviaryReader:
-    """Procedural bird song: the waveform follows from the recording id and the settings here alone.
+    """Procedural bird song: the waveform depends on the recording id and these settings alone.
 
     Example:
         >>> read_waveform(AviaryReader(), Clip("house-sparrow_r0007_00001"), 32_000).dtype
@@ -255,7 +245,7 @@ class AviaryReader:
         snr_db: Lowest and highest signal-to-noise ratio of a recording in dB, within [-40, 60].
 
     Raises:
-        UserError: If ``snr_db`` is not two finite numbers in this range, the lower one first.
+        UserError: If ``snr_db`` is not two finite numbers in this range in ascending order.
     """
 
     snr_db: Sequence[float] = (0.0, 24.0)
@@ -272,17 +262,17 @@ class AviaryReader:
 
     @contextmanager
     def open(self, clip: Clip) -> Iterator[Sound]:
-        """Sing a clip: mono at 32 kHz, in [-1, 1].
+        """Synthesise a clip: mono at 32 kHz, in [-1, 1].
 
         Raises:
-            AudioError: If the id names no procedural recording or the clip lies outside it.
+            AudioError: If the id is not that of a procedural recording or the clip lies outside it.
         """
         whole = render(RecordingName.parse(clip.recording_id), (self.snr_db[0], self.snr_db[1]))
         start = round(clip.start_s * SAMPLE_RATE_HZ)
         end = len(whole) if math.isinf(clip.end_s) else min(len(whole), round(clip.end_s * SAMPLE_RATE_HZ))
         if not 0 <= start < end:
             raise AudioError(
-                f"{clip.recording_id}: the stretch from {clip.start_s:g} s to {clip.end_s:g} s holds no sound; "
+                f"{clip.recording_id}: the interval from {clip.start_s:g} s to {clip.end_s:g} s holds no sound; "
                 f"the recording lasts {len(whole) / SAMPLE_RATE_HZ:g} s.",
                 "empty",
             )

@@ -1,4 +1,4 @@
-"""The six kinds of syllable, all sung by one voice: a gliding tone with overtones, breath and pulses."""
+"""Six kinds of syllable, synthesised by one model: a gliding tone with overtones, noise and pulses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,24 +9,24 @@ from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ
 from birdclf.audio.clip import Waveform
 
 LOWEST_HZ, HIGHEST_HZ, OVERTONE_LIMIT_HZ = 350.0, 10_000.0, 15_000.0
-_BREATH_STEP = 12  # samples a step of the breath's noise: it widens the tone by about 1.3 kHz on each side
+_BREATH_STEP = 12  # samples per step of the noise, which widens the tone by about 1.3 kHz on each side
 
 
 @dataclass(frozen=True, slots=True)
 class Syllable:
-    """One syllable as the settings of the voice."""
+    """Parameters of one syllable."""
 
-    duration_s: float  # length in seconds
-    start_hz: float  # frequency at the start, in Hz
-    end_hz: float  # frequency at the end, in Hz
+    duration_s: float
+    start_hz: float
+    end_hz: float
     bend: float = 0.0  # octaves by which the middle lies above the straight line from start to end
-    vibrato_hz: float = 0.0  # rate of the frequency modulation, in Hz
+    vibrato_hz: float = 0.0  # rate of the frequency modulation
     vibrato_octaves: float = 0.0  # depth of the frequency modulation, in octaves to each side
-    pulse_hz: float = 0.0  # rate of the amplitude pulses, in Hz; 0 for an unbroken tone
-    sharpness: float = 1.0  # how short a pulse is against its period; 1 is a raised cosine
+    pulse_hz: float = 0.0  # rate of the amplitude pulses; 0 for a continuous tone
+    sharpness: float = 1.0  # exponent that shortens the pulses; 1 is a raised cosine
     overtones: tuple[float, ...] = (1.0,)  # amplitudes of the harmonics, the fundamental first
     breath: float = 0.0  # share of noise in the tone, from 0 to 1
-    attack: float = 0.15  # share of the length that the onset takes, from 0 to 1
+    attack: float = 0.15  # share of the length taken by the onset, from 0 to 1
 
     def shifted(self, pitch: float, tempo: float) -> "Syllable":
         """Return the syllable with all frequencies times ``pitch`` and all rates times ``tempo``."""
@@ -41,11 +41,7 @@ class Syllable:
 
 
 def voice(syllable: Syllable, rng: np.random.Generator) -> Waveform:
-    """Sing one syllable.
-
-    Returns:
-        ``(samples,)`` float32 at 32 kHz, amplitude about 1.
-    """
+    """Return the waveform of a syllable, ``(samples,)`` float32 at 32 kHz, amplitude about 1."""
     n = max(32, round(syllable.duration_s * SAMPLE_RATE_HZ))
     share = np.arange(n) / n
     seconds = np.arange(n) / SAMPLE_RATE_HZ
@@ -56,7 +52,7 @@ def voice(syllable: Syllable, rng: np.random.Generator) -> Waveform:
     hz = np.clip(np.exp2(octaves), LOWEST_HZ, HIGHEST_HZ)
     first = np.cos(np.cumsum(hz) * (2 * np.pi / SAMPLE_RATE_HZ)).astype(np.float32)
 
-    # cos(k x) = 2 cos(x) cos((k-1) x) - cos((k-2) x): overtones without another cosine.
+    # cos(k x) = 2 cos(x) cos((k-1) x) - cos((k-2) x) gives the overtones without computing another cosine.
     before, current = np.ones_like(first), first
     tone = np.float32(syllable.overtones[0]) * first
     for k, amplitude in enumerate(syllable.overtones[1:], start=2):
@@ -83,7 +79,7 @@ def _around(rng: np.random.Generator, register_hz: float, octaves: float) -> flo
 
 
 def whistle(rng: np.random.Generator, register_hz: float) -> Syllable:
-    """Draw a clear tone, level or gently gliding."""
+    """Draw a pure tone, constant or gliding slowly."""
     hz = _around(rng, register_hz, 0.35)
     return Syllable(
         rng.uniform(0.15, 0.5),
@@ -127,7 +123,7 @@ def trill(rng: np.random.Generator, register_hz: float) -> Syllable:
 
 
 def buzz(rng: np.random.Generator, register_hz: float) -> Syllable:
-    """Draw a hoarse note: a noisy tone beaten faster than the ear can count."""
+    """Draw a noisy tone with an amplitude modulation too fast to count by ear."""
     hz = _around(rng, register_hz, 0.25)
     return Syllable(
         rng.uniform(0.15, 0.7),
@@ -154,7 +150,7 @@ def harmonic_stack(rng: np.random.Generator, register_hz: float) -> Syllable:
 
 
 def clicks(rng: np.random.Generator, register_hz: float) -> Syllable:
-    """Draw a rattle: dry broad pulses in a row."""
+    """Draw a rattle: a series of short broadband pulses."""
     hz = _around(rng, register_hz, 0.3)
     return Syllable(
         rng.uniform(0.2, 0.8),

@@ -28,7 +28,7 @@ _ENDING = re.compile(
 
 
 class Annotation(NamedTuple):
-    """A labelled stretch of a recording: times in seconds, frequencies in Hz (NaN where not given)."""
+    """A labelled interval of a recording: times in seconds, frequencies in Hz (NaN where not given)."""
 
     file: Path
     start_s: float
@@ -62,7 +62,7 @@ def seconds(text: str, where: str) -> float:
     return value
 
 
-def stretch(start: str, end: str, where: str) -> tuple[float, float]:
+def interval(start: str, end: str, where: str) -> tuple[float, float]:
     """Return start and end in seconds.
 
     Raises:
@@ -121,11 +121,11 @@ class AnnotationIndex:
 
 
 def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name: str, hint: str) -> Catalog:
-    """Return the catalog of annotations: one clip a label and stretch, grouped by recording.
+    """Return the catalog of annotations: one clip a label and interval, grouped by recording.
 
     Args:
         base: Folder that the ids are relative to.
-        tables: Labelled stretches by the file that holds them; repeats, and those without text or length, are passed
+        tables: Labelled intervals by the file that holds them; repeats, and those without text or length, are passed
             over.
         name: Name of the source.
         hint: What was expected, for the message that nothing was found.
@@ -141,9 +141,9 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
     if len(clips) < len(given):
         passed.append(f"annotations without text or length: {len(given) - len(clips)}")
     if not clips:
-        raise UserError(f"data.root={base} holds no annotation: {hint}. Passed over: {'; '.join(passed) or 'nothing'}.")
+        raise UserError(f"data.root={base} holds no annotation: {hint}. Skipped: {'; '.join(passed) or 'nothing'}.")
     for what in passed:
-        log.warning("%s: passed over %s", printable(name), printable(what))
+        log.warning("%s: skipped %s", printable(name), printable(what))
     table = pd.DataFrame(clips)
     files = sorted(set(table.file))
     must_be_there(files, base)
@@ -152,7 +152,9 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
     order = ["group", "start_s", "end_s", "species"]
     table = table.sort_values([*order, "low_hz", "high_hz"]).drop_duplicates(order).reset_index(drop=True)
     if len(table) < len(clips):
-        log.info("%s: %d annotations repeat the stretch and label of another", printable(name), len(clips) - len(table))
+        log.info(
+            "%s: %d annotations repeat the interval and label of another", printable(name), len(clips) - len(table)
+        )
     ids = table.group + "#" + table.start_s.map(decimal) + "-" + table.end_s.map(decimal)
     again = ids.groupby(ids).cumcount() + 1
     table = table.assign(

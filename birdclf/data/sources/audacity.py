@@ -12,9 +12,9 @@ from birdclf.data.sources.annotations import (
     Annotation,
     AnnotationIndex,
     clips_catalog,
+    interval,
     lines_of,
     seconds,
-    stretch,
 )
 from birdclf.data.sources.tree import data_root
 from birdclf.errors import UserError
@@ -29,10 +29,10 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     A line is ``start<TAB>end<TAB>label`` in seconds, in UTF-8 and without a header; a line that opens with a
     backslash holds the frequency range of the label before it (columns ``low_hz`` and ``high_hz``). A row's
     species is its label, its group the recording, its id ``<path>#<start>-<end>``. Labels without text or
-    without length are passed over.
+    without length are skipped.
 
     Args:
-        root: Folder of recordings and their label files; hidden files and folders are passed over.
+        root: Folder of recordings and their label files; hidden files and folders are skipped.
         **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
 
     Raises:
@@ -50,7 +50,7 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
             found[file] = list(_labels(file, recording))
     if alone:
         log.warning(
-            "%d .txt files have no recording of their name and are passed over, first %s",
+            "%d .txt files have no recording of their name and are skipped, first %s",
             len(alone),
             printable(alone[0]),
         )
@@ -76,6 +76,6 @@ def _labels(file: Path, recording: Path) -> Iterator[Annotation]:
         if len(words) < 2:
             raise UserError(f"{where} is {line[:60]!r}; an Audacity label is start<TAB>end<TAB>label, in seconds.")
         label = words[2].strip() if len(words) > 2 else ""
-        last = Annotation(recording, *stretch(words[0], words[1], where), label)
+        last = Annotation(recording, *interval(words[0], words[1], where), label)
     if last:
         yield last

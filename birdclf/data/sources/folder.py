@@ -17,11 +17,11 @@ def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of ``root/<species>/**/*`` with the endings of :mod:`birdclf.audio.formats`.
 
     Links to files and folders are followed, but for links to folders that are listed anyway. A folder that cannot be
-    read, and files with other endings, are logged and passed over; a file that cannot be read, or a link to none,
+    read, and files with other endings, are logged and skipped; a file that cannot be read, or a link to none,
     stays in the catalog: the audit sets it aside.
 
     Args:
-        root: Folder with one folder a species; hidden files and folders are passed over.
+        root: Folder with one folder a species; hidden files and folders are skipped.
         **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
 
     Raises:

@@ -26,8 +26,8 @@ def manifest_catalog(
 ) -> Catalog:
     """Return the catalog of a table with ``path`` and ``species``, one row a recording.
 
-    Further columns: ``recording_id`` (else made from path and stretch), ``group``, ``start_s`` and ``end_s``
-    (a stretch of the file, in seconds), ``duration_s``, ``sample_rate_hz`` and ``split``; any other column is carried
+    Further columns: ``recording_id`` (else made from path and interval), ``group``, ``start_s`` and ``end_s``
+    (a interval of the file, in seconds), ``duration_s``, ``sample_rate_hz`` and ``split``; any other column is carried
     along. Paths are relative to the table. A CSV is UTF-8; its cells stay text but for the numbers named here. In
     Parquet, names are text or whole numbers, and times may be durations.
 

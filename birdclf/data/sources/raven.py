@@ -12,9 +12,9 @@ from birdclf.data.sources.annotations import (
     Annotation,
     AnnotationIndex,
     clips_catalog,
+    interval,
     lines_of,
     seconds,
-    stretch,
 )
 from birdclf.data.sources.tree import data_root
 from birdclf.data.tables import distinct_columns
@@ -44,11 +44,11 @@ def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[
     ``root``; ``File Offset (s)`` then says where a selection starts, for ``Begin Time (s)`` counts on from file to
     file. A selection's rows in several views are one clip. A row's species is its annotation, its group the
     recording, its id ``<path>#<start>-<end>``; ``low_hz`` and ``high_hz`` are its frequency range. Selections
-    without annotation or length are passed over, as are text files that are no tables. A selection whose recording
+    without annotation or length are skipped, as are text files that are no tables. A selection whose recording
     is missing stays in the catalog: the audit sets it aside.
 
     Args:
-        root: Folder of recordings and selection tables; hidden files and folders are passed over.
+        root: Folder of recordings and selection tables; hidden files and folders are skipped.
         annotation: Column with the species' name, in any case; ``None`` takes the first of Species, Common Name,
             Scientific Name, Species Code, Annotation, Label, Tags and Class that a table has.
         **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
@@ -105,10 +105,10 @@ def _selections(
             f"Add that measurement in Raven and save the table again."
         )
     for (where, row), name in zip(rows, named, strict=True):
-        start_s, end_s = stretch(row[BEGIN], row[END], where)
+        start_s, end_s = interval(row[BEGIN], row[END], where)
         if name and row.get(OFFSET):
             length_s = end_s - start_s
-            start_s, _ = stretch(row[OFFSET], row[OFFSET], where)
+            start_s, _ = interval(row[OFFSET], row[OFFSET], where)
             end_s = round(start_s + length_s, 6)  # microseconds, so that ids hold no rounding error
         elif cumulative:
             raise UserError(f"{where} has no file name or no 'File Offset (s)', in a table of several recordings.")

@@ -21,7 +21,7 @@ NAMED: Final = 6
 def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder from ``base`` down with the sorted names of its files.
 
-    Hidden files and folders are passed over. Links to folders are followed, but for those into or above a folder that
+    Hidden files and folders are skipped. Links to folders are followed, but for those into or above a folder that
     is listed anyway. Folders below ``base`` that cannot be read, and names that are not UTF-8, are logged and passed
     over.
 
@@ -39,7 +39,7 @@ def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tup
         if error.filename == top:
             raise _refused(error) from error
         log.warning(
-            "%s cannot be read (%s) and is passed over. Check its permissions, such as with: chmod -R u+rX",
+            "%s cannot be read (%s) and is skipped. Check its permissions, such as with: chmod -R u+rX",
             printable(error.filename),
             error.strerror,
         )
@@ -59,7 +59,7 @@ def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tup
         others.update(ending_of(name) for name in set(listed).difference(taken))
         yield folder, taken
     if takes is not None:
-        tell_passed_over(top, others, links)
+        log_skipped(top, others, links)
 
 
 def ending_of(name: str) -> str:
@@ -67,7 +67,7 @@ def ending_of(name: str) -> str:
     return os.path.splitext(name)[1].lower() or "none"
 
 
-def tell_passed_over(where: str, others: "Counter[str]", links: int = 0) -> None:
+def log_skipped(where: str, others: "Counter[str]", links: int = 0) -> None:
     """Log how many files were left out, by ending, and how many links; nothing where there is none."""
     parts = []
     if count := others.total():
@@ -78,7 +78,7 @@ def tell_passed_over(where: str, others: "Counter[str]", links: int = 0) -> None
         words = "a folder that is" if links == 1 else "folders that are"
         parts.append(f"{links} link{'s' * (links > 1)} to {words} listed already or above")
     if parts:
-        log.warning("%s: passed over %s", printable(where), printable(" and ".join(parts)))
+        log.warning("%s: skipped %s", printable(where), printable(" and ".join(parts)))
 
 
 def data_root(root: str, holds: str) -> Path:
@@ -121,9 +121,7 @@ def _listed(folder: str, names: list[str]) -> list[str]:
         if name.startswith("."):
             continue
         if any("\udc80" <= letter <= "\udcff" for letter in name):  # how Python spells bytes that are not UTF-8
-            log.warning(
-                "%s holds a name that is not UTF-8, %a, which is passed over. Rename it.", printable(folder), name
-            )
+            log.warning("%s holds a name that is not UTF-8, %a, which is skipped. Rename it.", printable(folder), name)
             continue
         kept.append(name)
     return kept

@@ -45,11 +45,11 @@ def test_repeats_and_stretches_of_two_species(track):
     assert list(made.table.duration_s) == [1, 1, 4]
 
 
-def test_points_blanks_and_notes_are_passed_over(track, caplog):
+def test_points_blanks_and_notes_are_skipped(track, caplog):
     track("not labels at all", name="notes.txt")
     made = audacity_catalog(track("0\t1\twren\n2\t2\tpoint\n3\t4\t\n4\t5\n"))
     assert len(made) == 1
-    assert "passed over annotations without text or length: 3" in caplog.text
+    assert "skipped annotations without text or length: 3" in caplog.text
     assert "1 .txt files have no recording" in caplog.text
 
 
@@ -75,11 +75,11 @@ def test_latin_1_is_refused_with_the_remedy(track):
 
 
 def test_nothing_to_be_found_is_refused(track, tmp_path):
-    with pytest.raises(UserError, match="holds no annotation: expected <name>.txt .* Passed over: nothing"):
+    with pytest.raises(UserError, match="holds no annotation: expected <name>.txt .* Skipped: nothing"):
         audacity_catalog(str(tmp_path))
-    with pytest.raises(UserError, match=r"Passed over: tables without a row: 1, first .*a\.txt\.$"):
+    with pytest.raises(UserError, match=r"Skipped: tables without a row: 1, first .*a\.txt\.$"):
         audacity_catalog(track(""))
-    with pytest.raises(UserError, match="Passed over: annotations without text or length: 2"):
+    with pytest.raises(UserError, match="Skipped: annotations without text or length: 2"):
         audacity_catalog(track("0\t1\n1\t1\twren\n"))
     with pytest.raises(UserError, match="is not a folder"):
         audacity_catalog("/no/such/folder")

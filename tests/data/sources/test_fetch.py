@@ -170,7 +170,7 @@ def test_what_cannot_be_had_is_listed_with_its_reason(server: FakeXenoCanto, cli
     assert fetch_xeno_canto(client, QUERY, tmp_path) == Fetched(5, 1, 0, 4)
     skipped = table(tmp_path, "skipped").set_index("id")
     assert "restricted" in skipped.reason["101"] and skipped.recordist["101"] == "Zoë O'Hara, C"
-    assert "the file is no sound file that can be read (it is HTML" in skipped.reason["102"]
+    assert "the file is not a sound file that can be read (it is HTML" in skipped.reason["102"]
     assert "not of the web" in skipped.reason["103"]
     assert "404" in skipped.reason["104"]
     assert list(table(tmp_path).id) == ["105"]

@@ -34,7 +34,7 @@ def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path, tone, monkeypatch)
     assert ids == [["robin/a.wav"]] * 3
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path, tone):
+def test_hidden_files_and_folders_are_skipped(tmp_path, tone):
     tone(tmp_path / "robin" / "a.wav")
     tone(tmp_path / "robin" / "._a.wav")
     tone(tmp_path / ".trash" / "b.wav")
@@ -42,7 +42,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path, tone):
     assert list(folder_catalog(str(tmp_path)).table.recording_id) == ["robin/a.wav"]
 
 
-def test_files_beside_the_species_are_passed_over(tmp_path, tone):
+def test_files_beside_the_species_are_skipped(tmp_path, tone):
     tone(tmp_path / "loose.wav")
     with pytest.raises(UserError, match="holds no recording"):
         folder_catalog(str(tmp_path))
@@ -74,13 +74,13 @@ def test_links_are_followed_but_in_circles(tmp_path, tone, caplog):
     (root / "wren").symlink_to(tmp_path / "elsewhere")
     table = folder_catalog(str(root)).table
     assert list(table.recording_id) == ["robin/b.wav", "wren/a.wav"] and list(table.path) == 2 * [str(sound)]
-    assert "passed over 1 link to a folder that is listed already or above" in caplog.text
+    assert "skipped 1 link to a folder that is listed already or above" in caplog.text
     (root / "wren again").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "in a circle").symlink_to(root / "robin")
     (tmp_path / "elsewhere" / "above").symlink_to(tmp_path)
     table = folder_catalog(str(root)).table
     assert list(table.recording_id) == ["robin/b.wav", "wren/a.wav"]
-    assert "passed over 4 links to folders that are listed already or above" in caplog.text
+    assert "skipped 4 links to folders that are listed already or above" in caplog.text
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_passed_over(tmp_path, tone, forbid, caplog):

@@ -104,27 +104,25 @@ def test_two_species_in_one_stretch_get_ids_of_their_own(site):
     assert ids.duration_s.round(6).tolist() == [1, 1, 0.8766]
 
 
-def test_tables_without_rows_notes_and_unlabelled_selections_are_passed_over(site, caplog):
+def test_tables_without_rows_notes_and_unlabelled_selections_are_skipped(site, caplog):
     layouts.selections(site / "a.txt", [row(1, 2, "wren"), row(2, 3, ""), row(4, 4, "wren")], "Species")
     layouts.selections(site / "sub" / "b.selections.txt", [])
     (site / "empty.selections.txt").write_bytes(b"")
     (site / "README.txt").write_bytes("Aufnahmen im Gebüsch".encode("latin-1"))
     assert stretches(raven_catalog(str(site))) == [("a.wav", 1, 2, "wren")]
-    assert "passed over annotations without text or length: 2" in caplog.text
-    assert f"passed over tables without a row: 2, first {site / 'empty.selections.txt'}" in caplog.text
+    assert "skipped annotations without text or length: 2" in caplog.text
+    assert f"skipped tables without a row: 2, first {site / 'empty.selections.txt'}" in caplog.text
 
 
 def test_empty_tables_alone_are_refused(site):
     layouts.selections(site / "a.txt", [])
     (site / "b.selections.txt").write_bytes(b"")
     (site / "note.txt").write_bytes(b"")
-    with pytest.raises(
-        UserError, match=r"holds no annotation: .* Passed over: tables without a row: 2, first .*a\.txt\.$"
-    ):
+    with pytest.raises(UserError, match=r"holds no annotation: .* Skipped: tables without a row: 2, first .*a\.txt\.$"):
         raven_catalog(str(site))
 
 
-def test_a_folder_that_cannot_be_read_is_passed_over(site, forbid, caplog):
+def test_a_folder_that_cannot_be_read_is_skipped(site, forbid, caplog):
     layouts.selections(site / "a.txt", [row(1, 2, "wren")], "Species")
     layouts.selections(site / "sub" / "b.txt", [row(1, 2, "robin")], "Species")
     (site / "sub" / "up").symlink_to(site)

@@ -35,7 +35,7 @@ def test_utf_16_of_the_other_byte_order_is_read(file: Path):
         ("species\nGrünfink\n".encode("latin-1"), r"line 2 is not UTF-8 \(byte 0xFC\).*iconv -f CP1252 -t UTF-8"),
         ("species\n".encode("utf-16-le"), "is UTF-16.*iconv -f UTF-16LE"),
         ("species\n".encode("utf-16-be"), "is UTF-16.*iconv -f UTF-16BE"),
-        ("species\n".encode("utf-16")[:-1], "opens as UTF-16 and goes on otherwise"),
+        ("species\n".encode("utf-16")[:-1], "begins as UTF-16 but continues in another encoding"),
         (LFS.encode(), "is a Git LFS pointer, not the file itself.*git lfs pull"),
     ],
 )

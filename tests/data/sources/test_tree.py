@@ -53,7 +53,7 @@ def test_a_file_in_a_closed_folder_is_unreadable(tmp_path, monkeypatch):
     assert stamp == "unreadable"
 
 
-def test_a_name_that_is_not_utf_8_is_passed_over_and_named(tmp_path, caplog):
+def test_a_name_that_is_not_utf_8_is_skipped_and_named(tmp_path, caplog):
     (tmp_path / "a.wav").write_text("a")
     try:
         os.close(os.open(os.fsencode(tmp_path) + b"/gr\xfcn.wav", os.O_CREAT))

@@ -213,7 +213,7 @@ class XenoCantoClient:
     def recordings(self, query: str, limit: int | None = None) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield each recording that a query finds, as the interface describes it, with how many there are.
 
-        A page that shifts while it is read may repeat a recording; repeats are passed over.
+        A page that shifts while it is read may repeat a recording; repeats are skipped.
 
         Args:
             query: A checked query.

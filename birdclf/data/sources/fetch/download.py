@@ -99,7 +99,7 @@ def read_ledger(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
     text = read_text(path)
     whole, _, rest = text.rpartition("\n")
     if rest:
-        log.warning("%s: its last line is not whole, and is passed over", printable(path))
+        log.warning("%s: its last line is not whole, and is skipped", printable(path))
     if not whole:  # killed before the header was complete
         return [], {}
     header, lines = rows_of(whole, path)
@@ -108,7 +108,7 @@ def read_ledger(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         raise UserError(f"{path} has no column 'id', so fetch did not write it. Give a folder of its own.")
     rows = [dict(zip(header, cells, strict=True)) for _, cells in lines]
     if nameless := sum(not row["id"] for row in rows):
-        log.warning("%s: %d rows have no id, and are passed over", printable(path), nameless)
+        log.warning("%s: %d rows have no id, and are skipped", printable(path), nameless)
     return header, {row["id"]: row for row in rows if row["id"]}
 
 

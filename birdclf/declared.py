@@ -21,10 +21,6 @@ def check_types(node: Any, key: str = "") -> None:
 
     A number becomes a text where one is declared, and ``1e3`` becomes 1000 where a whole number is.
 
-    Args:
-        node: The configuration or a part of it; changed in place.
-        key: Its dotted name.
-
     Raises:
         UserError: If a value is of another type than its argument.
     """

@@ -9,12 +9,7 @@ ORDERS: Final = (*range(32), *range(127, 160), 0x061C, 0x200E, 0x200F, *range(0x
 
 
 def printable(text: object, keep: str = "") -> str:
-    r"""Return a text with control characters and undecodable bytes as escapes, such as ``\n`` and ``\x1b``.
-
-    Args:
-        text: Anything; it is shown as ``str`` shows it.
-        keep: Control characters that stay.
-    """
+    r"""Return a text with control characters and undecodable bytes as escapes, such as ``\n`` and ``\x1b``."""
     text = str(text)
     if text.isprintable():  # nearly all are, and large tables have many
         return text

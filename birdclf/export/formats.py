@@ -102,11 +102,6 @@ def require_onnx() -> None:
 def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> list[str]:
     """Write a run's network; features, normalisation, adjustment and temperature are inside, and so are all weights.
 
-    Args:
-        loaded: What the checkpoint holds; it is of no other use afterwards.
-        metadata: What the file says of itself.
-        file: Where to.
-
     Returns:
         Names of the graph's nodes that are the network's; the others make features, or probabilities of logits.
 

@@ -89,15 +89,7 @@ def evaluate_together(
 def average_of(
     members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
 ) -> tuple[CombinedRun, dict[str, Predictions]]:
-    """Return the average of members, and its predictions of the validation and test recordings.
-
-    Args:
-        members: Two or more.
-        average: What is averaged.
-        weights: As in :func:`evaluate_together`.
-        recipe: Further settings of the combination, as plain values.
-        command: The command line that repeats it, without the folder.
-    """
+    """Return the average of members, and its predictions of the validation and test recordings."""
     chosen, said = _weights(members, average, weights)
     predictions = {
         stage: average_predictions([member.predictions[stage] for member in members], chosen, average)

@@ -237,12 +237,7 @@ class Run:
 
 
 def supports_of(split: "pd.DataFrame", classes: Sequence[str]) -> "dict[str, NDArray[np.int64]]":
-    """Return ``(K,)`` recordings of each class by split.
-
-    Args:
-        split: ``species`` and ``split`` of recordings.
-        classes: Names of the K classes.
-    """
+    """Return ``(K,)`` recordings of each class by split."""
     import numpy as np
 
     from birdclf.data.splits import STAGES

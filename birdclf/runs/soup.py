@@ -38,11 +38,7 @@ Weights = Mapping[str, Tensor]
 
 
 def mean_weights(weights_of_runs: Sequence[Weights]) -> dict[str, Tensor]:
-    """Return the mean of tensors of the same names and shapes; of whole numbers, those of the first.
-
-    Args:
-        weights_of_runs: One or more.
-    """
+    """Return the mean of tensors of the same names and shapes; of whole numbers, those of the first."""
     first = weights_of_runs[0]
     if len(weights_of_runs) == 1:
         return {name: value.clone() for name, value in first.items()}
@@ -58,11 +54,6 @@ def update_batch_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataL
     """Recompute the running statistics of a network's batch norms (Izmailov et al., 2018, section 3.2).
 
     They become the mean over windows, with all else in evaluation mode. Without batch norms nothing is done.
-
-    Args:
-        trainer: Its device and precision are used.
-        predictor: Its network's batch norms are changed.
-        batches: Of the train split.
     """
     norms = batch_norms(predictor.network)
     if norms:

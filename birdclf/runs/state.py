@@ -91,12 +91,6 @@ def check_same(run: Run, config: Mapping[str, Any]) -> None:
 def write_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
     """Write ``failed.json``: why a run failed, with the stack trace.
 
-    Args:
-        folder: The run folder.
-        message: Error message.
-        error: Its exception.
-        launch: Number of the sweep's launch.
-
     Raises:
         OSError: If it cannot be written.
     """
@@ -117,12 +111,7 @@ def write_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
 
 
 def pruned_after(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
-    """Return the epoch after which a search pruned the run of a folder; None if it did not.
-
-    Args:
-        folder: The run folder.
-        config: The run's configuration; a run of any other counts as not pruned.
-    """
+    """Return the epoch after which a search pruned the run of a folder; None if it did not."""
     found = _read(folder / PRUNED)
     if (
         found is None
@@ -139,12 +128,7 @@ def remove_failure(folder: Path) -> None:
 
 
 def failures(folder: Path, launch: int = 0) -> dict[str, str]:
-    """Return the errors of failed jobs of a sweep folder by name, without jobs that finished later.
-
-    Args:
-        folder: Sweep folder.
-        launch: Failures of launches before this one are left out as well.
-    """
+    """Return the errors of failed jobs of a sweep folder by name, without jobs that finished later."""
     found = {}
     for path in sorted(folder.glob(f"*/{FAILED}")):
         failed = _read(path)

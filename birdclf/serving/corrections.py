@@ -63,11 +63,6 @@ def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
 def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]:
     """Return rows with what a request says of them; of one that it does not name nothing is said any more.
 
-    Args:
-        rows: As the page was given them.
-        given: A list of ``{"row": number, "verdict": word, "species": name}``.
-        classes: Names that the model knows.
-
     Raises:
         RefusedError: If it is no such list, or a name cannot be one.
     """

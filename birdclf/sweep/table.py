@@ -44,12 +44,7 @@ class SweepTable(Callback):
 
 
 def failures(folder: Path, argv: list[str]) -> str:
-    """Return why jobs of a sweep failed and the command that runs just those; empty if none did.
-
-    Args:
-        folder: Sweep folder.
-        argv: The words that the sweep was launched with.
-    """
+    """Return why jobs of a sweep failed and the command that runs just those; empty if none did."""
     failed = run_folder.failures(folder)
     if not failed:
         return ""
@@ -69,11 +64,7 @@ def _unwritten(folder: Path, error: OSError) -> str:
 
 
 def sweep_table(folder: Path) -> "pd.DataFrame":
-    """Return one row a job of a sweep folder, best first; jobs that did not finish come last.
-
-    Args:
-        folder: Sweep folder, with a run folder a job.
-    """
+    """Return one row a job of a sweep folder, best first; jobs that did not finish come last."""
     import pandas as pd
 
     from birdclf.config import direction

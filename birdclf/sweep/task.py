@@ -130,10 +130,6 @@ def sibling(key: str, choice: str) -> str | None:
 
     A configuration asks for it by ``${sibling:experiment,phase2b}``. Where one job alone runs there is none.
 
-    Args:
-        key: The setting that the sweep varies.
-        choice: Its value in the other job.
-
     Raises:
         UserError: If the sweep does not vary the setting, or the other job has not finished.
     """

@@ -182,10 +182,6 @@ def trial_numbered(study: "Study", number: int) -> "Trial":
 def trial_of(folder: str, pruner: "BasePruner") -> "Trial":
     """Return the trial that a run belongs to: the one of its job's number, in the study beside its folder.
 
-    Args:
-        folder: The run folder, in that of the sweep.
-        pruner: Decides which trials stop early.
-
     Raises:
         UserError: If the run belongs to no search.
     """

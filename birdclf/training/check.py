@@ -231,12 +231,6 @@ RULES = (
 def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Sequence[str]) -> None:
     """Refuse parts that correct for the class counts twice.
 
-    Args:
-        loss: Says by ``corrects_prior`` and ``weighs_classes`` what it does about the class counts.
-        sampler: Likewise, by ``balances``.
-        posthoc: Likewise, by ``corrects_prior``.
-        allow: Names of rules to ignore.
-
     Raises:
         UserError: If a rule is broken and not allowed, or ``allow`` has a name that is unknown or not needed.
     """
@@ -259,11 +253,6 @@ def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Se
 def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
     """Refuse a loss of cosines without a cosine head of the same scale.
 
-    Args:
-        loss: Says by ``cosine_scale`` what it needs.
-        network: Has the last layer.
-        num_classes: K.
-
     Raises:
         UserError: If they do not fit.
     """
@@ -285,11 +274,6 @@ def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
 
 def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
     """Refuse a correction by the norms of an output layer's rows where all norms are equal.
-
-    Args:
-        posthoc: Says by ``needs_rows`` what it needs.
-        network: Has the last layer.
-        num_classes: K.
 
     Raises:
         UserError: If they do not fit.

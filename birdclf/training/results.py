@@ -69,11 +69,7 @@ def write_provenance(
 
 
 def split_hash(split: pd.DataFrame) -> str:
-    """Return the hash of the recordings' splits, independent of the order of the rows.
-
-    Args:
-        split: ``recording_id`` and ``split``.
-    """
+    """Return the hash of the recordings' splits, independent of the order of the rows."""
     rows = sorted(zip(split.recording_id, split.split, strict=True))
     return digest(json.dumps(rows).encode())
 

@@ -64,7 +64,7 @@ def test_a_maximum_is_nested(catalog):
     ("settings", "words"),
     [
         ({"species": ["great tid"]}, "Did you mean 'great tit'"),
-        ({"species": "gone.txt"}, "is no file"),
+        ({"species": "gone.txt"}, "is not a file"),
         ({"exclude": ["ostrich"]}, "data.exclude names 'ostrich'"),
         ({"label": "order"}, "no such column"),
         ({"min_quality": 6}, "from 1 to 5"),
@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused(catalog, settings, words):
 
 def test_quality_unknown_to_the_source_is_refused(catalog):
     bare = Catalog(catalog.table.drop(columns="quality"), catalog.reader, "bare")
-    with pytest.raises(UserError, match="says nothing of quality"):
+    with pytest.raises(UserError, match="has no quality ratings"):
         select(bare, min_quality=3)
 
 

@@ -90,6 +90,16 @@ def test_species_that_differ_are_named(birdclf, work: Path, tmp_path: Path):
     assert "knows the species Bubo bubo, and" in birdclf("evaluate", work / "a", tmp_path / "b", cwd=work).mistake
 
 
+def test_weights_on_features_of_other_recordings_are_no_soup(birdclf, work: Path, tmp_path: Path):
+    shutil.copytree(work / "b", tmp_path / "b")
+    checkpoint = tmp_path / "b" / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["features.mean"] += 1
+    torch.save(content, checkpoint)
+    mistake = birdclf("soup", work / "a", tmp_path / "b", cwd=work).mistake
+    assert "features.mean differs" in mistake and "fitted on other recordings" in mistake
+
+
 def test_a_soup_that_is_no_better_is_not_written_but_on_demand(birdclf, work: Path, monkeypatch, tmp_path: Path):
     usual = soups.score
     seen: list[float] = []

@@ -26,7 +26,7 @@ phases: $(STAMP)  ## train the five published phases on the embedded default, si
 	$(BIN)/birdclf train -m sweep=phases $(ARGS)
 
 test: $(STAMP)  ## run the fast tests
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
 test-slow: $(STAMP)  ## run the tests that take longer
 	$(BIN)/python -m pytest -n auto --dist load -m slow $(ARGS)

@@ -102,6 +102,7 @@ def test_a_page_has_the_tags_that_it_has_with_plain_names(name):
     assert printable(name, keep="\n") in made.texts
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)  # a page takes a quarter of a second, and one example has all pieces
 @given(name=NAMES)
 @example(name=ALL)

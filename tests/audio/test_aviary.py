@@ -152,6 +152,7 @@ def test_two_species_differ_in_sound() -> None:
         assert (a @ a.T).mean() > (a @ b.T).mean() + 0.1
 
 
+@pytest.mark.slow
 def test_a_recordists_microphone_colours_all_their_recordings() -> None:
     edges = np.geomspace(1000, 15_000, 20)
 

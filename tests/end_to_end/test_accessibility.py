@@ -79,6 +79,7 @@ def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, 
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_axe_finds_what_is_planted(browser: Browser, pages: dict[str, Path], tmp_path: Path, scheme: str):
     spoilt = tmp_path / "spoilt.html"

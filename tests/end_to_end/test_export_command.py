@@ -54,6 +54,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copied"))
 
 
+@pytest.mark.slow
 def test_several_formats_at_once_go_into_the_run_folder(export, copied: Path):
     done = export(copied, "--format", "torch_export", "card", "--licence", "CC0 1.0")
     assert done.status == 0, done.err
@@ -123,6 +124,7 @@ def test_a_file_that_says_something_else_is_refused_and_gone(export, run: Path, 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_integers_are_measured_and_can_be_used(birdclf, export, run: Path, recordings: Path, tmp_path: Path):
     file = tmp_path / "small.onnx"
     done = export(run, "--quantize", "int8", "--out", file)

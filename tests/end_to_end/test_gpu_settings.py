@@ -7,6 +7,7 @@ import torch
 from tiny_runs import metrics_of, on_folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_compiled_run_ends_as_one_that_is_not(birdclf, recordings, tmp_path, backend):
     if backend == "inductor" and not shutil.which("g++"):

@@ -67,6 +67,7 @@ def test_every_trial_is_a_job_of_its_number(searched: Path):
     assert len({trial.params["optimizer.lr"] for trial in read_study(searched / "search").trials}) == TRIALS
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_to_more_trials_only(birdclf, recordings, searched: Path, tmp_path: Path):
     stop = pytest.MonkeyPatch()
     with stop.context() as patch:
@@ -133,6 +134,7 @@ def test_the_report_has_a_section_on_the_search(birdclf, pruned: Path):
     assert birdclf("evaluate", whole, cwd=pruned).out.rstrip().endswith("equal to metrics.json")
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_listed_and_tried_again(birdclf, recordings, tmp_path: Path):
     words = on_search(recordings, "hydra.sweeper.n_trials=2", "trainer.max_epochs=1")
     usual = one_training.build_data

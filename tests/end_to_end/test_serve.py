@@ -289,6 +289,7 @@ def test_ctrl_c_ends_it_without_a_trace(trained: Path, tmp_path: Path, song: Pat
     assert sorted(path.name for path in served.folder.iterdir()) == ["recordings", "serve.json", "serve.lock"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served(birdclf: Command, trained: Path, tmp_path: Path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]

@@ -39,6 +39,7 @@ def together(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPa
     return run
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(alone: Path, together: Path):
     for ours, theirs in zip(history_of(together), history_of(alone), strict=True):
         assert ours == pytest.approx(

@@ -55,6 +55,7 @@ def test_a_stopped_sweep_is_found_by_its_command(birdclf, recordings, tmp_path):
     assert "2 jobs failed" in anew.err and len(list((tmp_path / "outputs" / "sweep").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_one_stopped_before_its_first_job_began_is_gone_on_with(birdclf, recordings, tmp_path, monkeypatch):
     def killed(cfg):
         raise Killed
@@ -108,6 +109,7 @@ def run_with_bad_luck(birdclf: Command, words: list[str], cwd: Path, *seeds: int
         return birdclf(*words, cwd=cwd)
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_listed_and_run_again(birdclf, recordings, tmp_path):
     words = on_sweep(recordings, "seed=1,2,3", SWEEP, "trainer.max_epochs=1")
     done = run_with_bad_luck(birdclf, words, tmp_path, 1, 3)

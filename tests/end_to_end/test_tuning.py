@@ -66,6 +66,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(birdclf, recordings, tmp_path, tr
     assert_same_end(run, trained(*WAYS[way]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["ema", "swa"])
 def test_an_evaluation_gives_the_figures_of_the_averaged_weights(birdclf, trained, way):
     run = trained(*WAYS[way])
@@ -225,6 +226,7 @@ def test_a_run_starts_from_another(birdclf, recordings, tmp_path, trained):
     assert began["file"].endswith("best.ckpt") and len(began["content_hash"]) == 24
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_own_weights_and_knows_a_changed_file(birdclf, recordings, tmp_path, trained):
     source = tmp_path / "w.pt"
     torch.save(weights_of(trained(), "best.ckpt"), source)

@@ -33,6 +33,7 @@ def test_the_wheel_holds_configs_counts_and_types(wheel: Path):
     assert not [name for name in inside if name.endswith((".pyc", ".wav"))]
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_trains_with_its_own_configs(wheel: Path, python: Command, recordings: Path, tmp_path: Path):
     target = tmp_path / "site"
     installed = python("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)

@@ -75,6 +75,7 @@ def test_two_sweeps_of_one_second_get_a_folder_each(birdclf: Command, recordings
     assert anew.status == 0 and len(list(parent.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_found_and_ends_the_same(birdclf: Command, recordings, tmp_path, monkeypatch):
     command = words(recordings, *LONG)
     undisturbed = tmp_path / "whole"

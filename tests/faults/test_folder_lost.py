@@ -18,6 +18,7 @@ def undisturbed(birdclf: Command, recordings: Path, tmp_path_factory: pytest.Tem
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [(Snapshot, "_write", 9), pytest.param((Snapshot, "on_train_end", 1), marks=pytest.mark.slow)],

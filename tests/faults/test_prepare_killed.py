@@ -120,6 +120,7 @@ def test_killed_twice_and_finished(birdclf: Command, tmp_path: Path):
     assert finish(birdclf, recordings, tmp_path / "killed") == undisturbed
 
 
+@pytest.mark.slow
 def test_interrupted_it_ends_without_a_stack_trace(birdclf: Command, tmp_path: Path):
     recordings, store_dir = linked(tmp_path / "recordings", 60), tmp_path / "stopped" / "store"
     with running(recordings, tmp_path / "stopped", "run") as process:

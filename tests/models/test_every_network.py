@@ -66,6 +66,7 @@ def test_training_draws_from_the_generators_that_a_snapshot_keeps(name: str):
     assert others == (random.getstate(), np.random.get_state()[1].tolist())
 
 
+@pytest.mark.slow
 def test_libraries_of_extras_are_imported_with_the_network_only():
     modules = ", ".join(f"birdclf.models.{name}" for name in ("ast", "image_network", "pretrained", "audio_cnn_v3"))
     code = f"import sys, {modules}; print(sorted({{'timm', 'transformers', 'huggingface_hub'}} & set(sys.modules)))"

@@ -190,6 +190,7 @@ def test_an_incomplete_factorial_is_refused(tmp_path):
     assert "1 of 4 combinations are missing" in section(made, "effects").blocks[0]
 
 
+@pytest.mark.slow
 def test_intervals_of_another_confidence_are_called_so(tmp_path):
     found = {}
     for confidence in (0.8, 0.95):

@@ -198,6 +198,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_start_goes_on(tmp_path, monk
     assert contents(store.folder) == contents(undisturbed.folder)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bytes(tmp_path):
     made = noise_catalog(3 * CLIPS_A_TASK + 3, bad=("r005", "r020"), torn=("r006",))
     alone = open_store(made, MFCCStack(), tmp_path / "0", workers=0)

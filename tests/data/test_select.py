@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused(catalog, settings, words):
 
 def test_quality_unknown_to_the_source_is_refused(catalog):
     bare = Catalog(catalog.table.drop(columns="quality"), catalog.reader, "bare")
-    with pytest.raises(UserError, match="says nothing of quality"):
+    with pytest.raises(UserError, match="has no quality ratings"):
         select(bare, min_quality=3)
 
 

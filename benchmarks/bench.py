@@ -1,4 +1,4 @@
-"""How fast birdclf is, as ratios measured in one run (``make bench``, about 26 minutes).
+"""Speed of birdclf, as ratios measured in one run (``make bench``, about 26 minutes).
 
     make bench ARGS="--only exporting preparing"
 

@@ -1,4 +1,4 @@
-"""How fast ONNX Runtime is on an exported run beside PyTorch on the checkpoint, sound to probabilities, in turns.
+"""Speed of ONNX Runtime on an exported run against PyTorch on the checkpoint, sound to probabilities, in turns.
 
     python benchmarks/exporting.py [--run RUN] [--threads N]
 

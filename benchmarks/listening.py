@@ -1,4 +1,4 @@
-"""How fast ``birdclf predict`` hears recordings, in what memory, and how soon: AudioCNNv2 of 89 species, untrained."""
+"""Speed, memory and start-up time of ``birdclf predict``: AudioCNNv2 of 89 species, untrained."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ ROUNDS = 3
 
 
 def listening(folder: Path) -> dict[str, Any]:
-    """Return how many times faster than it plays an hour is heard, the peak memory of 6 hours, and the first answer."""
+    """Return the speed for an hour as a multiple of real time, the peak memory of 6 hours, and the first answer."""
     run = folder / "listened_by"
     write_untrained(run)
     files = {name: folder / f"{name}.flac" for name in ("short", "minute", "hour", "long")}

@@ -1,4 +1,4 @@
-"""What the benchmark measures, each side in a process of its own: memory allocation is set for a whole process."""
+"""Measurements of the benchmark, each in its own process: memory allocation is set for a whole process."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""How fast each network of ``conf/model/`` is, in turns in one process, and how large.
+"""Speed and size of each network of ``conf/model/``, in turns in one process.
 
     python benchmarks/networks.py [NAME ...]
 

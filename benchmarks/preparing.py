@@ -1,4 +1,4 @@
-"""How fast sound files become features, and in how much memory."""
+"""Speed and memory of computing features from sound files."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the benchmark prints of what it measured: a line a figure, with the target that it is held to."""
+"""Printed lines of the benchmark: a figure each, with its target."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Checks of values that users give: whole numbers, numbers in a range, choices. True and false are no numbers."""
+"""Checks of values from users: whole numbers, numbers in a range, choices. True and false are no numbers."""
 
 import math
 import os
@@ -19,7 +19,7 @@ def is_number(value: Any) -> bool:
 
 
 def require(holds: bool, key: str, value: object, allowed: str) -> None:
-    """Refuse a value that is not as it must be."""
+    """Raise a :class:`UserError` for a value unless a condition holds."""
     if not holds:
         raise UserError(f"{key} is {value!r}; it must be {allowed}.")
 
@@ -36,7 +36,7 @@ def whole(key: str, value: Any, low: int, high: int | None = None) -> int:
 
 
 def most_processes() -> int:
-    """Return how many processes of one kind this machine can bear: 4 a core, and 16 at least."""
+    """Return the largest number of processes of one kind: 4 a core, and at least 16."""
     return max(16, 4 * (os.cpu_count() or 1))
 
 

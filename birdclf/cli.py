@@ -1,6 +1,7 @@
 """The commands. Only this module knows ``hydra.main``; torch is imported once a command runs."""
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -42,11 +43,11 @@ PLAIN = {
     "serve": serve_command,
     "suggest": suggest_command,
 }
-"""Commands with ordinary arguments, each a module that says what they are and runs it."""
+"""Commands with ordinary arguments, each a module that declares and runs it."""
 
 
 SHOWING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info")
-"""Options whose output is all that the command was given for."""
+"""Options whose output is the whole purpose of the command."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,6 +75,11 @@ def _run(words: list[str]) -> None:
         _guarded(lambda: _composed(words[0], words[1:]))
         return
     parser = _parser()
+    commands = [*COMPOSED, *PLAIN]
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        near = difflib.get_close_matches(words[0], commands, n=1)
+        question = f"Did you mean {near[0]}? " if near else ""
+        parser.error(f"there is no command {words[0]!r}. {question}The commands are {', '.join(commands)}.")
     arguments = parser.parse_args(words)
     if arguments.command is None:
         parser.print_help()
@@ -125,7 +131,7 @@ def _composed(command: str, words: list[str]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
     finally:
-        if task.error is not None:  # also where Hydra could not even begin the next job on the same full disk
+        if task.error is not None:  # also where Hydra could not start the next job on the same full disk
             raise task.error
 
 
@@ -133,7 +139,7 @@ TAKE_A_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", 
 
 
 def _sorted_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return options and settings apart: Hydra takes settings only in one block."""
+    """Separate options from settings: Hydra takes settings only in one block."""
     options: list[str] = []
     settings: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
@@ -142,7 +148,7 @@ def _sorted_words(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _short_job_names(settings: list[str]) -> list[str]:
-    """Return the override that keeps out of a job's folder name what all jobs of a sweep share."""
+    """Return the override that keeps settings shared by all jobs of a sweep out of their folder names."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -204,11 +210,11 @@ def _fail(message: str) -> NoReturn:
 
 
 def _explained(error: BaseException) -> str | None:
-    """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
+    """Return the message for a user's mistake, or None for a defect, which needs its stack trace."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home directory"):  # pathlib's
-        return "a path begins with ~, and nobody knows the home folder that it stands for. Write it in full."
+        return "a path begins with ~, but the home folder is unknown. Write the path in full."
     from birdclf.mistakes import explain  # imports Hydra
     from birdclf.sweep.callbacks import explain_launch
 

@@ -1,4 +1,4 @@
-"""The typed top level of the configuration, and the words that YAML files may use in it."""
+"""The typed top level of the configuration, and the resolvers that YAML files may use."""
 
 import json
 import re
@@ -14,8 +14,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from birdclf.files import digest
 
-FALLS = ("nll",)  # metrics that are better when they are lower
-# Keys that change no result, callbacks in part.
+FALLS = ("nll",)  # metrics of which lower values are better
+# Keys that change no result; of the callbacks only some do.
 NOT_HASHED = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
 NOT_HASHED_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
@@ -23,7 +23,7 @@ JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that 
 
 @dataclass
 class Store:
-    """Where features are kept, and how many processes build them."""
+    """The feature store: its folder, and the number of processes that build it."""
 
     dir: str = "outputs/store"
     workers: int | None = None
@@ -31,7 +31,7 @@ class Store:
 
 @dataclass
 class SharedStore(Store):
-    """The same, built by several workers, of which this is one."""
+    """A store built by several workers, of which this is one."""
 
     shards: int = 1
     shard: int | None = None
@@ -39,7 +39,7 @@ class SharedStore(Store):
 
 @dataclass
 class Loader:
-    """How batches are made."""
+    """Settings of the data loader."""
 
     batch_size: int = 32
     num_workers: int = 0
@@ -109,7 +109,7 @@ def folder_name(text: str) -> str:
 
 
 def shard_suffix(number: int | None) -> str:
-    """Return the end of a worker's run folder, for workers of several machines start in the same second."""
+    """Return the suffix of a worker's run folder: workers on several machines may start in the same second."""
     return "" if number is None else f"_shard-{number}"
 
 
@@ -123,8 +123,8 @@ def conf_dir() -> Path:
 def register() -> None:
     """Make schema, resolvers and sweeper known to Hydra and OmegaConf; may be called more than once.
 
-    Hydra builds sweepers of the namespace package ``hydra_plugins`` alone. Our part of it lies in this package, so that
-    it is found in a checkout too, where nothing was installed.
+    Hydra builds sweepers of the namespace package ``hydra_plugins`` only. This package holds its own part of it, which
+    is therefore found in a checkout too.
     """
     plugins = str(Path(__file__).parent / "sweep" / "plugins")
     if plugins not in sys.path:
@@ -135,8 +135,8 @@ def register() -> None:
     OmegaConf.register_new_resolver("direction", direction, replace=True)
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("shard_suffix", shard_suffix, replace=True)
-    # A launcher's file here and its plugin's schema have one name on purpose: the file holds our defaults, the schema
-    # checks them, and without the plugin the file still composes, so that the missing extra can be named.
+    # A launcher's file here and its plugin's schema share a name on purpose: the schema checks the defaults in the
+    # file, and without the plugin the file still composes, which allows an error that names the missing extra.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema", UserWarning)
 
 
@@ -148,7 +148,7 @@ def resolved_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def hashed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides a run's results: all but where it is kept, how it is watched and how it is judged."""
+    """Return the settings that decide a run's results: all but its folders, loggers and criteria."""
     kept = {str(key): value for key, value in config.items() if key not in NOT_HASHED}
     kept["callbacks"] = {
         name: {k: v for k, v in (callback or {}).items() if k not in ("dirpath", "run_dir")}
@@ -160,7 +160,7 @@ def hashed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return the hash of what decides a run's results."""
+    """Return the hash of the settings that decide a run's results."""
     return digest(json.dumps(hashed_settings(config), sort_keys=True, default=str).encode())
 
 

@@ -1,4 +1,4 @@
-"""Settings held to the types that constructors declare for their arguments, before anything is built of them."""
+"""Checks of settings against the types that constructors declare, before anything is built."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -17,13 +17,9 @@ TARGET = "_target_"
 
 
 def check_types(node: Any, key: str = "") -> None:
-    """Refuse values of a configuration that a constructor does not take, and convert those that mean one that it does.
+    """Refuse values that a constructor does not take, and convert those that stand for one that it does.
 
-    A number where a text is wanted is that text, and ``1e3`` where a whole number is wanted is 1000.
-
-    Args:
-        node: The configuration or a part of it; changed in place.
-        key: Its dotted name.
+    A number becomes a text where one is declared, and ``1e3`` becomes 1000 where a whole number is.
 
     Raises:
         UserError: If a value is of another type than its argument.
@@ -47,7 +43,7 @@ def check_types(node: Any, key: str = "") -> None:
 
 
 def check_arguments(key: str, values: dict[str, Any], target: Callable[..., Any]) -> dict[str, Any]:
-    """Return arguments of a function, held to the types that it declares; what it does not declare stays.
+    """Return arguments of a function, converted to its declared types; undeclared ones are unchanged.
 
     Raises:
         UserError: If a value is of another type than its argument.
@@ -60,22 +56,22 @@ def check_arguments(key: str, values: dict[str, Any], target: Callable[..., Any]
 
 
 def types_of(node: DictConfig) -> dict[str, Any]:
-    """Return the types of what a node's ``_target_`` takes, by name; nothing where there is none such."""
+    """Return the argument types of a node's ``_target_`` by name; empty if they are unknown."""
     if TARGET not in node:
         return {}
     try:
         return declared(get_object(str(node[TARGET])))
-    except Exception:  # of whatever kind: Hydra says so when it is built
+    except Exception:  # any error: Hydra reports it when the node is built
         return {}
 
 
 def declared(target: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types of the arguments of a class or function by name, as far as it says."""
+    """Return the declared argument types of a class or function by name."""
     function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     try:
         types = get_type_hints(function)
         rest = [p.name for p in signature(function).parameters.values() if p.kind == Parameter.VAR_KEYWORD]
-    except (NameError, TypeError, ValueError):  # names that are known to type checkers alone
+    except (NameError, TypeError, ValueError):  # names that only type checkers know
         return {}
     for name in rest:
         kind = types.pop(name, None)
@@ -86,7 +82,7 @@ def declared(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def convert_value(key: str, value: Any, kind: Any) -> Any:
-    """Return a plain value as its type wants it.
+    """Return a plain value, converted to a type.
 
     Raises:
         UserError: If it is of another type.
@@ -98,7 +94,7 @@ def convert_value(key: str, value: Any, kind: Any) -> Any:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Return whether a plain value is of a type; a type that is not known takes everything."""
+    """Return whether a plain value is of a type; an unknown type takes everything."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return any(fits(value, one) for one in arguments)
@@ -115,7 +111,7 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is str or issubclass(kind, PathLike):
         return isinstance(value, str)
     if issubclass(kind, Mapping):
-        return isinstance(value, Mapping)  # its constructor names the one that is wrong
+        return isinstance(value, Mapping)  # its constructor checks the items
     if issubclass(kind, tuple) and arguments and arguments[-1] is not ...:
         return isinstance(value, list | tuple) and len(value) == len(arguments) and all(map(fits, value, arguments))
     if issubclass(kind, Iterable) and kind.__module__ in ("builtins", "collections.abc"):  # not a tensor
@@ -124,7 +120,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def _readings(value: Any, kind: Any) -> Iterable[Any]:
-    """Yield a value, and what else it can mean."""
+    """Yield a value and its conversions."""
     yield value
     if isinstance(value, float) and value.is_integer():
         yield int(value)

@@ -1,8 +1,8 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for users' mistakes."""
 
 
 class UserError(Exception):
-    """A mistake of the user's, worded as what is wrong, where, and what to do.
+    """A user's mistake; the message says what is wrong, where, and what to do.
 
-    The command line prints the message alone, without a stack trace, and exits with status 1.
+    The command line prints only the message, without a stack trace, and exits with status 1.
     """

@@ -1,4 +1,4 @@
-"""Files and folders: written whole, locked, hashed, never overwritten and what to say of a full disk."""
+"""Files and folders: atomic writes, locks, hashes, refusal to overwrite, and messages for errors of the disk."""
 
 import errno
 import hashlib
@@ -36,14 +36,14 @@ def refuse_pointer(file: Path) -> None:
 
 @contextmanager
 def writing_to(folder: Path, way: str) -> Iterator[None]:
-    """Put in words that a folder cannot be written to.
+    """Turn an error of writing to a folder into a :class:`UserError`.
 
     Args:
-        folder: An error about a file elsewhere, such as one that is read, is another matter and passes through.
+        folder: Errors about files elsewhere, such as one that is read, pass through.
         way: What to do, after freeing some space or bringing the folder back.
 
     Raises:
-        UserError: If the disk is full, the folder is gone, or it may only be read.
+        UserError: If the disk is full, or the folder is gone or read-only.
     """
     try:
         yield
@@ -66,12 +66,12 @@ def of_the_disk(error: BaseException) -> OSError | None:
 
 
 def reason(error: OSError) -> str:
-    """Return the system's words for an error, whatever a library has put round them."""
+    """Return the system's message for an error, without what a library added."""
     return os.strerror(error.errno) if error.errno else str(error)
 
 
 def explain_disk(error: BaseException) -> str | None:
-    """Return what to tell the user of an error of the disk that nobody has put in words, or None for another error."""
+    """Return the message for an error of the disk, or None for any other error."""
     cause = of_the_disk(error)
     if cause is None or cause.errno not in NOT_OURS:
         return None
@@ -83,11 +83,11 @@ def explain_disk(error: BaseException) -> str | None:
 
 
 def write_whole(path: Path, content: str | bytes, alone: bool = False, sync: bool = False) -> None:
-    """Write a file so that nobody ever reads half of it, and so that a full disk leaves the old one as it was.
+    """Write a file atomically: no process reads half of it, and a full disk leaves the old one unchanged.
 
     Args:
         path: The file.
-        content: All of it; a text is written as UTF-8.
+        content: A text is written as UTF-8.
         alone: Whether no other process writes it: what a kill leaves is then replaced by the next write.
         sync: Whether to wait until it is on the disk.
     """
@@ -104,10 +104,10 @@ def write_whole(path: Path, content: str | bytes, alone: bool = False, sync: boo
 
 
 def refuse_existing(path: Path, way: str) -> None:
-    """Refuse to write where something is already, be it a link to nothing.
+    """Refuse to write to an existing path, including a broken link.
 
     Args:
-        path: What is to be written.
+        path: The file or folder to write.
         way: What to do instead, such as ``Choose another folder with --out.``
     """
     if os.path.lexists(path):
@@ -126,7 +126,7 @@ def file_hash(file: Path) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and find out before anything is done whether it takes what a command begins with."""
+    """Make a folder, and check that it has room for the first files of a command."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".room.{os.getpid()}.tmp"
     try:
@@ -137,10 +137,10 @@ def check_writable(folder: Path) -> None:
 
 
 class LogFile(logging.FileHandler):
-    """A log file. A line for which there is no room is lost, without a stack trace: what stops a run says so itself."""
+    """A log file; lines for which there is no room are lost, without a stack trace."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Pass over an error of the disk."""
+        """Ignore errors of the disk."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
 
@@ -164,7 +164,7 @@ def lock_file(path: Path, busy: Exception | None = None, waits: str = "") -> Ite
     Args:
         path: File of the lock; it stays.
         busy: Raised where another process holds it; None to wait until it is free.
-        waits: Line of the log where it has to be waited for.
+        waits: Line of the log before it waits.
     """
     lock = FileLock(path)
     try:

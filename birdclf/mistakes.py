@@ -1,4 +1,4 @@
-"""Words for what Hydra and OmegaConf refuse, and the help on a command that takes settings."""
+"""Error messages for what Hydra and OmegaConf refuse, and the help of a command that takes settings."""
 
 import difflib
 import inspect
@@ -17,13 +17,13 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
 from birdclf.files import explain_disk
-from birdclf.overrides import SettingTypes, read_override
+from birdclf.overrides import SettingTypes, config_folders, read_override
 
 ADDRESS = re.compile(r"(See|Please see|For more info)?:? ?https?://\S+( for \w+)?")
 
 
 def explain(error: BaseException) -> str | None:
-    """Return what to tell the user of an error, or None for an error of ours, whose stack trace is wanted."""
+    """Return the message for a user's mistake or a full disk, or None for a defect, which needs its stack trace."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -43,25 +43,51 @@ def explain_composition(error: BaseException) -> str | None:
         return None
     if isinstance(error, OverrideParseException):
         return _unreadable(str(error.override))
-    lines = [line.strip() for line in ADDRESS.sub("", str(error)).splitlines() if line.strip()]
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        lines += [line.strip() for line in str(error.__cause__).splitlines() if line.strip()]
-    unknown = re.match(r"Could not override '([^']+)'", lines[0]) if lines else None
-    if unknown:
-        hint = _hint(unknown[1])
-        return f"There is no setting {unknown[1]!r}. {hint}"
+    message = ADDRESS.sub("", str(error))
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    first = lines[0] if lines else ""
+    if unknown := re.match(r"Could not override '([^']+)'", first):
+        return f"There is no setting {unknown[1]!r}. {_hint(unknown[1])}"
+    if option := re.match(r"In '([^']+)': Could not (?:find|load) '([^']+)/([^'/]+)'", first):
+        listed = message.partition("Available options in")[2].partition("Config search path")[0].split()[1:]
+        return _option(option[1], option[2], option[3], listed)
+    if several := re.match(r"Ambiguous value for argument '(.+)'$", first):
+        key, _, values = several[1].partition("=")
+        return f"{several[1]} gives several values, which is a sweep: add -m. A list has brackets: {key}=[{values}]."
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        lines += [line.strip() for line in str(cause).splitlines() if line.strip()]
+        if merged := re.match(r"Error merging override (.+)", first):
+            return _misfit(merged[1], str(cause).partition("\n")[0])
     noise = ("full_key", "object_type", "reference_type", "Config search", "provider=")
-    kept_lines = [line for line in lines if not line.startswith(noise)]
-    return " ".join(dict.fromkeys(kept_lines))
+    return " ".join(dict.fromkeys(line for line in lines if not line.startswith(noise)))
 
 
 def _unreadable(word: str) -> str:
-    """Return a sentence on a word that Hydra's grammar has no place for."""
-    key, equals, value = word.partition("=")
-    if not equals:
-        return f"{word} has no value: write {word}=VALUE."
+    """Return the message for a word that Hydra's grammar refuses."""
+    key, _, value = word.partition("=")
     quoted = QuotedString(value, Quote.double).with_quotes()
     return f"{word} cannot be read. If it is a text, quote it: '{key}={quoted}'; a list is {key}=[a,b]."
+
+
+def _misfit(word: str, reason: str) -> str:
+    """Return the message for a value of another type than the schema declares."""
+    key, _, value = word.partition("=")
+    types = {"Integer": "a whole number", "Float": "a number"}
+    wanted = re.search(r"could not be converted to (\w+)|(not a valid bool)", reason)
+    if wanted is None:
+        return f"{word} cannot be used: {reason}"
+    return f"{key} is {value}; it must be {types.get(wanted[1], 'true or false')}."
+
+
+def _option(file: str, group: str, name: str, listed: list[str]) -> str:
+    """Return the message for an option that a group lacks, named on the command line or in a file of ``conf/``."""
+    files = (path for folder in config_folders(sys.argv) for path in folder.glob(f"{group}/*.yaml"))
+    options = listed or sorted({path.stem for path in files})
+    near = difflib.get_close_matches(name, options, n=1)
+    where = "" if file in (_command(), "hydra/config") else f"{file}.yaml: "
+    question = f"Did you mean {near[0]}? " if near else ""
+    return f"{where}{group}={name}: {group} has no option {name!r}. {question}It has {', '.join(options)}."
 
 
 def _instantiation(error: InstantiationException) -> str:
@@ -75,7 +101,7 @@ def _instantiation(error: InstantiationException) -> str:
     missing = re.match(r"Error locating target '([^']+)'", lines[0])
     if missing:
         return (
-            f"{key}._target_={missing[1]} cannot be imported. Check the name; packages are looked for in the "
+            f"{key}._target_={missing[1]} cannot be imported. Check the name; packages are searched in the "
             f"environment and in the current folder."
         )
     reason = f"{type(cause).__name__}: {cause}" if cause is not None else " ".join(lines[1:])
@@ -83,7 +109,7 @@ def _instantiation(error: InstantiationException) -> str:
 
 
 def _arguments(line: str, key: str, misspelt: str) -> str:
-    """Return a sentence on the arguments that a target does take."""
+    """Return a sentence that names the arguments of a target."""
     target = re.search(r"target '([^']+)'", line)
     if target is None:
         return ""
@@ -99,16 +125,33 @@ def _command() -> str:
 
 
 def _hint(key: str) -> str:
-    """Return a sentence that leads from a misspelt key to the right one."""
+    """Return a sentence that leads from an unknown key to the right one."""
     words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
     good = [word for word in words if (override := read_override(word)) and override.key_or_group != key]
-    keys = [name for name in _keys(SettingTypes(_command(), sys.argv, good).cfg) if not name.startswith("hydra")]
+    cfg = SettingTypes(_command(), sys.argv, good).cfg
+    keys = [name for name in _keys(cfg) if not name.startswith("hydra")]
+    if "." not in key and (nested := _nested(key, keys)):
+        return f"Did you mean {' or '.join(nested)}?"
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.75)
     if near:
         return f"Did you mean {near[0]}?"
     parent = key.rpartition(".")[0]
     beside = [name for name in keys if name.rpartition(".")[0] == parent and not name.endswith("_")]
     return f"{parent or 'The top level'} has {', '.join(beside)}." if beside else f"See birdclf {_command()} --help."
+
+
+def _nested(name: str, keys: list[str]) -> list[str]:
+    """Return the settings below the top level that have a name: of this job, or else of options that it lacks."""
+    nested = [key for key in keys if "." in key]
+    found = [key for key in nested if key.endswith(f".{name}")] or [key for key in nested if key.endswith(f"_{name}")]
+    if found:
+        return found
+    having: dict[str, list[str]] = {}
+    for file in sorted(conf_dir().glob("*/*.yaml")):
+        group = file.parent.name
+        if group in keys and re.search(rf"^{re.escape(name)}:", file.read_text(encoding="utf-8"), re.MULTILINE):
+            having.setdefault(group, []).append(file.stem)
+    return [f"{group}.{name} (with {group}={' or '.join(options)})" for group, options in having.items()]
 
 
 def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
@@ -124,7 +167,7 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 def composed_help(command: str, settings: list[str]) -> str:
     """Return the text of ``hydra.help.template``, filled in.
 
-    Hydra's own filling reads the search path anew for each group, which takes seconds where there are many.
+    Hydra's own filling reads the search path again for each group, which takes seconds where there are many.
 
     Args:
         command: ``train`` or ``prepare``, the root that is composed.
@@ -145,7 +188,7 @@ def composed_help(command: str, settings: list[str]) -> str:
 
 
 def _groups(conf: Path) -> dict[str, list[str]]:
-    """Return the options of every group, both in the order of the alphabet."""
+    """Return the options of every group, both in alphabetical order."""
     groups: dict[str, list[str]] = {}
     for file in sorted(conf.rglob("*.yaml")):
         if file.parent != conf:

@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot stop the work: what they do not take is replaced or lost, and told."""
+"""Standard output and standard error that never raise: characters are replaced, lost output is reported at the end."""
 
 import codecs
 import errno
@@ -12,13 +12,13 @@ from birdclf.errors import UserError
 
 
 class LossyStream(io.RawIOBase):
-    """The bytes below a standard stream; those that cannot be written are lost, so that no print and no log fails.
+    """Raw stream below a standard stream that drops bytes which cannot be written, instead of raising.
 
     Args:
-        raw: Where they go; None for a stream that is closed.
+        raw: The stream to write to; None if it is closed.
 
     Attributes:
-        lost: Why some were lost, the first time; None if none were.
+        lost: Error of the first lost bytes; None if none were lost.
     """
 
     def __init__(self, raw: io.RawIOBase | None) -> None:
@@ -26,7 +26,7 @@ class LossyStream(io.RawIOBase):
         self.lost: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write bytes, or lose them; return how many are dealt with."""
+        """Write or drop bytes; return their number."""
         try:
             if self.raw is None:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -55,7 +55,7 @@ class LossyStream(io.RawIOBase):
 
 _prepared: dict[str, LossyStream] = {}
 ESCAPE: Final = "birdclf.escape"
-"""Way with characters that an encoding lacks: as in JSON, which then stays JSON."""
+"""Error handler that escapes characters as JSON does, so that JSON stays valid."""
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
@@ -67,18 +67,17 @@ codecs.register_error(ESCAPE, _escaped)
 
 
 def prepare_output() -> None:
-    """Let standard output and error take whatever is printed from now on; may be called more than once.
+    """Make standard output and error accept anything from now on; may be called more than once.
 
-    Characters that the terminal's encoding lacks are replaced. Streams that others have put in their place, such as a
-    notebook's, are left as they are.
+    Characters that the terminal's encoding lacks are replaced. Replaced streams, such as a notebook's, are unchanged.
     """
-    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # closed: a file opened later would be written to instead
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # closed: its number would go to the next opened file
         os.set_inheritable(spare, True)
     os.close(spare)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115, as long as the process lasts
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _lenient("stdout", "replace")  # one character by one, so that bars and tables keep their width
+        sys.stdout = _lenient("stdout", "replace")  # one for one: bars and tables keep their width
     if sys.stderr is sys.__stderr__:
         sys.stderr = _lenient("stderr", "backslashreplace")
 
@@ -89,7 +88,7 @@ def _lenient(name: str, errors: str) -> io.TextIOWrapper:
         _prepared[name] = LossyStream(None)
         return io.TextIOWrapper(io.BufferedWriter(_prepared[name]), "utf-8", errors)
     stream.flush()
-    raw = getattr(stream.buffer, "raw", stream.buffer)  # Python may have been told to buffer nothing
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # Python may run unbuffered
     lenient: Any = LossyStream(raw)
     _prepared[name] = lenient
     return io.TextIOWrapper(
@@ -102,7 +101,7 @@ def _lenient(name: str, errors: str) -> io.TextIOWrapper:
 
 
 def take_lost() -> OSError | None:
-    """Return why standard output lost some of what was printed since this was asked last; None if it did not."""
+    """Return the error by which standard output lost text since the last call; None if nothing was lost."""
     sys.stdout.flush()
     stream = _prepared.get("stdout")
     if stream is None:
@@ -112,12 +111,12 @@ def take_lost() -> OSError | None:
 
 
 def print_result(text: str) -> None:
-    """Print what a command was given for, to the last character, and stop where it cannot be printed.
+    """Print a command's result completely, or raise.
 
     Characters that the terminal's encoding lacks are escaped.
 
     Raises:
-        BrokenPipeError: If nobody reads on.
+        BrokenPipeError: If the reader has closed the pipe.
         UserError: If standard output is full or closed.
     """
     encoding = sys.stdout.encoding or "utf-8"

@@ -1,8 +1,8 @@
-"""The words of a command that composes settings, as Hydra's grammar wants them.
+"""The overrides of a command line, quoted as Hydra's grammar requires.
 
-Hydra reads a value as a number, a list or the like where it can, and refuses many characters outside quotes. Where a
-setting takes a text, what was typed is the text that is meant, so that it is quoted here: ``data.root=günter``,
-``data.root=1e3``, ``data.species=[1e3,TRUE]``. A comma stays a sweep's.
+Hydra reads a value as a number or a list where it can, and refuses many characters outside quotes. Where a setting
+takes a text, the typed characters are that text and are quoted here: ``data.root=günter``, ``data.root=1e3``,
+``data.species=[1e3,TRUE]``. A comma still separates the values of a sweep.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ NESTING: Final = "\"'()[]{}"
 def text_words(command: str, options: Sequence[str], settings: list[str]) -> list[str]:
     """Return settings with quotes around the texts that Hydra would refuse, or read as something else.
 
-    ``null`` of a group becomes ``none`` where there is such an option, and is left out where it is so already.
+    ``null`` of a group becomes ``none`` where there is such an option, and is left out if the group is null already.
 
     Args:
         command: ``train`` or ``prepare``.
@@ -38,16 +38,18 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
         settings: Words such as ``data.root=DIR``.
 
     Raises:
-        UserError: If an option does not go with another, or a comma may mean two things.
+        UserError: If a word has no key or no value, an option contradicts another, or a comma is ambiguous.
     """
     sweeps = any(option in MULTIRUN for option in options)
     if sweeps and (showing := [option for option in options if option.partition("=")[0] in SHOWS]):
         raise UserError(f"{showing[0]} shows the settings of one job: leave out -m, and give each setting one value.")
     words: list[str] = []
     kinds = None
-    for word in settings:
+    for place, word in enumerate(settings):
         key, equals, typed = word.partition("=")
-        if not equals or key.startswith("~") or _means_itself(word, typed):
+        if not equals and not key.startswith("~"):
+            raise UserError(_no_override(command, options, settings, place))
+        if key.startswith("~") or _means_itself(word, typed):
             words.append(word)
             continue
         kinds = kinds or SettingTypes(command, options, settings)
@@ -56,8 +58,32 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
     return words
 
 
+def _no_override(command: str, options: Sequence[str], settings: list[str], place: int) -> str:
+    """Return the message for a word that has no ``=``."""
+    word = settings[place]
+    before = settings[place - 1] if place else ""
+    if "=" in before and (before.endswith(("[", "{", ",")) or word.startswith((",", "]", "}"))):
+        rest = settings[place:]
+        end = next((i for i, other in enumerate(rest) if "=" in other), len(rest))
+        split = [before, *rest[:end]]
+        return f"A space divides {' '.join(split)}. Leave it out: {''.join(split)}; or quote all: '{' '.join(split)}'."
+    if Path(word).is_dir():
+        return f"{word} is not KEY=VALUE. A folder of recordings is given by data=folder data.root={word}"
+    if Path(word).is_file():
+        return f"{word} is not KEY=VALUE. A manifest of recordings is given by data=manifest data.path={word}"
+    if word.lstrip("+").partition(".")[0] in SettingTypes(command, options, settings[:place]).cfg:
+        return f"{word} has no value: write {word}=VALUE."
+    quote = f" If it belongs to the word before it, quote both: '{before} {word}'." if "=" in before else ""
+    return f"{word} is not KEY=VALUE, and there is no such folder or setting.{quote} See birdclf {command} --help."
+
+
+def config_folders(options: Sequence[str]) -> list[Path]:
+    """Return the folders that hold the YAML files: the package's own and those of ``--config-dir``."""
+    return [conf_dir(), *map(Path, _folders(options))]
+
+
 def read_override(word: str) -> Override | None:
-    """Return a word as Hydra reads it, or None where it cannot."""
+    """Return a word as Hydra parses it, or None if it cannot."""
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:
@@ -65,7 +91,7 @@ def read_override(word: str) -> Override | None:
 
 
 def _means_itself(word: str, typed: str) -> bool:
-    """Return whether a word is read as it was typed, or as a number that is written so."""
+    """Return whether Hydra reads a value as the typed text, or as a number written the same way."""
     override = read_override(word)
     if override is None or override.is_sweep_override():
         return False
@@ -75,7 +101,7 @@ def _means_itself(word: str, typed: str) -> bool:
 
 
 def _quoted(key: str, typed: str, kind: Any, sweeps: bool) -> str:
-    """Return a value with quotes where the setting takes a text and Hydra would not read this one."""
+    """Return a value, quoted if the setting takes a text that Hydra would not read."""
     override = read_override(f"{key}={typed}")
     if kind is Any:
         return typed
@@ -104,7 +130,7 @@ def _quoted(key: str, typed: str, kind: Any, sweeps: bool) -> str:
 
 
 Group = str | list[str] | dict[str, Any]
-"""What may choose an option of a group."""
+"""Type of a group's choice."""
 
 
 def _with_quotes(text: str) -> str:
@@ -112,10 +138,10 @@ def _with_quotes(text: str) -> str:
 
 
 class SettingTypes:
-    """The types of settings, by their keys, of what the other words compose."""
+    """Types of settings by their keys, from the configuration that the other overrides compose."""
 
     def __init__(self, command: str, options: Sequence[str], settings: Sequence[str]) -> None:
-        self.folders = [conf_dir(), *map(Path, _folders(options))]
+        self.folders = config_folders(options)
         searched = ",".join(_with_quotes(f"file://{folder.resolve()}") for folder in self.folders[1:])
         words = [f"hydra.searchpath=[{searched}]", *_first_values(settings)]
         self.cfg = DictConfig({})
@@ -124,7 +150,7 @@ class SettingTypes:
             with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=command):
                 self.cfg = compose(command, overrides=words, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, ValueError):
-            pass  # Hydra will say what is wrong with them
+            pass  # Hydra reports it
 
     def is_null(self, group: str) -> bool:
         """Return whether no option of a group is chosen."""
@@ -132,7 +158,7 @@ class SettingTypes:
         return group in choices and choices[group] is None
 
     def of(self, key: str) -> Any:
-        """Return the type of a setting; Any where nothing says it."""
+        """Return the type of a setting; Any if it is unknown."""
         if any((folder / key).is_dir() for folder in self.folders):
             return Group
         above, _, name = key.rpartition(".")
@@ -143,7 +169,7 @@ class SettingTypes:
                 return Any
             default = None if node._is_missing() else node._value()
             if isinstance(default, int | float) and not isinstance(default, bool):
-                return Any  # a number, so that nothing needs to be imported to tell
+                return Any  # a number: no import is needed
             of_schema = node._metadata.ref_type
             if of_schema is str and node._metadata.optional:
                 of_schema = str | None
@@ -153,7 +179,7 @@ class SettingTypes:
 
 
 def _first_values(settings: Sequence[str]) -> Iterator[str]:
-    """Yield the words that Hydra can read, each with one value."""
+    """Yield the words that Hydra can parse, each with one value."""
     for word in settings:
         override = read_override(word)
         if override is None or override.is_delete():

@@ -1,4 +1,4 @@
-"""The frame and style of our HTML pages, and of the drawings on them."""
+"""Templates and style of the HTML pages and of their figures."""
 
 import base64
 import io
@@ -29,17 +29,17 @@ def page_template(room: str, **filters: Callable[..., object]) -> jinja2.Templat
 
 
 def _printable(value: object) -> object:
-    """Return what is written of a value, before it is escaped; what a page's own parts wrote stays as it is."""
+    """Return a value with control characters as escapes; markup of the page itself is unchanged."""
     return printable(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def data_url(content: bytes, mime: str) -> str:
-    """Return some bytes as an address that holds them."""
+    """Return bytes as a data URL."""
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 INK: Final = "#010203"
-"""Drawn in this colour, which nothing else has, text and lines get the page's own."""
+"""Placeholder colour, which the page replaces by its text colour."""
 STYLE: Final[Any] = dict.fromkeys(
     ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
 ) | {
@@ -51,12 +51,12 @@ STYLE: Final[Any] = dict.fromkeys(
 
 
 def inside_of_svg(figure: Figure, unique: str, colours: Mapping[str, str]) -> tuple[str, str]:
-    """Return the view box of a figure and what is inside its SVG element; equal figures give equal text.
+    """Return the view box and the content of a figure's SVG element; equal figures give equal text.
 
     Args:
-        figure: What was drawn, in :data:`STYLE`.
-        unique: A name that no other figure of the page has, so that references within one do not meet another's.
-        colours: What each colour that was drawn with becomes on the page, beside :data:`INK`.
+        figure: Drawn in :data:`STYLE`.
+        unique: A name that no other figure of the page has; it keeps their internal references apart.
+        colours: Colours of the page by the colours of the figure, beside :data:`INK`.
     """
     file = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": unique}):

@@ -1,4 +1,4 @@
-"""Randomness that depends on names and numbers only, never on the order in which it is asked for."""
+"""Random numbers that depend on names and numbers only, never on the order of the calls."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ def key_of(*parts: object) -> int:
 
 
 def stream(*parts: object) -> np.random.Generator:
-    """Return a generator of its own for a tuple of names and numbers."""
+    """Return an independent generator for a tuple of names and numbers."""
     return np.random.Generator(np.random.PCG64(key_of(*parts)))
 
 

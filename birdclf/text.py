@@ -1,4 +1,4 @@
-"""Texts that others wrote, such as names of species and files, where they are shown: words, and never orders."""
+"""Escapes for untrusted texts, such as names of species and files, in terminals and Markdown."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -9,12 +9,7 @@ ORDERS: Final = (*range(32), *range(127, 160), 0x061C, 0x200E, 0x200F, *range(0x
 
 
 def printable(text: object, keep: str = "") -> str:
-    r"""Return a text with control characters and undecodable bytes as escapes, such as ``\n`` and ``\x1b``.
-
-    Args:
-        text: Anything; it is shown as ``str`` shows it.
-        keep: Control characters that stay.
-    """
+    r"""Return a text with control characters and undecodable bytes as escapes, such as ``\n`` and ``\x1b``."""
     text = str(text)
     if text.isprintable():  # nearly all are, and large tables have many
         return text
@@ -26,7 +21,7 @@ def printable(text: object, keep: str = "") -> str:
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[str]], right: Collection[int] = ()) -> str:
-    """Return a Markdown table of cells that are escaped already; some columns are set to the right."""
+    """Return a Markdown table of escaped cells; ``right`` lists the right-aligned columns."""
     head = list(head)
     rule = ["---:" if column in right else "---" for column in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
@@ -36,7 +31,7 @@ def in_markdown(text: str) -> str:
     """Return a text on one line whose characters mean nothing in Markdown or HTML."""
     text = printable(" ".join(text.split()))
     text = re.sub(r"([\\`*|~]|\](?=[(\[:]))", r"\\\1", text)
-    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it means nothing already
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it has no meaning
     text = re.sub(r"^(?=[-+=#]+( |$))|(?<= )(?=#+$)", r"\\", text)  # lists, rules, heads and their ends
     text = re.sub(r"^(\d+)(?=[.)]( |$))", r"\1\\", text)
     text = re.sub(r"&(?=\w|#)", "&amp;", text)

@@ -1,6 +1,6 @@
-"""Whether a known vulnerability is in what is installed: make audit.
+"""Check the installed packages for known vulnerabilities: make audit.
 
-Exit status 0 says that every package was looked up and nothing is known of it, 1 that something is known, and 2 that
+Exit status 0 means that every package was looked up and none has a known one, 1 that something is known, and 2 that
 the check could not be made, in whole or in part: silence of the data base is no pass.
 """
 

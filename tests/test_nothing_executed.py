@@ -27,7 +27,8 @@ OPEN_CHECKPOINTS = [
     "models/pretrained.py", "runs/checkpoint.py", "training/callbacks/snapshot.py", "training/trainer.py"
 ]  # fmt: skip
 INSTANTIATE = [
-    "runs/ensemble.py", "store/prepare.py", "training/build.py", "training/train.py", "training/workers.py",
+    "runs/ensemble.py", "store/prepare.py", "training/build.py", "training/check.py", "training/loggers.py",
+    "training/train.py",
 ]  # fmt: skip
 """What the command line composed, and one process hands on to its others, is built by these, and nothing else is.
 

@@ -58,7 +58,7 @@ def test_codes_of_species_stay_texts_in_a_list():
 @pytest.mark.parametrize(
     "word",
     [
-        *("seed=1", "trainer.max_epochs=1e1", "optimizer.lr=1e-4", "resume=true", "data.species=null", "loss.gamma"),
+        *("seed=1", "trainer.max_epochs=1e1", "optimizer.lr=1e-4", "resume=true", "data.species=null"),
         *("data.min_quality=3", "optimizer.betas=[0.9,0.99]", "'name=\"x\"'", "~data.root", "+new.key=ü", "seed=ü"),
         *("augment=[specaugment,mixup]", "loss={gamma: 1}", "model.pretrained=true", "data.root='x'", "no_such=1e3"),
         *(
@@ -71,6 +71,11 @@ def test_codes_of_species_stay_texts_in_a_list():
 )
 def test_what_is_no_text_stays(word):
     assert last(word) == word
+
+
+def test_a_key_without_a_value_is_refused():
+    with pytest.raises(UserError, match=r"loss\.gamma has no value: write loss\.gamma=VALUE"):
+        last("loss.gamma")
 
 
 def test_commas_are_a_sweeps():

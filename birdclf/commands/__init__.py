@@ -1,1 +1,1 @@
-"""The commands, a file each: its arguments, then one call into a room."""
+"""One module per command: its arguments and the call that runs it."""

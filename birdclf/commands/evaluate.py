@@ -1,4 +1,4 @@
-"""The words of ``birdclf evaluate``."""
+"""Arguments of ``birdclf evaluate``."""
 
 import argparse
 import sys
@@ -7,37 +7,39 @@ from pathlib import Path
 from birdclf.commands.options import add_checkpoint, add_trust, search_current_folder
 from birdclf.errors import UserError
 
-SUMMARY = "judge a run's checkpoint again, or several runs as one"
+SUMMARY = "evaluate a run's checkpoint again, or several runs as an ensemble"
 DESCRIPTION = (
-    "Predict with a run's checkpoint. With nothing changed the figures have to be those of its metrics.json, else the "
-    "exit status is 1; with another checkpoint, window or source they are written to a folder of their own. Several "
-    "runs with one split are averaged, by the predictions that they saved where that is what is asked for, and "
-    "written to a folder that birdclf report reads like a run."
+    "Evaluate a run's checkpoint. Without other options the metrics must equal those in the run's metrics.json, or the "
+    "exit status is 1. With another checkpoint, window or source they are written to a new folder. Several runs with "
+    "the same split are evaluated as an ensemble, from their saved predictions where these suffice; birdclf report "
+    "reads the ensemble's folder like a run."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder; several are averaged")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder; several form an ensemble")
     parser.add_argument(
-        "--average", choices=("probabilities", "logits"), help="what is averaged over several runs (probabilities)"
+        "--average", choices=("probabilities", "logits"), help="what an ensemble averages (default: probabilities)"
     )
     parser.add_argument(
         "--weights", choices=("equal", "tuned"),
-        help="how much each of several runs counts: the same, or as validation has it (equal)",
+        help="weights of an ensemble's runs: equal, or tuned on the validation split (default: equal)",
     )  # fmt: skip
     add_checkpoint(parser)
     parser.add_argument(
-        "--window", choices=("first", "center", "loudest", "all"), help="window of a recording (as in the run)"
+        "--window",
+        choices=("first", "center", "loudest", "all"),
+        help="part of each recording to classify; all: the average over all windows (default: as in the run)",
     )
     parser.add_argument(
         "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="where the run's recordings are now (data.root=DIR), or another source with the same species, all of it "
-        "test (data=folder data.root=DIR)",
+        help="where the run's recordings are now (data.root=DIR), or another source with the same species, all "
+        "of it used as test data (data=folder data.root=DIR)",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, metavar="DIR",
-        help="new folder for the figures (RUN/evaluations/NAME; of several runs outputs/ensembles/TIME)",
+        help="new folder for the results (default: RUN/evaluations/NAME; for an ensemble outputs/ensembles/TIME)",
     )  # fmt: skip
     add_trust(parser)
 

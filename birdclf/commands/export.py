@@ -1,4 +1,4 @@
-"""The words of ``birdclf export``."""
+"""Arguments of ``birdclf export``."""
 
 import argparse
 from pathlib import Path
@@ -10,9 +10,9 @@ from birdclf.files import refuse_existing
 
 SUMMARY = "write a run's network for other programs, or its model card"
 DESCRIPTION = (
-    "Write a trained network as one file that takes sound and gives probabilities: features, normalisation and "
-    "calibration are inside. Before it gets its name it is held to the checkpoint on real recordings, and refused if a "
-    "probability differs by more than 0.0001. birdclf predict reads the ONNX file like the run."
+    "Export a trained network as one file that takes a waveform and returns probabilities; features, normalisation and "
+    "calibration are included. The file is compared with the checkpoint on real recordings, and is not written if a "
+    "probability differs by more than 0.0001. birdclf predict accepts the ONNX file in place of the run folder."
 )
 FILES = {"onnx": "model.onnx", "torch_export": "model.pt2", "card": "model_card.md"}
 """Formats, and the file that each goes to in the run's folder export."""
@@ -25,18 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
         "--format", nargs="+", action="extend", choices=tuple(FILES), metavar="FORMAT", dest="formats",
-        help="onnx, torch_export (a .pt2 file for PyTorch), card (what to know of the model, as Markdown); several at "
-        "once (onnx)",
+        help="onnx, torch_export (a .pt2 file for PyTorch) or card (a model card in Markdown); several are separated "
+        "by spaces (default: onnx)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the new file (RUN/export/model.onnx and so on)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="new file (default: RUN/export/model.onnx, model.pt2 or model_card.md)"
+    )
     parser.add_argument(
         "--verify", nargs="+", action="extend", default=[], metavar="AUDIO",
-        help="files, folders and patterns in quotes that the file is held to (validation recordings of the run)",
+        help="sound files, folders or quoted patterns on which the file is compared with the checkpoint (default: "
+        "validation recordings of the run)",
     )  # fmt: skip
     parser.add_argument(
-        "--quantize", choices=("int8",), help="weights and activations of the network as integers; needs the run's data"
+        "--quantize",
+        choices=("int8",),
+        help="store the network's weights and activations as 8-bit integers; needs the run's recordings",
     )
-    parser.add_argument("--licence", metavar="TEXT", help="under which the model may be used, for the card")
+    parser.add_argument("--licence", metavar="TEXT", help="licence of the model, for the model card")
     add_checkpoint(parser)
     parser.add_argument(
         "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

@@ -1,4 +1,4 @@
-"""The words of ``birdclf fetch``."""
+"""Arguments of ``birdclf fetch``."""
 
 import argparse
 from pathlib import Path
@@ -13,16 +13,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     xeno_canto = archives.add_parser(
         "xeno-canto",
         help="xeno-canto.org",
-        description="Fill a folder with the recordings that a Xeno-canto query finds. Run again, it goes on where it "
-        "was stopped.",
+        description="Fill a folder with the recordings that a Xeno-canto query finds. Run the same command "
+        "again to resume an interrupted download.",
         epilog="The environment variable XENO_CANTO_KEY holds your key (https://xeno-canto.org/account); "
         "BIRDCLF_XENO_CANTO_URL names another server, for mirrors and tests.",
     )
     xeno_canto.add_argument("query", help="terms with tags, such as 'gen:turdus q:A' or 'sp:\"larus fuscus\" q:A'")
     xeno_canto.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="folder to fill; it may hold earlier ones"
+        "--out", required=True, type=Path, metavar="DIR", help="folder for the recordings; it may hold earlier ones"
     )
-    xeno_canto.add_argument("--limit", type=int, default=None, metavar="N", help="recordings to have at most (all)")
+    xeno_canto.add_argument(
+        "--limit", type=int, default=None, metavar="N", help="most recordings to download (default: all)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -9,14 +9,20 @@ from pathlib import Path
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Declare ``--checkpoint``: which weights."""
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which weights (best)")
+    parser.add_argument(
+        "--checkpoint",
+        choices=("best", "last"),
+        default="best",
+        help="weights to use: of the best epoch or of the last (default: best)",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """Declare ``--trust``: packages whose code the run folder may name."""
     parser.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE",
-        help="package of code that the run folder may name; the current folder is searched as well",
+        help="allow classes and functions of this Python package that the run's settings name; it may lie in the "
+        "current folder; may be given several times",
     )  # fmt: skip
 
 
@@ -29,24 +35,28 @@ def search_current_folder(trusted: Sequence[str]) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the run, and how it is opened."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a file of birdclf export --format onnx")
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (the fastest there is)")
+    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: a GPU if there is one)")
     add_checkpoint(parser)
     add_trust(parser)
 
 
 def add_recordings(parser: argparse.ArgumentParser, listed: str) -> None:
-    """Declare the recordings, and how they are listened to; after the run, for arguments keep their order."""
+    """Declare the recordings, and how they are cut into windows; after the run, for arguments keep their order."""
     parser.add_argument(
-        "audio", nargs="+", metavar="AUDIO", help="files, folders, patterns in quotes; - for a list on standard input",
+        "audio", nargs="+", metavar="AUDIO", 
+        help="sound files, folders or quoted patterns; - reads a list of them from standard input",
     )  # fmt: skip
     parser.add_argument(
-        "--hop", type=float, metavar="SECONDS", help="from the beginning of a window to that of the next (a window)"
+        "--hop",
+        type=float,
+        metavar="SECONDS",
+        help="time from the start of one window to the start of the next (default: the window's length)",
     )
     parser.add_argument(
         "--species-list", type=Path, metavar="FILE",
-        help=f"species that occur there, one a line or the column species of a CSV; {listed}",
+        help=f"species that occur at the site, one per line or in the column species of a CSV file; {listed}",
     )  # fmt: skip
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows classified together (16)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="windows per batch (default: 16)")
 
 
 def listed_lines(audio: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The words of ``birdclf predict``."""
+"""Arguments of ``birdclf predict``."""
 
 import argparse
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from birdclf.commands.options import add_model, add_recordings, listed_lines, search_current_folder
 from birdclf.errors import UserError
 
-SUMMARY = "name the birds in recordings"
+SUMMARY = "find the species in recordings"
 DESCRIPTION = (
-    "Find species in recordings of any length. Without --out a table is printed while the recordings are heard; with "
-    "it detections, a summary and a picture of each recording are written to a folder, and the same command goes on "
-    "where an earlier one was stopped."
+    "Find species in recordings of any length. Without --out a table is printed while the recordings are processed. "
+    "With --out, the detections, a summary and a picture of each recording are written to a folder; give the same "
+    "command again to resume an interrupted one."
 )
 FORMATS = ("csv", "parquet", "raven", "audacity", "jsonl")
 ON_SCREEN = ("csv", "jsonl")
@@ -19,28 +19,43 @@ ON_SCREEN = ("csv", "jsonl")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add_model(parser)
-    add_recordings(parser, "no other is found")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results (printed if not given)")
+    add_recordings(parser, "no other species is reported")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: they are printed)")
     parser.add_argument(
-        "--format", nargs="+", action="extend", choices=FORMATS, metavar="FORMAT", dest="formats",
-        help=f"{', '.join(FORMATS)}; several at once (csv, raven and audacity with --out, else csv)",
+        "--format", nargs="+", action="extend", choices=FORMATS, type=_format, metavar="FORMAT",
+        dest="formats", help=f"{', '.join(FORMATS)}; several are separated by spaces (default: csv, or with --out csv "
+        "raven audacity)",
     )  # fmt: skip
     parser.add_argument(
-        "--min-confidence", type=float, default=0.25, metavar="P", help="least calibrated probability (0.25)"
+        "--min-confidence",
+        type=float,
+        default=0.25,
+        metavar="P",
+        help="lowest calibrated probability of a detection (default: 0.25)",
     )
-    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="most species in one window (3)")
+    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="most species per window (default: 3)")
     parser.add_argument(
-        "--no-merge", action="store_true", help="one detection a window, instead of one a stretch of such windows"
+        "--no-merge",
+        action="store_true",
+        help="report each window on its own, instead of merging adjacent windows of a species",
     )
     parser.add_argument(
-        "--smooth", type=float, default=0.0, metavar="SECONDS", help="average logits over so much time (0: not)"
+        "--smooth",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="average logits over this time (default: 0, no smoothing)",
     )
-    parser.add_argument("--embeddings", action="store_true", help="write what the network's last layer sees (.npz)")
+    parser.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="write the embedding of each window (the input of the network's last layer) as .npz",
+    )
     parser.add_argument("--no-timelines", action="store_true", help="write no pictures")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Find species, and leave with status 1 where no recording could be heard."""
+    """Find species, and leave with status 1 where no recording could be decoded."""
     out = arguments.out.expanduser() if arguments.out else None
     formats = _formats(arguments, out)
     search_current_folder(arguments.trust)
@@ -73,6 +88,12 @@ def run(arguments: argparse.Namespace) -> None:
     check_any(results)
     print(summary(results))
     print(f"results: {out}")
+
+
+def _format(word: str) -> str:
+    if "," in word:
+        raise argparse.ArgumentTypeError(f"{word}: separate formats by spaces, such as --format csv raven")
+    return word
 
 
 def _formats(arguments: argparse.Namespace, out: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The words of ``birdclf report``."""
+"""Arguments of ``birdclf report``."""
 
 import argparse
 from pathlib import Path
@@ -7,8 +7,8 @@ from birdclf.text import printable
 
 SUMMARY = "compare runs and sweeps"
 DESCRIPTION = (
-    "Write report.md, report.html and comparison.csv on run folders and sweeps: what is better than what, how surely, "
-    "for which species, and what the mistakes sound like."
+    "Compare run folders and sweeps in report.md, report.html and comparison.csv: metrics with confidence intervals, "
+    "paired tests, results per species, and spectrograms and sounds of misclassified recordings."
 )
 
 
@@ -16,8 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="run folder, or a folder of them (a sweep)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write the report to")
-    parser.add_argument("--reference", metavar="NAME", help="configuration to test the others against (the best)")
-    parser.add_argument("--no-gallery", action="store_true", help="embed no sounds and spectrograms")
+    parser.add_argument(
+        "--reference", metavar="NAME", help="configuration to test the others against (default: the best)"
+    )
+    parser.add_argument("--no-gallery", action="store_true", help="leave out the sounds and spectrograms")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The words of ``birdclf serve``."""
+"""Arguments of ``birdclf serve``."""
 
 import argparse
 import importlib.util
@@ -7,10 +7,10 @@ from pathlib import Path
 from birdclf.commands.options import add_model, search_current_folder
 from birdclf.errors import UserError
 
-SUMMARY = "a local page: drop a recording, see and hear what is detected, correct it"
+SUMMARY = "serve a local web page to view, play and correct detections"
 DESCRIPTION = (
-    "Serve a page on this machine. A recording that is dropped there is shown as a spectrogram with what is detected "
-    "in it; each detection can be heard and corrected, and corrections are saved as a manifest to train on: birdclf "
+    "Serve a web page on this machine. A recording that is dropped on it is shown as a spectrogram with its "
+    "detections. Each can be played and corrected; corrections are saved as a manifest to train on: birdclf "
     "train data=manifest data.path=DIR/corrections.csv"
 )
 NEEDED = ("starlette", "uvicorn")
@@ -20,12 +20,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add_model(parser)
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (127.0.0.1, this machine alone)"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="network address of the server (default: 127.0.0.1, reachable from this machine only)",
     )
-    parser.add_argument("--port", type=int, default=7860, metavar="N", help="port, 0 for any that is free (7860)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where uploads and corrections are kept (RUN/serve)")
-    parser.add_argument("--max-upload-mb", type=float, default=200, metavar="MB", help="largest upload (200)")
-    parser.add_argument("--max-minutes", type=float, default=60, metavar="N", help="longest recording (60)")
+    parser.add_argument(
+        "--port", type=int, default=7860, metavar="N", help="port; 0 takes any free one (default: 7860)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="folder for uploads and corrections (default: RUN/serve)"
+    )
+    parser.add_argument(
+        "--max-upload-mb", type=float, default=200, metavar="MB", help="largest upload in MB (default: 200)"
+    )
+    parser.add_argument(
+        "--max-minutes", type=float, default=60, metavar="N", help="longest recording in minutes (default: 60)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

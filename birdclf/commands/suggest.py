@@ -1,4 +1,4 @@
-"""The words of ``birdclf suggest``."""
+"""Arguments of ``birdclf suggest``."""
 
 import argparse
 import sys
@@ -9,9 +9,9 @@ from birdclf.files import refuse_existing
 
 SUMMARY = "choose clips of recordings to label"
 DESCRIPTION = (
-    "Listen to recordings without labels, and choose the clips most worth one: those that the model is unsure of, and "
-    "that differ from each other. The folder gets suggestions.csv, a manifest without species, and index.html, a page "
-    "to listen to the clips and to label them."
+    "Choose the clips of unlabelled recordings that are most useful to label: those that the model is uncertain about "
+    "and that differ from each other. Writes suggestions.csv, a manifest with an empty species column, and index.html, "
+    "a page to play and label the clips."
 )
 UNCERTAINTIES = ("entropy", "margin", "least_confidence")
 
@@ -19,18 +19,19 @@ UNCERTAINTIES = ("entropy", "margin", "least_confidence")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add_model(parser)
-    add_recordings(parser, "the model is asked among them")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder of the table and the page")
-    parser.add_argument("--n", type=int, default=50, metavar="N", help="how many clips (50)")
+    add_recordings(parser, "probabilities are computed among them")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the table and the page")
+    parser.add_argument("--n", type=int, default=50, metavar="N", help="number of clips (default: 50)")
     parser.add_argument(
         "--uncertainty", choices=UNCERTAINTIES, default="entropy",
-        help="how unsure the model is: all of its probabilities, the two highest, or the highest (entropy)",
+        help="measure of uncertainty: of all probabilities, the difference of the two highest, or the highest alone "
+        "(default: entropy)",
     )  # fmt: skip
     parser.add_argument(
         "--pool", type=int, default=10, metavar="FACTOR",
-        help="choose among so many times as many of the most uncertain clips; 1: uncertainty alone (10)",
+        help="choose diverse clips among the FACTOR x N most uncertain; 1 uses uncertainty alone (default: 10)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="where the choice begins (1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="random seed (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -59,5 +60,5 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"--n {settings.n} asks for more clips than there are: {found}, no two of which overlap", file=sys.stderr)
     print(f"{found:,} clips of {chosen.windows:,} windows in {chosen.recordings:,} recordings")
     if chosen.problems:
-        print(f"{len(chosen.problems):,} recordings could not be heard, or not to their end")
+        print(f"{len(chosen.problems):,} recordings could not be decoded, or not to their end")
     print(f"label them on {out / 'index.html'}, or in {out / 'suggestions.csv'}")

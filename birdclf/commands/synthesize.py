@@ -1,21 +1,30 @@
-"""The words of ``birdclf synthesize``."""
+"""Arguments of ``birdclf synthesize``."""
 
 import argparse
 from pathlib import Path
 
 from birdclf.errors import UserError
 
-SUMMARY = "write the procedural aviary as sound files"
-DESCRIPTION = "Write the procedural aviary as a folder a species, with a manifest."
+SUMMARY = "write synthetic bird sounds (the procedural aviary) as files"
+DESCRIPTION = (
+    "Write the procedural aviary, a synthetic data set, as one folder of sound files per species, with a manifest."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("out", type=Path, help="folder to write, which must be new or empty")
-    parser.add_argument("--scale", type=float, default=0.02, help="share of the published counts (0.02)")
-    parser.add_argument("--num-species", type=int, default=None, help="how many species (all 90)")
-    parser.add_argument("--sample-rate", type=int, default=32_000, metavar="HZ", help="rate of the files (32000)")
-    parser.add_argument("--format", choices=("flac", "wav", "ogg"), default="flac", help="kind of file (flac)")
+    parser.add_argument("out", type=Path, help="output folder, which must be new or empty")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=0.02,
+        help="number of recordings, as a share of the published counts (default: 0.02)",
+    )
+    parser.add_argument("--num-species", type=int, default=None, help="number of species (default: all 90)")
+    parser.add_argument(
+        "--sample-rate", type=int, default=32_000, metavar="HZ", help="sample rate of the files (default: 32000)"
+    )
+    parser.add_argument("--format", choices=("flac", "wav", "ogg"), default="flac", help="file format (default: flac)")
 
 
 def run(arguments: argparse.Namespace) -> None:

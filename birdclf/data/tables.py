@@ -54,10 +54,6 @@ def read_text(file: Path) -> str:
 def rows_of(text: str, file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header of a CSV text and its rows, each with the number of the line where it begins.
 
-    Args:
-        text: The whole table; lines without a value are skipped.
-        file: Where it is from, for messages.
-
     Raises:
         UserError: If another character than a comma separates its columns, a quote is not closed or stands within a
             quoted value, or a row has more or fewer values than the header.
@@ -119,10 +115,6 @@ def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
     Nothing is guessed: ``007`` and ``NA`` stay as they are, and an empty cell is the empty text. Columns without a
     name, such as an old row number, are dropped.
-
-    Args:
-        file: The table.
-        needed: Columns that must be there, with a value in every row.
 
     Raises:
         UserError: If it cannot be read, is empty, has two columns of one name, lacks a needed column or value,

@@ -1,1 +1,1 @@
-"""Recordings of any length in, detections out: which species is heard, from when to when, and how surely."""
+"""Recordings of any length in, detections out: a species, its begin and end, and a confidence."""

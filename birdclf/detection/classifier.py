@@ -1,4 +1,4 @@
-"""What says which species is heard in a window of sound, whatever it was read from."""
+"""Classifiers of windows of sound, from a run folder or an ONNX file."""
 
 import json
 from collections.abc import Collection
@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a classifier wants to hear."""
+    """Sound that a classifier takes."""
 
     classes: tuple[str, ...]  # names of the K classes
     sample_rate_hz: int  # sample rate of its windows

@@ -31,7 +31,7 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What makes a detection.
+    """Settings by which probabilities become detections.
 
     Attributes:
         min_confidence: Least probability, from 0 to 1.

@@ -78,7 +78,7 @@ class Detector:
         known = None if species is None else known_species(species, self.classes, "species")
         detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known)
         return detections_table(
-            [Result.of(heard, detection_settings, self.classes) for heard in self._heard(audio, hop)]
+            [Result.of(scores, detection_settings, self.classes) for scores in self._scores(audio, hop)]
         )
 
     def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:
@@ -87,8 +87,10 @@ class Detector:
         Raises:
             UserError: As :meth:`predict`.
         """
-        heard = self._heard(audio, hop)
-        frames = [self._windows(one).join(pd.DataFrame(one.probabilities, columns=list(self.classes))) for one in heard]
+        scores = self._scores(audio, hop)
+        frames = [
+            self._windows(one).join(pd.DataFrame(one.probabilities, columns=list(self.classes))) for one in scores
+        ]
         return pd.concat(frames, ignore_index=True)
 
     def embeddings(self, audio: Audio, hop: float | None = None) -> tuple[pd.DataFrame, Vectors]:
@@ -97,10 +99,10 @@ class Detector:
         Raises:
             UserError: As :meth:`predict`.
         """
-        heard = self._heard(audio, hop, embeddings=True)
+        scores = self._scores(audio, hop, embeddings=True)
         return (
-            pd.concat([self._windows(one) for one in heard], ignore_index=True),
-            np.concatenate([one.embeddings for one in heard]),
+            pd.concat([self._windows(one) for one in scores], ignore_index=True),
+            np.concatenate([one.embeddings for one in scores]),
         )
 
     def classify(self, waveform: NDArray[np.floating], sample_rate_hz: int) -> Vectors:
@@ -117,28 +119,30 @@ class Detector:
             )
         input_spec = self.classifier.input_spec
         blocks: list[Waveform] = [sound.astype(np.float32)]
-        heard = resample_blocks(blocks, sample_rate_hz, input_spec.sample_rate_hz)
-        parts = windows_of(heard, input_spec.sample_rate_hz, input_spec.samples, input_spec.samples, input_spec.padding)
+        resampled = resample_blocks(blocks, sample_rate_hz, input_spec.sample_rate_hz)
+        parts = windows_of(
+            resampled, input_spec.sample_rate_hz, input_spec.samples, input_spec.samples, input_spec.padding
+        )
         windows = np.stack([window.samples for window in parts])
         batches = (windows[first : first + BATCH] for first in range(0, len(windows), BATCH))
         return np.concatenate([self.classifier(batch)[0] for batch in batches])
 
-    def _heard(self, audio: Audio, hop: float | None, embeddings: bool = False) -> list[RecordingScores]:
+    def _scores(self, audio: Audio, hop: float | None, embeddings: bool = False) -> list[RecordingScores]:
         given = [os.fspath(one) for one in ([audio] if isinstance(audio, str | os.PathLike) else audio)]
         how = StreamSettings(self.window_s if hop is None else hop, embeddings)
-        all_heard = [
+        scored = [
             one for one in stream_scores(recordings_of(given), self.classifier, how) if isinstance(one, RecordingScores)
         ]
-        bad = [f"{one.recording.path} {one.problem}" for one in all_heard if one.problem]
-        if not any(len(one.start_s) for one in all_heard):
-            raise UserError(f"Nothing could be heard: {'; '.join(bad)}.")
+        bad = [f"{one.recording.path} {one.problem}" for one in scored if one.problem]
+        if not any(len(one.start_s) for one in scored):
+            raise UserError(f"Nothing could be decoded: {'; '.join(bad)}.")
         for problem in bad:
             warnings.warn(problem, stacklevel=3)
-        return all_heard
+        return scored
 
     @staticmethod
-    def _windows(heard: RecordingScores) -> pd.DataFrame:
-        return pd.DataFrame({"path": heard.recording.path, "start_s": heard.start_s, "end_s": heard.end_s})
+    def _windows(scores: RecordingScores) -> pd.DataFrame:
+        return pd.DataFrame({"path": scores.recording.path, "start_s": scores.start_s, "end_s": scores.end_s})
 
 
 def load(

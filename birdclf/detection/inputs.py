@@ -19,11 +19,11 @@ LONGEST_BYTES: Final = 180
 
 
 class Recording(NamedTuple):
-    """A file to listen to."""
+    """A file to classify."""
 
     path: str  # as the user named it, or the folder above it
     name: str  # where its results go, relative, with slashes; unlike any other's even without its ending
-    file: str  # its real path, which tells it from others
+    file: str  # its real path, by which it is identified
 
 
 def recordings_of(
@@ -31,7 +31,7 @@ def recordings_of(
 ) -> list[Recording]:
     """Return the recordings that some words name, each file once, in their order.
 
-    A folder stands for the sound files below it, hidden ones skipped. A pattern such as
+    A folder stands for the sound files below it, hidden ones excepted. A pattern such as
     ``**/*.wav`` stands for what it fits, if no file has that very name.
 
     Raises:

@@ -125,7 +125,7 @@ class ResultsFolder:
         """Return the recordings that are not done, or have changed since."""
         left = []
         for one in recordings:
-            self._stamps[one.file] = stamp = stamp_of(one.file)  # as it is before it is heard
+            self._stamps[one.file] = stamp = stamp_of(one.file)  # as it is before it is decoded
             if self._done.get(one.file, ("",))[0] != stamp:
                 left.append(one)
         return left
@@ -139,11 +139,11 @@ class ResultsFolder:
         self._done[recording.file] = (stamp, result)
 
     def results(self) -> list[Result]:
-        """Return all results, each recording's last, in the order in which recordings were first heard."""
+        """Return all results, each recording's last, in the order in which recordings were first processed."""
         return [result for _, result in self._done.values()]
 
     def write(self, files: Iterable[Written]) -> list[str]:
-        """Write files, each whole; those that somebody has changed since are left as they are.
+        """Write files, each whole; those that the user changed since are kept as they are.
 
         Returns:
             Names of those that were left.
@@ -160,7 +160,7 @@ class ResultsFolder:
                 continue
             self._known[file.name] = [one for one in (there, ours) if one is not None]
             waiting.append(file)
-        self._save()  # before they are written: a kill in between leaves no file that nobody knows
+        self._save()  # before they are written: a kill in between leaves no file without its hash
         for file in waiting:
             _write_alone(self.path / file.name, file.content)
         return kept
@@ -186,7 +186,7 @@ def predict_to_folder(
     detection_settings: DetectionSettings,
     formats: Sequence[str],
 ) -> list[Result]:
-    """Detect species in recordings, and write what is found; goes on where an earlier call was stopped.
+    """Detect species in recordings, and write what is found; resumes where an earlier call was stopped.
 
     Returns:
         What was found in each recording of the folder, those of earlier calls included.
@@ -196,20 +196,20 @@ def predict_to_folder(
     """
     settings = _settings(classifier, how, detection_settings)
     files = files_of(given, listed)
-    way = "the same command goes on where this one stopped."
+    way = "the same command resumes where this one stopped."
     with writing_to(out, way), results_folder(out, settings) as folder:
         recordings = assign_names(files, folder.names())
         left = folder.left(recordings)
         if len(left) < len(recordings):
             done = len(recordings) - len(left)
             print(f"{done} of {len(recordings)} recordings are done already", file=sys.stderr)
-        for heard in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
-            result = Result.of(heard, detection_settings, classifier.input_spec.classes)
-            write_apart(out, heard, result)
-            folder.add(heard.recording, result)
+        for scores in with_progress(left, classifier, how, sum(one.windows for one in folder.results())):
+            result = Result.of(scores, detection_settings, classifier.input_spec.classes)
+            write_apart(out, scores, result)
+            folder.add(scores.recording, result)
             _tell(result)
         results = folder.results()
-        kept = folder.write(_files(results, formats, heard_range(classifier)))
+        kept = folder.write(_files(results, formats, frequency_range(classifier)))
     for name in kept:
         print(f"{printable(out / name)} was changed since it was written, and is left as it is", file=sys.stderr)
     return results
@@ -226,12 +226,12 @@ def predict_to_screen(
     """Detect species in recordings, and print what is found of each as soon as it is known.
 
     Raises:
-        BrokenPipeError: If nobody reads on.
+        BrokenPipeError: If the reader of standard output is gone.
         UserError: If there is no recording, or standard output is full or closed.
     """
     results: list[Result] = []
-    for heard in with_progress(recordings_of(given, listed), classifier, how):
-        result = Result.of(heard, detection_settings, classifier.input_spec.classes)
+    for scores in with_progress(recordings_of(given, listed), classifier, how):
+        result = Result.of(scores, detection_settings, classifier.input_spec.classes)
         if as_lines == "jsonl":
             print_result(json_lines(result))
         else:
@@ -242,60 +242,60 @@ def predict_to_screen(
 
 
 def check_any(results: Sequence[Result]) -> None:
-    """Refuse results of recordings none of which could be heard."""
+    """Refuse results of recordings none of which could be decoded."""
     if not any(result.windows for result in results):
         bad = "; ".join(f"{result.path} {result.problem}" for result in results[:LISTED])
         more = f"; and {len(results) - LISTED} more" if len(results) > LISTED else ""
-        raise UserError(f"None of the {len(results)} recordings could be heard: {bad}{more}.")
+        raise UserError(f"None of the {len(results)} recordings could be decoded: {bad}{more}.")
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Return the lines that end a command: what was heard and found, species by species."""
-    heard = [result for result in results if result.windows]
-    hours = sum(result.duration_s for result in heard) / 3600
+    """Return the lines that end a command: recordings, hours, and detections of each species."""
+    decoded = [result for result in results if result.windows]
+    hours = sum(result.duration_s for result in decoded) / 3600
     species = species_table(results)
     detections = int(species.detections.sum())
-    lines = [f"{len(heard):,} recordings, {hours:.2f} hours: {detections:,} detections of {len(species):,} species"]
+    lines = [f"{len(decoded):,} recordings, {hours:.2f} hours: {detections:,} detections of {len(species):,} species"]
     if bad := [result for result in results if result.problem]:
         lines.append(f"{len(bad):,} recordings could not be decoded, or not wholly")
     for row in species.head(LISTED).itertuples():
-        surest = f"surest {row.confidence:.2f}, {row.path} at {row.start_s:g} s"
-        lines.append(f"  {row.detections:6,}  {row.species} ({surest})")
+        best = f"best {row.confidence:.2f}, {row.path} at {row.start_s:g} s"
+        lines.append(f"  {row.detections:6,}  {row.species} ({best})")
     if len(species) > LISTED:
         lines.append(f"  and {len(species) - LISTED:,} more species")
     return printable("\n".join(lines), keep="\n")
 
 
-def heard_range(classifier: Classifier) -> Range:
-    """Return the frequencies that a classifier hears."""
+def frequency_range(classifier: Classifier) -> Range:
+    """Return the frequency range that a classifier takes in."""
     return Range(0.0, classifier.input_spec.sample_rate_hz / 2)
 
 
-def write_apart(out: Path, heard: RecordingScores, result: Result) -> None:
-    """Write the picture and the embeddings of a recording, where they were wanted."""
+def write_apart(out: Path, scores: RecordingScores, result: Result) -> None:
+    """Write the picture and the embeddings of a recording, where they were requested."""
     if not result.windows:
         return
     name = printable(result.name)
-    if heard.overview is not None:
+    if scores.overview is not None:
         from birdclf.detection.timeline import timeline
 
-        picture = timeline(result.name, result.duration_s, result.detections, heard.overview)
+        picture = timeline(result.name, result.duration_s, result.detections, scores.overview)
         _write_alone(out / "timelines" / f"{name}.png", picture)
-    if len(heard.embeddings):
+    if len(scores.embeddings):
         file = io.BytesIO()
-        np.savez(file, start_s=heard.start_s, end_s=heard.end_s, embeddings=heard.embeddings)
+        np.savez(file, start_s=scores.start_s, end_s=scores.end_s, embeddings=scores.embeddings)
         _write_alone(out / "embeddings" / f"{name}.npz", file.getvalue())
 
 
-def _files(results: Sequence[Result], formats: Sequence[str], heard: Range) -> Iterator[Written]:
+def _files(results: Sequence[Result], formats: Sequence[str], band: Range) -> Iterator[Written]:
     for name in formats:
-        yield from FORMATS[name](results, heard)
+        yield from FORMATS[name](results, band)
     for name, table in (("files.csv", files_table(results)), ("summary.csv", species_table(results))):
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _settings(classifier: Classifier, how: StreamSettings, detection_settings: DetectionSettings) -> dict[str, Any]:
-    """Return what decides the results: the same settings may go on in one folder."""
+    """Return what decides the results: a folder resumes with equal settings alone."""
     return {
         "format": FORMAT,
         "model": classifier.fingerprint(),
@@ -307,20 +307,20 @@ def _settings(classifier: Classifier, how: StreamSettings, detection_settings: D
 
 def _tell(result: Result) -> None:
     if result.problem:
-        done = f"; {result.duration_s:g} s of it were heard" if result.windows else ""
+        done = f"; {result.duration_s:g} s of it were decoded" if result.windows else ""
         print(f"birdclf: {printable(result.path)} {printable(result.problem)}{done}", file=sys.stderr)
 
 
 def with_progress(
     recordings: Sequence[Recording], classifier: Classifier, how: StreamSettings, before: int = 0
 ) -> Iterator[RecordingScores]:
-    """Yield what :func:`stream_scores` hears, under a bar with the time left where somebody watches."""
+    """Yield the scores of :func:`stream_scores`, under a progress bar in a terminal."""
     with _bar(recordings) as advance:
-        for heard in stream_scores(recordings, classifier, how, before):
-            if isinstance(heard, float):
-                advance(heard)
+        for scores in stream_scores(recordings, classifier, how, before):
+            if isinstance(scores, float):
+                advance(scores)
             else:
-                yield heard
+                yield scores
 
 
 @contextmanager

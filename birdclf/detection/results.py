@@ -1,4 +1,4 @@
-"""What was found in a recording, as plain values that can be written and read back."""
+"""Detections in a recording, as plain values that can be written and read back."""
 
 import io
 import json
@@ -18,7 +18,7 @@ COLUMNS = ("path", *Detection._fields)
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in one recording."""
+    """Detections in one recording."""
 
     path: str  # the file, as the user named it
     name: str  # where what is written of it goes
@@ -28,11 +28,11 @@ class Result:
     detections: Sequence[Detection]  # by begin
 
     @classmethod
-    def of(cls, heard: RecordingScores, detection_settings: DetectionSettings, classes: Sequence[str]) -> "Result":
-        """Return what is to be detected in what was heard."""
-        found = detection_settings.detections(heard.probabilities, heard.start_s, heard.end_s, classes)
-        path = printable(heard.recording.path)  # a name on one line of a table, whatever it holds
-        return cls(path, heard.recording.name, heard.duration_s, len(heard.start_s), heard.problem, found)
+    def of(cls, scores: RecordingScores, detection_settings: DetectionSettings, classes: Sequence[str]) -> "Result":
+        """Return the detections in the scores of a recording."""
+        found = detection_settings.detections(scores.probabilities, scores.start_s, scores.end_s, classes)
+        path = printable(scores.recording.path)  # a name on one line of a table, whatever it holds
+        return cls(path, scores.recording.name, scores.duration_s, len(scores.start_s), scores.problem, found)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, from which :meth:`read` makes it again."""
@@ -67,7 +67,7 @@ def files_table(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def species_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row a species, most detections first, with the detection to listen to first.
+    """Return a row a species, most detections first, with the most confident detection.
 
     Columns ``species``, ``detections``, ``files``, ``seconds``, ``confidence``, ``path`` and ``start_s``.
     """
@@ -90,7 +90,7 @@ class Written(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Frequencies that a classifier hears, in Hz."""
+    """Frequency range that a classifier takes in, in Hz."""
 
     low_hz: float
     high_hz: float
@@ -102,19 +102,19 @@ RAVEN: Final = (
 )  # fmt: skip
 
 
-def as_csv(results: Sequence[Result], heard: Range) -> Iterator[Written]:
+def as_csv(results: Sequence[Result], band: Range) -> Iterator[Written]:
     """Yield ``detections.csv``."""
     yield Written("detections.csv", detections_table(results).to_csv(index=False, lineterminator="\n").encode())
 
 
-def as_parquet(results: Sequence[Result], heard: Range) -> Iterator[Written]:
+def as_parquet(results: Sequence[Result], band: Range) -> Iterator[Written]:
     """Yield ``detections.parquet``, with the columns of the CSV."""
     file = io.BytesIO()
     detections_table(results).to_parquet(file, index=False)
     yield Written("detections.parquet", file.getvalue())
 
 
-def as_json_lines(results: Sequence[Result], heard: Range) -> Iterator[Written]:
+def as_json_lines(results: Sequence[Result], band: Range) -> Iterator[Written]:
     """Yield ``detections.jsonl``: an object a line, with the columns of the CSV as keys."""
     yield Written("detections.jsonl", "".join(map(json_lines, results)).encode())
 
@@ -125,7 +125,7 @@ def json_lines(result: Result) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def as_raven(results: Sequence[Result], heard: Range) -> Iterator[Written]:
+def as_raven(results: Sequence[Result], band: Range) -> Iterator[Written]:
     """Yield a selection table a recording, and one of all, whose times count on from file to file as in Raven.
 
     The one of all is for Raven with all recordings opened as one sequence, in the order of ``files.csv``.
@@ -133,17 +133,17 @@ def as_raven(results: Sequence[Result], heard: Range) -> Iterator[Written]:
     all_rows: list[str] = []
     offset_s = 0.0
     for result in results:
-        rows = [_selection(n, found, result.path, 0.0, heard) for n, found in enumerate(result.detections, start=1)]
+        rows = [_selection(n, found, result.path, 0.0, band) for n, found in enumerate(result.detections, start=1)]
         yield Written(f"raven/{_stem(result.name)}.Table.1.selections.txt", _selections(rows), needed=bool(rows))
         first = len(all_rows) + 1
         all_rows += [
-            _selection(n, found, result.path, offset_s, heard) for n, found in enumerate(result.detections, start=first)
+            _selection(n, found, result.path, offset_s, band) for n, found in enumerate(result.detections, start=first)
         ]
         offset_s += result.duration_s
     yield Written("detections.selections.txt", _selections(all_rows))
 
 
-def as_audacity(results: Sequence[Result], heard: Range) -> Iterator[Written]:
+def as_audacity(results: Sequence[Result], band: Range) -> Iterator[Written]:
     """Yield a label file a recording: begin, end and species."""
     for result in results:
         text = "".join(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{printable(one.species)}\n" for one in result.detections)
@@ -160,10 +160,10 @@ FORMATS: Final[dict[str, Callable[[Sequence[Result], Range], Iterator[Written]]]
 """Formats by the word that asks for them."""
 
 
-def _selection(number: int, found: Detection, path: str, offset_s: float, heard: Range) -> str:
+def _selection(number: int, found: Detection, path: str, offset_s: float, band: Range) -> str:
     times = (found.start_s + offset_s, found.end_s + offset_s)
     numbers = (f"{value:.6f}" for value in times)
-    hertz = (f"{value:.1f}" for value in heard)
+    hertz = (f"{value:.1f}" for value in band)
     words = (
         str(number),
         "Spectrogram 1",

@@ -32,7 +32,7 @@ def windows_of(
     """Yield the windows of a recording, in bounded memory.
 
     One begins every ``hop`` samples. Where the last of them ends before the recording does, one more ends with it, so
-    that no sound is left out and none is made up.
+    that all samples are covered, and none is invented.
 
     Args:
         blocks: The waveform in pieces, each ``(samples,)``.
@@ -44,7 +44,7 @@ def windows_of(
     Raises:
         AudioError: If there is no sample, or one is not finite.
     """
-    kept, begin = np.empty(0, np.float32), 0  # the samples from ``begin`` on that are still wanted
+    kept, begin = np.empty(0, np.float32), 0  # the samples from ``begin`` on that are still needed
     start = end = 0  # of the next window, and of the one before it
 
     def window(first: int) -> Window:
@@ -58,16 +58,16 @@ def windows_of(
         while start + samples <= begin + len(kept):
             yield window(start)
             start, end = start + hop, start + samples
-        wanted = max(begin, min(start, begin + len(kept) - samples))
-        kept, begin = kept[wanted - begin :], wanted
-    heard = begin + len(kept)
-    if not heard:
+        first = max(begin, min(start, begin + len(kept) - samples))
+        kept, begin = kept[first - begin :], first
+    length = begin + len(kept)
+    if not length:
         raise AudioError("is empty", "empty")
-    if heard < samples:
-        filled = np.resize(kept, samples) if padding == "repeat" else np.pad(kept, (0, samples - heard))
-        yield Window(0.0, heard / sample_rate_hz, filled)
-    elif end < heard and start < heard:
-        yield window(heard - samples)
+    if length < samples:
+        filled = np.resize(kept, samples) if padding == "repeat" else np.pad(kept, (0, samples - length))
+        yield Window(0.0, length / sample_rate_hz, filled)
+    elif end < length and start < length:
+        yield window(length - samples)
 
 
 BATCH: Final = 16
@@ -77,21 +77,21 @@ AHEAD: Final = 3
 
 @dataclass
 class RecordingScores:
-    """What was heard of one recording."""
+    """Scores of the windows of one recording."""
 
     recording: Recording  # which one
     start_s: NDArray[np.float64]  # `(n,)` begins of its windows, in seconds
     end_s: NDArray[np.float64]  # `(n,)` ends, in seconds
     probabilities: Vectors  # `(n, K)`
-    embeddings: Vectors  # `(n, D)`; no rows where they were not wanted
+    embeddings: Vectors  # `(n, D)`; no rows where they were not requested
     duration_s: float  # how long it is, as far as it could be decoded
     problem: str  # why it could not be decoded, or not all of it; empty where it could
-    overview: Overview | None  # its spectrogram; None where it was not wanted
+    overview: Overview | None  # its spectrogram; None where it was not requested
 
 
 @dataclass
 class _Open:
-    """A recording that is being heard; results of its batches are gathered here."""
+    """A recording in progress; results of its batches are collected here."""
 
     recording: Recording
     overview: Overview | None
@@ -111,12 +111,12 @@ class _End:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How recordings are listened to.
+    """Settings of the stream of windows.
 
     Attributes:
         hop_s: Seconds from the beginning of one window to that of the next.
-        embeddings: Whether embeddings are wanted.
-        overview: Whether spectrograms are wanted.
+        embeddings: Also collect embeddings.
+        overview: Also compute spectrograms.
         batch: Windows that are classified together.
         each: Is given each window in turn with its recording, probabilities ``(K,)`` and embedding ``(D,)``.
     """
@@ -138,14 +138,14 @@ class StreamSettings:
 def stream_scores(
     recordings: Sequence[Recording], classifier: Classifier, how: StreamSettings, before: int = 0
 ) -> Iterator[RecordingScores | float]:
-    """Yield what is heard of each recording, in their order; in between, the seconds that were heard since.
+    """Yield the scores of each recording, in their order; in between, the seconds of sound classified since.
 
     One thread decodes while another computes, and no recording is ever held whole.
 
     Args:
-        recordings: What is listened to.
+        recordings: Recordings to classify.
         classifier: Gives probabilities of windows.
-        how: Hop, batches and what is wanted.
+        how: Hop, batches and parts to collect.
         before: Windows that an earlier call classified. A window keeps its row in its batch then: the last bits of a
             matrix product depend on the row, and an interrupted call is to give the figures of an undisturbed one.
 
@@ -176,29 +176,29 @@ def _classified(
     how: StreamSettings,
     skipped: int,
 ) -> Iterator[RecordingScores | float]:
-    begun: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
+    pending: list[tuple[_Open, _End | None]] = []  # recordings whose last windows may still wait for a batch
     batch: list[tuple[_Open, Window]] = []
     while (item := waiting.get()) is not None:
         if isinstance(item, BaseException):
             raise item
         recording, part = item
-        if not begun or begun[-1][1] is not None:
+        if not pending or pending[-1][1] is not None:
             rate = classifier.input_spec.sample_rate_hz
-            begun.append((_Open(recording, Overview(rate) if how.overview else None), None))
+            pending.append((_Open(recording, Overview(rate) if how.overview else None), None))
         if isinstance(part, _End):
-            begun[-1] = (begun[-1][0], part)
+            pending[-1] = (pending[-1][0], part)
         else:
-            batch += [(begun[-1][0], window) for window in part]
+            batch += [(pending[-1][0], window) for window in part]
         while len(batch) >= (room := how.batch - skipped):
             yield _classify(batch[:room], classifier, how, skipped)
             batch, skipped = batch[room:], 0
         waits = {id(owner) for owner, _ in batch}
-        while begun and begun[0][1] is not None and id(begun[0][0]) not in waits:
-            yield _closed(*begun.pop(0), classifier.input_spec)
+        while pending and pending[0][1] is not None and id(pending[0][0]) not in waits:
+            yield _closed(*pending.pop(0), classifier.input_spec)
     if batch:
         yield _classify(batch, classifier, how, skipped)
-    for opened, end in begun:
-        yield _closed(opened, end, classifier.input_spec)
+    for owner, end in pending:
+        yield _closed(owner, end, classifier.input_spec)
 
 
 def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: StreamSettings, skipped: int) -> float:
@@ -217,20 +217,20 @@ def _classify(batch: list[tuple[_Open, Window]], classifier: Classifier, how: St
         if how.embeddings:
             owner.embeddings.append(embeddings[row])
         if owner.overview is not None:
-            samples_heard = round((window.end_s - window.start_s) * owner.overview.rate_hz)
-            owner.overview.add(window.start_s, window.samples[:samples_heard])
+            new_samples = round((window.end_s - window.start_s) * owner.overview.rate_hz)
+            owner.overview.add(window.start_s, window.samples[:new_samples])
     return seconds
 
 
-def _closed(opened: _Open, end: _End | None, input_spec: InputSpec) -> RecordingScores:
-    duration_s = max(opened.end_s, default=0.0)
+def _closed(part: _Open, end: _End | None, input_spec: InputSpec) -> RecordingScores:
+    duration_s = max(part.end_s, default=0.0)
     if end and end.samples is not None:  # windows far apart may end before the recording does
         duration_s = end.samples / input_spec.sample_rate_hz
     return RecordingScores(
-        opened.recording, np.asarray(opened.start_s), np.asarray(opened.end_s),
-        np.asarray(opened.probabilities, np.float32).reshape(-1, len(input_spec.classes)),
-        np.stack(opened.embeddings) if opened.embeddings else np.empty((0, 0), np.float32), duration_s,
-        end.problem if end else "", opened.overview,
+        part.recording, np.asarray(part.start_s), np.asarray(part.end_s),
+        np.asarray(part.probabilities, np.float32).reshape(-1, len(input_spec.classes)),
+        np.stack(part.embeddings) if part.embeddings else np.empty((0, 0), np.float32), duration_s,
+        end.problem if end else "", part.overview,
     )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def _decode(
     waiting: "queue.Queue[tuple[Recording, list[Window] | _End] | BaseException | None]",
     stop: threading.Event,
 ) -> None:
-    """Put the windows of recordings, and the end of each, into a queue, until all is read or nobody listens."""
+    """Put the windows of recordings, and the end of each, into a queue, until all is read or the consumer stops."""
     try:
         for recording in recordings:
             end = _End()
@@ -260,7 +260,7 @@ def _decode(
                 waiting.put((recording, part))
             waiting.put((recording, end))
         waiting.put(None)
-    except BaseException as error:  # it belongs to whoever listens
+    except BaseException as error:  # the consumer raises it
         waiting.put(error)
 
 

@@ -84,8 +84,8 @@ def timeline(title: str, duration_s: float, found: Sequence[Detection], overview
         spans = [(one.start_s / unit_s, (one.end_s - one.start_s) / unit_s) for one in own]
         above.broken_barh(spans, (row - 0.38, 0.76), color=[_shade(one.confidence) for one in own])
     above.set_ylim(rows - 0.5, -0.5)
-    surest = {name: max(one.confidence for one in found if one.species == name) for name in names}
-    labels = [f"{_words(name)}  {surest[name]:.2f}" for name in names]
+    best = {name: max(one.confidence for one in found if one.species == name) for name in names}
+    labels = [f"{_words(name)}  {best[name]:.2f}" for name in names]
     above.set_yticks(range(len(names)), labels=labels, parse_math=False)
     above.tick_params(length=0)
     above.spines[["top", "right"]].set_visible(False)

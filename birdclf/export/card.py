@@ -254,9 +254,9 @@ def species(facts: CardRun) -> str:
         for name, train, val, test, bucket, f1 in zip(t.species, t.train, t.val, t.test, t.bucket, t.f1, strict=True)
     ]
     sizes = facts.species.bucket.value_counts()
-    told = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
+    said = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
     heads = ["species", "train", "val", "test", "bucket", "F1 on test"]
-    return f"{len(rows)}: {told}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
+    return f"{len(rows)}: {said}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
 
 
 NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --format card --licence TEXT`)."
@@ -308,17 +308,17 @@ def write_card(out: Path, text: str) -> None:
 
 def _summary(facts: CardRun) -> list[str]:
     metrics = facts.metrics
-    told = (
+    said = (
         f"Names the species in sound, {facts.window_s:g} s at a time: one of {metrics['classes']:,}. Network "
         f"{in_markdown(name(facts, 'model'))} with {metrics['parameters']:,} parameters, features "
         f"{in_markdown(name(facts, 'features'))}; card by birdclf {birdclf.__version__}."
     )
     if not facts.synthetic:
-        return [told]
+        return [said]
     return [
         "> **Trained on made-up sound.** Its recordings are those of birdclf's procedural aviary: no bird sang in "
         "any of them. It knows nothing of real birds, and its figures compare with those of no real collection.",
-        told,
+        said,
     ]
 
 
@@ -355,7 +355,7 @@ def _intended(facts: CardRun) -> str:
 def _limits(facts: CardRun) -> str:
     table, test = facts.species, facts.metrics["test"]
     never = table[(table.test > 0) & (table.recall == 0)]
-    untold = table[table.test == 0]
+    untested = table[table.test == 0]
     rare = table[table.bucket == "few"]
     lines = [
         f"**Closed set.** Every sound is given one of the {facts.metrics['classes']:,} species, also rain, people "
@@ -369,8 +369,8 @@ def _limits(facts: CardRun) -> str:
             f"**Never recognised.** {len(never)} of the {int((table.test > 0).sum())} species with a test recording "
             f"were not recognised in any of them, {few} of them few-shot: {names(never.species)}."
         )
-    if len(untold):
-        lines.append(f"**Not tested.** {len(untold)} species have no test recording: {names(untold.species)}.")
+    if len(untested):
+        lines.append(f"**Not tested.** {len(untested)} species have no test recording: {names(untested.species)}.")
     if len(rare):
         f1 = (test["buckets"].get("few") or {}).get("f1")
         means = "" if f1 is None else f" Their mean F1 on test is {f1:.3f}."

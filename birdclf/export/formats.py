@@ -93,7 +93,7 @@ PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 
 
 def require_onnx() -> None:
-    """Refuse to go on without the packages that writing and checking an ONNX file takes."""
+    """Refuse to export without the packages that writing and checking an ONNX file takes."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f"--format onnx needs {', '.join(missing)}. Install it: pip install 'birdclf[onnx]'")
@@ -101,11 +101,6 @@ def require_onnx() -> None:
 
 def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> list[str]:
     """Write a run's network; features, normalisation, adjustment and temperature are inside, and so are all weights.
-
-    Args:
-        loaded: What the checkpoint holds; it is of no other use afterwards.
-        metadata: What the file says of itself.
-        file: Where to.
 
     Returns:
         Names of the graph's nodes that are the network's; the others make features, or probabilities of logits.
@@ -120,7 +115,7 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     if size > LARGEST:
         raise UserError(f"The network has {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB. Use torch_export.")
     try:
-        with silence_tracers(), torch.enable_grad():  # without gradients norms are folded anew at every call
+        with silence_tracers(), torch.enable_grad():  # without gradients norms are folded again at every call
             program = torch.onnx.export(
                 module, example, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(OUTPUTS),
                 dynamic_shapes=DYNAMIC, external_data=False,
@@ -136,7 +131,7 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
 
 
 def set_metadata(model: Any, metadata: Mapping[str, Any]) -> None:
-    """Put metadata into a model of ONNX, in place of what it had of ours."""
+    """Put metadata into a model of ONNX, in place of birdclf's earlier entries."""
     kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != METADATA]
     del model.metadata_props[:]
     for key, value in [*kept, (METADATA, json.dumps(metadata, ensure_ascii=False))]:
@@ -173,7 +168,7 @@ def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) ->
     """
     module, example = make_traceable(loaded)
     try:
-        with silence_tracers(), torch.enable_grad():  # without gradients norms are folded anew at every call
+        with silence_tracers(), torch.enable_grad():  # without gradients norms are folded again at every call
             program = torch.export.export(module, example, dynamic_shapes=DYNAMIC, strict=False)
     except Exception as error:  # the tracer has no base class of its own for the ways to fail
         raise cannot_be_traced(loaded, error) from error

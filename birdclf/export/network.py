@@ -1,4 +1,4 @@
-"""A run's network to a file, which is held to the checkpoint before it gets its name."""
+"""A run's network to a file, which is verified against the checkpoint before it gets its name."""
 
 import os
 import tempfile
@@ -19,16 +19,16 @@ from birdclf.runs.checkpoint import LoadedRun, load_run
 
 @dataclass(frozen=True)
 class Origin:
-    """What is exported, and what it is held to."""
+    """A run to export, and the recordings that verify the export."""
 
     run: Path
     checkpoint: str = "best"
-    verify: Sequence[str] = ()  # recordings that an export is held to; none for the run's own validation split
+    verify: Sequence[str] = ()  # recordings that an export is verified on; none for the run's own validation split
     source: Sequence[str] = ()  # settings that say where the run's recordings are now
     trusted: Collection[str] = ()
 
     def load(self) -> LoadedRun:
-        """Return what the checkpoint holds, anew at every call: an export changes it."""
+        """Return the checkpoint's content, read again at every call: an export changes it."""
         return load_run(self.run, self.checkpoint, self.trusted)
 
     def reference(self) -> TorchClassifier:
@@ -41,7 +41,7 @@ class Origin:
         return own_recordings(self.run, reference.input_spec, self.source, self.trusted)
 
     def sounds(self, reference: TorchClassifier, own: OwnRecordings | None) -> Iterator[SoundWindow]:
-        """Return the windows that an export is held to.
+        """Return the windows that an export is verified on.
 
         Raises:
             UserError: If there is none.

@@ -111,13 +111,13 @@ def calibration_windows(sounds: Iterable[SoundWindow]) -> Samples:
     Raises:
         UserError: If there is none.
     """
-    windows = [heard.window for heard in islice(sounds, CALIBRATION)]
+    windows = [sound.window for sound in islice(sounds, CALIBRATION)]
     if not windows:
         raise UserError("No train recording can be decoded, so that --quantize int8 has nothing to set its scales by.")
     return np.stack(windows)
 
 
 def _noted(sounds: Iterable[SoundWindow], targets: list[int]) -> Iterator[SoundWindow]:
-    for heard in sounds:
-        targets.append(heard.target)
-        yield heard
+    for sound in sounds:
+        targets.append(sound.target)
+        yield sound

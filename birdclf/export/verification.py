@@ -1,4 +1,4 @@
-"""Whether an exported file says what the checkpoint says, on real recordings."""
+"""Agreement of an exported file with the checkpoint, on real recordings."""
 
 import math
 import sys
@@ -24,7 +24,7 @@ from birdclf.runs.opening import NAMED, read_settings, run_catalog
 from birdclf.text import printable
 
 RECORDINGS: Final = 16
-"""Of the run's own that a file is held to, where none are named."""
+"""Recordings of the run that verify a file, where none are named."""
 WINDOWS: Final = 12
 """Of each of them, a minute: some are hours long."""
 
@@ -38,7 +38,7 @@ class SoundWindow(NamedTuple):
 
 
 def windows_of_files(given: Sequence[str], input_spec: InputSpec) -> Iterator[SoundWindow]:
-    """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is passed over.
+    """Yield all windows, side by side, of files and of those in folders; one that cannot be decoded is skipped.
 
     Raises:
         UserError: If there is no sound file, or none of them can be decoded.
@@ -53,7 +53,7 @@ class OwnRecordings:
 
     catalog: Catalog  # the source
     stages: NDArray[np.str_]  # `(n,)` split of each row of its table; empty where the run has not used it
-    input_spec: InputSpec  # what the run's classifier wants to hear
+    input_spec: InputSpec  # sound that the run's classifier takes
 
     def some(self, stage: str, most: int = RECORDINGS) -> Iterator[SoundWindow]:
         """Yield windows of some recordings of a split, taken at even steps, with a minute of each at most.
@@ -168,7 +168,7 @@ Answers = Callable[[Samples], tuple[Vectors, Vectors]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a file agrees with the checkpoint."""
+    """Differences between a file and the checkpoint."""
 
     recordings: int
     windows: int

@@ -1,1 +1,1 @@
-"""Which windows of unlabelled recordings are worth a label most, and a page to listen to them and label them."""
+"""Active learning: the windows of unlabelled recordings that are most worth a label, and a page to label them."""

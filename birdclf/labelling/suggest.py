@@ -277,7 +277,7 @@ class SuggestSettings:
 
 
 class Suggestions(NamedTuple):
-    """What is suggested, and what it was chosen from."""
+    """Suggested windows, and how many they were chosen from."""
 
     suggestions: list[Suggestion]
     recordings: int
@@ -324,7 +324,7 @@ def choose(
     """Return the windows that are suggested.
 
     Raises:
-        UserError: If nothing could be heard in any recording.
+        UserError: If no recording has sound.
     """
     classes = classifier.input_spec.classes
     if len(classes) < 2:
@@ -365,7 +365,7 @@ def choose(
     if not candidates:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         said = f": {'; '.join(problems[:LISTED])}{more}" if problems else ""
-        raise UserError(f"There is nothing to hear but silence in {len(recordings)} recordings{said}.")
+        raise UserError(f"There is nothing but silence in {len(recordings)} recordings{said}.")
     embeddings = np.stack([one.embedding for one in candidates])
     weights = np.asarray([one.uncertainty for one in candidates])
     rows = select_diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))

@@ -1,4 +1,4 @@
-"""Whether probabilities are what they say, and the temperature that makes them so."""
+"""Calibration of probabilities, and the temperature that improves it."""
 
 from dataclasses import dataclass
 

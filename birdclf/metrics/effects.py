@@ -101,7 +101,7 @@ def _refuse_empty_cells(table: pd.DataFrame, levels: dict[str, list[str]]) -> No
     empty = [cell for cell in product(*levels.values()) if cell not in held]
     if empty:
         cell = ", ".join(f"{name}={level}" for name, level in zip(levels, empty[0], strict=True))
-        raise ValueError(f"{len(empty)} cells of the grid have no run, such as {cell}: effects cannot be told apart")
+        raise ValueError(f"{len(empty)} cells of the grid have no run, such as {cell}: effects cannot be separated")
 
 
 def _contrast(term: Term, cell: Sequence[str], levels: dict[str, list[str]]) -> Vector:

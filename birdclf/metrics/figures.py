@@ -14,7 +14,7 @@ from birdclf.errors import UserError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How figures are grouped, and how sure their intervals are.
+    """Limits of the buckets, and level of the intervals.
 
     Args:
         many: Train recordings; a class with more is many-shot.

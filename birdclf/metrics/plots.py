@@ -14,7 +14,7 @@ from birdclf.text import printable
 def render_pixels(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
     """Return a figure's picture ``(height, width, 4)``, from 0 to 255, for every place that shows it.
 
-    Drawing is what takes time; a file and TensorBoard each would draw it anew.
+    Drawing is what takes time; a file and TensorBoard would each draw it again.
     """
     figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)

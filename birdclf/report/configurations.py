@@ -107,7 +107,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         words = [each[key] if "." not in key else f"{key}={each[key]}" for key in varied if key in each]
         made_of = " ".join(each.values()) if not run.trained else ""
         labels.append(" ".join(words) or made_of or run.name)
-    return _told_apart(labels, runs)
+    return _distinguished(labels, runs)
 
 
 def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
@@ -125,7 +125,7 @@ def _value(node: Any, key: str) -> Any:
     return node
 
 
-def _told_apart(labels: list[str], runs: Sequence[Run]) -> list[str]:
+def _distinguished(labels: list[str], runs: Sequence[Run]) -> list[str]:
     counts = Counter(labels)
     flat = [dict(_flat(run.config)) for run in runs]
     out: list[str] = []

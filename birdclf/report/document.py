@@ -1,4 +1,4 @@
-"""What a report is made of, before it is Markdown or HTML."""
+"""Parts of a report, before they are rendered as Markdown or HTML."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -88,7 +88,7 @@ class Cards:
 
 @dataclass(frozen=True)
 class Folded:
-    """Parts that a reader opens when wanted."""
+    """Parts that are folded until a reader opens them."""
 
     summary: str
     blocks: "tuple[Block, ...]"

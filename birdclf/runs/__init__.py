@@ -1,1 +1,1 @@
-"""Run folders: read, opened, evaluated and combined; nothing in their files is executed."""
+"""Run folders: reading, evaluation and combination; nothing in their files is executed."""

@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: written whole or not at all, read without running anything in them or any Lightning."""
+"""Checkpoint files: atomic writes, and reading without executing code or importing Lightning."""
 
 import io
 import math
@@ -33,7 +33,7 @@ BEFORE: Final = "before_last.ckpt"
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Write a temporary file beside a checkpoint, and put it in its place once the disk has it.
+    """Write a checkpoint atomically; an earlier ``last.ckpt`` is kept as ``before_last.ckpt``.
 
     Raises:
         OSError: If it cannot be written; the old file is still there.
@@ -55,7 +55,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, on the CPU; nothing in it is executed.
+    """Return the content of a checkpoint, on the CPU; nothing in it is executed.
 
     Raises:
         UserError: If it cannot be read, is a Git LFS pointer, or holds more than weights and plain values.
@@ -63,7 +63,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     refuse_pointer(file)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on how a file is pickled that is about to be refused
+            warnings.simplefilter("ignore")  # about the pickle format of a file that is refused below
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -110,17 +110,17 @@ NEEDED = {"format": int, "classes": list, "features": dict, "config": dict}
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """What a checkpoint holds.
+    """Content of a checkpoint.
 
     Attributes:
         network: With its weights, in evaluation mode, on the CPU.
-        features: Fitted ones.
+        features: Fitted feature module.
         channels_last: Whether the network was trained in channels-last memory format.
         classes: Names of the K classes, in the order of the logits.
-        temperature: What logits are divided by before the softmax; None where none was fitted.
+        temperature: Divisor of the logits before the softmax; None if none was fitted.
         epoch: Epochs trained.
         config: The run's resolved configuration, as plain values.
-        adjustment: What makes other logits of the network's before all else; None where nothing does.
+        adjustment: Applied to the network's logits before the temperature; None if there is none.
     """
 
     network: nn.Module
@@ -187,7 +187,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
 
 
 def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:
-    """Build the network without the weights that its training began with: no other file is opened, nothing fetched."""
+    """Build the network without pretrained weights: no other file is opened, nothing is downloaded."""
     named(node, nn.Module, "model", trusted)
     bare = named({"_target_": node["_target_"]}, nn.Module, "model", trusted)
     begun_with: dict[str, Any] = {"pretrained": False} if "pretrained" in {*node, *signature(bare).parameters} else {}
@@ -196,7 +196,7 @@ def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:
 
 
 def _own(content: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Return what birdclf adds to a checkpoint, once it is known to be whole."""
+    """Return the checked part of a checkpoint that birdclf adds."""
     missing = [name for name in ("birdclf", "state_dict", "epoch") if name not in content]
     if missing:
         raise UserError(f"{file} is no checkpoint of birdclf: it lacks {', '.join(missing)}.")
@@ -233,7 +233,7 @@ def _finite(value: Any) -> bool:
 
 
 def _check_classes(weights: dict[str, Tensor], classes: int, network: nn.Module, file: Path) -> None:
-    """Refuse a class list of another length than the logits, which would otherwise show as a matter of shapes."""
+    """Refuse a class list of another length than the logits, before torch reports it as a mismatch of shapes."""
     for name, value in reversed(list(network.state_dict(prefix="network.").items())):
         if name in weights and value.shape[:1] == (classes,) != weights[name].shape[:1]:
             raise UserError(

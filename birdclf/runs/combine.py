@@ -1,4 +1,4 @@
-"""Several runs combined into one, in a folder that a report reads like any run's."""
+"""Combinations of several runs, in a folder that a report reads like any run's."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def read_members(
 ) -> list[Member]:
     """Return runs as members, their predictions in the order of the first one's.
 
-    Saved predictions are used where they fit the options; else the checkpoint predicts.
+    Saved predictions are used if they match the options; else the checkpoint predicts.
 
     Args:
         runs: Run folders, two or more.
@@ -82,7 +82,7 @@ def read_members(
     saved = checkpoint == "best" and window is None and not source
     members: list[Member] = []
     for run in runs:
-        read_settings(run, (), trusted)  # a member may come from anybody
+        read_settings(run, (), trusted)  # a member is untrusted
         part = Run(run)
         check_finished(part)
         if saved and (run / PREDICTIONS).is_file():
@@ -130,7 +130,7 @@ def check_finished(run: Run) -> None:
 
 
 def check_same_task(run_a: Run, classes_a: tuple[str, ...], run_b: Run, classes_b: tuple[str, ...]) -> None:
-    """Refuse two runs of which one could know the test recordings of the other, or name other species.
+    """Refuse two runs of which one may have trained on the other's test recordings, or that have other species.
 
     Raises:
         UserError: If classes or split differ; it names the first difference.
@@ -181,14 +181,14 @@ COPIED = ("split.csv", "leaks.csv", "audit.csv")
 
 @dataclass(frozen=True)
 class CombinedRun:
-    """One run that several were combined into.
+    """A run that combines several.
 
     Attributes:
         kind: ``ensemble`` or ``soup``; a top-level key of its ``config.yaml``.
         recipe: How they were combined, as plain values.
         label: A short description.
-        weights: How much each run counts, in the order of the runs; 0 where it does not.
-        parameters: Parameters that a prediction takes.
+        weights: Weight of each run, in the order of the runs; 0 for unused ones.
+        parameters: Number of parameters that a prediction uses.
         command: The command line that repeats it.
     """
 
@@ -214,7 +214,7 @@ def new_folder(out: Path | None, parent: Path) -> Path:
 
 
 def check_new(out: Path | None) -> None:
-    """Refuse a folder that is there.
+    """Refuse an existing folder.
 
     Raises:
         UserError: If it exists.
@@ -224,7 +224,7 @@ def check_new(out: Path | None) -> None:
 
 
 def monitor_of(members: Sequence[Member]) -> str:
-    """Return the metric that the runs were chosen by, or validation accuracy where they were chosen by several."""
+    """Return the monitored metric of the runs, or validation accuracy if they differ in it."""
     monitors = {str(member.run.metrics["monitor"]) for member in members}
     return monitors.pop() if len(monitors) == 1 else "val/accuracy"
 
@@ -238,7 +238,7 @@ def best_member(members: Sequence[Member], monitor: str) -> Member:
 def metrics_of(
     combined: CombinedRun, members: Sequence[Member], predictions: Mapping[str, Predictions], settings: Evaluation
 ) -> dict[str, Any]:
-    """Return the content of ``metrics.json``: figures with intervals, and calibration by a temperature of its own."""
+    """Return the content of ``metrics.json``: figures with intervals, calibrated by a newly fitted temperature."""
     val = predictions["val"]
     temperature = fit_temperature(val.logits, val.target)
     figures = figures_of(predictions, members[0].supports["train"], settings, temperature)
@@ -269,7 +269,7 @@ def write_combined(
     settings: Evaluation,
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that a run's folder has but checkpoints; ``done.json`` comes last.
+    """Write all files of a run's folder except checkpoints; ``done.json`` comes last.
 
     Args:
         folder: Exists.
@@ -277,7 +277,7 @@ def write_combined(
         members: The runs that were combined.
         predictions: By split.
         metrics: :func:`metrics_of` it.
-        settings: How it was judged.
+        settings: Of the evaluation.
         config: Settings of the job that made it, whose overrides are in the folder; None for those of the first member.
     """
     first, own = members[0], config is None

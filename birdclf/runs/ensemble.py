@@ -54,7 +54,7 @@ def evaluate_together(
 
     Args:
         runs: Run folders, two or more, with the same split and classes.
-        average: What is averaged.
+        average: Quantity to average.
         weights: ``equal``, or ``tuned`` on validation by greedy selection (Caruana et al., 2004). Tuned ones are taken
             only where they are better than equal ones on validation recordings that they were not fitted on.
         checkpoint: ``best`` or ``last``.
@@ -70,7 +70,7 @@ def evaluate_together(
         UserError: If the folder exists, or the runs cannot be averaged.
     """
     if len(runs) < 2:
-        raise UserError("An ensemble takes two runs or more.")
+        raise UserError(f"RUN: an ensemble needs two run folders or more, and got {len(runs)}. Give another one.")
     check_new(out)
     members = read_members(runs, checkpoint, window, source, trusted)
     first = members[0].folder
@@ -89,15 +89,7 @@ def evaluate_together(
 def average_of(
     members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
 ) -> tuple[CombinedRun, dict[str, Predictions]]:
-    """Return the average of members, and its predictions of the validation and test recordings.
-
-    Args:
-        members: Two or more.
-        average: What is averaged.
-        weights: As in :func:`evaluate_together`.
-        recipe: More on how they were combined, as plain values.
-        command: The command line that repeats it, without the folder.
-    """
+    """Return the average of members, and its predictions of the validation and test recordings."""
     chosen, said = _weights(members, average, weights)
     predictions = {
         stage: average_predictions([member.predictions[stage] for member in members], chosen, average)
@@ -150,15 +142,15 @@ WITHOUT_EFFECT: Final = (
     *("model", "loss", "features", "window", "audio", "audit", "augment", "sampler", "loader", "optimizer"),
     *("scheduler", "layers", "averaging", "posthoc", "trainer", "redraw_output", "allow"),
 )
-"""Groups that act in a training and not in an average."""
+"""Groups that act on a training and not on an average."""
 
 
 def average_members(cfg: DictConfig, resume: bool = False) -> float:
-    """Average the runs of ``members``, equally and by probabilities, and leave a run folder without a checkpoint.
+    """Average the probabilities of ``members`` with equal weights; write a run folder without a checkpoint.
 
     Args:
         cfg: Composed ``conf/train.yaml``. Of its settings, ``evaluation`` and ``monitor`` act.
-        resume: Whether the run folder may hold the same job, begun and stopped.
+        resume: Whether the run folder may hold the same job, interrupted.
 
     Returns:
         The monitored metric.
@@ -199,7 +191,7 @@ def average_members(cfg: DictConfig, resume: bool = False) -> float:
 
 
 def _check_words() -> None:
-    """Refuse words of a command that would train; in a sweep they may be meant for the jobs beside this one.
+    """Refuse settings of a training; in a sweep they may be meant for other jobs.
 
     Raises:
         UserError: If there is one.

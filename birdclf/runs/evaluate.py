@@ -17,12 +17,12 @@ from birdclf.text import printable
 
 
 def differences(written: dict[str, Any], measured: dict[str, Any], place: str = "") -> Iterator[str]:
-    """Yield a line for each measured figure that is not the written one, to the last digit.
+    """Yield a line for each measured figure that is not exactly the written one.
 
     Args:
         written: Figures of ``metrics.json``; keys that were not measured are ignored.
         measured: Figures measured now.
-        place: Dotted name of where the figures stand, with a dot at its end.
+        place: Dotted prefix of the figures' names, with a dot at its end.
     """
     for name, value in measured.items():
         before = written.get(name, "nothing")
@@ -40,20 +40,20 @@ def evaluate(
     out: Path | None = None,
     trusted: Collection[str] = (),
 ) -> bool:
-    """Predict with a run's checkpoint, and compare with ``metrics.json`` or write an evaluation of its own.
+    """Predict with a run's checkpoint, and compare with ``metrics.json`` or write a separate evaluation.
 
-    With nothing changed, or nothing but where the recordings lie, the figures have to be those of ``metrics.json``.
+    If nothing has changed but the place of the recordings, the figures must equal those of ``metrics.json``.
 
     Args:
         run: The run folder.
         checkpoint: ``best`` or ``last``.
         window: Which window of a recording is used; None for the run's own choice.
         source: Settings of another source, such as ``data.root=DIR``.
-        out: New folder of the evaluation; None for ``RUN/evaluations/NAME`` where something is changed.
+        out: New folder of the evaluation; None for ``RUN/evaluations/NAME`` if an option differs.
         trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
 
     Returns:
-        Whether the figures are equal; True where there is nothing to compare with.
+        Whether the figures are equal; True if there is nothing to compare with.
 
     Raises:
         UserError: If something is missing, does not fit together, or the folder exists.
@@ -77,7 +77,7 @@ def evaluate(
 def _measure(
     opened: OpenedRun, raw: Mapping[str, Predictions], calibration: Calibration, checkpoint: str, folder: Path | None
 ) -> dict[str, Any]:
-    """Write the figures where a folder is given, print their table, and return them."""
+    """Print the figures, write them if a folder is given, and return them."""
     loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window
     metrics = calibration.metrics(raw, recordings.supports["train"], settings) | {"best_epoch": loaded.epoch}
     figures = {stage: metrics[stage] for stage in raw}

@@ -40,7 +40,7 @@ Kind = TypeVar("Kind")
 def read_settings(run: Path, source: Sequence[str] = (), trusted: Collection[str] = ()) -> DictConfig:
     """Return the settings of a run folder's ``config.yaml``, with another source where one is given.
 
-    Like a checkpoint the file may come from anybody: :mod:`birdclf.runs.trust` says which code it may name.
+    The file is untrusted, like a checkpoint: :mod:`birdclf.runs.trust` says which code it may name.
 
     Args:
         run: The run folder.
@@ -66,14 +66,14 @@ def read_settings(run: Path, source: Sequence[str] = (), trusted: Collection[str
     for word in words:
         key, _, typed = word.partition("=")
         if OmegaConf.is_missing(cfg.data, key[5:]) or isinstance(OmegaConf.select(cfg, key), str):
-            OmegaConf.update(given, key, typed)  # a text, whatever else it could be read as
+            OmegaConf.update(given, key, typed)  # a text, even if it looks like a number
     return DictConfig(OmegaConf.merge(cfg, given))
 
 
 def built(
     cfg: DictConfig, group: str, kind: type[Kind], run: Path, trusted: Collection[str] = (), **known: Any
 ) -> Kind:
-    """Build a group of a run's settings, which has to be of one kind.
+    """Build an object of a required class from a group of a run's settings.
 
     Raises:
         UserError: If it is of another kind, is not trusted, or refuses its settings.
@@ -118,7 +118,7 @@ class Recordings:
 
     Attributes:
         source: The catalog, to whose rows the batches point.
-        loaders: Batches of each split by its name: val and test, train too if it is wanted, or test alone.
+        loaders: Batches of each split by its name: val and test, train if requested, or test alone.
         supports: ``(K,)`` recordings of each class: the run's own for train, those of this evaluation for the others.
         own: Whether they are the run's own, in its own splits.
         trained_on: Recordings of another source that sound the same as one of the run's train split.
@@ -151,7 +151,7 @@ def open_recordings(
         window: Which window of a recording is used: ``first``, ``center``, ``loudest`` or ``all``.
         another: Whether the source may be another than the run's own.
         trusted: Top-level packages whose sources may be built.
-        with_train: Whether the train split of the run's own recordings is wanted too, in windows as in training.
+        with_train: Whether to add the train split of the run's own recordings, in windows as in training.
 
     Raises:
         UserError: If the source has moved, has other species, or lacks recordings.
@@ -228,7 +228,7 @@ def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[s
     except UserError as error:
         if not isinstance(error.__cause__, UserError):
             raise
-        said = str(error.__cause__)  # the source says it better
+        said = str(error.__cause__)  # the source's message is clearer
         raise UserError(said if another else f"{said} {_moved(cfg)}") from error
 
 
@@ -249,7 +249,7 @@ def _check_decodable(catalog: Catalog, store: FeatureStore, used: NDArray[np.boo
 
 
 def _trained_on(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
-    """Return how many recordings have the very sound of a recording that the run was trained on."""
+    """Return the number of recordings whose sound equals that of a train recording of the run."""
     audit = read_own(run / "audit.csv", ("recording_id", "audio_hash"))
     train = set(audit.audio_hash[audit.recording_id.map(split.to_dict()) == "train"]) - {""}
     return int(index.audio_hash.isin(train).sum())
@@ -257,7 +257,7 @@ def _trained_on(run: Path, split: "pd.Series[str]", index: pd.DataFrame) -> int:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run with all that evaluating it takes.
+    """A run, opened for evaluation.
 
     Attributes:
         folder: The run folder.
@@ -265,8 +265,8 @@ class OpenedRun:
         loaded: Its checkpoint.
         window: Which window of a recording is used.
         recordings: Recordings to predict.
-        trainer: Predicts with its device and precision.
-        settings: Limits, bins and intervals.
+        trainer: With the run's device and precision.
+        settings: Of the evaluation.
     """
 
     folder: Path
@@ -294,7 +294,7 @@ def open_run(
         window: Which window of a recording is used; None for the run's own choice.
         source: Settings of another source, such as ``data.root=DIR``.
         trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
-        with_train: Whether the train split is wanted too, in windows as in training.
+        with_train: Whether to add the train split, in windows as in training.
 
     Raises:
         UserError: If something is missing or does not fit together.
@@ -325,7 +325,7 @@ def check_folder(run: Path) -> None:
 
 
 def calibration_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Calibration:
-    """Return the calibration in the checkpoint, which a run fits for its best one only, or fit it here.
+    """Return the calibration in the checkpoint, or fit it: a run stores it in its best checkpoint only.
 
     Args:
         opened: The run.

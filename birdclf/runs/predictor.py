@@ -1,4 +1,4 @@
-"""A network on stored features that says what a recording is: all of a classifier but its learning."""
+"""Inference of a network on stored features, without training."""
 
 from collections.abc import Mapping
 
@@ -65,7 +65,7 @@ def predict(
 
     Args:
         trainer: Its device and precision are used.
-        predictor: Makes the logits.
+        predictor: Computes the logits.
         loaders: Batches of each split by its name.
         recordings: The catalog's table, to whose rows the batches point.
     """

@@ -1,4 +1,4 @@
-"""Run folders: each part of one is read here, once, when it is asked for."""
+"""Run folders: each file is read here, once, at its first use."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -6,36 +6,35 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from birdclf.data.splits import STAGES
-from birdclf.data.tables import read_own
 from birdclf.errors import UserError
-from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.predictions import Predictions, read_predictions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import pandas, scipy or torch: a job that is skipped, or a typing mistake, needs none of them
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from birdclf.metrics.figures import Evaluation
+    from birdclf.metrics.predictions import Predictions
     from birdclf.runs.checkpoint import LoadedRun
 
 CONFIG: Final = "config.yaml"
-"""Written whole once everything else that a run begins with is there."""
+"""Written atomically, after all other files that exist before training."""
 METRICS: Final = "metrics.json"
 DONE: Final = "done.json"
-"""Written whole after everything else."""
+"""Written atomically, after everything else."""
 FAILED: Final = "failed.json"
 PRUNED: Final = "pruned.json"
 PREDICTIONS: Final = "predictions.parquet"
 MARKS: Final = (DONE, CONFIG, "split.csv", METRICS, PREDICTIONS)
-"""Any of these makes a folder a run's, finished or not."""
+"""Files of which any marks a run folder, finished or not."""
 
 
 class Run:
-    """A run folder. A part that is missing or damaged raises a :class:`UserError` when it is asked for.
+    """A run folder. A missing or damaged file raises a :class:`UserError` at its first use.
 
     Args:
         folder: The run folder; nothing of it is opened here.
@@ -46,7 +45,7 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """True once the folder holds all that a run begins with."""
+        """True once all files that exist before training are written."""
         return (self.folder / CONFIG).is_file()
 
     @property
@@ -67,7 +66,7 @@ class Run:
 
     @cached_property
     def overrides(self) -> tuple[str, ...]:
-        """What was set on the command line, sorted."""
+        """Overrides of the command line, sorted."""
         file = ".hydra/overrides.yaml"
         return tuple(sorted(map(str, self._yaml(file, list)))) if (self.folder / file).is_file() else ()
 
@@ -93,18 +92,22 @@ class Run:
         return self._json("provenance.json") if (self.folder / "provenance.json").is_file() else {}
 
     @cached_property
-    def history(self) -> pd.DataFrame:
+    def history(self) -> "pd.DataFrame":
         """One row an epoch; none of a run that was not trained."""
+        import pandas as pd
+
         return pd.DataFrame(self._json("history.json", list))
 
     @cached_property
-    def split(self) -> pd.DataFrame:
+    def split(self) -> "pd.DataFrame":
         """``recording_id``, ``species`` and ``split`` of its recordings."""
+        from birdclf.data.tables import read_own
+
         columns = ["recording_id", "species", "split"]
         return read_own(self.folder / "split.csv", columns)[columns]
 
     @cached_property
-    def predictions(self) -> dict[str, Predictions]:
+    def predictions(self) -> "dict[str, Predictions]":
         """Saved predictions of ``val`` and ``test``."""
         return {stage: found for stage, (found, _) in self._saved.items()}
 
@@ -114,22 +117,23 @@ class Run:
         return self._saved["test"][1]
 
     @property
-    def test(self) -> Predictions:
+    def test(self) -> "Predictions":
         """Saved predictions of the test split."""
         return self.predictions["test"]
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> "NDArray[np.int64]":
         """``(K,)`` recordings of each species, in all splits."""
-        return sum(self.supports.values(), np.zeros(len(self.classes), np.int64))
+        train, val, test = self.supports.values()
+        return train + val + test
 
     @cached_property
-    def train_counts(self) -> NDArray[np.int64]:
+    def train_counts(self) -> "NDArray[np.int64]":
         """``(K,)`` train recordings of each species."""
         return self.supports["train"]
 
     @cached_property
-    def supports(self) -> dict[str, NDArray[np.int64]]:
+    def supports(self) -> "dict[str, NDArray[np.int64]]":
         """``(K,)`` recordings of each species, by split."""
         return supports_of(self.split, self.classes)
 
@@ -146,12 +150,14 @@ class Run:
 
     @property
     def trained(self) -> bool:
-        """False of an ensemble or a soup, which other runs were combined into."""
+        """False for an ensemble or a soup."""
         return not self.metrics.get("members")
 
     @property
-    def evaluation(self) -> Evaluation:
-        """How its figures are grouped, and how sure their intervals are."""
+    def evaluation(self) -> "Evaluation":
+        """Limits of the buckets, and level of the intervals."""
+        from birdclf.metrics.figures import Evaluation
+
         node = self.config.get("evaluation") or {}  # runs of older versions have none
         return Evaluation(**{key: value for key, value in node.items() if key != "_target_"})
 
@@ -176,7 +182,7 @@ class Run:
         return load_run(self.folder, which, trusted)
 
     def check_complete(self) -> None:
-        """Read all that a comparison of runs relies on.
+        """Read everything that a comparison of runs needs.
 
         Raises:
             UserError: If the run did not finish, or a file of it is missing, damaged or of another program.
@@ -202,13 +208,15 @@ class Run:
             raise UserError(f"A file of the run lacks {error}; another program or version wrote it.") from error
 
     @cached_property
-    def _saved(self) -> dict[str, tuple[Predictions, tuple[str, ...]]]:
+    def _saved(self) -> "dict[str, tuple[Predictions, tuple[str, ...]]]":
+        from birdclf.metrics.predictions import read_predictions
+
         file = self.folder / PREDICTIONS
         try:
-            return {stage: read_predictions(file, stage) for stage in STAGES[1:]}
+            return {stage: read_predictions(file, stage) for stage in ("val", "test")}
         except UserError:
             raise
-        except Exception as error:  # Arrow raises whatever it likes for a damaged file
+        except Exception as error:  # Arrow raises many types for a damaged file
             raise _damaged(file, error) from error
 
     def _json(self, name: str, kind: type[Any] = dict) -> Any:
@@ -228,13 +236,12 @@ class Run:
         return _of_kind(content, kind, file)
 
 
-def supports_of(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Return ``(K,)`` recordings of each class by split.
+def supports_of(split: "pd.DataFrame", classes: Sequence[str]) -> "dict[str, NDArray[np.int64]]":
+    """Return ``(K,)`` recordings of each class by split."""
+    import numpy as np
 
-    Args:
-        split: ``species`` and ``split`` of recordings.
-        classes: Names of the K classes.
-    """
+    from birdclf.data.splits import STAGES
+
     supports = {}
     for stage in STAGES:
         counted = split.species[split.split == stage].value_counts().reindex(list(classes), fill_value=0)
@@ -245,8 +252,11 @@ def supports_of(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, NDArra
 def _damaged(file: Path, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"{file} does not exist. Restore it, or run its command again in a new folder.")
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[:1]
-    why = said if isinstance(said, str) else next(iter(said), type(error).__name__)
+    why = next(iter(str(error).splitlines()), type(error).__name__)
+    if isinstance(error, OSError) and error.strerror:
+        why = error.strerror
+    elif file.suffix in (".json", ".yaml"):
+        why = f"it is not valid {file.suffix[1:].upper()} ({why})"
     return UserError(f"{file} cannot be read: {why}. Restore it, or run its command again in a new folder.")
 
 
@@ -259,7 +269,7 @@ def _of_kind(content: Any, kind: type[Any], file: Path) -> Any:
 
 
 class LeftOut(NamedTuple):
-    """A folder that the report does without, and why."""
+    """A folder that the report leaves out, and the reason."""
 
     folder: Path
     reason: str
@@ -286,7 +296,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """Return the runs that can be used, and the folders that cannot, each with a sentence that says why."""
+    """Return the usable runs, and the other folders with the reason."""
     runs, left_out = [], []
     for folder in folders:
         try:

@@ -38,11 +38,7 @@ Weights = Mapping[str, Tensor]
 
 
 def mean_weights(weights_of_runs: Sequence[Weights]) -> dict[str, Tensor]:
-    """Return the mean of tensors of the same names and shapes; of whole numbers, those of the first.
-
-    Args:
-        weights_of_runs: One or more.
-    """
+    """Return the mean of tensors of the same names and shapes; of whole numbers, those of the first."""
     first = weights_of_runs[0]
     if len(weights_of_runs) == 1:
         return {name: value.clone() for name, value in first.items()}
@@ -58,11 +54,6 @@ def update_batch_norms(trainer: pl.Trainer, predictor: Predictor, batches: DataL
     """Recompute the running statistics of a network's batch norms (Izmailov et al., 2018, section 3.2).
 
     They become the mean over windows, with all else in evaluation mode. Without batch norms nothing is done.
-
-    Args:
-        trainer: Its device and precision are used.
-        predictor: Its network's batch norms are changed.
-        batches: Of the train split.
     """
     norms = batch_norms(predictor.network)
     if norms:
@@ -101,9 +92,9 @@ def soup(
     keep: bool = False,
     trusted: Collection[str] = (),
 ) -> Path | None:
-    """Average the best weights of several runs of one architecture, and keep the result if it is better than each.
+    """Average the best weights of several runs of one architecture; write the result if it is better than each run.
 
-    Better is by the monitored metric on validation. Statistics of batch norms are recomputed on train windows.
+    The monitored metric on validation decides. Statistics of batch norms are recomputed on train windows.
 
     Args:
         runs: Run folders, two or more, with the same network, features, classes and split.
@@ -111,7 +102,7 @@ def soup(
             recipe 1); ``uniform`` averages all.
         source: Where the runs' recordings are now, such as ``data.root=DIR``.
         out: New folder; None for one below ``outputs/soups``.
-        keep: Write the soup also where it is no better.
+        keep: Write the soup even if it is no better.
         trusted: Top-level packages beside ``birdclf`` whose code the run folders may name.
 
     Returns:
@@ -121,7 +112,7 @@ def soup(
         UserError: If the folder exists, or the runs cannot be averaged.
     """
     if len(runs) < 2:
-        raise UserError("A soup takes two runs or more.")
+        raise UserError(f"RUN: a soup needs two run folders or more, and got {len(runs)}. Give another one.")
     check_new(out)
     check_distinct(runs)
     first = open_run(runs[0], source=source, trusted=trusted, with_train=True)
@@ -190,7 +181,7 @@ def _weights_of(run: Path, first: OpenedRun, trusted: Collection[str]) -> Weight
 
 
 def _member(run: Path, first: OpenedRun, weights: Weights, trusted: Collection[str]) -> Member:
-    read_settings(run, (), trusted)  # a member may come from anybody
+    read_settings(run, (), trusted)  # a member is untrusted
     member = Run(run)
     check_finished(member)
     return Member(member, first.loaded.classes, _predicted(first, weights, ("val", "test")))

@@ -1,4 +1,4 @@
-"""State of a run folder while jobs work on it: locked, failed, stopped by its search or finished. Needs no torch."""
+"""State of a run folder: locked, failed, pruned or finished. Needs no torch."""
 
 import json
 import traceback
@@ -17,14 +17,14 @@ ABSENT: Final = "not there"
 
 
 class BusyError(UserError):
-    """Another process trains in this folder just now."""
+    """Another process trains in this folder."""
 
 
 class Pruned(Exception):
-    """The search that a run belongs to stops it: after so many epochs it is worse than others were.
+    """A search prunes this run: other trials were better after as many epochs.
 
     Args:
-        epoch: Epochs that are over.
+        epoch: Finished epochs.
         value: The monitored metric after the last of them.
     """
 
@@ -35,7 +35,7 @@ class Pruned(Exception):
 
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in a folder; the system lets go of it when this process dies.
+    """Keep other processes from training in a folder; the system releases the lock when this process dies.
 
     Raises:
         BusyError: If another process trains in it.
@@ -46,7 +46,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def is_busy(folder: Path) -> bool:
-    """Return whether a process trains in a folder just now."""
+    """Return whether a process trains in a folder."""
     try:
         with lock_run(folder):
             return False
@@ -72,7 +72,7 @@ def finished_twin(folder: Path, config: Mapping[str, Any]) -> Path | None:
 
 
 def check_same(run: Run, config: Mapping[str, Any]) -> None:
-    """Refuse to resume a run with other settings than those it began with.
+    """Refuse to resume a run with other settings than its own.
 
     Raises:
         UserError: If a setting that decides the result differs; it names the first one.
@@ -91,12 +91,6 @@ def check_same(run: Run, config: Mapping[str, Any]) -> None:
 def write_failure(folder: Path, message: str, error: BaseException, launch: int = 0) -> None:
     """Write ``failed.json``: why a run failed, with the stack trace.
 
-    Args:
-        folder: The run folder.
-        message: What the user is told.
-        error: What went wrong.
-        launch: Which launch of its sweep the run belongs to.
-
     Raises:
         OSError: If it cannot be written.
     """
@@ -107,7 +101,7 @@ def write_failure(folder: Path, message: str, error: BaseException, launch: int 
 
 
 def write_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
-    """Write ``pruned.json``: the search has stopped the run, which is no failure.
+    """Write ``pruned.json``: the search has pruned the run, which is no failure.
 
     Raises:
         OSError: If it cannot be written.
@@ -117,12 +111,7 @@ def write_pruned(folder: Path, config: Mapping[str, Any], why: Pruned) -> None:
 
 
 def pruned_after(folder: Path, config: Mapping[str, Any] | None = None) -> int | None:
-    """Return after how many epochs a search stopped the run of a folder; None if it did not.
-
-    Args:
-        folder: The run folder.
-        config: The run's configuration; a run of any other counts as not stopped.
-    """
+    """Return the epoch after which a search pruned the run of a folder; None if it did not."""
     found = _read(folder / PRUNED)
     if (
         found is None
@@ -139,12 +128,7 @@ def remove_failure(folder: Path) -> None:
 
 
 def failures(folder: Path, launch: int = 0) -> dict[str, str]:
-    """Return why jobs of a sweep folder failed, by their names; one that another process has finished is left out.
-
-    Args:
-        folder: Sweep folder.
-        launch: Failures of launches before this one are left out as well.
-    """
+    """Return the errors of failed jobs of a sweep folder by name, without jobs that finished later."""
     found = {}
     for path in sorted(folder.glob(f"*/{FAILED}")):
         failed = _read(path)

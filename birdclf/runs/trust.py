@@ -1,11 +1,11 @@
-"""Which code a checkpoint or ``config.yaml`` of unknown origin may name.
+"""Rules for the code that an untrusted checkpoint or ``config.yaml`` may name.
 
-A checkpoint and the ``config.yaml`` of a run folder may come from anybody. Neither runs anything when it is read, but
-both name what is to be built. That is done only where all of this holds, and refused otherwise:
+Reading a checkpoint or the ``config.yaml`` of a run folder runs nothing, but both name classes and functions to build
+from. Any other name than these is refused:
 
 - the module lies in the package ``birdclf``, or in one that the user named with ``--trust``; others are not imported;
 - the name is defined there, not something that the module merely imports (``birdclf.cli.os.system``);
-- it is a class of the kind that is wanted, or a function that says it returns one;
+- it is a class of the required kind, or a function annotated to return one;
 - its arguments are plain values: none of them is a ``_target_`` of its own, and none is filled in from elsewhere.
 
 A network that takes ``pretrained`` gets ``False`` whatever the file says, so it opens and fetches nothing.
@@ -23,17 +23,17 @@ from birdclf.errors import UserError
 Kind = TypeVar("Kind")
 
 NAMED = ("birdclf", "torch", "lightning", "optuna")
-"""Packages that a ``config.yaml`` may name. What is built of them is held to more."""
+"""Packages that a ``config.yaml`` may name; building requires more."""
 
 
 def build(
     node: Any, kind: type[Kind], where: str, trusted: Collection[str] = (), of: str = "the checkpoint", **known: Any
 ) -> Kind:
-    """Build what a configuration of unknown origin describes.
+    """Build an object from an untrusted configuration.
 
     Args:
         node: ``_target_`` and its arguments, as plain values.
-        kind: What it has to be.
+        kind: Required class.
         where: Name of the node, for messages.
         trusted: Top-level packages that the user trusts beside ``birdclf``.
         of: The file that holds the node, for messages.
@@ -45,7 +45,7 @@ def build(
     make = named(node, kind, where, trusted, of)
     try:
         built = make(**known)
-    except Exception as error:  # whatever a constructor raises, the settings are at fault
+    except Exception as error:  # any error of a constructor comes from the settings
         target = node["_target_"]
         raise UserError(f"{where} of {of} cannot be built: {target} refuses its settings: {error}") from error
     if not isinstance(built, kind):
@@ -56,7 +56,7 @@ def build(
 def named(
     node: Any, kind: type[Kind], where: str, trusted: Collection[str] = (), of: str = "the checkpoint"
 ) -> Callable[..., Kind]:
-    """Return what :func:`build` would call, with the arguments that the node gives.
+    """Return the callable of :func:`build`, with the arguments of the node.
 
     Raises:
         UserError: If it must not be called.
@@ -119,7 +119,7 @@ def _found(target: str, kind: type[Kind], said: str, trusted: Collection[str]) -
 
 
 def _packages(trusted: Collection[str]) -> list[str]:
-    """Return what of the packages can be trusted: Python's own can do anything to anyone."""
+    """Return the packages without Python's standard library, which can never be trusted."""
     return [package for package in trusted if package not in sys.stdlib_module_names]
 
 

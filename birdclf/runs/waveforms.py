@@ -1,4 +1,4 @@
-"""A checkpoint as one module: sound in, calibrated probabilities out, with nothing left to do outside."""
+"""A checkpoint as one module, from waveforms to calibrated probabilities."""
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ class WaveformClassifier(nn.Module):
     """Windows of sound ``(B, samples)`` to probabilities ``(B, K)`` and embeddings ``(B, D)``.
 
     Features are those of a recording as long as the window; logits are adjusted and divided by the temperature as the
-    checkpoint says. An embedding is what the network's last layer sees.
+    checkpoint says. An embedding is the input of the network's last layer.
 
     Args:
-        loaded: What a checkpoint holds.
-        channels_last: Keep the network's tensors in channels-last memory format; None as in training.
+        loaded: Content of a checkpoint.
+        channels_last: Keep the network's tensors in channels-last memory format; None for the training's choice.
     """
 
     scale: Tensor
@@ -31,33 +31,33 @@ class WaveformClassifier(nn.Module):
         scale, offset = affine(loaded)
         self.register_buffer("scale", torch.from_numpy(scale))
         self.register_buffer("offset", torch.from_numpy(offset))
-        self._seen: list[Tensor] = []
-        output_layer(self.network, len(loaded.classes)).register_forward_pre_hook(self._listen)
+        self._embeddings: list[Tensor] = []
+        output_layer(self.network, len(loaded.classes)).register_forward_pre_hook(self._keep_embedding)
         self.eval()
 
-    def _listen(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen.append(inputs[0])
+    def _keep_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._embeddings.append(inputs[0])
 
     def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities ``(B, K)`` and embeddings ``(B, D)``, float32, of windows ``(B, samples)``."""
         bands = self._bands(waveforms)
         features = self.features(bands)
-        self._seen.clear()
+        self._embeddings.clear()
         logits = self.network(features.contiguous(memory_format=self.memory_format))
-        embeddings = self._seen.pop().flatten(1)
+        embeddings = self._embeddings.pop().flatten(1)
         return torch.softmax(logits.float() * self.scale + self.offset, dim=1), embeddings.float()
 
     def _bands(self, waveforms: Tensor) -> Tensor:
-        """Return the bands of windows; on a processor one by one, whose spectra stay in its cache."""
+        """Return the bands of windows; on a CPU one by one, as one spectrum fits its cache."""
         if waveforms.device.type != "cpu" or torch.compiler.is_exporting():
             return self.features.analyse_windows(waveforms)
         return torch.cat([self.features.analyse_windows(one) for one in torch.split(waveforms, 1)])
 
 
 def affine(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
-    """Return what logits ``(.., K)`` are multiplied with and what is added, ``(K,)`` float32 each, before the softmax.
+    """Return scale and offset ``(K,)``, float32, of logits ``(.., K)`` before the softmax.
 
-    Every adjustment acts on each class by itself and along a line, so that two points give the line.
+    Every adjustment is affine in each class, and two points determine it.
     """
     temperature = loaded.temperature or 1.0
     ends = np.stack([np.zeros(len(loaded.classes)), np.ones(len(loaded.classes))])

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from birdclf.audio.clip import AudioError, Clip
 from birdclf.audio.files import FileReader, read_format
 from birdclf.audio.formats import FORMAT_OF
-from birdclf.detection.predict import heard_range
+from birdclf.detection.predict import frequency_range
 from birdclf.detection.results import FORMATS
 from birdclf.errors import UserError
 from birdclf.files import reason
@@ -137,16 +137,16 @@ def session_json(session: Session) -> dict[str, Any]:
 def entry_json(entry: Entry, rows: bool = True) -> dict[str, Any]:
     """Return what the page shows of a recording."""
     known = math.isfinite(entry.duration_s)
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "id": entry.id, "name": printable(entry.title), "state": entry.state, "problem": entry.problem,
         "duration_s": entry.duration_s if known else None, "heard_s": entry.heard_s, "version": entry.version,
         "settings": _settings(entry.asked),
     }  # fmt: skip
     if rows:
         names = ({"predicted": printable(row.predicted), "species": printable(row.species)} for row in entry.rows)
-        told["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]
-        told |= {"picture_s": entry.picture_s, "high_hz": entry.high_hz}
-    return told
+        content["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]
+        content |= {"picture_s": entry.picture_s, "high_hz": entry.high_hz}
+    return content
 
 
 def _settings(asked: RequestSettings) -> dict[str, float]:
@@ -266,7 +266,7 @@ class _Requests:
         if kind not in TABLES or not entry.version:
             raise RefusedError("There is no such table.", 404)
         result = self.session.result(entry)
-        written = next(iter(FORMATS[kind]([result], heard_range(self.session.classifier))), None)
+        written = next(iter(FORMATS[kind]([result], frequency_range(self.session.classifier))), None)
         stem = re.sub(r"[^A-Za-z0-9 _.()-]", "_", result.name.rpartition(".")[0])
         return Response(
             written.content if written else b"",

@@ -1,6 +1,6 @@
-"""What users say of detections: a manifest to train on, and beside it the stretches without a bird.
+"""Users' corrections of detections: a manifest to train on, and beside it the stretches without a bird.
 
-Other rows of the files, and columns that somebody added, stay as they are.
+Other rows of the files, and columns that the user added, stay as they are.
 """
 
 import csv
@@ -63,15 +63,10 @@ def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
 def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]:
     """Return rows with what a request says of them; of one that it does not name nothing is said any more.
 
-    Args:
-        rows: As the page was given them.
-        given: A list of ``{"row": number, "verdict": word, "species": name}``.
-        classes: Names that the model knows.
-
     Raises:
         RefusedError: If it is no such list, or a name cannot be one.
     """
-    told = [replace(row, verdict=UNCHECKED, species="") for row in rows]
+    checked = [replace(row, verdict=UNCHECKED, species="") for row in rows]
     if not isinstance(given, list):
         raise RefusedError("The corrections are no list.")
     for item in given:
@@ -80,15 +75,15 @@ def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> l
             raise RefusedError("The corrections name a row that is not there. Reload the page.")
         verdict = item.get("verdict")
         if verdict == NO_BIRD:
-            told[n] = replace(rows[n], verdict=NO_BIRD, species="")
+            checked[n] = replace(rows[n], verdict=NO_BIRD, species="")
         elif verdict in (CONFIRMED, CORRECTED):
             species = rows[n].predicted if verdict == CONFIRMED else species_name(item.get("species"), classes)
             species = species or species_name(item.get("species"), classes)
             word = CONFIRMED if species == rows[n].predicted else CORRECTED
-            told[n] = replace(rows[n], verdict=word, species=species)
+            checked[n] = replace(rows[n], verdict=word, species=species)
         elif verdict != UNCHECKED:
             raise RefusedError("The corrections hold a verdict that is unknown. Reload the page.")
-    return told
+    return checked
 
 
 def species_name(text: object, classes: Sequence[str]) -> str:
@@ -211,7 +206,7 @@ def _number(text: str) -> float:
 
 
 def _replaced(lines: Iterable[Line], path: str, rows: Sequence[Row]) -> list[Line]:
-    """Return the rows of other recordings, and a recording's own with what somebody added to them."""
+    """Return the rows of other recordings, and a recording's own with the columns that the user added."""
     others, earlier = [], {}
     for line in lines:
         if _is_of(line, path):

@@ -1,4 +1,4 @@
-"""What every request passes: it must come from the page itself, and the page loads nothing from elsewhere."""
+"""Checks of every request: it must come from the page itself, and the page loads nothing from elsewhere."""
 
 import base64
 import hashlib

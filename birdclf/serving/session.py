@@ -1,4 +1,4 @@
-"""What was heard since the server began: recordings one after the other, in a thread of their own."""
+"""Uploaded recordings, classified one after the other in a thread of their own."""
 
 import io
 import json
@@ -155,13 +155,13 @@ class Entry:
     title: str
     file: Path
     media_type: str
-    duration_s: float  # what it says, and then what was heard
+    duration_s: float  # by its header, then as decoded
     fresh: bool  # not in the folder before this session
     asked: RequestSettings
     state: str = WAITING
     heard_s: float = 0.0
     problem: str = ""
-    version: int = 0  # how often it was listened to
+    version: int = 0  # how often it was classified
     rows: list[Row] = field(default_factory=list)
     windows: int = 0
     picture: bytes = b""
@@ -170,7 +170,7 @@ class Entry:
 
 
 class Session:
-    """Recordings, and the one thread that listens to them."""
+    """Recordings, and the one thread that classifies them."""
 
     def __init__(self, classifier: Classifier, folder: KeptFolder, limits: Limits) -> None:
         self.classifier, self.folder, self.limits = classifier, folder, limits
@@ -188,7 +188,7 @@ class Session:
         return self.classifier.input_spec.classes
 
     def stop(self) -> None:
-        """Stop listening, after the batch at work."""
+        """Stop, after the batch at work."""
         self._stopped.set()
         with suppress(queue.Full):
             self._waiting.put_nowait(None)  # it may be waiting for one
@@ -206,7 +206,7 @@ class Session:
             raise RefusedError("There is no such recording in this session. Choose it again.", 404) from None
 
     def add(self, entry: Entry) -> Entry:
-        """Let a recording wait for its turn; one that was heard already is heard again.
+        """Let a recording wait for its turn; one that was classified already is classified again.
 
         Raises:
             RefusedError: If too many wait.
@@ -221,15 +221,15 @@ class Session:
         return self.again(there, entry.asked)
 
     def again(self, entry: Entry, asked: RequestSettings) -> Entry:
-        """Listen to a recording again, unless it waits already or was heard just so.
+        """Classify a recording again, unless it waits already or has these very settings.
 
         Raises:
-            RefusedError: If too many wait, or it is being listened to otherwise.
+            RefusedError: If too many wait, or it is being classified with other settings.
         """
         with self._lock:
             if entry.state in (WAITING, LISTENING):
                 if entry.asked != asked:
-                    raise RefusedError("It is being listened to with other settings. Wait for it.", 409)
+                    raise RefusedError("It is being classified with other settings. Wait for it.", 409)
                 return entry
             if entry.state == DONE and entry.asked == asked:
                 return entry
@@ -243,12 +243,12 @@ class Session:
         """Keep what the user says of a recording's rows.
 
         Raises:
-            RefusedError: If it was listened to again since the page showed them, or they cannot be read.
+            RefusedError: If it was classified again since the page showed them, or they cannot be read.
             UserError: If the files cannot be read.
         """
         with self._lock:
             if entry.state != DONE or version != entry.version:
-                raise RefusedError("The recording was listened to again meanwhile. Reload the page.", 409)
+                raise RefusedError("The recording was classified again meanwhile. Reload the page.", 409)
             rows = apply_verdicts(entry.rows, given, self.classes)
             saved = self.corrections.save(self.folder.relative(entry.file), rows)
             entry.rows = rows
@@ -284,7 +284,7 @@ class Session:
             except (UserError, OSError) as error:
                 self._fail(entry, printable(error))
             except Exception:
-                log.exception("while listening to %s", printable(entry.file))
+                log.exception("while classifying %s", printable(entry.file))
                 self._fail(entry, "Something went wrong in the server; its terminal says what.")
 
     def _hear(self, entry: Entry) -> None:
@@ -302,20 +302,22 @@ class Session:
                 if entry.heard_s > self.limits.minutes * 60:
                     raise self.limits.too_long("is longer than it says")
 
-    def _done(self, entry: Entry, heard: RecordingScores) -> None:
-        if not len(heard.start_s) or heard.overview is None:
-            raise RefusedError(f"The recording {printable(heard.problem)}. Choose another file.")
-        found = entry.asked.detection_settings.detections(heard.probabilities, heard.start_s, heard.end_s, self.classes)
+    def _done(self, entry: Entry, scores: RecordingScores) -> None:
+        if not len(scores.start_s) or scores.overview is None:
+            raise RefusedError(f"The recording {printable(scores.problem)}. Choose another file.")
+        found = entry.asked.detection_settings.detections(
+            scores.probabilities, scores.start_s, scores.end_s, self.classes
+        )
         rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))
-        picture, picture_s = spectrogram(heard.overview)
+        picture, picture_s = spectrogram(scores.overview)
         with self._lock:
             entry.rows, entry.picture, entry.picture_s = rows, picture, picture_s
-            entry.duration_s, entry.windows = heard.duration_s, len(heard.start_s)
-            entry.problem = printable(heard.problem)
+            entry.duration_s, entry.windows = scores.duration_s, len(scores.start_s)
+            entry.problem = printable(scores.problem)
             entry.version += 1
             entry.state = DONE
 
     def _fail(self, entry: Entry, message: str) -> None:
-        if entry.fresh and not entry.version:  # nothing was ever heard of it, and nobody could correct it
+        if entry.fresh and not entry.version:  # there are no detections of it that could be corrected
             entry.file.unlink(missing_ok=True)
         entry.problem, entry.state = message, FAILED

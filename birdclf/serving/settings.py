@@ -1,4 +1,4 @@
-"""What may be asked of the page's server: how large and long a recording may be, and how it is listened to."""
+"""Limits of uploads, and settings by which they are classified."""
 
 import math
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RequestSettings:
-    """How a recording is listened to."""
+    """Settings by which a recording is classified."""
 
     min_confidence: float
     hop_s: float
@@ -96,7 +96,7 @@ class RequestSettings:
 
     @property
     def detection_settings(self) -> DetectionSettings:
-        """What makes a detection."""
+        """Settings by which probabilities become detections."""
         return DetectionSettings(self.min_confidence, self.top_k)
 
 

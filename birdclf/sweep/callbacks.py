@@ -31,7 +31,7 @@ NUMBERS: Final = ("hydra.sweeper.n_trials=", "hydra.sweeper.n_jobs=")
 
 
 class Folders(Callback):
-    """Finds the folder to write to, before Hydra writes its first file; refuses one that must not be touched."""
+    """Chooses the folder to write to before Hydra writes its first file; refuses one that holds other results."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find an unfinished run of the same settings if ``resume=true``; refuse a folder that holds results."""
@@ -54,20 +54,20 @@ class Folders(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Find the folder of the same sweep launched before; refuse one that holds another sweep."""
         folder, resume, words = Path(config.hydra.sweep.dir), _resume(config), sorted(_words(config))
-        anew = "resume" not in config or resume is False
+        fresh = "resume" not in config or resume is False
         _check_place(config, folder, "hydra.sweep.dir")
         with _taking(folder, "hydra.sweep.dir"):
-            earlier = None if anew or _given(config, "hydra.sweep.dir") else launched_before(folder.parent, words)
+            earlier = None if fresh or _given(config, "hydra.sweep.dir") else launched_before(folder.parent, words)
             if earlier is None and _by_the_clock(config, "sweep"):
-                folder = new_sweep(folder, words, share=not anew)
+                folder = new_sweep(folder, words, share=not fresh)
                 _choose(config, "sweep", folder)
             else:
                 folder = earlier or folder
-                if anew:
+                if fresh:
                     _refuse(folder, "hydra.sweep.dir")
                 elif _holds_results(folder) and resume is not True and words_of(folder) != words:
                     _refuse(folder, "hydra.sweep.dir", "or add to what is there with resume=true")
-                if not anew and words_of(folder) is not None:  # maybe stopped before its first job began
+                if not fresh and words_of(folder) is not None:  # maybe stopped before its first job
                     _choose(config, "sweep", folder)
                     print(f"resuming in {printable(folder)}; resume=false starts a new sweep")
                 note_launch(folder, words)
@@ -75,7 +75,7 @@ class Folders(Callback):
 
 
 def _check_place(config: DictConfig, folder: Path, key: str) -> None:
-    """Refuse a folder that is no run's, and relative paths that would mean others than where the command is given."""
+    """Refuse the root and home folders, and ``hydra.job.chdir``, which changes the meaning of relative paths."""
     if folder.resolve() in (Path(folder.resolve().anchor), Path.home().resolve()):
         sys.exit(f"birdclf: {key}={folder} is no folder for a run alone. Choose a new one, such as {key}=outputs/mine")
     if config.hydra.job.chdir:
@@ -95,14 +95,14 @@ def _given(config: DictConfig, key: str) -> bool:
 
 
 def _by_the_clock(config: DictConfig, mode: str) -> bool:
-    """Return whether the clock named the folder: then it may be there already, and nobody asked for just that one."""
+    """Return whether the folder is named by the time: an existing one is then not the user's choice."""
     unresolved = OmegaConf.to_container(config.hydra[mode], resolve=False)
     assert isinstance(unresolved, dict)
     return "${now:" in str(unresolved["dir"])
 
 
 def _own(config: DictConfig, folder: Path) -> Path:
-    """Return the folder of a new run, and make it if the clock named it; refuse one that holds results."""
+    """Return the folder of a new run, made if it is named by the time; refuse one that holds results."""
     if not _by_the_clock(config, "run"):
         _refuse(folder, "hydra.run.dir")
         return folder
@@ -113,7 +113,7 @@ def _own(config: DictConfig, folder: Path) -> Path:
 
 
 def _choose(config: DictConfig, mode: str, folder: Path) -> None:
-    """Set ``hydra.<mode>.dir``, also for the jobs, whose settings Hydra composes anew from the overrides."""
+    """Set ``hydra.<mode>.dir``, also for the jobs, whose settings Hydra composes again from the overrides."""
     with read_write(config), open_dict(config):
         config.hydra[mode].dir = str(folder)
         config.hydra.overrides.hydra.append(f"hydra.{mode}.dir='{folder}'")
@@ -142,7 +142,7 @@ def _unfinished(parent: Path, config: DictConfig) -> Path | None:
             if not run.finished and config_hash(run.config) == own:
                 return run.folder
         except UserError:
-            continue  # some other folder's damage is not this command's matter
+            continue  # another folder's damage does not concern this command
     return None
 
 
@@ -215,7 +215,7 @@ EXTRA_OF: Final = {
 }
 """Extra of pyproject.toml by the package in it that holds the launcher."""
 SEARCH: Final = "hydra_plugins.birdclf.SearchSweeper"
-"""Our sweeper, as a configuration names it."""
+"""``_target_`` of birdclf's sweeper."""
 
 
 class Launcher(Callback):
@@ -243,10 +243,10 @@ def _installed(package: str) -> bool:
 
 
 def explain_launch(error: BaseException) -> str | None:
-    """Return what to tell the user of an error that a launcher raised, or None for any other error.
+    """Return the message for an error that a launcher raised, or None for any other error.
 
-    Jobs note their failures in their folders, so what comes through a launcher is of its own: a worker process that was
-    killed, a queue that refuses a job, a cluster that is not there.
+    Jobs record their failures in their folders, and a launcher raises only its own: a killed worker process, a queue
+    that refuses a job, a cluster that is not there.
     """
     if not any(
         str(frame.f_globals.get("__name__")).startswith("hydra_plugins.") for frame, _ in walk_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Sweep folders and their launches. A count, not a clock, tells which is the newest; no two sweeps share a folder."""
+"""Sweep folders and their launches, ordered by a count, not by the clock; no two sweeps share a folder."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any, Final
 from birdclf.files import names, write_whole
 
 SWEEP: Final = "sweep.json"
-"""The words of a sweep's command, by which it is known when it is launched again, and the number of the launch."""
+"""Holds the overrides of a sweep, which identify it when it is launched again, and the number of the launch."""
 
 
 def words_of(folder: Path) -> list[str] | None:
@@ -21,7 +21,7 @@ def words_of(folder: Path) -> list[str] | None:
 
 
 def launch_of(folder: Path) -> int:
-    """Return the number of the launch that a sweep folder saw last, of all beside it; 0 if none is known."""
+    """Return the number of a sweep folder's last launch, counted over its parent folder; 0 if it is unknown."""
     number = _read(folder).get("launch")
     return number if isinstance(number, int) else 0
 
@@ -48,7 +48,7 @@ def new_sweep(folder: Path, words: list[str], share: bool) -> Path:
     Args:
         folder: Wanted name. Another sweep may have begun in the same second, or the clock was set back.
         words: Of the sweep's command.
-        share: Whether a folder of the same words is as good: the same sweep, launched at the same moment.
+        share: Whether to use an existing folder of the same words: the same sweep, launched at the same moment.
 
     Raises:
         OSError: If it cannot be made.
@@ -60,7 +60,7 @@ def new_sweep(folder: Path, words: list[str], share: bool) -> Path:
         (made / SWEEP).write_text(_content(folder.parent, words))
         for name in names(folder):
             try:
-                made.rename(name)  # whole, so that nobody finds it without its words
+                made.rename(name)  # atomic: no process finds it without its words
                 return name
             except OSError:
                 if not name.exists():

@@ -1,4 +1,4 @@
-"""The table that a multirun ends with: its jobs, best first."""
+"""The table of a sweep's jobs, best first."""
 
 import json
 import shlex
@@ -44,12 +44,7 @@ class SweepTable(Callback):
 
 
 def failures(folder: Path, argv: list[str]) -> str:
-    """Return why jobs of a sweep failed and the command that runs just those; empty if none did.
-
-    Args:
-        folder: Sweep folder.
-        argv: The words that the sweep was launched with.
-    """
+    """Return why jobs of a sweep failed and the command that runs just those; empty if none did."""
     failed = run_folder.failures(folder)
     if not failed:
         return ""
@@ -69,11 +64,7 @@ def _unwritten(folder: Path, error: OSError) -> str:
 
 
 def sweep_table(folder: Path) -> "pd.DataFrame":
-    """Return one row a job of a sweep folder, best first; jobs that did not finish come last.
-
-    Args:
-        folder: Sweep folder, with a run folder a job.
-    """
+    """Return one row a job of a sweep folder, best first; jobs that did not finish come last."""
     import pandas as pd
 
     from birdclf.config import direction
@@ -118,7 +109,7 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
 
 
 def _varied(overrides: list[str]) -> tuple[list[str], str]:
-    """Return what differs from job to job, and what all jobs share."""
+    """Return the overrides that differ between jobs, and those that all share."""
     jobs = [text.split() for text in overrides]
     shared = [word for word in jobs[0] if all(word in job for job in jobs)] if len(jobs) > 1 else []
     varied = [[word for word in job if word not in shared] for job in jobs]

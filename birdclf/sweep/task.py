@@ -1,4 +1,4 @@
-"""A job as Hydra calls it: skipped when it is finished, recorded when it fails."""
+"""A job as Hydra calls it: skipped if it is finished, recorded if it fails."""
 
 import logging
 import multiprocessing
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Task:
-    """A command as Hydra calls it, once a job, maybe in a process or on a machine of its own.
+    """A command as Hydra calls it, once per job, maybe in another process or on another machine.
 
     Attributes:
         error: Error of a single run, or of a job in whose folder it could not be recorded. It is kept here because
@@ -116,7 +116,7 @@ class Task:
 
 
 def _finished(cfg: "DictConfig", *folders: Path | None) -> float | None:
-    """Return the score of a finished run of this configuration in one of some folders; it takes no import of torch."""
+    """Return the score of the finished run of this configuration in the first folder that holds it, without torch."""
     for folder in folders:
         score = run_folder.finished_score(folder, resolved_config(cfg)) if folder else None
         if score is not None:
@@ -129,10 +129,6 @@ def sibling(key: str, choice: str) -> str | None:
     """Return the folder of the job that differs from this one in one setting alone.
 
     A configuration asks for it by ``${sibling:experiment,phase2b}``. Where one job alone runs there is none.
-
-    Args:
-        key: The setting that the sweep varies.
-        choice: Its value in the other job.
 
     Raises:
         UserError: If the sweep does not vary the setting, or the other job has not finished.

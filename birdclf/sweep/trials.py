@@ -1,4 +1,4 @@
-"""A search's space and its study, a journal in the sweep's folder; a trial is the job of the same number."""
+"""The space and the study of a search; the study is a journal in the sweep's folder, trials are its jobs by number."""
 
 import os
 import warnings
@@ -27,7 +27,7 @@ LOG: Final = "log"
 
 
 def search_space(words: Iterable[str], loader: Any = None) -> tuple[dict[str, "BaseDistribution"], list[str]]:
-    """Return what varies by its key, and the words that are the same in every trial.
+    """Return the distributions of varied settings by key, and the overrides that all trials share.
 
     ``a,b`` and ``choice(a, b)`` are one of several values, ``interval(a, b)`` a real number and ``int(interval(a, b))``
     an integer between two that may be reached, ``range(a, b, step)`` one of evenly spaced numbers, and
@@ -58,7 +58,7 @@ def search_space(words: Iterable[str], loader: Any = None) -> tuple[dict[str, "B
 def suggested(trial: "Trial", space: dict[str, "BaseDistribution"]) -> list[str]:
     """Return a trial's values as words, drawn where the trial has none yet.
 
-    A real number keeps four digits, for it is read in folder names and tables, and no result hangs on the fifth.
+    A real number is rounded to four digits, for folder names and tables.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -113,13 +113,13 @@ def has_study(folder: Path) -> bool:
 
 
 def begin_study(folder: Path, space: "Mapping[str, BaseDistribution]", monitor: str, direction: str) -> "Study":
-    """Return the study of a sweep folder, begun if it is not there.
+    """Return the study of a sweep folder, which is created if missing.
 
     Args:
         folder: The sweep folder.
         space: What varies, by its key.
-        monitor: Metric that is looked for the best value of.
-        direction: ``min`` or ``max``, the better direction of it.
+        monitor: Metric to optimise.
+        direction: ``min`` or ``max``, its better direction.
 
     Raises:
         UserError: If the folder holds a study of something else.
@@ -166,7 +166,7 @@ def read_study(folder: Path) -> "Study":
 
 
 def trial_numbered(study: "Study", number: int) -> "Trial":
-    """Return a trial of a study that is still open, to draw its values or to tell how it goes.
+    """Return an open trial of a study, to draw its values or to report its score.
 
     Raises:
         UserError: If the study has no such trial.
@@ -181,10 +181,6 @@ def trial_numbered(study: "Study", number: int) -> "Trial":
 
 def trial_of(folder: str, pruner: "BasePruner") -> "Trial":
     """Return the trial that a run belongs to: the one of its job's number, in the study beside its folder.
-
-    Args:
-        folder: The run folder, in that of the sweep.
-        pruner: Says which trials are to be stopped.
 
     Raises:
         UserError: If the run belongs to no search.
@@ -221,5 +217,5 @@ def _mend(journal: Path) -> None:
 
 
 def facts_of(study: "Study") -> dict[str, Any]:
-    """Return what a study was begun with: ``monitor``, and what varies by its key."""
+    """Return the monitor of a study, and its distributions by key."""
     return dict(study.user_attrs.get("about", {}))

@@ -1,4 +1,4 @@
-"""A configuration built into the parts of a training."""
+"""Builders of a training's parts from a configuration."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,10 +47,10 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
 
 
 def build_of(kind: type[T], node: Any, group: str) -> T:
-    """Return what a group builds, which has to be of a kind.
+    """Build a group and check its class.
 
     Raises:
-        UserError: If it is of another one.
+        UserError: If it is of another class.
     """
     built = instantiate(node)
     if not isinstance(built, kind):
@@ -62,7 +62,7 @@ def build_of(kind: type[T], node: Any, group: str) -> T:
 
 
 class Task(Protocol):
-    """What a classifier is built for; a prepared data module is one."""
+    """Features and classes that a classifier is built for, such as a prepared data module."""
 
     features: Representation
     classes: tuple[str, ...]
@@ -78,12 +78,12 @@ class Task(Protocol):
 
 
 def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[SpeciesClassifier, Transfer | None]:
-    """Return the classifier of a configuration, and what its network took over of ``init_from``.
+    """Return the classifier of a configuration, and the weights that its network took from ``init_from``.
 
     Args:
         cfg: Composed ``conf/train.yaml``.
         task: Features, classes and their counts.
-        begins: Whether training begins here, with the weights of ``init_from``; a snapshot has its own.
+        begins: Whether training starts with the weights of ``init_from``; a resumed one has its snapshot's.
 
     Raises:
         UserError: If the weights of ``init_from`` do not fit.
@@ -115,7 +115,7 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
 
 
 def build_augment(cfg: DictConfig, features: Representation, class_counts: torch.Tensor) -> Chain | None:
-    """Return the augmentations of a configuration, None where there are none.
+    """Return the augmentations of a configuration, None if there are none.
 
     Raises:
         UserError: If one is out of range, or two contradict each other.
@@ -161,7 +161,7 @@ def trainer_of(
         cfg: Composed ``conf/train.yaml``.
         callbacks: Lightning callbacks.
         logger: Lightning loggers; False for none.
-        more: Arguments that take the place of ``trainer.*``.
+        more: Arguments that replace ``trainer.*``.
     """
     trainer: pl.Trainer = instantiate(
         cfg.trainer,
@@ -175,7 +175,7 @@ def trainer_of(
 
 
 def check_target(node: Any, key: str) -> None:
-    """Refuse a value in the place of something that is to be built.
+    """Refuse a value that is not a node with a ``_target_``.
 
     Raises:
         UserError: If it names no ``_target_``.

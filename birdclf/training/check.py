@@ -1,4 +1,4 @@
-"""Settings that are refused before any sound is read: types, ranges, combinations, options that a run relies on."""
+"""Checks of settings before any sound is read: types, ranges, combinations, and options that a run relies on."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ from birdclf.training.start import check_frozen
 from birdclf.training.trainer import process_count
 
 MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
-"""Figures of an epoch that tell runs apart; each is logged as ``val/<name>``."""
+"""Metrics that may be monitored; each is logged as ``val/<name>``."""
 ONE_BEST: Final = "best.ckpt is one file, written after every epoch that is the best so far"
 EACH_EPOCH: Final = "every epoch ends with one whole validation, which schedule, early stopping and best.ckpt go by"
 OURS: Final = "birdclf sets it itself"
@@ -71,7 +71,7 @@ OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "num_nodes": ((1,), "one run trains on one machine; a sweep uses many"),
     **{name: ((), OURS) for name in ("callbacks", "logger", "plugins", "default_root_dir", "alone")},
 }
-"""Allowed values, and why; an option that is not given is as birdclf has it."""
+"""Allowed values and the reason; options that are not given keep birdclf's value."""
 
 
 LOGGER_EXTRAS: Final = {
@@ -176,7 +176,7 @@ def _word(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the parts of a training do about the class counts."""
+    """Corrections for the class counts in the parts of a training."""
 
     loss_corrects: bool
     loss_weighs: bool
@@ -186,7 +186,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Rule:
-    """A combination: its name in ``allow``, when it is there, and what is wrong with it."""
+    """A refused combination: its name in ``allow``, its condition and the reason."""
 
     name: str
     holds: Callable[[Parts], bool]
@@ -231,12 +231,6 @@ RULES = (
 def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Sequence[str]) -> None:
     """Refuse parts that correct for the class counts twice.
 
-    Args:
-        loss: Says by ``corrects_prior`` and ``weighs_classes`` what it does about the class counts.
-        sampler: Likewise, by ``balances``.
-        posthoc: Likewise, by ``corrects_prior``.
-        allow: Names of rules that are not to be held to.
-
     Raises:
         UserError: If a rule is broken and not allowed, or ``allow`` has a name that is unknown or not needed.
     """
@@ -257,12 +251,7 @@ def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Se
 
 
 def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
-    """Refuse a loss of cosines on logits that are none, or that are scaled otherwise.
-
-    Args:
-        loss: Says by ``cosine_scale`` what it needs.
-        network: Has the last layer.
-        num_classes: K.
+    """Refuse a loss of cosines without a cosine head of the same scale.
 
     Raises:
         UserError: If they do not fit.
@@ -285,11 +274,6 @@ def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
 
 def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
     """Refuse a correction by the norms of an output layer's rows where all norms are equal.
-
-    Args:
-        posthoc: Says by ``needs_rows`` what it needs.
-        network: Has the last layer.
-        num_classes: K.
 
     Raises:
         UserError: If they do not fit.

@@ -129,7 +129,7 @@ class ClipEmbedder(pl.Callback):
         clips = int(data.support("val").sum())
         self.chosen = np.unique(np.linspace(0, clips - 1, min(CLIPS, clips)).round().astype(int))
         self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._seen: list[Tensor] = []
+        self._embeddings: list[Tensor] = []
         self._passed = 0
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -138,7 +138,7 @@ class ClipEmbedder(pl.Callback):
         linear = [module for module in pl_module.network.modules() if isinstance(module, nn.Linear)]
         if linear:
             self._hook = linear[-1].register_forward_pre_hook(
-                lambda module, inputs: self._seen.append(inputs[0].detach().flatten(1))
+                lambda module, inputs: self._embeddings.append(inputs[0].detach().flatten(1))
             )
 
     def on_predict_batch_end(
@@ -151,14 +151,14 @@ class ClipEmbedder(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep vectors, rows of the catalog and spectrograms of the chosen clips of a batch of the first loader."""
-        seen, self._seen = self._seen, []
-        if dataloader_idx or not seen:
+        embeddings, self._embeddings = self._embeddings, []
+        if dataloader_idx or not embeddings:
             return
         assert isinstance(pl_module, Predictor)
         begin, self._passed = self._passed, self._passed + len(batch.target)
         wanted = torch.from_numpy(self.chosen[(self.chosen >= begin) & (self.chosen < self._passed)] - begin)
         wanted = wanted.to(batch.owner.device)
-        vectors = mean_by_owner(torch.cat(seen).float(), batch)[wanted]
+        vectors = mean_by_owner(torch.cat(embeddings).float(), batch)[wanted]
         mel_db = pl_module.features.to_db(batch.bands[torch.searchsorted(batch.owner, wanted)])
         self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), _pictures(mel_db).cpu()))
 
@@ -280,7 +280,7 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | floa
 
 
 class Loggers(list[Logger]):
-    """All loggers of a run, of which each gets what it can show."""
+    """All loggers of a run."""
 
     @property
     def embeddings(self) -> bool:
@@ -314,7 +314,7 @@ class Loggers(list[Logger]):
             board.project(clips, epoch)
 
     def close(self) -> None:
-        """Close all of them; an exception that passes through is told as a failure."""
+        """Close all loggers; during an exception the run is reported as failed."""
         status = "success" if sys.exc_info()[0] is None else "failed"
         for logger in self:
             if isinstance(logger, TensorBoard):

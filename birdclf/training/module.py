@@ -27,7 +27,7 @@ from birdclf.training.optim.layers import Layers, MakeOptimizer, named_rates
 
 
 def share_of_step(batch_idx: int, accumulated: int, trainer: pl.Trainer) -> float:
-    """Return what a batch's mean loss is multiplied by, so that a step is that of the mean over its recordings.
+    """Return the factor of a batch's mean loss that makes a step's loss the mean over its recordings.
 
     The trainer divides each loss by ``accumulated``, which is right for whole groups of equal batches: the last group
     of an epoch may have fewer batches, and the last batch fewer recordings.
@@ -45,7 +45,7 @@ def share_of_step(batch_idx: int, accumulated: int, trainer: pl.Trainer) -> floa
 
 
 def waits_for_step(batch_idx: int, trainer: pl.Trainer) -> bool:
-    """Return whether the optimizer has not yet made its step when a batch of an epoch is over."""
+    """Return whether the optimizer has yet to step after a batch."""
     done = batch_idx + 1
     return done % trainer.accumulate_grad_batches != 0 and done < trainer.num_training_batches
 
@@ -54,7 +54,7 @@ Value = TypeVar("Value")
 
 
 def processes() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -100,7 +100,7 @@ def _gather(part: Tensor) -> list[Tensor]:
 class EpochMetrics(MulticlassConfusionMatrix):
     """Confusion matrix, unweighted negative log-likelihood and loss of an epoch, with a fixed class list.
 
-    What follows from the matrix is ours: torchmetrics' macro F1 leaves out a class that is neither there nor predicted.
+    The figures are computed from the matrix here: torchmetrics' macro F1 omits a class without targets and predictions.
 
     Args:
         num_classes: K.
@@ -182,7 +182,7 @@ class SpeciesClassifier(Predictor):
 
     Args:
         network: ``(B, C, F, T)`` features to ``(B, K)`` logits.
-        loss: ``(logits, target)`` to a scalar; a :class:`birdclf.losses.base.Loss` is told of each epoch that begins.
+        loss: ``(logits, target)`` to a scalar; a :class:`birdclf.losses.base.Loss` gets each new epoch.
         features: Fitted feature module, stored bands to ``(B, C, F, T)``.
         classes: Names of the K classes, in the order of the logits.
         optimizer: Makes the optimizer from the parameters.
@@ -192,7 +192,7 @@ class SpeciesClassifier(Predictor):
         config: Resolved configuration as plain values, for the checkpoint.
         train_counts: ``(K,)`` train recordings of each class, for the curves of the buckets.
         evaluation: Limits of the buckets; the usual ones if not given.
-        augment: What is done to batches in training; nothing if not given.
+        augment: Augmentation of training batches; none if not given.
         layers: Which parameters learn, and how fast; all alike if not given.
     """
 
@@ -255,13 +255,12 @@ class SpeciesClassifier(Predictor):
         # Of a mixed window the class of the larger share counts.
         hard = target.argmax(dim=1) if target.ndim == 2 else target
         self._metrics(stage).update(logits.detach(), hard, loss.detach())
-        return loss * together if together > 1 else loss  # gradients are averaged, where their sum is wanted
+        return loss * together if together > 1 else loss  # DDP averages gradients, but their sum is needed
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Tell the loss the epoch, and record the rates of this epoch.
+        """Pass the epoch to the loss, and record its learning rates.
 
-        A resumed run begins within an epoch, where no hook says that one starts; and before an epoch's end the schedule
-        has set the rates of the next.
+        A run resumed within an epoch gets no hook for its start, and at its end the schedule has set the next rates.
         """
         assert self.trainer.max_epochs is not None
         self.loss.begin_epoch(self.current_epoch, self.trainer.max_epochs)
@@ -280,7 +279,7 @@ class SpeciesClassifier(Predictor):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip as the trainer says, and note the norm of the gradient before it is clipped."""
+        """Clip gradients as configured, and record their norm before clipping."""
         by_norm = gradient_clip_val and gradient_clip_algorithm in (None, "norm")
         limit = float(gradient_clip_val) if by_norm and gradient_clip_val else math.inf
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)

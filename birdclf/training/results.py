@@ -1,4 +1,4 @@
-"""Files that a run writes at its beginning, and once its best weights are known."""
+"""Files that a run writes before training and after its evaluation."""
 
 import json
 import os
@@ -35,7 +35,7 @@ PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-co
 def write_provenance(
     folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int, init_from: str | None = None
 ) -> None:
-    """Write what repeating a run takes. It names neither user nor host: a path below the home folder starts with ``~``.
+    """Write ``provenance.json``, which repeats a run, without user or host: home folders become ``~``.
 
     Args:
         folder: The run folder.
@@ -69,11 +69,7 @@ def write_provenance(
 
 
 def split_hash(split: pd.DataFrame) -> str:
-    """Return the hash of which recording is in which split, whatever the order of the rows.
-
-    Args:
-        split: ``recording_id`` and ``split``.
-    """
+    """Return the hash of the recordings' splits, independent of the order of the rows."""
     rows = sorted(zip(split.recording_id, split.split, strict=True))
     return digest(json.dumps(rows).encode())
 
@@ -98,7 +94,7 @@ def _nameless(text: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    """Return what decides speed, and None for what the system does not tell."""
+    """Return the hardware that decides speed; None for unknown parts."""
     try:
         memory_gb = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
     except (AttributeError, ValueError, OSError):  # not a POSIX system
@@ -139,7 +135,7 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
 
 
 def check_unchanged(run: Run, data: RecordingDataModule, init_from: str | None) -> None:
-    """Refuse to resume a run that began with other recordings or other weights than there are now.
+    """Refuse to resume a run whose recordings or initial weights have changed.
 
     An ``init_from`` file that is gone is no longer needed.
 
@@ -204,7 +200,7 @@ def write_results(
 
 
 def mark_done(folder: Path, config_hash: str, score: float, monitor: str, seconds: float) -> None:
-    """Write the marker of a finished run, whole, after everything else."""
+    """Write ``done.json``, the marker of a finished run, after everything else."""
     content = {"config_hash": config_hash, "monitor": monitor, "score": score, "seconds": seconds}
     write_whole(folder / DONE, json.dumps(content, indent=1))
 

@@ -1,4 +1,4 @@
-"""Weights of another run or file that a training starts from."""
+"""Transfer of weights from another run or file, ``init_from``."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -19,17 +19,17 @@ from birdclf.runs.checkpoint import read_checkpoint
 from birdclf.text import printable
 
 PREFIXES: Final = ("module.", "_orig_mod.", "network.", "model.")
-"""What wrappers put before a network's names."""
+"""Prefixes that wrappers add to a network's names."""
 NESTED: Final = ("state_dict", "model_state_dict")
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a file offers.
+    """Weights in a file.
 
     Attributes:
         path: The file.
-        tensors: By their names, without what wrappers put before them.
+        tensors: By their names, without prefixes of wrappers.
         classes: Names of the K classes; None where the file does not say.
         features: Settings of the features that the weights were trained on; None where the file does not say.
     """
@@ -60,7 +60,7 @@ class Transfer:
 
 
 def source_file(init_from: str) -> Path:
-    """Return the file that ``init_from`` stands for: itself, or a run folder's best checkpoint.
+    """Return the file of ``init_from``: itself, or a run folder's best checkpoint.
 
     Raises:
         UserError: If there is none.
@@ -85,7 +85,7 @@ def read_source(init_from: str) -> Source:
     own = content.get("birdclf")
     weights = next((content[key] for key in NESTED if isinstance(content.get(key), Mapping)), content)
     tensors = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    if isinstance(own, dict):  # a checkpoint of ours holds the features beside the network
+    if isinstance(own, dict):  # birdclf's checkpoints hold features and network
         tensors = {name: value for name, value in tensors.items() if name.startswith("network.")}
     if not tensors:
         raise UserError(
@@ -110,7 +110,7 @@ def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...
 
     Args:
         network: ``(B, C, F, T)`` features to ``(B, K)`` logits; changed in place.
-        source: What is offered.
+        source: Weights to take.
         classes: Names of the K classes.
         redraw: Whether the output layer keeps its random values.
 
@@ -167,9 +167,9 @@ def _in_order(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dic
     def kinds(some: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
         return [(name.rpartition(".")[2], value.shape) for name, value in some.items()]
 
-    ours, theirs = list(state), list(tensors)
+    names, offered = list(state), list(tensors)
     same = SequenceMatcher(None, kinds(state), kinds(tensors), autojunk=False).get_matching_blocks()
-    return {ours[block.a + i]: theirs[block.b + i] for block in same for i in range(block.size)}
+    return {names[block.a + i]: offered[block.b + i] for block in same for i in range(block.size)}
 
 
 def _rows(value: Tensor, offered: Tensor, theirs: Iterable[str], classes: tuple[str, ...]) -> list[str]:
@@ -231,7 +231,7 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
 
 
 def check_frozen(network: nn.Module, transfer: Transfer, num_classes: int, head: bool = True) -> None:
-    """Refuse to freeze what the source gave no values: it would stay as it was drawn.
+    """Refuse to freeze parameters without transferred values: they would stay random.
 
     Args:
         network: Whose parameters that do not learn have ``requires_grad`` False.

@@ -138,7 +138,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
 
 
 def _progress(run: Run, config: dict[str, Any], resume: bool) -> Progress | None:
-    """Return how far the run in a folder got, or None for one that is to begin; refuse one that must not resume."""
+    """Return the progress of the run in a folder, None for a new one; refuse a run that must not resume."""
     if not run.begun:
         return None
     check_same(run, config)
@@ -166,7 +166,7 @@ def fit(
     try:
         with worker_processes(count, config, checkpoint):
             fit_share(trainer, classifier, data, checkpoint)
-    except SystemExit as leaving:  # Lightning's word for a signal
+    except SystemExit as leaving:  # Lightning's response to a signal
         log.info("stopped; resume=true, or the same sweep launched again, resumes from the last snapshot")
         if isinstance(leaving, SIGTERMException):
             sys.exit(128 + signal.SIGTERM)
@@ -180,7 +180,7 @@ def fit(
 
 
 def _warn_if_cut_short(trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule) -> None:
-    """Warn of a part of the loss or the sampler that the schedule of epochs never reached."""
+    """Warn of a phase of loss or sampler that training never reached."""
     assert trainer.max_epochs is not None
     for part in (classifier.loss, data.sampler):
         if what := part.cut_short(trainer.current_epoch, trainer.max_epochs):

@@ -1,4 +1,4 @@
-"""The Lightning trainer, with the precision that the device is fast in."""
+"""The Lightning trainer, with the fastest precision of the device."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from birdclf.runs.checkpoint import write_checkpoint
 
 
 class Compile(Callback):
-    """Lets ``torch.compile`` turn the network into fused kernels, in place, so that checkpoints keep its names.
+    """Compiles the network in place by ``torch.compile``; checkpoints keep its names.
 
     Args:
         backend: Name of the backend; ``inductor`` makes kernels, ``eager`` only follows the network.
@@ -45,12 +45,12 @@ class Compile(Callback):
             network.compile(backend=self.backend)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the network its own code back: a run's figures are made by the same arithmetic as an evaluation's."""
+        """Remove the compiled code: a run's final figures use the same arithmetic as an evaluation's."""
         pl_module.network._compiled_call_impl = None  # type: ignore[union-attr]  # torch has no way back of its own
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints whole, and reads them without running anything in them."""
+    """Writes checkpoints atomically, and reads them without executing anything in them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint whole; ``last.ckpt`` stays as ``before_last.ckpt`` when another takes its place.
@@ -66,7 +66,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def fast_precision(accelerator: str = "auto") -> str:
-    """Return 16-bit mixed precision where the device does it fast, else float32.
+    """Return 16-bit mixed precision if the device is fast in it, else float32.
 
     Any GPU is fast in it, and a CPU with AMX is (bfloat16); on other CPUs bfloat16 is slower than float32.
     """

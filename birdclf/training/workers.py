@@ -1,7 +1,7 @@
 """Several processes that train one run together on one machine.
 
-The process that the user started is the first of them: it alone prepares the store, keeps the run folder and evaluates.
-The others read its configuration from their standard input, so that they run the same whatever the command was.
+The process that the user started has rank 0: it alone prepares the store, writes the run folder and evaluates. The
+others read its configuration from their standard input.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ PLACE: Final = ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK", "NODE_RANK", "WORLD_
 
 @contextlib.contextmanager
 def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None) -> Iterator[None]:
-    """Run the other processes of a training while the body trains as the first one.
+    """Run the processes of ranks 1 and up while the body trains as rank 0.
 
     Args:
         count: Processes in all, 1 or more.
@@ -82,7 +82,7 @@ def worker_processes(count: int, config: dict[str, Any], checkpoint: Path | None
 
 
 def run_worker() -> None:
-    """Train as one of the others: read the job from standard input, and write nothing but errors."""
+    """Train as rank 1 or up: read the job from standard input, and write nothing but errors."""
     order = json.load(sys.stdin)
     rank = int(os.environ["LOCAL_RANK"])
     cfg = OmegaConf.create(order["config"])
@@ -95,14 +95,14 @@ def run_worker() -> None:
     data.part = Part(rank, process_count(cfg.trainer.devices))
     trainer = trainer_of(cfg, build_callbacks(cfg).values(), logger=False)
     print(READY, flush=True)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nobody reads any more: a full pipe would block it
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # standard output has no reader now: a full pipe would block
     fit_share(trainer, classifier, data, order["checkpoint"])
 
 
 def fit_share(
     trainer: pl.Trainer, classifier: SpeciesClassifier, data: RecordingDataModule, checkpoint: str | Path | None
 ) -> None:
-    """Train, each process with a random stream of its own."""
+    """Train, with a separate random stream in each process."""
     if data.part.processes > 1 and checkpoint is None:
         # Equal streams would drop the same units for different recordings; a snapshot holds each process's own.
         torch.manual_seed(torch.initial_seed() + data.part.rank)
@@ -117,7 +117,7 @@ def _start(rank: int, address: dict[str, str], order: dict[str, Any], said: IO[s
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
     )  # fmt: skip
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it is gone already; what it said tells why
+    with contextlib.suppress(BrokenPipeError):  # it has ended; its standard error has the reason
         process.stdin.write(json.dumps(order))
         process.stdin.close()
     return process

@@ -84,4 +84,4 @@ def test_the_sentence_says_how_many():
 
 @pytest.mark.parametrize("columns", [["split"], ["split", "group"]])
 def test_the_sentence_says_when_nothing_is_known(columns):
-    assert "cannot be told" in describe(leak_report(PLANTED.assign(group="")[columns]))
+    assert "unknown" in describe(leak_report(PLANTED.assign(group="")[columns]))

@@ -64,7 +64,7 @@ def test_a_maximum_is_nested(catalog):
     ("settings", "words"),
     [
         ({"species": ["great tid"]}, "Did you mean 'great tit'"),
-        ({"species": "gone.txt"}, "is no file"),
+        ({"species": "gone.txt"}, "is not a file"),
         ({"exclude": ["ostrich"]}, "data.exclude names 'ostrich'"),
         ({"label": "order"}, "no such column"),
         ({"min_quality": 6}, "from 1 to 5"),

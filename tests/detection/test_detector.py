@@ -107,7 +107,7 @@ def test_a_bad_file_is_a_warning_and_none_good_an_error(field: Path):
     (field / "c.wav").write_bytes(b"no sound")
     with pytest.warns(UserWarning, match=r"c\.wav cannot be decoded"):
         assert len(Detector(Pitches()).probabilities(field)) == 6
-    with pytest.raises(UserError, match=r"Nothing could be heard: .*c\.wav cannot be decoded"):
+    with pytest.raises(UserError, match=r"Nothing could be decoded: .*c\.wav cannot be decoded"):
         Detector(Pitches()).predict(field / "c.wav")
 
 

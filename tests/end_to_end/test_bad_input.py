@@ -26,8 +26,24 @@ SETTINGS = [
     (["experiment=phase3"], ["experiment", "phase3", "phase2b"]),
     (["+model.widht=0.5"], ["model.widht", "width"]),
     (["+loss.beta=0.9"], ["loss.beta"]),
-    (["seed=abc"], ["seed", "abc", "Integer"]),
-    (["loader.batch_size=many"], ["loader.batch_size", "many", "Integer"]),
+    (["seed=abc"], ["seed is abc; it must be a whole number."]),
+    (["seed=null"], ["seed=null cannot be used", "not Optional"]),
+    (["resume=perhaps"], ["resume is perhaps; it must be true or false."]),
+    (["loader.batch_size=many"], ["loader.batch_size is many; it must be a whole number."]),
+    (["lr=1"], ["no setting 'lr'. Did you mean optimizer.lr?"]),
+    (["epochs=1"], ["no setting 'epochs'. Did you mean", "trainer.max_epochs"]),
+    (["gamma=1"], ["no setting 'gamma'. Did you mean loss.gamma (with loss=class_balanced or focal)?"]),
+    (["root=1", "data=synthetic"], ["no setting 'root'. Did you mean data.root (with data=", "folder"]),
+    (
+        ["augment=[specaugment,", "mixup]"],
+        ["Leave it out: augment=[specaugment,mixup]", "'augment=[specaugment, mixup]'"],
+    ),
+    (["-m", "loss=focal,", "ldam"], ["Leave it out: loss=focal,ldam", "'loss=focal, ldam'"]),
+    (["birds"], ["birds is not KEY=VALUE", "no such folder or setting", "--help"]),
+    (["init_from=my", "run"], ["run is not KEY=VALUE", "quote both: 'init_from=my run'"]),
+    (["loss=focal,ldam"], ["loss=focal,ldam", "sweep: add -m", "loss=[focal,ldam]"]),
+    (["data=folders"], ["data has no option 'folders'. Did you mean folder? It has audacity, ", "xeno_canto."]),
+    (["hydra/launcher=nonsense"], ["hydra/launcher has no option 'nonsense'. It has basic"]),
     (["loader.batch_size=0"], ["loader.batch_size", "0", "1 or more"]),
     (["loss=focal", "loss.gamma=-1"], ["loss.gamma", "-1", "0 or more"]),
     (["loss=focal", "loss.gamma=high"], ["loss.gamma", "high"]),
@@ -78,11 +94,11 @@ SETTINGS = [
     (["loss._target_=no_package.Loss"], ["loss", "no_package.Loss"]),
     (["loss=focal", "loss.gamma"], ["loss.gamma"]),
     (["seed=günter"], ["seed=günter", 'seed="günter"']),
-    (["loss=null"], ["loss/null", "focal"]),
-    (["loss=0"], ["loss/0", "focal"]),
+    (["loss=null"], ["loss=null", "focal"]),
+    (["loss=0"], ["loss=0", "focal"]),
     (["averaging={}"], ["averaging", "none", "ema"]),
     (["logger=nonsense"], ["logger", "nonsense", "csv", "tensorboard"]),
-    (["logger=[csv,nonsense]"], ["logger/nonsense"]),
+    (["logger=[csv,nonsense]"], ["logger has no option 'nonsense'", "It has csv, mlflow, none, tensorboard, wandb."]),
     (["logger=true"], ["logger", "true", "csv", "tensorboard"]),
     (["augment=true"], ["augment", "true", "mixup"]),
     (["callbacks.early_stopping=0"], ["callbacks.early_stopping", "null"]),
@@ -109,6 +125,14 @@ def test_a_wrong_setting_is_refused(
     assert outcome.status == 1
     assert not (tmp_path / "run" / "split.csv").exists()
     assert "epoch 1" not in outcome.out
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_a_folder_or_a_manifest_alone_gets_the_settings_that_give_it(command: str, birdclf: Command, tmp_path: Path):
+    (tmp_path / "birds").mkdir()
+    (tmp_path / "birds.csv").touch()
+    check(birdclf(command, "birds", cwd=tmp_path).mistake, "data=folder data.root=birds")
+    check(birdclf(command, "birds.csv", cwd=tmp_path).mistake, "data=manifest data.path=birds.csv")
 
 
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
@@ -159,7 +183,7 @@ def test_an_unknown_command_is_refused(words: list[str], birdclf: Command, tmp_p
 
 def test_an_unknown_command_names_the_commands(birdclf: Command, tmp_path: Path):
     err = birdclf("trian", cwd=tmp_path).err
-    assert all(name in err for name in ("trian", "train", "prepare", "synthesize"))
+    assert "no command 'trian'. Did you mean train? The commands are train, prepare, synthesize, " in err
 
 
 def test_an_unknown_option_of_train_is_refused(birdclf: Command, tmp_path: Path):

@@ -72,7 +72,7 @@ def test_models_predict_where_something_else_is_asked_for(birdclf, work: Path, t
         (["evaluate", "a", "a"], "given twice"),
         (["evaluate", "a", "nowhere"], "is no folder"),
         (["evaluate", "a", "--weights", "tuned"], "--weights says how several runs"),
-        (["soup", "a"], "two runs or more"),
+        (["soup", "a"], "RUN: a soup needs two run folders or more"),
         (["soup", "a", "narrow"], "model.width is 0.03 in a and 0.02 in narrow"),
         (["soup", "a", "other"], "The splits differ: recording "),
     ],
@@ -88,6 +88,16 @@ def test_species_that_differ_are_named(birdclf, work: Path, tmp_path: Path):
     renamed = table.rename(columns={"p:Bubo bubo": "p:Strix aluco"}).replace("Bubo bubo", "Strix aluco")
     renamed.to_parquet(tmp_path / "b" / "predictions.parquet")
     assert "knows the species Bubo bubo, and" in birdclf("evaluate", work / "a", tmp_path / "b", cwd=work).mistake
+
+
+def test_weights_on_features_of_other_recordings_are_no_soup(birdclf, work: Path, tmp_path: Path):
+    shutil.copytree(work / "b", tmp_path / "b")
+    checkpoint = tmp_path / "b" / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["features.mean"] += 1
+    torch.save(content, checkpoint)
+    mistake = birdclf("soup", work / "a", tmp_path / "b", cwd=work).mistake
+    assert "features.mean differs" in mistake and "fitted on other recordings" in mistake
 
 
 def test_a_soup_that_is_no_better_is_not_written_but_on_demand(birdclf, work: Path, monkeypatch, tmp_path: Path):

@@ -163,9 +163,7 @@ def test_a_current_folder_that_is_gone_is_told_of_in_a_sentence(words, tmp_path)
 
 def test_a_home_that_nobody_knows_is_told_of_in_a_sentence(birdclf, tmp_path):
     done = birdclf("evaluate", "~nobody-of-this-name/run", cwd=tmp_path)
-    assert (
-        done.mistake == "a path begins with ~, and nobody knows the home folder that it stands for. Write it in full."
-    )
+    assert done.mistake == "a path begins with ~, but the home folder is unknown. Write the path in full."
 
 
 @pytest.fixture

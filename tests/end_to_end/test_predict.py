@@ -161,7 +161,7 @@ def test_nothing_decodable_is_a_mistake(predict, spoilt: Path, tmp_path: Path, t
     words = (spoilt / "text.wav", spoilt / "empty.mp3", *(("--out", tmp_path / "out") if to_folder else ()))
     done = predict(*words)
     assert done.status == 1 and "Traceback" not in done.err
-    assert "None of the 2 recordings could be heard" in done.err.splitlines()[-1]
+    assert "None of the 2 recordings could be decoded" in done.err.splitlines()[-1]
 
 
 def test_an_empty_folder_and_a_missing_file(predict, tmp_path: Path):
@@ -195,6 +195,11 @@ def test_species_that_occur(predict, field: Path, tmp_path: Path):
 )
 def test_options_that_do_not_fit_are_refused(predict, field: Path, words, message):
     assert message in predict(field, *words).mistake
+
+
+def test_formats_with_a_comma_are_told_to_use_spaces(predict, field: Path):
+    done = predict(field, "--format", "csv,raven")
+    assert done.status == 2 and "csv,raven: separate formats by spaces" in done.err
 
 
 def test_other_settings_in_one_folder_are_refused(predict, field: Path, tmp_path: Path):

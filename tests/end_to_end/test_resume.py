@@ -68,7 +68,7 @@ def test_stopped_while_it_writes_its_results(birdclf, recordings, tmp_path, undi
         patch.setattr(training, "write_results", killed)
         with pytest.raises(Killed):
             birdclf(*words(recordings, tmp_path / "run"), cwd=tmp_path)
-    monkeypatch.setattr(training, "_fit", killed)  # what was trained is not trained again
+    monkeypatch.setattr(training, "fit", killed)  # what was trained is not trained again
     assert birdclf(*words(recordings, tmp_path / "run", "resume=true"), cwd=tmp_path).status == 0
     assert_same_end(tmp_path / "run", undisturbed)
 

@@ -48,7 +48,8 @@ def undisturbed(work: Path) -> dict[str, bytes]:
     return contents(work / "whole")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 10])
 def test_it_goes_on_where_it_was_killed(work: Path, undisturbed: dict[str, bytes], kills: int):
     out, rng = work / f"killed {kills}", stream("kills", kills)
     killed = 0

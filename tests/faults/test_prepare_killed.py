@@ -130,6 +130,7 @@ def test_interrupted_it_ends_without_a_stack_trace(birdclf: Command, tmp_path: P
     assert [path.name.endswith(".building") for path in store_dir.iterdir() if path.is_dir()] == [True]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_a_sentence_and_what_is_done_is_kept(birdclf: Command, tmp_path: Path):
     recordings, store_dir = linked(tmp_path / "recordings", 60), tmp_path / "stopped" / "store"
     with running(recordings, tmp_path / "stopped", "run") as process:

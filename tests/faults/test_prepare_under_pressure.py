@@ -58,6 +58,7 @@ def test_of_two_commands_one_builds_and_the_other_waits(tmp_path: Path):
     assert (tmp_path / "one" / "audit.csv").read_bytes() == (tmp_path / "two" / "audit.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_one_sentence_and_a_second_start_finishes(
     birdclf: Command, python: Command, recordings: Path, tmp_path: Path
 ):
@@ -92,6 +93,7 @@ def ordinary(tmp_path: Path) -> Command:
     return run
 
 
+@pytest.mark.slow
 def test_a_store_that_may_not_be_written_is_refused(ordinary: Command, own_recordings: Path, tmp_path: Path):
     store = tmp_path / "store"
     store.mkdir(mode=0o555)
@@ -115,12 +117,13 @@ def test_a_finished_store_need_only_be_read(birdclf: Command, ordinary: Command,
     assert (tmp_path / "one" / "audit.csv").read_bytes() == (tmp_path / "two" / "audit.csv").read_bytes()
 
 
-def test_what_may_not_be_read_is_skipped_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
-    hidden, lock_file = own_recordings / "Pica pica" / "00.wav", own_recordings / "Apus apus"
+@pytest.mark.slow
+def test_what_may_not_be_read_is_passed_over_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
+    hidden, unreadable = own_recordings / "Pica pica" / "00.wav", own_recordings / "Apus apus"
     hidden.chmod(0)
-    lock_file.chmod(0)
+    unreadable.chmod(0)
     done = ordinary(*words(own_recordings, tmp_path / "store", "run"))
-    lock_file.chmod(0o755)
+    unreadable.chmod(0o755)
     assert done.status == 0, done.err
-    assert str(lock_file) in done.out + done.err
+    assert str(unreadable) in done.out + done.err
     assert "8 recordings" in done.out and "set aside: 1, the first Pica pica/00.wav cannot be decoded" in done.out

@@ -131,7 +131,7 @@ def test_nothing_to_hear_is_refused_and_leaves_nothing(field: Path):
     silence.mkdir()
     soundfile.write(silence / "a.wav", np.full(3 * RATE_HZ, 0.25), RATE_HZ)
     (silence / "b.wav").write_bytes(b"no sound")
-    with pytest.raises(UserError, match=r"nothing to hear but silence in 2 recordings: .*b\.wav cannot be decoded"):
+    with pytest.raises(UserError, match=r"nothing but silence in 2 recordings: .*b\.wav cannot be decoded"):
         suggested(silence)
     assert sorted(path.name for path in field.parent.iterdir()) == ["field", "silence"]
 

@@ -14,6 +14,7 @@ from birdclf.models.audio_cnn_v3 import (
     AttentionPool,
     AudioCNNv3,
     DropPath,
+    GeMPool,
     ResidualBlock,
     with_heights,
 )
@@ -131,3 +132,11 @@ def test_heights_rise_from_minus_1_to_1():
 def test_what_cannot_be_is_refused(knob: dict[str, Any]):
     with pytest.raises(UserError, match=rf"model\.{next(iter(knob))} is"):
         tiny(**knob)
+
+
+def test_the_exponent_of_gem_stays_between_the_mean_and_nearly_the_maximum():
+    x = torch.rand(2, 3, 4, 5)
+    pool = GeMPool()
+    for exponent, bound in ((0.2, 1.0), (50.0, 8.0)):
+        torch.nn.init.constant_(pool.exponent, exponent)
+        torch.testing.assert_close(pool(x), x.pow(bound).mean(dim=(2, 3)).pow(1 / bound))

@@ -51,7 +51,7 @@ def test_history_best_settings_and_importances(tmp_path: Path, monitor: str, bes
 
 
 def test_few_trials_say_nothing_of_importance(tmp_path: Path):
-    assert "cannot be told" in str(search_section(search(tmp_path / "one", 1)).blocks[-1])
+    assert "cannot be estimated" in str(search_section(search(tmp_path / "one", 1)).blocks[-1])
     assert search_section(search(tmp_path / "none", 0)).blocks[0].startswith("0 trials")
 
 

@@ -218,7 +218,7 @@ def test_what_does_not_fit_together_is_said(place: tuple[str, ...], value: Any, 
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of somebody else's, which leaves a trace when it is imported."""
     trace = tmp_path / "imported"
-    (tmp_path / "their_package.py").write_text(
+    (tmp_path / "foreign_package.py").write_text(
         f"import os\nos.makedirs({str(trace)!r}, exist_ok=True)\n"
         "from birdclf.models.audio_cnn import AudioCNN\nclass TheirCNN(AudioCNN):\n    pass\n"
     )
@@ -233,11 +233,11 @@ def named(target: str, folder: Path, **arguments: Any) -> Path:
 
 
 def test_a_network_of_another_package_is_run_only_if_trusted(foreign: Path, tmp_path: Path):
-    named("their_package.TheirCNN", tmp_path)
-    with pytest.raises(UserError, match="--trust their_package"):
+    named("foreign_package.TheirCNN", tmp_path)
+    with pytest.raises(UserError, match="--trust foreign_package"):
         load_run(tmp_path)
     assert not foreign.exists()
-    loaded = load_run(tmp_path, trusted=("their_package",))
+    loaded = load_run(tmp_path, trusted=("foreign_package",))
     assert type(loaded.predictor.network).__name__ == "TheirCNN" and isinstance(loaded.predictor.network, nn.Module)
 
 

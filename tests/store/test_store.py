@@ -145,7 +145,7 @@ def test_bad_files_among_good_ones_are_kept_apart(tmp_path, tone):
         "robin/void.wav": "undecodable",
     }
     assert "cannot be decoded" in index.reason["robin/text.wav"]
-    assert "no sound file that can be read (it is empty" in index.reason["robin/void.wav"]
+    assert "not a sound file that can be read (it is empty" in index.reason["robin/void.wav"]
     assert index.frames.tolist() == [100, 0, 0, 0]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_metrics_come_back_when_training_starts_and_draws_before_its_first_batch
     resumed.load_state_dict(state)
     resumed.on_train_start(trains, resumed_module)
     resumed.interrupts.give_back()
-    assert torch.equal(resumed_module.train_metrics.confusion, ours.train_metrics.confusion)
+    assert torch.equal(resumed_module.train_metrics.confmat, ours.train_metrics.confmat)
     assert int(resumed_module.train_metrics.clips) == 5 and int(resumed_module.val_metrics.clips) == 0
     draws()
     resumed.on_train_batch_start(trains, resumed_module, None, 3)
@@ -117,7 +118,7 @@ def test_the_rows_and_the_time_of_an_unfinished_epoch_are_kept(tmp_path: Path) -
     assert first.rows == [{"epoch": 1}]
 
 
-class Weighted(nn.Module):
+class Weighted(pl.LightningModule):
     """A network of one weight."""
 
     def __init__(self, value: float) -> None:
@@ -127,22 +128,32 @@ class Weighted(nn.Module):
 
 
 def test_a_resumed_mean_of_weights_counts_those_before() -> None:
-    mean, module = StochasticWeightAverage(start=0), Weighted(0.0)
+    on_cpu = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+
+    def averaging(module: nn.Module) -> StochasticWeightAverage:
+        callback = StochasticWeightAverage(start=0)
+        callback.setup(on_cpu, module, "fit")
+        return callback
+
+    module = Weighted(0.0)
+    mean = averaging(module)
     for value in (1.0, 2.0):
         nn.init.constant_(module.network.weight, value)
-        mean.take(module.network, 1 / (mean.taken + 1))
+        mean._average_model.update_parameters(module)
     checkpoint = {"state_dict": module.state_dict()}
-    mean.on_save_checkpoint(None, module, checkpoint)
+    mean.on_save_checkpoint(on_cpu, module, checkpoint)
     checkpoint, counters = kept(checkpoint), kept(mean.state_dict())
+    assert float(checkpoint["state_dict"]["network.weight"]) == 1.5
 
-    resumed, again = StochasticWeightAverage(start=0), Weighted(9.0)
-    again.load_state_dict(checkpoint["state_dict"])
-    resumed.on_load_checkpoint(None, again, checkpoint)
+    again = Weighted(9.0)
+    resumed = averaging(again)
     resumed.load_state_dict(counters)
-    assert float(again.network.weight.detach()) == 2.0, "training goes on with its own weights"
+    again.load_state_dict(checkpoint["state_dict"])
+    resumed.on_load_checkpoint(on_cpu, again, checkpoint)
+    assert float(again.network.weight.detach()) == 2.0, "training resumes with its own weights"
     nn.init.constant_(again.network.weight, 6.0)
-    resumed.take(again.network, 1 / (resumed.taken + 1))
-    assert float(resumed.average["weight"]) == pytest.approx(3.0)
+    resumed._average_model.update_parameters(again)
+    assert float(resumed._average_model.module.network.weight) == pytest.approx(3.0)
 
 
 def write(path: Path, epoch: int, best: str = "best.ckpt", **callbacks: Any) -> None:

@@ -1,4 +1,4 @@
-"""Whether the probabilities can be taken at their word."""
+"""Calibration: how far probabilities are frequencies."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What each factor of a sweep does, and whether factors depend on each other."""
+"""Effects of the factors of a sweep, and their interactions."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -35,7 +35,7 @@ def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Sec
         try:
             blocks.append(_table(name, effects(table, factors, metric, settings.confidence)))
         except ValueError as error:
-            blocks.append(f"{name}: no effects can be told, because {error}.")
+            blocks.append(f"{name}: no effects can be estimated, because {error}.")
     return Section("effects", TITLE, tuple(blocks))
 
 
@@ -56,9 +56,9 @@ def factorial(found: Sequence[Configuration]) -> tuple[pd.DataFrame, list[str]]:
 def _why_not(table: pd.DataFrame, factors: list[str]) -> str:
     if len(factors) < 2:
         varied = f"only {factors[0]} varies" if factors else "nothing varies"
-        return f"Factors are told apart by a sweep over two or more of them; here {varied}."
+        return f"Effects need a sweep over two factors or more; here {varied}."
     if len(factors) > MOST_FACTORS:
-        return f"{len(factors)} settings vary ({listed(factors)}); up to {MOST_FACTORS} are told apart."
+        return f"{len(factors)} settings vary ({listed(factors)}); up to {MOST_FACTORS} are analysed."
     combinations = set(product(*(table[factor].unique() for factor in factors)))
     missing = len(combinations) - len(table[factors].drop_duplicates())
     if missing:

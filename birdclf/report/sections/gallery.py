@@ -132,7 +132,7 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     activation_map = activation_map_of(run)
     cards = gallery(run, most_bytes, None if isinstance(activation_map, str) else activation_map)
     said = (
-        f"Of {label}, seed {run.seed}, on test data: the mistakes it was surest of, where the label may be wrong, and "
+        f"Of {label}, seed {run.seed}, on test data: its most confident mistakes, where the label may be wrong, and "
         f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
         f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )
@@ -160,7 +160,7 @@ def _source(run: Run) -> Catalog | str:
     except UserError:
         return f"The source {target or 'of the run'} is not one of birdclf's own, so it was not opened."
     try:
-        # One recording that has moved is told on its card; the others still play.
+        # A recording that has moved is reported on its card; the others still play.
         return make(allow_absent=True) if "allow_absent" in signature(make).parameters else make()
     except UserError as error:
         return f"The recordings cannot be found: {error}"

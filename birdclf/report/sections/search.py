@@ -1,4 +1,4 @@
-"""How a search went: the value of each trial, what mattered, and the best settings."""
+"""A search: the value of each trial, the importance of settings, and the best ones."""
 
 import warnings
 from collections.abc import Sequence
@@ -63,7 +63,9 @@ def search_section(folder: Path, anchor: str = "search") -> Section:
     if importance:
         blocks += [importance_drawing(folder, importance, len(whole))]
     else:
-        blocks.append("What mattered cannot be told: that takes two whole trials of different values or more.")
+        blocks.append(
+            "The importance of settings cannot be estimated: it takes two complete trials of different values."
+        )
     return Section(anchor, title, tuple(blocks))
 
 

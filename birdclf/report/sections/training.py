@@ -1,4 +1,4 @@
-"""How training went: curves, learning rate, generalisation gap, and the epochs of the best figures."""
+"""The course of training: curves, learning rate, generalisation gap, and the epochs of the best figures."""
 
 from collections.abc import Sequence
 from math import hypot

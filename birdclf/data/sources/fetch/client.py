@@ -141,7 +141,7 @@ def checked_base(text: str) -> httpx.URL:
     return url
 
 
-GO_ON = "Run the same command again later: it goes on where it stopped."
+GO_ON = "Run the same command again later: it resumes where it stopped."
 LONGEST_WAIT_S = 3600.0  # the archive's limit on requests is counted over an hour
 
 T = TypeVar("T")

@@ -88,9 +88,6 @@ class SearchSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list["JobReturn"]:
         """Run open trials and then new ones, until there are enough.
 
-        Args:
-            arguments: Overrides of the command; those that vary belong to the space.
-
         Raises:
             UserError: If nothing varies, or the folder holds another search.
         """

@@ -28,10 +28,10 @@ class Split(Protocol):
 
 
 class StratifiedSplit:
-    """Shares each species out by recording: first the test split, then validation out of the rest.
+    """Splits each species by recording: first the test split, then validation from the rest.
 
-    Each stage takes the whole number of recordings that the study's two-stage split took (rounded up), spread over
-    the species by largest remainder with ties drawn by the seed. A species always keeps a recording in train.
+    Each stage has as many recordings as in the study's two-stage split (rounded up), distributed over the species by
+    largest remainder with ties drawn by the seed. A species always keeps a recording in train.
 
     Args:
         train: Share of the recordings for training.
@@ -71,8 +71,8 @@ class StratifiedSplit:
 
 
 def check_shares(train: float, val: float, test: float, min_recordings: int) -> None:
-    """Refuse settings that cannot share recordings out."""
-    if not (min(train, val, test) > 0 and abs(train + val + test - 1) <= 1e-6):  # so that NaN is refused as well
+    """Refuse shares that do not make a split."""
+    if not (min(train, val, test) > 0 and abs(train + val + test - 1) <= 1e-6):  # refuses NaN as well
         raise UserError(
             f"split.train, split.val and split.test are {train:g}, {val:g} and {test:g}, which sum to "
             f"{train + val + test:g}; each must be above 0 and together they must be 1, such as 0.7, 0.15, 0.15."
@@ -98,7 +98,7 @@ def enough(catalog: Catalog, min_recordings: int) -> pd.DataFrame:
 
 
 class FileSplit:
-    """Takes the split from a file, such as the ``split.csv`` of an earlier run.
+    """Reads the split from a file, such as the ``split.csv`` of an earlier run.
 
     Args:
         path: CSV with ``recording_id`` and ``split`` (train, val or test).
@@ -118,7 +118,7 @@ class FileSplit:
         return f"split.path={self.path}"
 
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
-        """Return the stage of each recording that the file names, whether the catalog has it or not."""
+        """Return the stage of each recording that the file names, even if the catalog lacks it."""
         return self.stages
 
 
@@ -162,7 +162,7 @@ def _by_id(ids: "pd.Series[str]", stages: NDArray[np.object_]) -> "pd.Series[str
 
 
 def _shares(counts: Mapping[str, int], share: float, order: np.random.Generator) -> dict[str, int]:
-    """Share ``ceil(share * sum)`` recordings over the species in proportion, each keeping at least one."""
+    """Distribute ``ceil(share * sum)`` recordings over the species in proportion; each keeps at least one."""
     species = [name for name, count in counts.items() if count > 1]
     n = np.array([counts[name] for name in species], dtype=np.int64)
     wanted = math.ceil(round(share * int(n.sum()), 9))
@@ -177,11 +177,11 @@ def _shares(counts: Mapping[str, int], share: float, order: np.random.Generator)
 
 
 class GroupedSplit:
-    """Shares each species out by group, as close to the shares as the groups allow.
+    """Splits each species by group, as close to the shares as the groups allow.
 
-    A recording without a group stands alone. A species in one group is wholly in train, since it can be learned or
-    evaluated but not both. A species in 3 groups or more is in all three stages, unless its groups are also the only
-    ones of other species and so can't all go where they are wanted; a recording for train comes first.
+    A recording without a group is a group of its own. A species in one group is wholly in train, since it can be
+    learned or evaluated but not both. A species in 3 groups or more is in all three stages, unless other species need
+    the same groups elsewhere; a recording in train has priority.
 
     Raises:
         UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
@@ -211,11 +211,11 @@ class GroupedSplit:
 
 
 class KFoldSplit:
-    """Fold ``fold`` is for test, the next fold for validation, the rest for training.
+    """Splits for cross-validation: fold ``fold`` is test, the next fold validation, the rest train.
 
-    Each species is shared out evenly, by recording or by group. The test folds partition the recordings. A species
-    that would be left without a training recording takes back its recordings (or their groups) from validation; what
-    can't be both learned and evaluated, a species of one recording (or one group), is left out of every fold.
+    Each species is distributed evenly, by recording or by group. The test folds partition the recordings. A species
+    without a train recording gets its recordings (or their groups) back from validation; a species of one recording (or
+    one group), which cannot be both learned and evaluated, is left out of every fold.
 
     With ``repeats`` above 1, folds 0 to ``folds`` - 1 are of the first shuffle, the next ``folds`` of a second one, and
     so on: ``split.folds=5 split.repeats=2 'split.fold=range(0,10)'`` is a sweep over two times five folds.
@@ -224,7 +224,7 @@ class KFoldSplit:
         folds: Number of folds, 3 or more.
         fold: Which fold is for test, 0 to ``folds * repeats`` - 1.
         repeats: Number of shuffles, 1 or more.
-        grouped: Whether a group stays in one fold; recordings without a group stand alone.
+        grouped: Keep a group in one fold; a recording without a group is a group of its own.
         min_recordings: Species with fewer recordings are left out, 2 or more.
 
     Raises:
@@ -287,7 +287,7 @@ class KFoldSplit:
 
 
 def _dealt(species: NDArray[np.int64], folds: int, draw: np.random.Generator) -> NDArray[np.int64]:
-    """Deal shuffled recordings out in turn, species after species, so that all sizes differ by 1 at most."""
+    """Deal shuffled recordings to the folds in turn, species by species, so all sizes differ by 1 at most."""
     place = draw.permutation(int(species.max()) + 1)[species]  # species in a random order
     order = np.lexsort((draw.random(len(species)), place))
     fold = np.empty(len(species), dtype=np.int64)

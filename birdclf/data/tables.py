@@ -1,4 +1,4 @@
-"""Text tables as users have them: decoded and cut into rows without guessing, refused with the line that is wrong."""
+"""Strict reading of the users' text tables: nothing is guessed, and errors name the line."""
 
 import ast
 import codecs
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def read_text(file: Path) -> str:
-    """Return a text file's content: UTF-8 with or without a byte-order mark, or UTF-16 with one.
+    """Return the content of a text file: UTF-8 with or without a byte-order mark, or UTF-16 with one.
 
     Raises:
         UserError: If it cannot be read, is in another encoding, or is a Git LFS pointer.
@@ -101,7 +101,7 @@ def rows_of(text: str, file: Path) -> tuple[list[str], list[tuple[int, list[str]
 
 
 def _opening(lines: Sequence[str], begin: int, end: int) -> int:
-    """Return the last of the lines ``begin`` to ``end - 1`` in which a quote opens and stays open, else the first."""
+    """Return the last of the lines ``begin`` to ``end - 1`` that opens a quote without closing it, else the first."""
     opening, inside = begin, False
     for number in range(begin, end):
         if lines[number - 1].count('"') % 2:
@@ -113,8 +113,8 @@ def _opening(lines: Sequence[str], begin: int, end: int) -> int:
 def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Return a CSV table whose cells are all text, stripped, indexed by the number of their line.
 
-    Nothing is guessed: ``007`` and ``NA`` stay as they are, and an empty cell is the empty text. Columns without a
-    name, such as an old row number, are dropped.
+    ``007`` and ``NA`` stay as they are, and an empty cell is the empty text. Columns without a name, such as an old row
+    number, are dropped.
 
     Raises:
         UserError: If it cannot be read, is empty, has two columns of one name, lacks a needed column or value,
@@ -130,7 +130,7 @@ def read_csv(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def read_own(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a table that :func:`csv_text` made: names are what they were, such as ``NA``, ``007`` or the empty text.
+    """Return a table written by :func:`csv_text`, with names such as ``NA``, ``007`` or the empty text unchanged.
 
     Raises:
         UserError: If it is missing or empty, lacks a needed column, or :func:`birdclf.data.tables.rows_of` refuses it.
@@ -144,9 +144,9 @@ def read_own(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def csv_text(table: pd.DataFrame) -> str:
-    """Return a table as CSV that :func:`read_own` reads back, whatever its names hold."""
+    """Return a table as CSV that :func:`read_own` reads back exactly."""
     text = table.to_csv(index=False, lineterminator="\n")
-    if "\r" in text:  # which csv leaves unquoted, and every reader takes for the end of a line
+    if "\r" in text:  # csv does not quote it, but readers take it for the end of a line
         text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     return text
 
@@ -161,10 +161,10 @@ def _framed(header: list[str], rows: list[tuple[int, list[str]]], file: Path, ne
 
 
 def read_names(file: Path) -> list[str]:
-    """Return the names of a list: one a line, with ``#`` before remarks; or a CSV with a column ``species``.
+    """Return the names in a list: one per line, with comments after ``#``; or a CSV with a column ``species``.
 
     Raises:
-        UserError: If it cannot be read, or names nothing.
+        UserError: If it cannot be read, or has no name.
     """
     if file.suffix.lower() == ".csv":
         names = read_csv(file, ["species"]).species.tolist()
@@ -172,7 +172,7 @@ def read_names(file: Path) -> list[str]:
         lines = read_text(file).splitlines()
         names = [name for line in lines if (name := re.split(r"(?:^|\s)#", line)[0].strip())]
     if not names:
-        raise UserError(f"{file} names no species. Write one a line, as the run's per_class.csv spells them.")
+        raise UserError(f"{file} names no species. Write one per line, as spelled in the run's per_class.csv.")
     return names
 
 
@@ -184,19 +184,19 @@ def distinct_columns(header: Sequence[str], file: Path) -> None:
 
 
 def inside(base: Path, name: str, where: str) -> Path:
-    """Return ``base / name``; links that lie below ``base`` are the user's own and are followed.
+    """Return ``base / name``; links below ``base`` are followed.
 
     Raises:
-        UserError: If the name leaves ``base`` or cannot be a file's name; the message opens with ``where``.
+        UserError: If the name leaves ``base`` or is not a valid file name; the message begins with ``where``.
     """
     tidy = os.path.normpath(name)
     if os.path.isabs(name) or tidy.split(os.sep)[0] in ("..", ".") or "\0" in name:
-        raise UserError(f"{where} names {name!r}, which is not a file below {base}. Correct or drop the line.")
+        raise UserError(f"{where} names {name!r}, which is not a file below {base}. Correct or delete the line.")
     return base / tidy
 
 
 def must_be_there(files: Sequence[Path], source: Path) -> None:
-    """Check that at least one file is there; single missing ones are left to the audit."""
+    """Check that at least one file exists; the audit reports single missing ones."""
     if files and not any(os.path.isfile(file) for file in files):
         raise UserError(
             f"{source}: none of its {len(files)} recordings is there, first {files[0]}. Unpack the recordings too, "
@@ -205,20 +205,20 @@ def must_be_there(files: Sequence[Path], source: Path) -> None:
 
 
 def decimal(value: float) -> str:
-    """Return a number for use in an id: no more than six decimals, and no zeros at its end."""
+    """Return a number for an id: at most six decimals, without trailing zeros."""
     return f"{value:.6f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
 
 
 def text_column(table: pd.DataFrame, name: str) -> "pd.Series[str]":
-    """Return a column, or empty texts where the table has none of that name."""
+    """Return a column, or empty texts if the table has no such column."""
     return table[name] if name in table else pd.Series("", index=table.index, dtype=str)
 
 
 def joined_lists(table: pd.DataFrame, name: str, source: Path) -> list[str]:
-    """Return a column of Python lists such as ``['a', 'b']`` as ``a;b``; a cell that is no list stays as it is.
+    """Return a column of Python lists such as ``['a', 'b']`` as ``a;b``; other cells are not changed.
 
     Raises:
-        UserError: If a cell opens like a list and is none.
+        UserError: If a cell begins like a list but is not one.
     """
     joined = []
     for line, cell in zip(table.index, table[name], strict=True):
@@ -235,18 +235,18 @@ def joined_lists(table: pd.DataFrame, name: str, source: Path) -> list[str]:
 
 
 def quality(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return the column ``rating`` as numbers: 0.5 to 5, and NaN where it is 0 (unrated) or none."""
+    """Return the column ``rating`` as numbers: 0.5 to 5, and NaN where it is 0 (unrated) or not a number."""
     rating = pd.to_numeric(text_column(table, "rating"), errors="coerce").astype(float)
     return rating.where(rating > 0)
 
 
-LONGEST_BYTES: Final = 200  # file systems take 255, an ending and a hash come on top
+LONGEST_BYTES: Final = 200  # file systems allow 255; an extension and a hash are added
 RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for devices."""
 
 
 def safe_name(text: str) -> str:
-    """Return a name that is one on every file system and leads to no other folder; empty if nothing is left of it."""
+    """Return a name that is valid on every file system and stays in its folder; empty if no character is left."""
     kept = re.sub(r"[^\w.\- ]", "_", text).strip(" .")
     cut = kept.encode("utf-8")[:LONGEST_BYTES].decode("utf-8", errors="ignore").rstrip(" .")
     return f"_{cut}" if RESERVED.fullmatch(cut) else cut

@@ -1,4 +1,4 @@
-"""Where in a recording a window lies."""
+"""Position of a window in its recording."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,17 +14,17 @@ from birdclf.store.open import FeatureStore
 TRAIN_POLICIES: Final = ("random", "first", "center", "loudest", "all")
 EVAL_POLICIES: Final = ("first", "center", "loudest", "all")
 SILENT_DB: Final = -99.0
-"""Level of a frame of digital silence, whose energy the features take for 1e-10."""
+"""Level below which a frame is digital silence, for which the features have an energy of 1e-10."""
 
 
 @dataclass(frozen=True)
 class WindowPolicy:
-    """Which window of a recording is used in training and in evaluation.
+    """Policies that choose the window of a recording in training and in evaluation.
 
     Attributes:
-        train: ``random`` (another one in each epoch), ``first``, ``center``, ``loudest``, or ``all``: windows side by
-            side, each an example of its own, so that a long recording counts more.
-        eval: ``first``, ``center``, ``loudest``, or ``all``: windows side by side, their logits averaged.
+        train: ``random`` (another one in each epoch), ``first``, ``center``, ``loudest``, or ``all``: adjacent windows,
+            each of them an example, so a long recording counts more.
+        eval: ``first``, ``center``, ``loudest``, or ``all``: adjacent windows, their logits averaged.
 
     Raises:
         UserError: If a policy is unknown.
@@ -41,15 +41,15 @@ class WindowPolicy:
 def window_starts(
     policy: str, store: FeatureStore, rows: NDArray[np.int64], frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first frame of each window that a fixed policy takes, and the recording that it belongs to.
+    """Return the first frame and the recording of each window that a fixed policy chooses.
 
-    ``loudest`` has most energy between 1 and 10 kHz among the windows that are at least half sound.
+    ``loudest`` has the most energy between 1 and 10 kHz among the windows of which at most half is silent.
 
     Args:
         policy: ``first``, ``center``, ``loudest`` or ``all``.
         store: Store of the recordings.
         rows: ``(n,)`` rows of the store's index.
-        frames: Frames a window.
+        frames: Frames per window.
 
     Returns:
         ``(windows,)`` starts in the packed frames, and ``(windows,)`` positions in ``rows``, ascending.
@@ -65,7 +65,7 @@ def window_starts(
         return offset + np.asarray(loudest, dtype=np.int64), each
     counts = -(-length // frames)
     owner = np.repeat(each, counts)
-    start = np.arange(len(owner))  # in place from here on: of a million recordings each array counts
+    start = np.arange(len(owner))  # in place from here on, to save memory with a million recordings
     start -= (np.cumsum(counts) - counts)[owner]
     start *= frames
     # The last window ends with the recording and overlaps the one before it.
@@ -75,19 +75,19 @@ def window_starts(
 
 
 GOLDEN: Final = (5**0.5 - 1) / 2
-"""Steps of this size around a circle spread out as evenly as they can, however many there are (Weyl, 1916)."""
+"""Steps of this size around a circle give evenly distributed points for any number of steps (Weyl, 1916)."""
 
 
 class RandomWindows:
     """Draws a window's start, a pure function of seed, draw and recording.
 
-    Where a recording is drawn several times in an epoch its windows step around it from a random first one, so that
-    they are all different as long as there are about three times as many places for them.
+    If a recording is drawn several times in an epoch, its windows advance by :data:`GOLDEN` from a random first one, so
+    they differ as long as there are about three times as many positions.
 
     Args:
         store: Store of the recordings.
         rows: ``(n,)`` rows of the store's index.
-        frames: Frames a window.
+        frames: Frames per window.
         seed: Seed of the draws.
     """
 
@@ -97,7 +97,7 @@ class RandomWindows:
         self.key = key_of(seed, "windows")
 
     def starts(self, draws: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the first frame in the packed frames for ``(n,)`` draws; draw d is of recording ``d % len(rows)``."""
+        """Return the first of the packed frames for ``(n,)`` draws; draw d is of recording ``d % len(rows)``."""
         position = draws % len(self.offset)
         first, again = split_draws(draws, len(self.offset))
         place = (uniform(self.key, first) + again * GOLDEN) % 1.0

@@ -1,1 +1,1 @@
-"""From waveforms to features, and the packed store that keeps them on disk."""
+"""Features of sound: waveforms to stored bands, and these to the input of a network."""

@@ -29,19 +29,19 @@ DB: Final = 10 / math.log(10)
 class AstFilterbank(Representation):
     """Logarithm of power by mel band, at 16 kHz: waveform to ``(n_mels, T)``, and that to ``(1, n_mels, frames)``.
 
-    A frame of 25 ms begins every 10 ms: its mean is taken away, highs are raised by 0.97, a Hann window falls to 0 at
-    both ends. Values agree with those of ``ASTFeatureExtractor`` of transformers. They are normalised by fixed figures,
-    ``(x - mean) / (2 std)``, which the published weights were trained with; the train split's own mean is measured
-    beside them.
+    A frame of 25 ms begins every 10 ms; its mean is subtracted, then pre-emphasis of 0.97 and a symmetric Hann window
+    are applied. Values agree with those of ``ASTFeatureExtractor`` of transformers. They are normalised by fixed
+    values, ``(x - mean) / (2 std)``, with which the published weights were trained; the mean of the train split is
+    measured as well.
 
-    The last two frames of a recording reach over its end, where they hear silence; the library leaves them out.
+    The last two frames of a recording extend beyond its end into silence; the library leaves them out.
 
     Args:
         window_s: Length of a window in seconds.
         n_mels: Mel bands between 20 Hz and 8 kHz.
-        mean: What is taken off, in units of the natural logarithm of power; that of AudioSet unless given.
-        std: Half of what is divided by, above 0; that of AudioSet unless given.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+        mean: Subtracted, in units of the natural logarithm of power; by default that of AudioSet.
+        std: Half of the divisor, above 0; by default that of AudioSet.
+        padding: Fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.
@@ -65,7 +65,7 @@ class AstFilterbank(Representation):
         require(0 < std < math.inf, "features.std", std, "above 0")
         require(math.isfinite(mean), "features.mean", mean, "a finite number")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on empty bands of the scale that only the level is taken of here
+            warnings.simplefilter("ignore")  # on empty bands of torchaudio's scale, used here for the level only
             super().__init__(
                 sample_rate_hz=RATE_HZ, window_s=window_s, hop=HOP, n_fft=N_FFT, n_mels=n_mels, channels=["static"],
                 delta_width=None, padding=padding,
@@ -86,11 +86,7 @@ class AstFilterbank(Representation):
 
     @torch.no_grad()
     def analyse_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
-        """Yield what :meth:`analyse` returns of a recording of any length, piece by piece, in bounded memory.
-
-        Args:
-            blocks: The waveform in pieces, each ``(samples,)`` float32.
-        """
+        """Yield the result of :meth:`analyse` in parts, in bounded memory, from blocks ``(samples,)`` float32."""
         for chunk in frame_chunks(pad_short(blocks, self.frames * HOP, self.padding), FRAME, HOP, centred=False):
             frames = chunk.unfold(0, FRAME, HOP)  # (T, 400)
             frames = frames - frames.mean(dim=1, keepdim=True)
@@ -98,19 +94,19 @@ class AstFilterbank(Representation):
             yield Analysis(self._log_bands(frames).T.contiguous(), level.clamp_min(1e-10).log10() * 10)
 
     def analyse_windows(self, waveforms: Tensor) -> Tensor:
-        """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each a recording of its own."""
+        """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each as a whole recording."""
         frames = functional.pad(waveforms, (0, FRAME - HOP)).unfold(1, FRAME, HOP)  # (B, frames, 400)
         return self._log_bands(frames - frames.mean(dim=2, keepdim=True)).transpose(1, 2)
 
     def without_fft(self) -> None:
-        """Compute spectra by matrix products from now on, to the same values: for programs without a fast transform."""
+        """Compute spectra by matrix products from now on, with equal values, for export formats without an FFT."""
         self.spectrum = PowerByProducts(N_FFT, FRAME)
 
     def _log_bands(self, frames: Tensor) -> Tensor:
         """Return the logarithm of power by mel band ``(..., n_mels)`` of frames ``(..., 400)`` with mean 0."""
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        heard = self.spectrum((frames - PREEMPHASIS * before) * self.hann)
-        bands: Tensor = (heard @ self.kaldi_banks).clamp_min(torch.finfo(torch.float32).eps).log()
+        power = self.spectrum((frames - PREEMPHASIS * before) * self.hann)
+        bands: Tensor = (power @ self.kaldi_banks).clamp_min(torch.finfo(torch.float32).eps).log()
         return bands
 
     def to_db(self, bands: Tensor) -> Tensor:
@@ -123,10 +119,10 @@ class AstFilterbank(Representation):
 
     @property
     def normalised_mean(self) -> Tensor:
-        """What the mean of the train split becomes, ``(1, n_mels, 1)``: 0 is that of AudioSet."""
+        """Mean of the train split after normalisation, ``(1, n_mels, 1)``; 0 is the mean of AudioSet."""
         return (self.train_mean - self.mean) / self.std
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Leave ``mean`` and ``std`` as they were given; measure the train split's own mean beside them."""
+        """Measure the mean of the train split; ``mean`` and ``std`` do not change."""
         self.train_mean.copy_(mean_and_std((self.stack(bands) for bands in batches), self.mean.shape)[0])

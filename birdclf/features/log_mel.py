@@ -10,8 +10,7 @@ class LogMel(Representation):
     """Log-mel spectrogram of a window: waveform to power by mel band in dB, and that to ``(C, n_mels, frames)``.
 
     Values agree with ``librosa.feature.melspectrogram`` (Slaney mel) and ``power_to_db`` with ``top_db`` relative to
-    the recording's peak.
-    Its arguments are those of :class:`Representation`.
+    the recording's peak. The arguments are those of :class:`Representation`.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.

@@ -15,8 +15,8 @@ class MFCCStack(Representation):
     """MFCC stack of a window: waveform to static coefficients, and those to ``(C, n_mfcc, frames)``.
 
     Values agree with ``librosa.feature.mfcc`` (Slaney mel, ``power_to_db`` with ``top_db`` relative to the
-    recording's peak, orthonormal DCT-II) and with ``librosa.feature.delta(mode="nearest")``.
-    Its arguments are those of :class:`Representation`, and ``n_mfcc``, how many coefficients of a frame are kept.
+    recording's peak, orthonormal DCT-II) and with ``librosa.feature.delta(mode="nearest")``. The arguments are those of
+    :class:`Representation`, and ``n_mfcc``, the number of coefficients.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.
@@ -49,7 +49,7 @@ class MFCCStack(Representation):
         self.register_buffer("dct", dct, persistent=False)
 
     def to_db(self, bands: Tensor) -> Tensor:
-        """Return power by mel band in dB ``(..., n_mels, T)``, as smooth as the coefficients that are kept."""
+        """Return power by mel band in dB ``(..., n_mels, T)``, smoothed since only ``n_mfcc`` coefficients are kept."""
         with torch.autocast(bands.device.type, enabled=False):
             return self.dct.T @ bands.float()
 

@@ -12,27 +12,27 @@ from birdclf.features.representation import Analysis, Representation
 from birdclf.features.spectrum import CHUNK_FRAMES, decibels
 
 SCALE: Final = 2.0**30
-"""Makes power that of 16-bit integers: ``eps`` is then below the noise of any recorder."""
+"""Scales power to that of 16-bit integers, so ``eps`` is below the noise of any recorder."""
 LOUDEST: Final = 1e30
-"""Scaled power, far beyond full scale, above which float32 would overflow."""
+"""Limit of the scaled power, far above full scale, that prevents an overflow of float32."""
 LEAST: Final = 1e-2
-"""Least value of a band at its own mean level; float16 has 10 bits for it and for what is a thousand times weaker."""
+"""Least value of a band at its mean level; float16 represents it, and values 1,000 times smaller, with 10 bits."""
 
 
 class PCEN(Representation):
     """PCEN of a window: waveform to normalised mel bands, and those to ``(C, n_mels, frames)``.
 
     With power E of a mel band and its mean M over the past, ``M(t) = (1 - b) M(t - 1) + b E(t)``, a band is
-    ``(E / (eps + M)^gain + bias)^power - bias^power`` (Wang et al., 2017, equations 1 and 2). The mean begins at the
-    recording's first frame, and the whole is stored, not E alone: a mean that began at a window's first frame would
-    differ from window to window at the same moment, for as long as several time constants. So another ``gain``,
-    ``bias``, ``power``, ``time_constant_s`` or ``eps`` is another store. Values agree with ``librosa.pcen`` of a
-    spectrogram that is scaled by 2^30, where its filter begins at the first frame.
+    ``(E / (eps + M)^gain + bias)^power - bias^power`` (Wang et al., 2017, equations 1 and 2). The mean starts at the
+    recording's first frame, and the result is stored instead of E: a mean that started at a window's first frame would
+    depend on the window for several time constants. So another ``gain``, ``bias``, ``power``, ``time_constant_s`` or
+    ``eps`` needs another store. Values agree with ``librosa.pcen`` of a spectrogram scaled by 2^30, with its filter
+    starting at the first frame.
 
-    Its arguments are those of :class:`Representation` and five more: ``gain`` (share of a band's mean level that is
-    taken out, above 0, at most 1), ``bias`` (level below which sound is linear instead of compressed, 0 or more),
-    ``power`` (compression, above 0, at most 1, which is none), ``time_constant_s`` (memory of the mean, in seconds) and
-    ``eps`` (least mean, in units of power of samples times 2^30).
+    The arguments are those of :class:`Representation` and five more: ``gain`` (exponent of the mean level, above 0, at
+    most 1), ``bias`` (level below which bands are linear instead of compressed, 0 or more), ``power`` (exponent of the
+    compression, above 0, at most 1, which is none), ``time_constant_s`` (of the mean, in seconds) and ``eps`` (added to
+    the mean, in units of power of samples times 2^30).
 
     Raises:
         UserError: If a size is out of range, a window is not a whole number of frames, or values would not fit float16.
@@ -86,11 +86,7 @@ class PCEN(Representation):
 
     @torch.no_grad()
     def analyse_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
-        """Yield what :meth:`analyse` returns of a recording of any length, piece by piece, in bounded memory.
-
-        Args:
-            blocks: The waveform in pieces, each ``(samples,)`` float32.
-        """
+        """Yield the result of :meth:`analyse` in parts, in bounded memory, from blocks ``(samples,)`` float32."""
         held: Analysis | None = None
         mean: Tensor | None = None
         for piece in self._powers(blocks):
@@ -107,7 +103,7 @@ class PCEN(Representation):
             yield Analysis(held.bands[:, :-1], held.level_db[:-1])
 
     def analyse_windows(self, waveforms: Tensor) -> Tensor:
-        """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each a recording of its own."""
+        """Return the stored bands ``(B, n_mels, frames)`` of windows ``(B, samples)``, each as a whole recording."""
         energy = (self._window_power(waveforms)[..., :-1] * SCALE).clamp(max=LOUDEST)  # (B, frames + 1, n_mels)
         mean, parts = energy[:, :1], []
         for part in torch.split(energy, CHUNK_FRAMES, dim=1):
@@ -117,20 +113,20 @@ class PCEN(Representation):
         return bands[:, : self.frames].transpose(1, 2)
 
     def _means(self, energy: Tensor, before: Tensor) -> Tensor:
-        """Return the mean level of each band over the past, of energy ``(..., T, n_mels)`` and ``(..., 1, n_mels)``."""
+        """Return the mean over the past of energy ``(..., T, n_mels)``, continuing a mean ``(..., 1, n_mels)``."""
         n = energy.shape[-2]
         means: Tensor = self.smoother[:n, :n] @ energy + self.decay[:n] * before
         return means
 
     def to_db(self, bands: Tensor) -> Tensor:
-        """Return power by mel band relative to its own mean, ``E / (eps + M)^gain``, in dB ``(..., n_mels, T)``."""
+        """Return power by mel band relative to its mean, ``E / (eps + M)^gain``, in dB ``(..., n_mels, T)``."""
         bands = bands.float().clamp_min(0)
         if not self.bias:
             return decibels(bands ** (1 / self.power))
         return decibels(self.bias * torch.expm1(torch.log1p(bands / self.bias**self.power) / self.power))
 
     def from_db(self, db: Tensor) -> Tensor:
-        """Return stored bands ``(..., n_mels, T)`` of power relative to its own mean, in dB."""
+        """Return stored bands ``(..., n_mels, T)`` of power relative to its mean, in dB."""
         return self._compressed(10 ** (db.float() / 10))
 
     def _compressed(self, relative: Tensor) -> Tensor:
@@ -142,9 +138,9 @@ class PCEN(Representation):
         return torch.clamp(values, max=torch.finfo(torch.float16).max)
 
     def _check_range(self, share: float) -> None:
-        """Refuse settings under which full-scale sound overflows float16, or sound at its mean level is lost in it."""
+        """Refuse settings with which full-scale sound overflows float16, or sound at its mean level underflows."""
         loudest = SCALE * float(self.banks.max()) * self.n_fft * float(self.window.square().sum())  # by Parseval
-        most = loudest ** (1 - self.gain) / share**self.gain  # a mean is at least b of what is heard now
+        most = loudest ** (1 - self.gain) / share**self.gain  # the mean is at least b times the current energy
         if self.bias:
             high, low = ((x + self.bias) ** self.power - self.bias**self.power for x in (most, 1.0))
         else:

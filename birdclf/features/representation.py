@@ -1,4 +1,4 @@
-"""What all features of sound share: mel bands of a recording, once, and channels of a window, on every batch."""
+"""Base class of all features: stored bands of a recording, computed once, and channels of a window, on every batch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
@@ -17,14 +17,14 @@ from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, decibels, 
 ORDERS: Final = {"static": 0, "delta": 1, "delta2": 2}
 ALL: Final = tuple(ORDERS)
 DELTA_WIDTH: Final = 9
-"""Frames, where deltas are chosen and no width is."""
+"""Default width of deltas in frames."""
 
 
 def check_channels(channels: Sequence[str]) -> tuple[str, ...]:
-    """Return a choice of channels.
+    """Return the channels as a tuple.
 
     Raises:
-        UserError: If it is empty, repeats one, or holds one that there is not.
+        UserError: If there is none, or one is unknown or repeated.
     """
     listed = isinstance(channels, Sequence) and not isinstance(channels, str)
     chosen = tuple(map(str, channels)) if listed else ()
@@ -37,7 +37,7 @@ def check_channels(channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_delta_width(delta_width: int | None, channels: tuple[str, ...]) -> int | None:
-    """Return the width of the deltas' fit, None where there are no deltas.
+    """Return the width of the deltas' fit in frames, None if there are no deltas.
 
     Raises:
         UserError: If it is out of range, or given where no channel is a delta.
@@ -56,7 +56,7 @@ def check_delta_width(delta_width: int | None, channels: tuple[str, ...]) -> int
 
 def delta_kernels(channels: tuple[str, ...], width: int | None) -> Tensor:
     """Return the filters ``(D, 1, width)`` of the deltas among the channels (Savitzky and Golay, 1964), in order."""
-    from scipy.signal import savgol_coeffs  # 60 MB and half a second that worker processes can do without
+    from scipy.signal import savgol_coeffs  # 60 MB and half a second that worker processes do not need
 
     orders = [ORDERS[name] for name in channels if ORDERS[name]]
     if width is None:
@@ -66,7 +66,7 @@ def delta_kernels(channels: tuple[str, ...], width: int | None) -> Tensor:
 
 
 def stack_channels(bands: Tensor, channels: tuple[str, ...], kernels: Tensor) -> Tensor:
-    """Return the channels ``(B, C, F, T)`` float32 of bands ``(B, F, T)``, whose first and last frames go on outside.
+    """Return the channels ``(B, C, F, T)`` float32 of bands ``(B, F, T)``, with edge frames replicated for the deltas.
 
     Args:
         bands: ``(B, F, T)``, of any float type.
@@ -90,10 +90,10 @@ def stack_channels(bands: Tensor, channels: tuple[str, ...], kernels: Tensor) ->
 
 
 class Analysis(NamedTuple):
-    """What the store keeps of a recording."""
+    """Stored features of a recording."""
 
     bands: Tensor  # `(F, T)` float32, for MFCC the static coefficients
-    level_db: Tensor  # `(T,)` float32, energy between 1 and 10 kHz in dB, which finds the loudest window
+    level_db: Tensor  # `(T,)` float32, energy between 1 and 10 kHz in dB, for finding the loudest window
 
 
 LEAST_STD: Final = 1e-5
@@ -124,40 +124,40 @@ def mean_and_std(stacks: Iterable[Tensor], shape: torch.Size) -> tuple[Tensor, T
 
 
 IN_MEMORY: Final = 32 * 2**20
-"""Bytes of mel spectrogram, 10 minutes of 128 bands, that may be in memory; a longer recording spills to disk."""
+"""Most bytes of mel spectrogram in memory, 10 minutes of 128 bands; a longer recording is spooled to disk."""
 SPOOL_FRAMES: Final = 1024
 LEVEL_MELS: Final = 128
-"""Mel bands that the level is summed of, however many are stored: a choice of features moves no window."""
+"""Mel bands of the level, whatever number is stored, so that windows do not depend on the features."""
 
 
 class Representation(nn.Module):
     """Features of a window: waveform to stored bands, and those to ``(C, F, frames)``.
 
-    :meth:`analyse` runs once a recording and is stored; :meth:`forward` runs on every batch, on the device. What is
-    stored here is power by mel band, in dB, clipped ``top_db`` below the recording's peak. A subclass that stores
-    something else overrides :meth:`to_db` and :meth:`from_db`, or :meth:`analyse_blocks` and :meth:`analyse_windows` as
-    well.
+    :meth:`analyse` runs once per recording and is stored; :meth:`forward` runs on every batch, on the device. This
+    class stores power by mel band, in dB, clipped ``top_db`` below the recording's peak. A subclass that stores
+    something else overrides :meth:`to_db` and :meth:`from_db`, and possibly :meth:`analyse_blocks` and
+    :meth:`analyse_windows`.
 
     Attributes:
         mean: ``(C, F, 1)`` buffer, of the train split.
         std: ``(C, F, 1)`` buffer, of the train split, at least 1e-5.
         centres_hz: ``(n_mels,)`` buffer, centres of the mel bands.
-        settings: What the constructor was given, as plain values.
+        settings: Arguments of the constructor as plain values.
 
     Args:
         sample_rate_hz: Rate of the waveform.
         window_s: Length of a window in seconds.
         hop: Samples from one frame to the next.
-        n_fft: Samples a frame, windowed by Hann.
+        n_fft: Samples per frame, with a Hann window.
         n_mels: Mel bands.
-        channels: ``static``, ``delta`` and ``delta2``, some of them in any order.
-        delta_width: Frames that the deltas' polynomial fit spans, odd, at least 5; None is 9 where there are deltas.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
-        n_bands: Values a frame that are stored, where that is not ``n_mels``.
+        channels: One or more of ``static``, ``delta`` and ``delta2``, in any order.
+        delta_width: Frames of the deltas' polynomial fit, odd, at least 5; None is 9 where there are deltas.
+        padding: Fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
+        n_bands: Stored values per frame; None for ``n_mels``.
         f_min_hz: Lowest frequency of the mel bands.
-        f_max_hz: Highest one; None is half the sample rate, and then a band may be too narrow to hear anything.
+        f_max_hz: Highest one; None is half the sample rate, and then bands may be empty.
         top_db: Values this far below the recording's peak are clipped, in dB.
-        level_mels: Mel bands that the level is summed of.
+        level_mels: Mel bands of the level.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.
@@ -242,22 +242,18 @@ class Representation(nn.Module):
         """Return the stored bands of a whole recording, and its level.
 
         Args:
-            waveform: ``(samples,)`` float32, mono at ``sample_rate_hz``; padded to a window where shorter.
+            waveform: ``(samples,)`` float32, mono at ``sample_rate_hz``; padded to the length of a window if shorter.
 
         Returns:
-            ``bands`` ``(F, T)`` and ``level_db`` ``(T,)`` with ``T = samples // hop``: a centred transform gives one
-            frame more, which is cropped.
+            ``bands`` ``(F, T)`` and ``level_db`` ``(T,)`` with ``T = samples // hop``; the last frame of the centred
+            transform is dropped.
         """
         parts = list(self.analyse_blocks([waveform]))
         return Analysis(torch.cat([p.bands for p in parts], dim=1), torch.cat([p.level_db for p in parts]))
 
     @torch.no_grad()
     def analyse_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
-        """Yield what :meth:`analyse` returns of a recording of any length, piece by piece, in bounded memory.
-
-        Args:
-            blocks: The waveform in pieces, each ``(samples,)`` float32.
-        """
+        """Yield the result of :meth:`analyse` in parts, in bounded memory, from blocks ``(samples,)`` float32."""
         with SpooledTemporaryFile(max_size=IN_MEMORY) as spool:  # the peak that top_db refers to is known at the end
             peak_db, frames, columns = -torch.inf, 0, self.banks.shape[1]
             for power in self._powers(blocks):
@@ -265,15 +261,15 @@ class Representation(nn.Module):
                 peak_db, frames = max(peak_db, float(rows[:, :-1].max())), frames + len(rows)
                 spool.write(rows.numpy().data)
             spool.seek(0)
-            for first in range(0, frames - 1, SPOOL_FRAMES):  # the last frame counts for the peak alone
+            for first in range(0, frames - 1, SPOOL_FRAMES):  # the last frame is used for the peak only
                 data = spool.read(min(SPOOL_FRAMES, frames - 1 - first) * columns * 4)
                 rows = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(-1, columns)
                 yield Analysis(self.from_db(rows[:, :-1].clamp_min(peak_db - self.top_db).T), rows[:, -1])
 
     def analyse_windows(self, waveforms: Tensor) -> Tensor:
-        """Return the stored bands of windows, each what :meth:`analyse` returns of it as a recording of its own.
+        """Return the stored bands of windows, each as :meth:`analyse` returns it for a whole recording.
 
-        It can be traced: nothing here depends on values or leaves torch.
+        It can be traced for export: control flow does not depend on values.
 
         Args:
             waveforms: ``(B, frames * hop)`` float32, mono at ``sample_rate_hz``.
@@ -287,7 +283,7 @@ class Representation(nn.Module):
         return self.from_db(db[:, : self.frames].transpose(1, 2))
 
     def without_fft(self) -> None:
-        """Compute spectra by matrix products from now on, to the same values: for programs without a fast transform."""
+        """Compute spectra by matrix products from now on, with equal values, for export formats without an FFT."""
         self.spectrum = PowerByProducts(self.spectrum.n_fft, self.spectrum.n_fft)
 
     def to_db(self, bands: Tensor) -> Tensor:
@@ -311,8 +307,8 @@ class Representation(nn.Module):
     def _power(self, frames: Tensor) -> Tensor:
         """Return power by mel band, and between 1 and 10 kHz, ``(..., n_mels + 1)``, of frames ``(..., n_fft)``."""
         power = self.spectrum(frames * self.window)
-        rows = power.reshape(-1, power.shape[-1])  # products of matrices; those of a batch of them are far slower
-        # A filter spans few bins: without the zeros of the banks this takes a quarter of the time.
+        rows = power.reshape(-1, power.shape[-1])  # one product of matrices is far faster than a batch of them
+        # A filter spans few bins: skipping the zeros of the banks saves three quarters of the time.
         parts = [rows[:, bins] @ self.banks[bins, bands] for bins, bands in self.bank_blocks]
         return torch.cat(parts, dim=1).reshape(*power.shape[:-1], -1)
 
@@ -330,7 +326,7 @@ class Representation(nn.Module):
 
     @property
     def normalised_mean(self) -> Tensor:
-        """What the mean of the train split becomes, ``(C, F, 1)``: 0, unless features are normalised by other data."""
+        """Mean of the train split after normalisation, ``(C, F, 1)``; 0 unless other data set the normalisation."""
         return torch.zeros_like(self.mean)
 
     def stack(self, bands: Tensor) -> Tensor:

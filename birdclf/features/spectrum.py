@@ -14,20 +14,20 @@ from torch.nn import functional
 from birdclf.errors import UserError
 
 CHUNK_FRAMES: Final = 256
-"""Spectra that are computed together: 2 MB, which stays in a processor's cache."""
+"""Frames that are transformed together: 2 MB, which fit the processor's cache."""
 
 
 def frame_chunks(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool = True) -> Iterator[Tensor]:
-    """Yield stretches of a waveform whose frames, taken every ``hop`` samples, are those of a transform.
+    """Yield overlapping chunks of a waveform, each of which holds whole frames of a transform.
 
     Args:
-        blocks: The waveform in pieces of any length, each ``(samples,)``.
-        n_fft: Samples a frame.
+        blocks: Parts of the waveform of any length, each ``(samples,)``.
+        n_fft: Samples per frame.
         hop: Samples from one frame to the next, at most ``n_fft``.
-        centred: Whether the first frame lies around the first sample; else it begins there.
+        centred: Whether the first frame is centred on the first sample; else it begins there.
 
     Yields:
-        ``((frames - 1) * hop + n_fft,)`` samples, zeros before the beginning and after the end; together
+        ``((frames - 1) * hop + n_fft,)`` samples, padded with zeros at both ends of the waveform; together
         ``samples // hop`` frames, and one more if they are centred.
     """
     kept = torch.zeros(n_fft // 2 if centred else 0)
@@ -38,19 +38,13 @@ def frame_chunks(blocks: Iterable[Tensor], n_fft: int, hop: int, centred: bool =
         while (frames := min((len(kept) - n_fft) // hop + 1, CHUNK_FRAMES)) > 0:
             yield kept[: (frames - 1) * hop + n_fft]
             kept, done = kept[frames * hop :], done + frames
-    # There is none, where a frame is shorter than two hops and the last one was full.
+    # Nothing is left if a frame is shorter than two hops and the last chunk was full.
     if rest := samples // hop + centred - done:
         yield functional.pad(kept, (0, (rest - 1) * hop + n_fft - len(kept)))
 
 
 def pad_short(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[Tensor]:
-    """Yield a waveform, padded where it is shorter than ``samples``.
-
-    Args:
-        blocks: The waveform in pieces of any length, each ``(samples,)``; one sample at least.
-        samples: Least length.
-        padding: ``repeat`` the recording or add ``silence``.
-    """
+    """Yield a waveform of 1 sample or more, in blocks ``(n,)``, padded to ``samples`` by ``repeat`` or ``silence``."""
     short: Tensor | None = torch.empty(0)
     for block in blocks:
         if short is None:
@@ -69,7 +63,7 @@ def pad_short(blocks: Iterable[Tensor], samples: int, padding: str) -> Iterator[
 
 
 class PowerSpectrum(nn.Module):
-    """Power ``(..., n_fft // 2 + 1)`` of frames ``(..., n)``, zeros behind each up to ``n_fft`` samples."""
+    """Power spectrum ``(..., n_fft // 2 + 1)`` of frames ``(..., n)``, zero-padded to ``n_fft`` samples."""
 
     def __init__(self, n_fft: int) -> None:
         super().__init__()
@@ -83,19 +77,14 @@ class PowerSpectrum(nn.Module):
 
 
 class PowerByProducts(PowerSpectrum):
-    """The same by products with cosines and sines: for programs that have matrix products and no fast transform.
-
-    Args:
-        n_fft: Samples of the transform.
-        samples: n, samples of a frame.
-    """
+    """Power spectrum of frames of ``samples`` by matrix products, for export formats without an FFT."""
 
     cosines: Tensor
     sines: Tensor
 
     def __init__(self, n_fft: int, samples: int) -> None:
         super().__init__(n_fft)
-        turns = torch.outer(torch.arange(samples), torch.arange(n_fft // 2 + 1)) % n_fft  # whole, so that none is lost
+        turns = torch.outer(torch.arange(samples), torch.arange(n_fft // 2 + 1)) % n_fft  # integers, which are exact
         angle = turns.double() * (2 * math.pi / n_fft)
         self.register_buffer("cosines", angle.cos().float(), persistent=False)
         self.register_buffer("sines", angle.sin().float(), persistent=False)
@@ -107,8 +96,8 @@ class PowerByProducts(PowerSpectrum):
 
 
 BANDS_A_BLOCK: Final = 16
-HEARD_HZ: Final = (1_000, 10_000)
-"""What :func:`level_filter` takes in: most song, and little of wind and voices."""
+LEVEL_HZ: Final = (1_000, 10_000)
+"""Frequency range of the level: most song, and little of wind and voices."""
 
 
 def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:
@@ -120,10 +109,10 @@ def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f
 
 
 def filled_mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> Tensor:
-    """Return :func:`mel_filters` of bands that all hear something.
+    """Return :func:`mel_filters` without an empty band.
 
     Raises:
-        UserError: If the frequencies are out of range, or a band lies between two frequencies of the transform.
+        UserError: If the frequencies are out of range, or a band contains no frequency of the transform.
     """
     nyquist_hz = sample_rate_hz / 2
     if not f_max_hz <= nyquist_hz:
@@ -136,9 +125,9 @@ def filled_mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torchaudio warns of is refused below
         filters = mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
-    if deaf := int((~filters.any(dim=0)).sum()):
+    if empty := int((~filters.any(dim=0)).sum()):
         raise UserError(
-            f"features.n_mels is {n_mels}: {deaf} of the bands would be so narrow that no frequency of a transform of "
+            f"features.n_mels is {n_mels}: {empty} of the bands would be so narrow that no frequency of a transform of "
             f"features.n_fft={n_fft} samples lies in them. Choose fewer bands or a larger features.n_fft."
         )
     return filters
@@ -147,14 +136,14 @@ def filled_mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: f
 def level_filter(sample_rate_hz: int, n_fft: int, n_mels: int) -> Tensor:
     """Return the filter ``(n_fft // 2 + 1, 1)`` of the energy between 1 and 10 kHz, a sum of mel bands."""
     centres_hz = mel_centres_hz(sample_rate_hz, n_mels, 0.0, sample_rate_hz / 2)
-    heard = torch.from_numpy((centres_hz >= HEARD_HZ[0]) & (centres_hz <= HEARD_HZ[1])).float()
-    return mel_filters(sample_rate_hz, n_fft, n_mels, 0.0, sample_rate_hz / 2) @ heard.unsqueeze(1)
+    inside = torch.from_numpy((centres_hz >= LEVEL_HZ[0]) & (centres_hz <= LEVEL_HZ[1])).float()
+    return mel_filters(sample_rate_hz, n_fft, n_mels, 0.0, sample_rate_hz / 2) @ inside.unsqueeze(1)
 
 
 def mel_centres_hz(
     sample_rate_hz: int, n_mels: int, f_min_hz: float, f_max_hz: float
 ) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """Return the centre of each mel band ``(n_mels,)``, in Hz, to 1/8192 of the sample rate."""
+    """Return the centre of each mel band ``(n_mels,)`` in Hz, with a resolution of 1/8192 of the sample rate."""
     banks = torchaudio.functional.melscale_fbanks(
         n_freqs=4097, f_min=f_min_hz, f_max=f_max_hz, n_mels=n_mels, sample_rate=sample_rate_hz, mel_scale="slaney"
     )
@@ -162,12 +151,12 @@ def mel_centres_hz(
 
 
 def decibels(power: Tensor) -> Tensor:
-    """Return power in dB, at least -100; the memory of ``power`` is used for it."""
+    """Convert power to dB, in place, at least -100."""
     return power.clamp_min_(1e-10).log10_().mul_(10)
 
 
 def filled_blocks(filters: Tensor) -> list[tuple[slice, slice]]:
-    """Return ranges of rows and columns that hold all values of ``(bins, bands)`` filters that are not zero."""
+    """Return ranges of rows and columns that contain all nonzero values of ``(bins, bands)`` filters."""
     blocks = []
     for first in range(0, filters.shape[1], BANDS_A_BLOCK):
         bands = slice(first, first + BANDS_A_BLOCK)

@@ -1,1 +1,1 @@
-"""Losses: ``Loss(class_counts, **knobs)``, ``forward(logits, target)``."""
+"""Losses: ``Loss(class_counts, **settings)``, ``forward(logits, target)``."""

@@ -8,16 +8,16 @@ from birdclf.losses.base import Loss, as_distribution, in_range, log_probabiliti
 class BalancedSoftmax(Loss):
     """Cross-entropy of ``z + tau log pi`` (Ren et al., 2020, theorem 1; Menon et al., 2021, equation 10).
 
-    The added term takes up the train prior pi, so that the raw logits z are those of balanced classes; they are what is
-    evaluated. With tau 0 or a uniform prior it is cross-entropy.
+    The added term absorbs the train prior pi, so the raw logits z, which are evaluated, are those of balanced classes.
+    With tau 0 or a uniform prior it is cross-entropy.
 
     Attributes:
         offset: ``(K,)`` buffer, ``tau log pi``.
         corrects_prior: Whether tau is not 0.
 
     Args:
-        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
-        tau: How much of the prior is taken up, 0 or more.
+        class_counts: ``(K,)`` train recordings of each class; 0 counts as 1.
+        tau: Strength of the prior, 0 or more.
 
     Raises:
         UserError: If ``tau`` is out of range.
@@ -33,6 +33,6 @@ class BalancedSoftmax(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
-        # The sum is float32 at least, since the offset is.
+        # The sum has at least the float32 precision of the offset.
         log_p = log_probabilities(logits + self.offset)
         return -(as_distribution(target, log_p) * log_p).sum(dim=1).mean()

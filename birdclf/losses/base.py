@@ -1,4 +1,4 @@
-"""The contract of a loss, and the targets and class weights that losses share."""
+"""Base class of losses, and functions for targets and class weights."""
 
 import math
 from abc import abstractmethod
@@ -12,12 +12,12 @@ from birdclf.errors import UserError
 
 
 class Loss(nn.Module):
-    """A loss of logits and targets, and all that a loss may offer besides, by default nothing.
+    """A loss of logits and targets, with an optional schedule over epochs.
 
     Attributes:
-        corrects_prior: Whether it takes the class counts out of the logits, as logit adjustment does.
+        corrects_prior: Whether it removes the train prior from the logits, as logit adjustment does.
         weighs_classes: Whether it weights rare classes more.
-        cosine_scale: What the network's cosine head has to multiply cosines by; None for a loss of any logits.
+        cosine_scale: Scale that the network's cosine head must have; None for a loss of any logits.
     """
 
     corrects_prior: bool = False
@@ -34,21 +34,21 @@ class Loss(nn.Module):
         """
 
     def begin_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Set the loss to an epoch before its steps, the same whatever came before: a resumed run is told the same."""
+        """Set the loss to an epoch before its steps; the result depends on the arguments alone, for resumed runs."""
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
-        """Return what of its schedule a training that ended after some epochs has missed; None for nothing."""
+        """Return which part of its schedule a training that ended early has missed; None for nothing."""
 
 
 class PlainLoss(Loss):
-    """Any module of ``(logits, target)``, such as one of torch's, as a loss that offers nothing besides."""
+    """Adapter for any module of ``(logits, target)``, such as one of torch's."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return what the module returns."""
+        """Return the module's loss."""
         loss: Tensor = self.module(logits, target)
         return loss
 
@@ -79,8 +79,8 @@ def inverse_power(class_counts: Tensor, power: float, max_ratio: float | None = 
     """Return class weights proportional to ``n_j ** -power``, with mean 1 over the train recordings.
 
     Args:
-        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
-        power: 0 gives equal weights, 0.5 the square root's, 1 inverse frequency.
+        class_counts: ``(K,)`` train recordings of each class; 0 counts as 1.
+        power: 0 gives equal weights, 0.5 inverse square root, 1 inverse frequency.
         max_ratio: Largest weight over smallest, at least 1; None for no limit.
 
     Returns:
@@ -97,8 +97,8 @@ def effective_number(class_counts: Tensor, beta: float) -> Tensor:
     """Return class weights ``(1 - beta) / (1 - beta^n_j)``, rescaled to sum K (Cui et al., 2019, equations 2 and 3).
 
     Args:
-        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
-        beta: In [0, 1): 0 gives equal weights, and near 1 they are inverse frequency.
+        class_counts: ``(K,)`` train recordings of each class; 0 counts as 1.
+        beta: In [0, 1): 0 gives equal weights, a value near 1 inverse frequency.
 
     Returns:
         ``(K,)`` float32.
@@ -123,5 +123,5 @@ def in_range(name: str, value: float, low: float, high: float = math.inf) -> flo
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Return ``log softmax`` in float32 at least, whatever the logits' precision."""
+    """Return ``log softmax`` with at least float32 precision."""
     return torch.log_softmax(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, dim=1)

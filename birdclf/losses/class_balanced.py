@@ -22,7 +22,7 @@ class ClassBalanced(Loss):
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.
-        beta: Share of a recording's neighbours that it makes superfluous, in [0, 1).
+        beta: Overlap of recordings, in [0, 1): ``1 / (1 - beta)`` is the limit of the effective number.
         inside: The loss L: ``cross_entropy`` or ``focal``.
         gamma: Focus of the focal loss, 0 or more; None for 2. Cross-entropy has none.
 

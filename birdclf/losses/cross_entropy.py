@@ -9,8 +9,8 @@ from birdclf.losses.base import Loss, as_distribution, in_range, inverse_power, 
 class CrossEntropy(Loss):
     """Weighted cross-entropy: ``sum_i sum_k w_k t'_ik (-log p_ik) / sum_i sum_k w_k t_ik``.
 
-    With integer targets this is torch's weighted mean. It divides soft targets by their weight as well, so that a
-    one-hot target and its class give one value. Smoothed targets are ``t' = (1 - e) t + e / K`` (Szegedy et al., 2016,
+    With integer targets this is torch's weighted mean. Soft targets are divided by their weight as well, so a one-hot
+    target and its class give the same value. Smoothed targets are ``t' = (1 - e) t + e / K`` (Szegedy et al., 2016,
     section 7).
 
     Attributes:
@@ -24,7 +24,7 @@ class CrossEntropy(Loss):
         max_weight_ratio: Largest weight over smallest, at least 1; None for no limit.
 
     Raises:
-        UserError: If an argument is out of range, or there are no weights that ``max_weight_ratio`` limits.
+        UserError: If an argument is out of range, or ``max_weight_ratio`` is given without weights.
     """
 
     weight: Tensor

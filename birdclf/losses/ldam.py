@@ -12,24 +12,24 @@ USUAL_BETA = 0.99
 
 
 class LDAM(Loss):
-    """Cross-entropy after ``scale * m_y`` is taken off the true class's logit (Cao et al., 2019, equations 12 and 13).
+    """Cross-entropy with a margin ``scale * m_y`` on the true class's logit (Cao et al., 2019, equations 12 and 13).
 
-    The margins ``m_j`` are proportional to ``n_j ** -1/4``, and are meant in cosines, so the logits have to be
+    The margins ``m_j`` are proportional to ``n_j ** -1/4`` and are differences of cosines, so the logits have to be
     ``scale * cos``. From ``reweight_from`` on each term has its class-balanced weight (algorithm 1; Cui et al., 2019).
     With margin 0 and no re-weighting it is cross-entropy.
 
     Attributes:
         margin: ``(K,)`` buffer, in logits.
-        weight: ``(K,)`` buffer of sum K: the weights once training has come that far.
-        cosine_scale: What the network's cosine head has to multiply cosines by.
+        weight: ``(K,)`` buffer of sum K, the weights after re-weighting starts.
+        cosine_scale: Scale that the network's cosine head must have.
         weighs_classes: Whether there is re-weighting.
 
     Args:
-        class_counts: ``(K,)`` train recordings of each class; a class without any counts as one.
+        class_counts: ``(K,)`` train recordings of each class; 0 counts as 1.
         max_margin: Margin of the rarest class, a difference of cosines, 0 to 2.
-        scale: The cosine head's scale, above 0; None for 30, as there.
-        reweight_from: Share of the training's epochs, 0 to 1, after which terms are weighted; None for never.
-        beta: Of the weights, in [0, 1); None for 0.99. Without re-weighting there is none.
+        scale: The cosine head's scale, above 0; None for 30, the head's default.
+        reweight_from: Share of the epochs, 0 to 1, after which terms are weighted; None for never.
+        beta: Of the weights, in [0, 1); None for 0.99. Only with re-weighting.
 
     Raises:
         UserError: If an argument is out of range, or beta is given without re-weighting.
@@ -62,11 +62,11 @@ class LDAM(Loss):
         self.register_buffer("weight", effective_number(class_counts, USUAL_BETA if beta is None else beta))
 
     def begin_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Turn the weights on from ``reweight_from`` on."""
+        """Enable the weights from ``reweight_from`` on."""
         self.reweighs = self.reweight_from is not None and epoch / max_epochs >= self.reweight_from
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
-        """Return a sentence on weights that never came."""
+        """Return a sentence on weights that were never used."""
         if self.reweight_from is None or (epochs - 1) / max_epochs >= self.reweight_from:
             return None
         return f"no epoch was weighted: loss.reweight_from is {self.reweight_from:g} of the epochs"
@@ -74,7 +74,7 @@ class LDAM(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of a batch; K is at least 2."""
         z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        # -log p of class k is softplus(log sum_{j != k} exp z_j - z_k); a margin only moves z_k.
+        # -log p of class k is softplus(log sum_{j != k} exp z_j - z_k); a margin changes z_k only.
         terms = functional.softplus(_others(z) - z + self.margin)
         if self.reweighs:
             terms = terms * self.weight
@@ -84,8 +84,8 @@ class LDAM(Loss):
 def _others(z: Tensor) -> Tensor:
     """Return ``log sum_{j != k} exp z_j`` for each class k, ``(B, K)``.
 
-    It is ``log sum_j exp z_j + log(1 - p_k)``, which loses all digits where p_k is near 1. That can be the largest
-    logit alone, whose sum is taken over the others.
+    It is ``log sum_j exp z_j + log(1 - p_k)``, which cancels where p_k is near 1. Only the largest logit can be that,
+    so its sum is computed over the others.
     """
     top = functional.one_hot(z.argmax(dim=1), z.shape[1]).bool()
     of_top = z.masked_fill(top, -torch.inf).logsumexp(dim=1, keepdim=True)

@@ -18,20 +18,20 @@ EXTRA: Final = "ast"
 PUBLISHED: Final = "MIT/ast-finetuned-audioset-10-10-0.4593"
 POSITIONS: Final = "audio_spectrogram_transformer.embeddings.position_embeddings"
 PUBLISHED_GRIDS: Final = tuple((112 // stride + 1, 1008 // stride + 1) for stride in (10, 12, 14, 16))
-"""Rows and columns of patches of all published weights: 128 bands, 1024 frames, patches of 16 every so many."""
+"""Rows and columns of patches of all published weights: 128 bands, 1024 frames, patches of 16 at these strides."""
 SILENCE: Final = 4.2677393 / (2 * 4.5689974)
-"""What the library fills a short window with: 0 before AudioSet's normalisation."""
+"""Padding of a short window in the library: 0 before AudioSet's normalisation."""
 
 
 class AudioSpectrogramTransformer(nn.Module):
     """A transformer over overlapping patches of a log-mel spectrogram, of any size.
 
-    Defaults are the published size, 86 million parameters. Shorter windows than ``max_length`` are filled as the
-    library's own feature extractor fills them, which is right for ``features=ast`` alone.
+    Defaults are the published size, 86 million parameters. Windows shorter than ``max_length`` are padded like by the
+    library's feature extractor, which is correct for ``features=ast`` only.
 
     Args:
         num_classes: K.
-        in_channels: Channels of the features; it takes 1.
+        in_channels: Channels of the features, which must be 1.
         bands: F, mel bands of the features.
         max_length: Largest T.
         hidden_size: Size of a patch's embedding, a multiple of ``heads``.
@@ -41,13 +41,13 @@ class AudioSpectrogramTransformer(nn.Module):
         frequency_stride: Bands from one patch to the next.
         time_stride: Frames from one patch to the next.
         dropout: Share of units dropped in embeddings, layers and before the head in training, in [0, 1).
-        pretrained: Whether to start from trained weights: true fetches those of AudioSet from the Hugging Face hub, a
-            path reads them from a file or a folder. Position embeddings are cut, or interpolated where there are fewer.
+        pretrained: True downloads AudioSet's weights from the Hugging Face Hub, a path reads a file or folder. Position
+            embeddings are cropped, or interpolated where there are fewer.
         head: Last layer, ``linear`` or ``cosine``.
-        scale: Of the cosine head's logits; None for 30.
+        scale: Scale of the cosine head's logits; None for 30.
 
     Raises:
-        UserError: If transformers is not installed, a size is out of range, or the weights cannot be had.
+        UserError: If transformers is not installed, a size is out of range, or the weights cannot be loaded.
     """
 
     def __init__(
@@ -127,20 +127,20 @@ class AudioSpectrogramTransformer(nn.Module):
 
 
 def fit_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return position embeddings for another grid of patches, as the paper's section 2.2 and its code do.
+    """Return position embeddings for another grid of patches, as in the paper's section 2.2 and its code.
 
-    Along each axis the middle is cut out where there are enough, else they are interpolated. Embeddings do not say what
-    grid they are of: as many as published ones are taken for those, others to have the rows that are wanted.
+    Along each axis they are cropped to the middle where there are enough, else interpolated. The old grid is inferred
+    from the number of patches: that of published weights with this number, else one with as many rows as ``grid``.
 
     Args:
-        positions: ``(1, 2 + rows * columns, D)``, the first two of which belong to no patch.
-        grid: Rows and columns that are wanted.
+        positions: ``(1, 2 + rows * columns, D)``; the first two belong to no patch.
+        grid: Rows and columns of the new grid.
 
     Returns:
         ``(1, 2 + grid[0] * grid[1], D)``.
 
     Raises:
-        UserError: If it cannot be told how many rows they have.
+        UserError: If the number of rows cannot be inferred.
     """
     rows, columns = grid
     if positions.shape[1] == 2 + rows * columns:
@@ -158,7 +158,7 @@ def fit_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _rows(patches: int, wanted: int) -> int:
-    """Return how many rows a grid of so many patches has."""
+    """Return the number of rows of a grid with this number of patches."""
     published = {rows * columns: rows for rows, columns in PUBLISHED_GRIDS}
     if patches in published:
         return published[patches]
@@ -178,7 +178,7 @@ RENAMED: Final[Mapping[str, str]] = {
     ".attention.output.dense.": ".attention.o_proj.", ".intermediate.dense.": ".mlp.fc1.",
     ".output.dense.": ".mlp.fc2.",
 }  # fmt: skip
-"""Parts of names in files of transformers 4, which published ones are, and what they are called in 5."""
+"""Parts of weight names in transformers 4, which the published files use, and their names in transformers 5."""
 
 
 def _present_name(name: str) -> str:

@@ -15,7 +15,7 @@ class AudioCNNv2(nn.Module):
         dropout: Share of the units dropped before each linear layer in training, in [0, 1).
         width: Multiplies the channels of every layer; 1 is the published size.
         head: Last layer, ``linear`` as published or ``cosine``.
-        scale: Of the cosine head's logits; None for 30.
+        scale: Scale of the cosine head's logits; None for 30.
     """
 
     def __init__(

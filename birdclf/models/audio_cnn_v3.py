@@ -1,4 +1,4 @@
-"""AudioCNNv3: residual, with channel attention, and quicker than AudioCNNv2 at about its size."""
+"""AudioCNNv3: residual, with channel attention, and faster than AudioCNNv2 at about its size."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ class MeanPool(nn.Module):
 
 
 class MeanMaxPool(nn.Module):
-    """The mean over frequency, and of that the mean and the maximum over time added (Kong et al., 2020)."""
+    """The mean over frequency, then the sum of mean and maximum over time (Kong et al., 2020)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, F, T)`` to ``(B, C)``."""
@@ -28,7 +28,7 @@ class MeanMaxPool(nn.Module):
 
 
 class GeMPool(nn.Module):
-    """The generalised mean with a learned exponent (Radenovic et al., 2019, equation 1), for values from 0."""
+    """The generalised mean with a learned exponent (Radenovic et al., 2019, equation 1), for values of at least 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class GeMPool(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """A mean weighted by attention to places: a recording is silent for most of its time.
+    """A mean weighted by attention over positions, since a recording is silent for most of its time.
 
-    Each of four groups of channels has weights of its own, a softmax over all places (Ilse et al., 2018, equation 7).
+    Each of four groups of channels has its own weights, a softmax over all positions (Ilse et al., 2018, equation 7).
     """
 
     def __init__(self, channels: int) -> None:
@@ -65,21 +65,21 @@ POOLS: dict[str, Callable[[int], nn.Module]] = {
     "gem": lambda channels: GeMPool(),
     "attention": AttentionPool,
 }
-"""Layers that map ``(B, C, F, T)`` to ``(B, C)``, by name; each is made of C."""
+"""Pooling layers ``(B, C, F, T)`` to ``(B, C)`` by name; the argument is C."""
 
 
-REDUCTION = 8  # channels of a block to those that its excitation is computed from
+REDUCTION = 8  # ratio of a block's channels to the hidden units of its excitation
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut: ``(B, I, F, T)`` to ``(B, O, F, T)``.
 
-    Convolutions are whole ones: on a CPU the gradient of depthwise ones is bound by memory, at a tenth of their rate.
+    Convolutions are not depthwise: on a CPU the gradient of depthwise ones is bound by memory, at a tenth of the rate.
 
     Args:
         channels_in: I.
         channels_out: O.
-        excite: Weigh channels by a squeeze-and-excitation of the second convolution's output.
+        excite: Apply squeeze-and-excitation to the second convolution's output.
         drop_path: Share of recordings for which the convolutions are skipped in training, in [0, 1).
     """
 
@@ -110,7 +110,7 @@ class Excitation(nn.Module):
         self.gate = nn.Sequential(nn.Linear(channels, fewer), nn.ReLU(), nn.Linear(fewer, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh ``(B, C, F, T)``."""
+        """Weight ``(B, C, F, T)``."""
         gate: Tensor = self.gate(x.mean(dim=(2, 3)))
         return x * gate[:, :, None, None]
 
@@ -118,7 +118,7 @@ class Excitation(nn.Module):
 class DropPath(nn.Module):
     """Sets the branch of a residual block to 0 for some recordings in training (Huang et al., 2016).
 
-    What is kept is enlarged, so that its expectation is that of evaluation.
+    The others are scaled up, so the expectation is that of evaluation.
 
     Args:
         p: Share of recordings, in [0, 1).
@@ -147,7 +147,7 @@ class AudioCNNv3(nn.Module):
 
     AudioCNNv2 spends most of its time moving the 64 full-size maps of its first layer through memory. Here the stem
     halves both axes and has half the channels, and maps are halved again before every stage but the first. The stem
-    also sees how high each band lies, for a convolution treats all alike.
+    also gets the height of each band, since a convolution treats all bands alike.
 
     Args:
         num_classes: K.
@@ -162,10 +162,10 @@ class AudioCNNv3(nn.Module):
         heights: Give the stem the height of each band, from -1 to 1, as one more channel (Liu et al., 2018).
         pooling: ``mean``, ``mean_max``, ``gem`` or ``attention``.
         head: Last layer, ``linear`` or ``cosine``.
-        scale: Of the cosine head's logits; None for 30.
+        scale: Scale of the cosine head's logits; None for 30.
 
     Raises:
-        UserError: If a knob is out of range.
+        UserError: If an argument is out of range.
     """
 
     def __init__(
@@ -219,6 +219,6 @@ class AudioCNNv3(nn.Module):
 
 
 def with_heights(x: Tensor) -> Tensor:
-    """Return ``(B, C, F, T)`` with a channel more: the height of each band, from -1 at the lowest to 1."""
+    """Return ``(B, C, F, T)`` with one more channel: the height of each band, from -1 at the lowest to 1."""
     rows = torch.linspace(-1.0, 1.0, x.shape[2], dtype=x.dtype, device=x.device)
     return torch.cat([x, rows[:, None].expand(x.shape[0], 1, x.shape[2], x.shape[3])], dim=1)

@@ -1,4 +1,4 @@
-"""Pieces that the networks share."""
+"""Layers that the networks share."""
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch.nn.functional import conv2d
 
 from birdclf.checks import fraction, require
 
-FEWEST_CHANNELS = 16  # below, a row of the products is shorter than what laying out the shifted input costs
-ROWS_AN_IMAGE = 512  # positions an image, from which on a product an image is quicker than one over all images
+FEWEST_CHANNELS = 16  # below, copying the shifted input costs more than the products save
+ROWS_AN_IMAGE = 512  # least positions of an image for which one product per image is faster than one for all images
 
 
 class Conv3x3(nn.Conv2d):
@@ -35,9 +35,9 @@ class Conv3x3(nn.Conv2d):
 
 
 def products_are_quicker(x: Tensor) -> bool:
-    """Return whether the weight's gradient for an input ``(B, I, F, T)`` is quicker as matrix products.
+    """Return whether the weight's gradient for an input ``(B, I, F, T)`` is faster as matrix products.
 
-    It depends on kind, layout and shape alone, never on a measurement, so that the same run takes the same way again.
+    It depends on device, type, layout and shape alone, not on a measurement, so runs are reproducible.
     """
     return (
         x.device.type == "cpu"
@@ -53,9 +53,9 @@ def products_are_quicker(x: Tensor) -> bool:
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     """Return the gradient of a 3x3 convolution's weight, padding 1, as products of matrices.
 
-    Tap ``(i, j)`` of the weight has met at each position of the output the input shifted by ``(i - 1, j - 1)``. Shifts
-    along time are laid out side by side, those along frequency are other rows of the same matrix; rows beyond an edge
-    have only met zeros and are left out, which for images one row high is two thirds of the work.
+    Tap ``(i, j)`` of the weight multiplies, at each position of the output, the input shifted by ``(i - 1, j - 1)``.
+    Shifts along time are copied side by side, those along frequency are other rows of the same matrix; rows beyond an
+    edge are zeros and are left out, which for images one row high is two thirds of the work.
 
     Args:
         x: ``(B, I, F, T)`` input, channels last.
@@ -69,18 +69,18 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     apart = height * width >= ROWS_AN_IMAGE
     order = (0, 2, 3, 1) if apart else (2, 0, 3, 1)  # frequency first: a shift along it is a shift of one long matrix
     shifted = _beside_each_other(x.permute(order))
-    met = grad.permute(order)
+    grads = grad.permute(order)
     if apart:
         matrices, row = (batch, height * width), width
     else:
         matrices, row = (1, height * batch * width), batch * width
-    shifted, met = shifted.reshape(*matrices, 3 * channels_in), met.reshape(*matrices, channels_out)
+    shifted, grads = shifted.reshape(*matrices, 3 * channels_in), grads.reshape(*matrices, channels_out)
     taps = x.new_zeros(3, 3 * channels_in, channels_out)
     for i in range(3):
         low, high = max(0, 1 - i), min(height, height + 1 - i)  # rows whose neighbour i - 1 below exists
         if low < high:
             inputs = shifted[:, (low + i - 1) * row : (high + i - 1) * row]
-            outputs = met[:, low * row : high * row]
+            outputs = grads[:, low * row : high * row]
             if apart:
                 torch.sum(torch.bmm(inputs.transpose(1, 2), outputs), dim=0, out=taps[i])
             else:
@@ -118,12 +118,12 @@ class _ByProducts(torch.autograd.Function):
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution (with bias), batch norm, ReLU and, if asked for, 2x2 max pooling.
+    """3x3 convolution (with bias), batch norm, ReLU and optional 2x2 max pooling.
 
     The pool comes before the ReLU. Both orders give the same values, since a maximum commutes with a monotone function,
-    and this one applies the ReLU to a quarter of them. In evaluation without gradients the norm, then a fixed
-    affine map of each channel, becomes part of the convolution, which saves a pass over its output. Whether that is so
-    is told by the norm's mode, not the block's: statistics are measured anew with all else in evaluation.
+    and this one applies the ReLU to a quarter of them. In evaluation without gradients the norm is folded into the
+    convolution, which saves a pass over its output. The norm's mode decides that, not the block's: norm statistics are
+    measured with everything else in evaluation.
 
     Args:
         channels_in: Channels of the input.

@@ -1,4 +1,4 @@
-"""The last layer of a network: features of a recording to one logit a class."""
+"""Last layer of a network: features of a recording to one logit per class."""
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,12 @@ USUAL_SCALE = 30.0
 class CosineLinear(nn.Module):
     """Logits ``scale * cos(x, w_k)`` without a bias (Wang et al., 2018, equation 3).
 
-    Every class has a weight of one length, so that frequent classes cannot win by a longer one.
+    The weights of all classes have length 1, so frequent classes have no advantage by longer ones.
 
     Args:
         in_features: D.
         num_classes: K.
-        scale: Largest size of a logit, above 0.
+        scale: Largest magnitude of a logit, above 0.
 
     Raises:
         UserError: If ``scale`` is not above 0.
@@ -33,7 +33,7 @@ class CosineLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, D)`` to logits ``(B, K)`` in [-scale, scale]; a row of zeros gives zeros."""
-        # Lengths in float32: squares of half precision overflow at 256 already.
+        # Norms in float32: squares overflow float16 from 256 on.
         directions = functional.normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
         return self.scale * functional.linear(directions, functional.normalize(self.weight))
 
@@ -51,7 +51,7 @@ def classifier_layer(
         head: ``linear`` or ``cosine``.
         in_features: D.
         num_classes: K.
-        scale: Of the cosine head's logits; None for 30. A linear head has none.
+        scale: Scale of the cosine head's logits; None for 30. A linear head has none.
 
     Raises:
         UserError: If the head is unknown, or a scale is out of range or given to a linear head.
@@ -71,7 +71,7 @@ def output_layer(network: nn.Module, num_classes: int | None = None) -> nn.Linea
 
     Args:
         network: Any network.
-        num_classes: K, to pass over layers of another width; None takes the last layer.
+        num_classes: K, to skip layers of another width; None takes the last layer.
 
     Raises:
         UserError: If it has no such layer.

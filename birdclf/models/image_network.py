@@ -1,4 +1,4 @@
-"""Networks made for images, by timm (Wightman, 2019), on features as images."""
+"""Image networks of timm (Wightman, 2019) on features as images."""
 
 import difflib
 from collections.abc import Sequence
@@ -17,29 +17,27 @@ EXTRA = "timm"
 
 
 class ImageNetwork(nn.Module):
-    """Any network of timm with a head of our own.
+    """Any network of timm with a linear or cosine head.
 
-    Such networks halve both axes five times, which 20 bands do not survive. A first convolution with a smaller stride
-    over frequency keeps them, where enlarging the input by interpolation would compute as much on no more information;
-    the weights of a pretrained one stay as they are.
+    Such networks halve both axes five times, too often for 20 bands. A smaller stride of the first convolution over
+    frequency avoids that without interpolating the input, and keeps pretrained weights valid.
 
     Args:
         num_classes: K.
-        in_channels: Channels of the features; a pretrained first convolution is adapted to other than 3 of them.
-        name: Name of the network in timm; its capacity is part of the name.
+        in_channels: Channels of the features; a pretrained first convolution is adapted if they are not 3.
+        name: Name of the network in timm.
         dropout: Share of the units dropped before the head in training, in [0, 1).
         drop_path: Largest share of recordings for which a block is skipped in training (Huang et al., 2016), in
             [0, 1); it grows from 0 at the first block.
-        pretrained: Whether to start from weights trained on images: true fetches them from the Hugging Face hub, a path
-            reads them from a file.
-        stem_stride: Stride of the first convolution over ``(frequency, time)``; None leaves it as timm has it.
+        pretrained: True downloads weights trained on images from the Hugging Face Hub, a path reads them from a file.
+        stem_stride: Stride of the first convolution over ``(frequency, time)``; None for timm's.
         size: ``(F, T)`` that features are interpolated to; a network of fixed size needs it.
         head: Last layer, ``linear`` or ``cosine``.
-        scale: Of the cosine head's logits; None for 30.
+        scale: Scale of the cosine head's logits; None for 30.
 
     Raises:
-        UserError: If timm is not installed, knows no such network or refuses a setting for it, or the weights cannot be
-            had.
+        UserError: If timm is not installed, has no such network or refuses an argument, or the weights cannot be
+            loaded.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ def _backbone(
     given: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0}
     try:
         known = timm.get_pretrained_cfg(name)
-    except RuntimeError as error:  # a tag behind the name
+    except RuntimeError as error:  # an unknown tag after the name
         raise UserError(f"model.name is {name!r}: {error} timm.list_pretrained() lists all that there are.") from error
     if known is not None and known.fixed_input_size:
         if size is None:
@@ -128,7 +126,7 @@ def _hub_weights(name: str, known: Any) -> Any:
 def _load(network: nn.Module, weights: dict[str, Tensor], source: str, in_channels: int) -> None:
     """Load the weights of a file, with its first convolution adapted to the channels and without its head."""
     adapt = from_extra("timm.models", EXTRA).adapt_input_conv
-    # What timm notes of it; a network may lack any of these notes.
+    # Any of these entries may be missing.
     known: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     for layer in _names(known.get("first_conv")):
         for name, value in weights.items():
@@ -138,7 +136,7 @@ def _load(network: nn.Module, weights: dict[str, Tensor], source: str, in_channe
 
 
 def _restride(network: nn.Module, name: str, stride: tuple[int, int]) -> None:
-    # What timm notes of it; a network may lack any of these notes.
+    # Any of these entries may be missing.
     known: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
     found = [network.get_submodule(layer) for layer in _names(known.get("first_conv"))]
     if len(found) != 1 or not isinstance(found[0], nn.Conv2d) or known.get("fixed_input_size"):

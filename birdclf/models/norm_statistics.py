@@ -1,4 +1,4 @@
-"""Running statistics of batch norms, measured anew for weights that no training step has seen."""
+"""Recomputation of the running statistics of batch norms, for averaged weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 @contextmanager
 def measuring(module: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[Callable[[int], None]]:
-    """Let batches that pass through a module set the statistics of its norms (Izmailov et al., 2018, section 3.2).
+    """Set the statistics of norms from the batches that pass through a module (Izmailov et al., 2018, section 3.2).
 
-    All else is as when the module is used: no dropout, no stochastic depth. Modes and momenta are put back at the end.
+    Everything else is in evaluation mode: no dropout, no stochastic depth. Modes and momenta are restored at the end.
 
     Yields:
-        To be called before each batch with its number of recordings: the statistics are the mean over recordings.
+        Function to call before each batch with its number of recordings: the statistics are the mean over recordings.
     """
     momenta = [norm.momentum for norm in norms]
     modes = {layer: layer.training for layer in module.modules()}

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere: in a file, or on the Hugging Face hub."""
+"""Pretrained weights, from a file or the Hugging Face Hub."""
 
 import pickle
 import warnings
@@ -30,14 +30,14 @@ def from_extra(module: str, extra: str) -> Any:
 
 
 NESTS: Final = ("model_state_dict", "state_dict")
-"""Keys under which training programs keep the weights beside what else they save."""
+"""Keys under which checkpoints hold the weights."""
 PATIENCE_S: Final = 10.0
-"""How long the hub may take to answer at all."""
+"""Timeout for the first response of the hub."""
 HUB_FILE: Final = "model.safetensors"
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the weights in a file by name, on the CPU; nothing in it is executed.
+    """Return the weights in an untrusted file by name, on the CPU, without executing code.
 
     Args:
         path: A state dict saved by torch, alone or under ``model_state_dict`` or ``state_dict``, a ``.safetensors``
@@ -63,15 +63,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str, replaced: Collection[str] = ()) -> None:
-    """Load weights into a module; all of it must be among them.
-
-    Names may have a prefix that the module does not know, such as ``module.`` or ``network.backbone.``.
+    """Load all weights of a module, whose names may have a prefix such as ``module.`` or ``network.backbone.``.
 
     Args:
-        module: What gets the weights.
+        module: Module that gets the weights.
         weights: By name.
-        source: Where they come from, for messages.
-        replaced: Layers by name, such as ``head.fc``, whose weights are left out: they belong to other classes.
+        source: File or repository, for messages.
+        replaced: Names of layers, such as ``head.fc``, whose weights are left out since they are for other classes.
 
     Raises:
         UserError: If a weight is missing, left over or of another shape.
@@ -98,7 +96,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str, 
 
 
 def prefix_of(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
-    """Return what stands before the names of ``own`` in ``weights``, nothing where they do not meet."""
+    """Return the prefix of the names of ``own`` in ``weights``, empty if no name matches."""
     for name in own:
         for theirs in weights:
             if theirs == name or theirs.endswith(f".{name}"):
@@ -107,7 +105,7 @@ def prefix_of(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
 
 
 def from_hub(repo: str, file: str = HUB_FILE) -> Path:
-    """Return a file of a repository of the hub, downloaded unless it was before.
+    """Return a file of a repository of the hub, downloaded unless it is in the cache.
 
     Raises:
         UserError: If the hub cannot be reached within seconds, or has no such file.
@@ -118,7 +116,7 @@ def from_hub(repo: str, file: str = HUB_FILE) -> Path:
         try:
             return Path(hub.hf_hub_download(repo, file, local_files_only=True))
         except hub.errors.LocalEntryNotFoundError:
-            # The library tries again and again for minutes; whether anybody is there shows at once.
+            # The library retries for minutes; this request fails at once if the hub cannot be reached.
             httpx.head(hub.constants.ENDPOINT, timeout=PATIENCE_S)
             return Path(hub.hf_hub_download(repo, file))
     except (OSError, ValueError, httpx.HTTPError, hub.errors.HTTPError) as error:
@@ -130,7 +128,7 @@ def from_hub(repo: str, file: str = HUB_FILE) -> Path:
 
 
 def check_pretrained(pretrained: object) -> None:
-    """Refuse what says neither yes, no nor where."""
+    """Refuse a value that is neither a boolean nor a path."""
     if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
         raise UserError(f"model.pretrained is {pretrained!r}; it must be true, false or the path of a file.")
 
@@ -142,7 +140,7 @@ def _opened(path: Path) -> dict[str, Any]:
             found: dict[str, Any] = from_extra("safetensors.torch", "timm").load_file(path)
             return found
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on how a file is pickled that is about to be refused
+            warnings.simplefilter("ignore")  # on the pickle format of a file that is then refused
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -151,7 +149,7 @@ def _opened(path: Path) -> dict[str, Any]:
         ) from error
     except UserError:
         raise
-    except Exception as error:  # each format has errors of its own for a file that is cut short
+    except Exception as error:  # each format has its own errors for a truncated file
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"model.pretrained: {path} cannot be read as weights: {reason}. Copy it again.") from error
     if not isinstance(content, dict):

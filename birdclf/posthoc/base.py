@@ -1,4 +1,4 @@
-"""Post-hoc logit adjustment: the train prior is taken out of the logits of a trained network."""
+"""Post-hoc logit adjustment, which removes the train prior from the logits of a trained network."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ from birdclf.checks import is_number, require
 
 Logits = NDArray[np.floating]
 GRID: Final = tuple(step / 20 for step in range(61))
-"""Taus that are tried, 0 to 3: scores of decisions are steps in tau, so that no search by slope would do."""
+"""Candidates for tau, 0 to 3: scores of decisions are piecewise constant in tau, so gradients cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Adjustment:
     """Logits minus ``tau log pi`` (Menon et al., 2021, equation 9).
 
     Attributes:
-        tau: How much of the prior is taken out.
+        tau: Strength of the adjustment.
         prior: ``(K,)`` shares of the classes, each above 0.
     """
 
@@ -36,11 +36,11 @@ class Adjustment:
 
 @dataclass(frozen=True)
 class OutputRows:
-    """What an output layer has of each class.
+    """Norm and bias of each class in an output layer.
 
     Attributes:
-        lengths: ``(K,)`` lengths of its rows.
-        bias: ``(K,)``, zeros where it has none.
+        lengths: ``(K,)`` norms of the weight's rows.
+        bias: ``(K,)``, zeros if the layer has none.
     """
 
     lengths: tuple[float, ...]
@@ -48,11 +48,11 @@ class OutputRows:
 
 
 class Adjusts(Protocol):
-    """What makes other logits of those that a network gives; a frozen dataclass of numbers."""
+    """A fitted correction of logits; a frozen dataclass of numbers."""
 
     @property
     def tau(self) -> float:
-        """How much is done."""
+        """Strength of the correction."""
 
     def apply(self, logits: Logits) -> NDArray[np.float32]:
         """Return adjusted logits ``(N, K)``."""
@@ -62,11 +62,11 @@ Score = Callable[[Logits], float]
 
 
 class PostHoc(ABC):
-    """What is done to logits once training is over.
+    """A correction of logits after training.
 
     Attributes:
-        corrects_prior: Whether it may take the train prior out of them.
-        needs_rows: Whether it goes by the rows of a linear output layer.
+        corrects_prior: Whether it may remove the train prior.
+        needs_rows: Whether it needs the rows of a linear output layer.
     """
 
     corrects_prior: bool = False
@@ -76,13 +76,13 @@ class PostHoc(ABC):
     def fit(
         self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None
     ) -> Adjusts | None:
-        """Return what adjusts logits, or None for nothing.
+        """Return the fitted correction, or None for no correction.
 
         Args:
             logits: ``(N, K)`` of the validation split.
             class_counts: ``(K,)`` train recordings of each class.
-            score: Judges logits ``(N, K)`` of the same clips; higher is better.
-            rows: Of the network's output layer; None where it is not a linear one.
+            score: Score of logits ``(N, K)`` of the same clips; higher is better.
+            rows: Of the network's output layer; None if that is not linear.
         """
 
 
@@ -107,8 +107,8 @@ class LogitAdjustment(PostHoc):
         corrects_prior: Whether tau may be other than 0.
 
     Args:
-        tau: How much of the prior is taken out, 0 or more; None for the smallest in 0, 0.05 to 3 of those with the best
-            score on validation.
+        tau: Strength of the adjustment, 0 or more; None tunes it on validation: the smallest of the best values among
+            0, 0.05, ..., 3.
 
     Raises:
         UserError: If ``tau`` is out of range.
@@ -121,7 +121,7 @@ class LogitAdjustment(PostHoc):
     def fit(
         self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None
     ) -> Adjustment:
-        """Return the adjustment; a class without a train recording counts as one."""
+        """Return the adjustment; a class count of 0 counts as 1."""
         n = np.maximum(np.asarray(class_counts, dtype=np.float64), 1)
         prior = tuple(float(share) for share in n / n.sum())
         if self.tau is not None:

@@ -1,4 +1,4 @@
-"""tau-normalisation: the rows of a trained output layer are made of more equal length."""
+"""tau-normalisation, which makes the norms of the rows of a trained output layer more equal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from birdclf.errors import UserError
 from birdclf.posthoc.base import Logits, OutputRows, PostHoc, Score, check_tau
 
 GRID: Final = tuple(step / 20 for step in range(21))
-"""Taus that are tried, 0 to 1."""
+"""Candidates for tau, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class TauNormalised:
     """Logits of the rows ``w_k / |w_k|^tau`` without a bias (Kang et al., 2020, equation 5).
 
-    Logits are linear in the rows, so that these follow from the network's own, also where they are means over windows.
+    Logits are linear in the rows, so they can be computed from those of the network, also from means over windows.
     """
 
-    tau: float  # 0 leaves the rows as they are, 1 makes all equally long
-    lengths: tuple[float, ...]  # `(K,)` lengths of the rows as they were trained
-    bias: tuple[float, ...]  # `(K,)` bias as it was trained
+    tau: float  # 0 keeps the rows, 1 gives all of them the same norm
+    lengths: tuple[float, ...]  # `(K,)` norms of the trained rows
+    bias: tuple[float, ...]  # `(K,)` trained bias
 
     def apply(self, logits: Logits) -> NDArray[np.float32]:
-        """Return the logits ``(N, K)`` of the normalised rows; a row of zeros keeps its zeros."""
+        """Return the logits ``(N, K)`` of the normalised rows; a row of zeros gives zeros."""
         lengths = np.asarray(self.lengths)
         factors = np.where(lengths > 0, lengths, 1.0) ** self.tau
         normalised: NDArray[np.float32] = ((logits - np.asarray(self.bias)) / factors).astype(np.float32)
@@ -34,10 +34,10 @@ class TauNormalised:
 
 
 class TauNorm(PostHoc):
-    """Takes from frequent classes what their longer rows give them (Kang et al., 2020, section 4.3).
+    """Reduces the advantage of frequent classes by their rows of larger norm (Kang et al., 2020, section 4.3).
 
     Args:
-        tau: 0 to 1; None for the smallest in 0, 0.05 to 1 of those with the best score on validation.
+        tau: 0 to 1; None tunes it on validation: the smallest of the best values among 0, 0.05, ..., 1.
 
     Raises:
         UserError: If ``tau`` is out of range.
@@ -55,12 +55,12 @@ class TauNorm(PostHoc):
         """Return the normalisation.
 
         Raises:
-            UserError: If the output layer's rows have no length that counts.
+            UserError: If the output layer is not linear.
         """
         if rows is None:
             raise UserError(
-                "posthoc=tau_norm makes the rows of a linear output layer more equal, but this network has no such "
-                "layer. Use posthoc=logit_adjustment, or model.head=linear."
+                "posthoc=tau_norm normalises the rows of a linear output layer, but this network has no such layer. "
+                "Use posthoc=logit_adjustment, or model.head=linear."
             )
         taus = GRID if self.tau is None else (float(self.tau),)
         tried = [TauNormalised(tau, rows.lengths, rows.bias) for tau in taus]

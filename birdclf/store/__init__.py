@@ -1,1 +1,1 @@
-"""The packed feature store: planned, built, opened, built by several workers; knows no representation by name."""
+"""Packed feature store: planning, building by one or several workers, reading; independent of the features."""

@@ -1,6 +1,6 @@
 """Building a feature store: worker processes decode, this process appends and keeps a journal.
 
-A build that was killed goes on after the last recording in its journal, and ends in the same bytes.
+A build that was killed resumes after the last recording in its journal, and gives the same bytes.
 """
 
 import os
@@ -25,11 +25,9 @@ from birdclf.store.plan import JOURNAL, Journal, Rows
 
 CLIPS_A_TASK: Final = 8
 WORTH_A_PROCESS: Final = 100
-"""Clips; with fewer, starting a worker process costs more than it saves."""
+"""Clips; with fewer, starting a worker process takes more time than it saves, unless their files are large."""
 WORTH_A_PROCESS_BYTES: Final = 100 * 2**20
-"""Size of the files of few clips that are long."""
-
-
+"""Total size of the files of fewer clips that is worth a process."""
 Files = tuple[BinaryIO, BinaryIO]
 """Frames and level, open for appending."""
 
@@ -37,10 +35,10 @@ Files = tuple[BinaryIO, BinaryIO]
 def build(
     clips: list[Clip], extraction: Extraction, folder: Path, scratch: Path, title: str, workers: int | None
 ) -> Rows:
-    """Decode clips and write their ``frames.f16`` and ``level.f16`` to a folder, or finish doing so.
+    """Decode clips and write their ``frames.f16`` and ``level.f16`` to a folder, resuming an earlier build.
 
     Returns:
-        A row a clip: ``recording_id``, ``frames`` and the measurement.
+        One row per clip: ``recording_id``, ``frames`` and the measurement.
     """
 
     def decoded(done: int, files: Files) -> Iterator[Rows]:
@@ -59,20 +57,20 @@ def build(
 def fill(
     clips: list[Clip], folder: Path, n_bands: int, title: str, append: Callable[[int, Files], Iterator[Rows]]
 ) -> Rows:
-    """Write ``frames.f16``, ``level.f16`` and the journal of some clips to a folder, or finish doing so.
+    """Write ``frames.f16``, ``level.f16`` and the journal of some clips to a folder, resuming an earlier build.
 
-    The journal stays: whoever puts the finished folder in its place removes it last.
+    The journal is kept; :meth:`birdclf.store.plan.StorePlan.finish` removes it.
 
     Args:
         clips: All clips, in the order of the store.
         folder: Folder to write to; it may hold the beginning of the same build.
-        n_bands: Values a frame.
-        title: What the progress bar says.
-        append: Appends to the files what follows a number of clips that are done, piece by piece, and yields the rows
-            of each piece.
+        n_bands: Values per frame.
+        title: Text of the progress bar.
+        append: Given the number of finished clips and the files, appends the data of the others in parts and yields
+            the rows of each part.
 
     Returns:
-        A row a clip.
+        One row per clip.
     """
     folder.mkdir(exist_ok=True)
     with (
@@ -92,7 +90,7 @@ def fill(
 
 @contextmanager
 def scratch_folder(prefix: Path) -> Iterator[Path]:
-    """Make an empty folder whose path begins so, and remove it and those that killed builds left under such a name."""
+    """Make a temporary folder whose path begins with ``prefix``, and remove those that killed builds left."""
     for stale in prefix.parent.glob(f"{prefix.name}*"):
         shutil.rmtree(stale, ignore_errors=True)
     with TemporaryDirectory(prefix=prefix.name, dir=prefix.parent, ignore_cleanup_errors=True) as scratch:
@@ -100,7 +98,7 @@ def scratch_folder(prefix: Path) -> Iterator[Path]:
 
 
 def _processes(clips: list[Clip], workers: int | None) -> int:
-    """Return the number of worker processes; 0 where this process does the work."""
+    """Return the number of worker processes; 0 if this process does the work."""
     if workers is None:
         workers = min(_cores(), len(clips))
         if len(clips) < WORTH_A_PROCESS:
@@ -110,7 +108,7 @@ def _processes(clips: list[Clip], workers: int | None) -> int:
 
 
 def _cores() -> int:
-    """Return the cores that this process may use: on a cluster often fewer than the machine has."""
+    """Return the number of cores that this process may use, on a cluster often fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -124,7 +122,7 @@ def _tasks(clips: list[Clip], processes: int) -> list[list[Clip]]:
 def _extracted(
     tasks: list[list[Clip]], extraction: Extraction, scratch: Path, processes: int
 ) -> Iterator[tuple[Rows, tuple[Path, Path]]]:
-    """Yield every task's rows and files in the order of the clips, few tasks in flight at a time."""
+    """Yield every task's rows and files in the order of the clips, with few tasks queued at a time."""
     paths = [scratch / str(number) for number in range(len(tasks))]
     parts = [(path.with_suffix(".frames"), path.with_suffix(".level")) for path in paths]
     if not processes:
@@ -138,7 +136,7 @@ def _extracted(
         running: deque[Future[Rows]] = deque()
         try:
             for files in parts:
-                with _deaf_to_interrupts():
+                with _ignoring_interrupts():
                     while waiting and len(running) < 2 * processes:
                         running.append(pool.submit(extraction.write, *waiting.popleft()))
                 yield running.popleft().result(), files
@@ -147,9 +145,9 @@ def _extracted(
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which a terminal sends to all: this one then ends them in order."""
-    if threading.current_thread() is not threading.main_thread():  # only there may signals be set
+def _ignoring_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C in processes started here: a terminal sends it to all, and this process ends them in order."""
+    if threading.current_thread() is not threading.main_thread():  # signal handlers can be set only there
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""One recording, decoded once: measured for the audit, mixed, resampled and analysed, all block by block."""
+"""Processing of a recording, decoded once: measured for the audit, mixed, resampled and analysed, block by block."""
 
 import multiprocessing
 import os
@@ -22,13 +22,13 @@ from birdclf.features.representation import Analysis
 
 
 class Analyser(Protocol):
-    """What the store asks of features."""
+    """Interface of the features for the store."""
 
     sample_rate_hz: int
     n_bands: int
 
     def analyse_blocks(self, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
-        """Yield what is stored of a waveform that comes in blocks ``(samples,)``."""
+        """Yield the stored features of a waveform in blocks ``(samples,)``."""
         ...
 
     def fingerprint(self) -> str:
@@ -38,21 +38,21 @@ class Analyser(Protocol):
 
 @dataclass(frozen=True)
 class Extraction:
-    """How clips become rows of a store; picklable, so that worker processes can hold one."""
+    """Converts clips to rows of a store; picklable, for worker processes."""
 
     reader: Reader
     mix: Mix
     analyser: Analyser
 
     def fingerprint(self) -> str:
-        """Return a text that changes with every setting that changes what is stored of a clip."""
+        """Return a text that changes with every setting that changes the stored data of a clip."""
         return f"{self.reader.fingerprint()}|{self.mix.fingerprint()}|{self.analyser.fingerprint()}"
 
     def write(self, clips: list[Clip], path: Path) -> list[dict[str, Any]]:
         """Write the frames of some clips to ``<path>.frames`` and their level to ``<path>.level``.
 
         Returns:
-            A row a clip: ``recording_id``, ``frames`` and the measurement.
+            One row per clip: ``recording_id``, ``frames`` and the measurement.
         """
         with open(f"{path}.frames", "wb") as frames, open(f"{path}.level", "wb") as level:
             return [self._write_one(clip, frames, level) for clip in clips]
@@ -81,7 +81,7 @@ class Extraction:
 
 
 def begin_worker(scratch: Path) -> None:
-    """Set a worker process up: one thread, since a process a core keeps every core busy, and no life of its own."""
+    """Set up a worker process: one thread, since there is a process for each core, and an end with its parent."""
     tempfile.tempdir = str(scratch)
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -90,7 +90,7 @@ def begin_worker(scratch: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave once the parent is gone: killed outright, it cannot tell its workers to stop."""
+    """Exit when the parent ends: if it is killed, it cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,7 +1,7 @@
-"""Features of whole recordings, once, packed into memory-mapped float16 files, with what the audit measured.
+"""Feature store: features of whole recordings in memory-mapped float16 files, with the measurements of the audit.
 
 A store is a folder named by the hash of its catalog and of every setting of its features. It is built in a temporary
-folder and renamed whole under a file lock: nobody ever reads half a store, and a killed build goes on where it stood.
+folder under a file lock and then renamed, so an incomplete store is never read, and a killed build can be resumed.
 """
 
 import logging
@@ -28,10 +28,10 @@ class FeatureStore:
     """A finished store, opened for reading.
 
     Attributes:
-        folder: Where it lies.
-        index: One row a recording: ``recording_id``, ``offset`` and ``frames`` (into the packed frames; 0 frames
-            where it could not be decoded), and the columns of :class:`birdclf.audit.measure.Measurement`.
-        n_bands: Values a frame.
+        folder: Folder of the store.
+        index: One row per recording: ``recording_id``, ``offset`` and ``frames`` (into the packed frames; 0 frames if
+            it could not be decoded), and the columns of :class:`birdclf.audit.measure.Measurement`.
+        n_bands: Values per frame.
     """
 
     folder: Path
@@ -52,14 +52,14 @@ class FeatureStore:
 def open_store(
     catalog: Catalog, analyser: Analyser, root: Path, workers: int | None = None, mix: Mix | None = None
 ) -> FeatureStore:
-    """Return the feature store of a catalog, built first where there is none.
+    """Return the feature store of a catalog, built if there is none.
 
     Args:
-        catalog: Recordings to hold; those that cannot be decoded are listed in the index with their reason.
-        analyser: Features to hold.
-        root: Folder of all stores; made where missing.
-        workers: Processes that decode and analyse; None for one a core, 0 for this process.
-        mix: How channels, offset and gain are treated; None takes the mean of the channels as it is.
+        catalog: Recordings; those that cannot be decoded are listed in the index with their reason.
+        analyser: Features.
+        root: Folder of all stores; created if missing.
+        workers: Processes that decode and analyse; None for one per core, 0 for this process.
+        mix: Policy on channels, offset and gain; None for the unchanged mean of the channels.
 
     Raises:
         UserError: If the store cannot be written, or a worker process is killed.
@@ -69,13 +69,13 @@ def open_store(
         root.mkdir(parents=True, exist_ok=True)
         if not plan.finished:
             with plan.lock():
-                if not plan.finished:  # somebody else may just have built it
+                if not plan.finished:  # another process may have built it in the meantime
                     _build(plan, workers)
     return open_finished(plan)
 
 
 def open_finished(plan: StorePlan) -> FeatureStore:
-    """Open a store that is finished."""
+    """Open a finished store."""
     return FeatureStore(plan.folder, pd.read_parquet(plan.folder / "index.parquet"), plan.extraction.analyser.n_bands)
 
 

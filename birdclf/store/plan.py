@@ -1,4 +1,4 @@
-"""What a feature store is to hold and where it will lie, before it is there."""
+"""Plan of a feature store: its content, location, lock and journal."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from birdclf.store.extraction import Extraction
 
 JOURNAL: Final = "journal.jsonl"
 KEEP_EVERY_S: Final = 2.0
-"""Seconds of work that a killed build may lose."""
+"""Seconds between writes of the journal: the work that a killed build loses."""
 
 Rows = list[dict[str, Any]]
 
 
 class Journal:
-    """The rows that are done, a line each, written after the data that they tell of."""
+    """Finished rows, one per line, written after their data."""
 
     def __init__(self, path: Path) -> None:
         self.file = open(path, "a+b")  # noqa: SIM115, closed by __exit__
@@ -43,7 +43,7 @@ class Journal:
         self.file.close()
 
     def recover(self, files: dict[BinaryIO, int], clips: list[Clip]) -> None:
-        """Read the rows of an earlier build whose data is there, and cut off whatever follows them."""
+        """Read the rows of an earlier build whose data is on disk, and truncate the files after them."""
         self.file.seek(0)
         room = min(os.fstat(file.fileno()).st_size // size for file, size in files.items())
         frames = end = 0
@@ -51,11 +51,11 @@ class Journal:
             try:
                 row = json.loads(line)
             except ValueError:
-                break  # the machine stopped in the middle of the line
+                break  # the line is incomplete
             if not line.endswith(b"\n") or row.get("recording_id") != clip.recording_id:
                 break
             if frames + row["frames"] > room:
-                break  # ... or before the data was on the disk
+                break  # the data did not reach the disk
             frames, end = frames + row["frames"], end + len(line)
             self.rows.append(row)
         self.file.truncate(end)
@@ -63,13 +63,13 @@ class Journal:
             file.truncate(frames * size)
 
     def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:
-        """Note rows whose data has been written; they are kept for certain every few seconds."""
+        """Add rows whose data has been written; they are flushed every few seconds."""
         self.waiting += rows
         if time.monotonic() - self.kept > KEEP_EVERY_S:
             self.keep(files)
 
     def keep(self, files: tuple[BinaryIO, ...]) -> None:
-        """Write data to the disk, and then the rows that tell of it."""
+        """Flush data to disk, and then its rows."""
         for file in files:
             file.flush()
             os.fsync(file.fileno())
@@ -93,13 +93,13 @@ class StorePlan:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the store lies once it is finished: a hash of all that decides its content."""
+        """Folder of the finished store, named by a hash of all that determines its content."""
         setting = f"{VERSION}|{self.catalog.content_hash}|{self.extraction.fingerprint()}"
         return self.root / digest(setting.encode())
 
     @property
     def building(self) -> Path:
-        """Where it is built by whoever has :meth:`lock` the lock."""
+        """Folder in which the process that holds :meth:`lock` builds the store."""
         return self.folder.with_name(f".{self.folder.name}.building")
 
     def lock(self) -> AbstractContextManager[None]:
@@ -109,25 +109,29 @@ class StorePlan:
 
     @property
     def finished(self) -> bool:
-        """Whether the store is there."""
+        """True if the store exists."""
         return (self.folder / "meta.json").is_file()
 
     def finish(self, rows: Rows) -> None:
-        """Add index and description to the frames in :attr:`building`, and put the whole in its place."""
+        """Write index and metadata to :attr:`building`, and rename it to :attr:`folder`."""
         index_of(rows).to_parquet(self.building / "index.parquet")
         meta = {
-            "version": VERSION, "catalog": self.catalog.name, "catalog_hash": self.catalog.content_hash,
-            "reader": self.extraction.reader.fingerprint(), "mix": self.extraction.mix.fingerprint(),
-            "features": self.extraction.analyser.fingerprint(), "recordings": len(self.catalog),
+            "version": VERSION,
+            "catalog": self.catalog.name,
+            "catalog_hash": self.catalog.content_hash,
+            "reader": self.extraction.reader.fingerprint(),
+            "mix": self.extraction.mix.fingerprint(),
+            "features": self.extraction.analyser.fingerprint(),
+            "recordings": len(self.catalog),
             "n_bands": self.extraction.analyser.n_bands,
-        }  # fmt: skip
+        }
         (self.building / "meta.json").write_text(json.dumps(meta, indent=1))
         (self.building / JOURNAL).unlink()
         self.building.rename(self.folder)
 
     @contextmanager
     def failures_explained(self) -> Iterator[None]:
-        """Turn what stops a build into a sentence for the user.
+        """Convert errors of a build to messages for the user.
 
         Raises:
             UserError: If a file cannot be written, or a worker process is killed.
@@ -136,7 +140,7 @@ class StorePlan:
             yield
         except BrokenExecutor as error:
             raise UserError(
-                f"A process that decodes {self.catalog.name} was killed, perhaps for want of memory. Start again with "
+                f"A process that decodes {self.catalog.name} was killed, perhaps for lack of memory. Start again with "
                 f"fewer of them, such as store.workers=1; what is done is kept."
             ) from error
         except OSError as error:
@@ -147,7 +151,7 @@ class StorePlan:
 
 
 def index_of(rows: Rows) -> pd.DataFrame:
-    """Return the index of a store whose recordings follow each other in the order of the rows."""
+    """Return the index of a store whose recordings are in the order of the rows."""
     frames = [row["frames"] for row in rows]
     index = pd.DataFrame(rows, columns=["recording_id", "frames", *(field.name for field in fields(Measurement))])
     types = {field.name: field.type for field in fields(Measurement)}

@@ -29,13 +29,13 @@ RECORDINGS_A_PIECE: Final = 256
 
 
 def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_bands: int, title: str) -> Rows:
-    """Write the ``frames.f16`` and ``level.f16`` of finished shards to a folder, one after the other.
+    """Concatenate the ``frames.f16`` and ``level.f16`` of finished shards in a folder.
 
-    The shards stay as they are, so that the disk holds about twice the store. The journal is that of a build: a merge
-    that is killed goes on where it stood, as would one process that builds the store alone, and the other way round.
+    The shards are kept, so the disk holds about twice the store. The journal is that of a build: a killed merge can be
+    resumed by a merge or by a build of the whole store, and the other way round.
 
     Returns:
-        A row a clip: ``recording_id``, ``frames`` and the measurement.
+        One row per clip: ``recording_id``, ``frames`` and the measurement.
 
     Raises:
         UserError: If a shard is damaged.
@@ -53,7 +53,7 @@ def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_b
 
 
 def read_rows(place: Path, clips: list[Clip], n_bands: int) -> Rows | None:
-    """Return the rows of a shard that is whole, or None."""
+    """Return the rows of a shard, or None if it is not complete."""
     try:
         rows: Rows = [json.loads(line) for line in (place / JOURNAL).read_bytes().splitlines()]
         frames = sum(row["frames"] for row in rows)
@@ -70,7 +70,7 @@ def _pieces(shard: Shard, store: Path, clips: list[Clip], done: int, files: File
     rows = read_rows(place, clips, n_bands)
     if rows is None:
         raise UserError(
-            f"{place} is damaged. Start its worker again, which mends it: birdclf prepare with the same source and "
+            f"{place} is damaged. Start its worker again, which repairs it: birdclf prepare with the same source and "
             f"store.shards={shard.count} store.shard={shard.number}."
         )
     before = sum(row["frames"] for row in rows[:done])
@@ -100,21 +100,21 @@ log = logging.getLogger(__name__)
 def build_shard(
     catalog: Catalog, analyser: Analyser, root: Path, shard: Shard, workers: int | None = None, mix: Mix | None = None
 ) -> FeatureStore | None:
-    """Build one shard of a catalog's feature store, and the store itself if this shard was the last one.
+    """Build one shard of a catalog's feature store, and merge the store if this shard was the last one.
 
-    The store has the bytes that :func:`birdclf.store.open.open_store` would have written. While it is put together
-    the disk holds about twice its size; the shards go once it is in its place.
+    The store has the same bytes as that of :func:`birdclf.store.open.open_store`. During the merge the disk holds about
+    twice its size; then the shards are removed.
 
     Args:
         catalog: Recordings of the whole store.
-        analyser: Features to hold.
+        analyser: Features.
         root: Folder of all stores, on a file system that all workers share and that has working locks.
-        shard: Which part is built here.
-        workers: Processes that decode and analyse; None for one a core, 0 for this process.
-        mix: How channels, offset and gain are treated; None takes the mean of the channels as it is.
+        shard: Part that is built here.
+        workers: Processes that decode and analyse; None for one per core, 0 for this process.
+        mix: Policy on channels, offset and gain; None for the unchanged mean of the channels.
 
     Returns:
-        The store if it was put together here, None where other shards are missing or another worker has done it.
+        The store if it was merged here, None if other shards are missing or another worker has merged it.
 
     Raises:
         UserError: If a file cannot be written, a worker process is killed, or another shard is damaged.
@@ -126,53 +126,53 @@ def build_shard(
             waits = f"another process is building {shard} of {plan.folder}; waiting for it"
             with lock_file(shard.lock(plan.folder), waits=waits):
                 _build(plan, shard, workers)
-        made = _put_together(plan, shard)
+        merged = _merge_if_complete(plan, shard)
         if plan.finished:
             clear_shards(plan.folder)
-    return open_finished(plan) if made else None
+    return open_finished(plan) if merged else None
 
 
 def _build(plan: StorePlan, shard: Shard, workers: int | None) -> None:
-    if plan.finished:  # while the lock was waited for
+    if plan.finished:  # by another process, while this one waited for the lock
         return
     place, clips = shard.folder(plan.folder), plan.catalog.clips()
     span = shard.range(len(clips))
-    mine = clips[span.start : span.stop]
+    own_clips = clips[span.start : span.stop]
     mark = shard.mark(plan.folder)
     if mark.exists():
-        if read_rows(place, mine, plan.extraction.analyser.n_bands) is not None:
+        if read_rows(place, own_clips, plan.extraction.analyser.n_bands) is not None:
             log.info("%s is finished already", shard)
             return
-        log.warning("%s is damaged; what is lost of it is computed anew", place)
+        log.warning("%s is damaged; its lost part is computed again", place)
         mark.unlink()
-    log.info("%s: %d of %d recordings, from the one at position %d", shard, len(mine), len(clips), span.start)
+    log.info("%s: %d of %d recordings, from position %d", shard, len(own_clips), len(clips), span.start)
     place.mkdir(exist_ok=True)
     with scratch_folder(place / "tasks.") as scratch:
-        build(mine, plan.extraction, place, scratch, f"decoding {shard} of {plan.catalog.name}", workers)
+        build(own_clips, plan.extraction, place, scratch, f"decoding {shard} of {plan.catalog.name}", workers)
     mark.touch()
 
 
-def _put_together(plan: StorePlan, shard: Shard) -> bool:
-    """Make the store of its shards if all are there; return whether that was done here."""
+def _merge_if_complete(plan: StorePlan, shard: Shard) -> bool:
+    """Merge the shards to the store if all are finished; return whether that was done here."""
     shards = shard.all()
     left = unbuilt_shards(shards, plan.folder)
     if left and not plan.finished:  # in this order: the shards of a finished store are removed
         log.info(
-            "%s is finished; not yet: %s. The last worker puts the store together and writes audit.csv and audit.html; "
-            "this one writes neither. What nobody is at is built by birdclf prepare with the same source and %s",
+            "%s is finished; not yet: %s. The last worker merges the store and writes audit.csv and audit.html; this "
+            "one writes neither. Shards without a worker are built by birdclf prepare with the same source and %s",
             *(shard, shard_numbers(left), shard_overrides(left)),
         )
         return False
     if not plan.finished:
         with plan.lock():
             if not plan.finished:
-                log.info("all %d shards are finished; putting the store together", shard.count)
+                log.info("all %d shards are finished; merging the store", shard.count)
                 n_bands, title = plan.extraction.analyser.n_bands, f"merging {plan.catalog.name}"
                 plan.finish(merge(plan.catalog.clips(), shards, plan.folder, plan.building, n_bands, title))
                 return True
     log.info(
-        "the store %s is finished; nothing is left to do. Its audit is in the run folder of the worker that put it "
-        "together; birdclf prepare without store.shards writes audit.csv and audit.html again",
+        "the store %s is finished; nothing is left to do. Its audit is in the run folder of the worker that merged it; "
+        "birdclf prepare without store.shards writes audit.csv and audit.html again",
         plan.folder,
     )
     return False
@@ -182,7 +182,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     """Build the store of a composed ``conf/prepare.yaml``; write ``audit.csv`` and ``audit.html`` to the run folder.
 
     Returns:
-        The store; None from a worker of several (``store.shards``) that has not put it together, and then no audit.
+        The store; None, without an audit, from one of several workers (``store.shards``) that has not merged it.
 
     Raises:
         UserError: If the source cannot be read, the store cannot be written, the run folder holds an audit already, or
@@ -206,7 +206,7 @@ def prepare(cfg: DictConfig) -> FeatureStore | None:
     with writing_to(folder, "the same command then writes the audit without decoding anything again."):
         folder.mkdir(parents=True, exist_ok=True)
         write_page(audit, catalog.name, folder / "audit.html")
-        write_whole(folder / "audit.csv", csv_text(audit))  # last: where it is, nothing is written again
+        write_whole(folder / "audit.csv", csv_text(audit))  # last, since it marks a complete audit
     hours = audit.duration_s.sum() / 3600
     verdicts = audit.verdict.value_counts()
     log.info("%s: %d recordings, %.1f hours of sound", printable(catalog.name), len(catalog), hours)

@@ -139,7 +139,7 @@ def test_a_killed_worker_is_a_sentence_and_what_is_done_is_kept(birdclf: Command
         worker = max(living(process.pid))
         os.kill(worker, signal.SIGKILL)
         assert process.wait(LONGEST_RUN_S) == 1
-    assert "was killed, perhaps for want of memory" in (tmp_path / "stopped" / "run.txt").read_text()
+    assert "was killed, perhaps for lack of memory" in (tmp_path / "stopped" / "run.txt").read_text()
     finish(birdclf, recordings, tmp_path / "stopped")
 
 

@@ -151,7 +151,7 @@ def test_one_process_and_shards_go_on_with_each_others_work(tmp_path, monkeypatc
     caplog.clear()
     open_store(noise_catalog(N, **READER, log=str(log)), Sums(), root, workers=0)
     assert not log.exists()  # the merge had copied all of it
-    assert "shards of this store, finished or begun: 0,1,2 of 3" in caplog.text
+    assert "shards of this store, finished or not: 0,1,2 of 3" in caplog.text
     assert "store.shards=3 store.shard=0" in caplog.text
     assert_finished(root, whole)
 
@@ -159,7 +159,7 @@ def test_one_process_and_shards_go_on_with_each_others_work(tmp_path, monkeypatc
 def test_a_store_that_is_built_beside_shards_says_so_and_clears_them_away(tmp_path, caplog, whole):
     work(tmp_path, 1)
     open_store(noise_catalog(N, **READER), Sums(), tmp_path, workers=0)
-    assert "0" not in caplog.text.split("finished or begun: ")[1].split(" of 3")[0]
+    assert "0" not in caplog.text.split("finished or not: ")[1].split(" of 3")[0]
     assert "-m store.shards=3 store.shard=0,2" in caplog.text
     assert_finished(tmp_path, whole)
 

@@ -1,1 +1,1 @@
-"""Sources of recordings, a file each: collections, tables and annotations as users have them, and the aviary."""
+"""Sources of recordings, one per file: collections, tables, annotations, and the procedural aviary."""

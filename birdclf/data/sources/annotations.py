@@ -1,4 +1,4 @@
-"""Annotations beside recordings: each one a clip, whose group is its recording."""
+"""Annotation files beside recordings: each annotation is a clip, grouped by recording."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ from birdclf.text import printable
 log = logging.getLogger(__name__)
 BESIDE = "recordings with annotation files beside them"
 
-# What programs put between a recording's name and the .txt of its annotations.
+# Parts that programs insert between a recording's name and the .txt of its annotations.
 _ENDING = re.compile(
     rf"(\.(selections?|table|results|birdnet|table\.\d+|\d+)|{'|'.join(map(re.escape, FORMAT_OF))})$", re.IGNORECASE
 )
@@ -39,7 +39,7 @@ class Annotation(NamedTuple):
 
 
 def lines_of(file: Path) -> list[str]:
-    """Return the lines of a UTF-8 text, whatever system ended them.
+    """Return the lines of a text file with any line endings.
 
     Raises:
         UserError: If it cannot be read.
@@ -48,17 +48,17 @@ def lines_of(file: Path) -> list[str]:
 
 
 def seconds(text: str, where: str) -> float:
-    """Return a number, with a point or a comma before its decimals.
+    """Return a number, with a decimal point or comma.
 
     Raises:
-        UserError: If it is none, or not finite.
+        UserError: If it is not a finite number.
     """
     try:
         value = float(text.strip().replace(",", "."))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{where} has {text.strip()[:60]!r} for a number. Correct or drop the line.")
+        raise UserError(f"{where} has {text.strip()[:60]!r} instead of a number. Correct or delete the line.")
     return value
 
 
@@ -66,7 +66,7 @@ def interval(start: str, end: str, where: str) -> tuple[float, float]:
     """Return start and end in seconds.
 
     Raises:
-        UserError: If one is no number, the start is negative or the end lies before it.
+        UserError: If one is not a number, the start is negative or the end is before the start.
     """
     start_s, end_s = seconds(start, where), seconds(end, where)
     if not 0 <= start_s <= end_s:
@@ -77,7 +77,7 @@ def interval(start: str, end: str, where: str) -> tuple[float, float]:
 
 
 class AnnotationIndex:
-    """The recordings and text files below a folder, found by name.
+    """Recordings and text files below a folder, by name.
 
     Raises:
         UserError: If it cannot be read.
@@ -121,17 +121,17 @@ class AnnotationIndex:
 
 
 def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name: str, hint: str) -> Catalog:
-    """Return the catalog of annotations: one clip a label and interval, grouped by recording.
+    """Return the catalog of annotations: one clip for each label and interval, grouped by recording.
 
     Args:
         base: Folder that the ids are relative to.
         tables: Labelled intervals by the file that holds them; repeats, and those without text or length, are passed
             over.
         name: Name of the source.
-        hint: What was expected, for the message that nothing was found.
+        hint: Description of the expected files, for the message that nothing was found.
 
     Raises:
-        UserError: If nothing is left, or none of the recordings is there.
+        UserError: If no annotation is left, or none of the recordings exists.
     """
     given = [one for annotations in tables.values() for one in annotations]
     clips = [one for one in given if one.species and one.end_s > one.start_s]

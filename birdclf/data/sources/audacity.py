@@ -26,14 +26,13 @@ log = logging.getLogger(__name__)
 def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     r"""Return the catalog of the labels in ``<name>.txt`` beside the recording ``<name>.*``, at any depth.
 
-    A line is ``start<TAB>end<TAB>label`` in seconds, in UTF-8 and without a header; a line that opens with a
-    backslash holds the frequency range of the label before it (columns ``low_hz`` and ``high_hz``). A row's
-    species is its label, its group the recording, its id ``<path>#<start>-<end>``. Labels without text or
-    without length are skipped.
+    A line is ``start<TAB>end<TAB>label`` in seconds, in UTF-8 and without a header; a line that begins with a backslash
+    holds the frequency range of the previous label (columns ``low_hz`` and ``high_hz``). A row's species is its label,
+    its group the recording, its id ``<path>#<start>-<end>``. Labels without text or length are skipped.
 
     Args:
         root: Folder of recordings and their label files; hidden files and folders are skipped.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
         UserError: If the folder does not exist or holds no label with a recording, or a line cannot be read.
@@ -67,7 +66,7 @@ def _labels(file: Path, recording: Path) -> Iterator[Annotation]:
             continue
         if line.startswith("\\"):
             if last is None or len(words) < 3:
-                raise UserError(f"{where} is a frequency range without a label or a value. Correct or drop the line.")
+                raise UserError(f"{where} is a frequency range without a label or a value. Correct or delete the line.")
             low, high = (math.nan if value < 0 else value for value in (seconds(w, where) for w in words[1:]))
             last = Annotation(last.file, last.start_s, last.end_s, last.species, low, high)
             continue

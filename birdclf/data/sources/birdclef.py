@@ -23,21 +23,21 @@ NUMBERS: Final = ("latitude", "longitude")
 
 
 def birdclef_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
-    """Return the catalog of an unpacked BirdCLEF download; the year is told by what is there.
+    """Return the catalog of an unpacked BirdCLEF download; its layout decides the year.
 
-    A row's species is its ``primary_label``, always text; its group is the author. Further columns:
-    ``quality`` (the rating, NaN where unrated), ``secondary_labels`` and ``type`` (joined by ``;``),
-    ``scientific_name``, ``common_name``, ``license``, ``class_name`` from 2025's ``taxonomy.csv``, and the
-    table's other columns as text. A row whose file is missing stays in the catalog: the audit sets it aside.
+    A row's species is its ``primary_label``, always text; its group is the author. Further columns: ``quality`` (the
+    rating, NaN where unrated), ``secondary_labels`` and ``type`` (joined by ``;``), ``scientific_name``,
+    ``common_name``, ``license``, ``class_name`` from 2025's ``taxonomy.csv``, and the table's other columns as text. A
+    row whose file is missing stays in the catalog; the audit sets it aside.
 
     Args:
         root: Folder with ``train_metadata.csv`` and ``train_short_audio`` (2021) or ``train_audio`` (2022 to
             2024), or with ``train.csv`` and ``train_audio`` (2025).
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
-        UserError: If the folder has none of the layouts or two of them, a table cannot be read, a row has no
-            label or file name or one that leaves the audio folder, or none of the recordings is there.
+        UserError: If the folder has none of the layouts or two of them, a table cannot be read, a row has no label or
+            file name or one outside the audio folder, or none of the recordings exists.
     """
     base = data_root(root, "an unpacked BirdCLEF download")
     source, audio = _layout(base, root)
@@ -76,7 +76,7 @@ def _layout(base: Path, root: str) -> tuple[Path, Path]:
 
 
 def _class_names(taxonomy: Path, table: pd.DataFrame) -> dict[str, object]:
-    """Return the column ``class_name`` (Aves, Insecta, ...) where a taxonomy names it."""
+    """Return the column ``class_name`` (Aves, Insecta, ...) if the taxonomy has it."""
     if not os.path.isfile(taxonomy) or "class_name" in table:
         return {}
     names = read_csv(taxonomy, needed=("primary_label",))

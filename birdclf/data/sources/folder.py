@@ -1,4 +1,4 @@
-"""A folder a species, any depth below it."""
+"""Folders of recordings, one per species."""
 
 import os
 from pathlib import Path
@@ -16,19 +16,18 @@ from birdclf.errors import UserError
 def folder_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of ``root/<species>/**/*`` with the endings of :mod:`birdclf.audio.formats`.
 
-    Links to files and folders are followed, but for links to folders that are listed anyway. A folder that cannot be
-    read, and files with other endings, are logged and skipped; a file that cannot be read, or a link to none,
-    stays in the catalog: the audit sets it aside.
+    Links to files and folders are followed, except links to folders that are listed anyway. A folder that cannot be
+    read, and files with other extensions, are logged and skipped; a file that cannot be read, or a broken link, stays
+    in the catalog, and the audit sets it aside.
 
     Args:
-        root: Folder with one folder a species; hidden files and folders are skipped.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        root: Folder with one folder per species; hidden files and folders are skipped.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
-        UserError: If the folder does not exist, cannot be read, holds no recording, or files outside a species'
-            folder only.
+        UserError: If the folder does not exist, cannot be read, or has no recording in a species' folder.
     """
-    base = data_root(root, "a folder that holds one folder a species")
+    base = data_root(root, "a folder that holds one folder per species")
     ids: list[str] = []
     files: list[str] = []
     for folder, names in walk(base, is_sound):

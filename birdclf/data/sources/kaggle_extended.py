@@ -27,20 +27,19 @@ def kaggle_extended_catalog(root: str, **selection: Unpack[Selection]) -> Catalo
     """Return the catalog of Kaggle's extended Xeno-Canto recordings, of both halves or one.
 
     Each CSV may list both halves; a recording that occurs twice is kept once, and rows of a half that was not
-    downloaded are left out. A row's species is its ``species`` (the English name, else the eBird code), its
-    group the recordist, its id ``XC<xc_id>``. Further columns: ``quality`` (the rating, NaN where unrated),
-    ``scientific_name``, ``common_name``, ``channels`` (a number, 0 where unknown), and the table's other
-    columns as text. Durations and rates are the table's own. A row whose file is missing stays in the catalog:
-    the audit sets it aside.
+    downloaded are left out. A row's species is its ``species`` (the English name, else the eBird code), its group the
+    recordist, its id ``XC<xc_id>``. Further columns: ``quality`` (the rating, NaN where unrated), ``scientific_name``,
+    ``common_name``, ``channels`` (a number, 0 where unknown), and the table's other columns as text. Durations and
+    rates are those of the table. A row whose file is missing stays in the catalog; the audit sets it aside.
 
     Args:
-        root: Folder with ``A-M/<ebird_code>/XC<id>.mp3``, ``N-Z/...`` and their CSV, in the folder itself or one
-            folder further down for each download.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        root: Folder with ``A-M/<ebird_code>/XC<id>.mp3``, ``N-Z/...`` and their CSV, directly or in one subfolder for
+            each download.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
-        UserError: If there is no half or no table, a folder or table cannot be read, a row has no id or code
-            or one that leaves its folder, or none of the recordings is there.
+        UserError: If there is no half or no table, a folder or table cannot be read, a row has no id or code or one
+            outside its folder, or none of the recordings exists.
     """
     base = data_root(root, "the unpacked A-M and N-Z downloads")
     places = [base, *folders_in(base)]
@@ -87,7 +86,7 @@ def kaggle_extended_catalog(root: str, **selection: Unpack[Selection]) -> Catalo
 
 
 def leading_number(text: str) -> int:
-    """Return the number that a text such as ``44100 (Hz)`` or ``2 (stereo)`` opens with, or 0."""
+    """Return the number at the beginning of a text such as ``44100 (Hz)`` or ``2 (stereo)``, or 0."""
     match = re.match(r"\s*(\d+)", text)
     return int(match[1]) if match else 0
 
@@ -98,7 +97,7 @@ def _header(file: Path) -> set[str]:
 
 
 def _listed(sources: list[Path], halves: dict[str, Path]) -> tuple[pd.DataFrame, list[Path]]:
-    """Return the rows of the halves that are there, each recording once, and the file of each."""
+    """Return the rows of the halves that exist, each recording once, and the file of each."""
     tables = []
     for source in sources:
         table = read_csv(source, NEEDED)

@@ -26,20 +26,20 @@ def manifest_catalog(
 ) -> Catalog:
     """Return the catalog of a table with ``path`` and ``species``, one row a recording.
 
-    Further columns: ``recording_id`` (else made from path and interval), ``group``, ``start_s`` and ``end_s``
-    (a interval of the file, in seconds), ``duration_s``, ``sample_rate_hz`` and ``split``; any other column is carried
-    along. Paths are relative to the table. A CSV is UTF-8; its cells stay text but for the numbers named here. In
-    Parquet, names are text or whole numbers, and times may be durations.
+    Further columns: ``recording_id`` (by default from path and interval), ``group``, ``start_s`` and ``end_s`` (an
+    interval of the file, in seconds), ``duration_s``, ``sample_rate_hz`` and ``split``; any other column is kept. Paths
+    are relative to the table. A CSV is UTF-8; its cells are text except the numbers listed here. In Parquet, names are
+    text or whole numbers, and times may be durations.
 
     Args:
         path: The table, ending in ``.csv`` or ``.parquet``.
-        allow_outside: Whether files may lie outside the table's own folder, links being followed.
-        allow_absent: Whether some of the files, not all, may be gone, each to be found out when it is read.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        allow_outside: Allow files outside the table's folder, after links are resolved.
+        allow_absent: Allow some of the files, not all, to be missing.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
-        UserError: If the table or a column is missing, two columns share a name, a cell cannot be read, or a row
-            names a file that does not exist, or that lies outside the table's folder, without leave.
+        UserError: If the table or a column is missing, two columns share a name, a cell cannot be read, or a row names
+            a file that does not exist or lies outside the table's folder and that is not allowed.
     """
     file = Path(path).expanduser()
     table = _read(file)
@@ -101,7 +101,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bool) -> tuple[list[str], list[str]]:
-    """Return the files that a manifest names, without links, and their stamps."""
+    """Return the resolved paths of the files that a manifest names, and their stamps."""
     folder = os.fspath(file.parent)
     files = [os.path.join(folder, name) for name in names]
     stamps = [stamp_of(target) for target in files]
@@ -123,7 +123,7 @@ def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bo
 
 
 def _numbers(table: pd.DataFrame, column: str, file: Path) -> "pd.Series[float]":
-    """Return a column as numbers, its default where it is missing or empty; durations are seconds."""
+    """Return a column as numbers, its default where it is missing or empty; durations become seconds."""
     default = COLUMNS[column]
     if column not in table.columns:
         return pd.Series(default, index=table.index)

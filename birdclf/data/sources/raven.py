@@ -23,17 +23,17 @@ from birdclf.errors import UserError
 BEGIN: Final = "begin time (s)"
 END: Final = "end time (s)"
 OFFSET: Final = "file offset (s)"
-NAMES: Final = ("begin path", "begin file")  # the path says more: it tells files of one name apart
-# Where the name of the species is looked for, in this order.
+NAMES: Final = ("begin path", "begin file")  # the path first, which distinguishes files of the same name
+# Columns that may hold the species, in order of preference.
 LABELS: Final = ("species", "common name", "scientific name", "species code", "annotation", "label", "tags", "class")
-# Columns that Raven fills in itself: numbers, places, times and what it measures, with a unit in parentheses.
+# Columns that Raven fills in itself: numbers, files, times, and measurements with a unit in parentheses.
 _MEASURED: Final = re.compile(
     r"^(selection|view|channel|occupancy|score|confidence|(begin|end) (file|path|date|clock time|date time))$"
     r"|\((m?s|k?hz|db[^()]*|samples?|frames|bits|u)\)$",
     re.IGNORECASE,
 )
 _Row = tuple[str, Mapping[str, str]]
-"""Where a row stands, for messages, and its values by lower-case column."""
+"""Location of a row, for messages, and its values by lower-case column."""
 
 
 def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[Selection]) -> Catalog:
@@ -41,21 +41,21 @@ def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[
 
     ``a.txt``, ``a.selections.txt`` and ``a.Table.1.selections.txt`` belong to ``a.wav``. A table with the columns
     ``Begin File`` or ``Begin Path`` may belong to several recordings, found by name beside it or anywhere below
-    ``root``; ``File Offset (s)`` then says where a selection starts, for ``Begin Time (s)`` counts on from file to
-    file. A selection's rows in several views are one clip. A row's species is its annotation, its group the
-    recording, its id ``<path>#<start>-<end>``; ``low_hz`` and ``high_hz`` are its frequency range. Selections
-    without annotation or length are skipped, as are text files that are no tables. A selection whose recording
-    is missing stays in the catalog: the audit sets it aside.
+    ``root``; ``File Offset (s)`` is then the start of a selection, since ``Begin Time (s)`` is cumulative over the
+    files. A selection's rows in several views are one clip. A row's species is its annotation, its group the recording,
+    its id ``<path>#<start>-<end>``; ``low_hz`` and ``high_hz`` are its frequency range. Selections without annotation
+    or length are skipped, as are text files that are not tables. A selection whose recording is missing stays in the
+    catalog; the audit sets it aside.
 
     Args:
         root: Folder of recordings and selection tables; hidden files and folders are skipped.
         annotation: Column with the species' name, in any case; ``None`` takes the first of Species, Common Name,
             Scientific Name, Species Code, Annotation, Label, Tags and Class that a table has.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
-        UserError: If the folder does not exist or holds no annotated selection, a table lacks a column it needs or
-            has two of one name, a line cannot be read, or a file's name fits several recordings.
+        UserError: If the folder does not exist or holds no annotated selection, a table lacks a necessary column or has
+            two of one name, a line cannot be read, or a file's name matches several recordings.
     """
     base = data_root(root, BESIDE)
     index = AnnotationIndex(base)
@@ -69,7 +69,7 @@ def raven_catalog(root: str, annotation: str | None = None, **selection: Unpack[
 
 
 def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
-    """Return a text file's header and rows, or None where it is no Raven table."""
+    """Return a text file's header and rows, or None if it is not a Raven table."""
     try:
         lines = lines_of(file)
     except UserError:
@@ -85,8 +85,8 @@ def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
         return None  # a note, a licence
     if any(line.strip() for line in lines):
         raise UserError(
-            f"{file} lacks 'Begin Time (s)' or 'End Time (s)' in its first line; it is no Raven table, which has tabs "
-            f"between its columns."
+            f"{file} lacks 'Begin Time (s)' or 'End Time (s)' in its first line; it is not a Raven table, which has "
+            f"tabs between its columns."
         )
     return header, []
 
@@ -101,8 +101,8 @@ def _selections(
     cumulative = len({name for name in named if name}) > 1
     if cumulative and OFFSET not in rows[0][1]:
         raise UserError(
-            f"{file} belongs to several recordings and lacks 'File Offset (s)': its times count on from file to file. "
-            f"Add that measurement in Raven and save the table again."
+            f"{file} belongs to several recordings and lacks 'File Offset (s)': its times are cumulative over the "
+            f"files. Add that measurement in Raven and save the table again."
         )
     for (where, row), name in zip(rows, named, strict=True):
         start_s, end_s = interval(row[BEGIN], row[END], where)
@@ -123,7 +123,7 @@ def _selections(
 
 
 def _is_table(file: Path) -> bool:
-    """Return whether a text file is meant as a table, by its name or by the first bytes that can be read."""
+    """Return whether a text file is meant as a table, by its name or its first bytes."""
     if re.search(r"\.selections?\.txt$", file.name, re.IGNORECASE):
         return True
     try:
@@ -134,14 +134,14 @@ def _is_table(file: Path) -> bool:
 
 
 def _rows(file: Path, lines: list[str], keys: list[str]) -> Iterator[_Row]:
-    """Yield where each row stands and its values; values left out at its end are empty."""
+    """Yield the location and values of each row; missing values at its end are empty."""
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
         where = f"{file}: line {number}"
         words = [word.strip() for word in line.split("\t")]
         if any(words[len(keys) :]):
-            raise UserError(f"{where} has {len(words)} values for {len(keys)} columns. Correct or drop the line.")
+            raise UserError(f"{where} has {len(words)} values for {len(keys)} columns. Correct or delete the line.")
         yield where, dict.fromkeys(keys, "") | dict(zip(keys, words, strict=False))
 
 
@@ -166,20 +166,20 @@ def _label_column(file: Path, header: list[str], annotation: str | None) -> str:
 
 
 def _file_name(row: Mapping[str, str]) -> str:
-    """Return the path or name of a row's recording, as the annotator's computer wrote it, with slashes."""
+    """Return the path or name of a row's recording on the annotator's computer, with slashes."""
     given = next((row[key] for key in NAMES if row.get(key)), "")
     return given.replace("\\", "/").rstrip("/")
 
 
 def _named_recording(file: Path, index: AnnotationIndex, row: Mapping[str, str], where: str) -> Path | None:
-    """Return the recording that a row names: beside its table, else the one whose path fits best, or None.
+    """Return the recording that a row names: beside its table, else the one with the best matching path, or None.
 
-    Only the last part of the name is ever joined to a folder, so that no table reaches out of the root.
+    Only the last part of the name is joined to a folder, so a table cannot name a file outside the root.
     """
     given = _file_name(row)
     name = given.rpartition("/")[2]
     if name in ("", ".", "..") or "\0" in name:
-        raise UserError(f"{where} names {given!r}, which is no file. Correct or drop the line.")
+        raise UserError(f"{where} names {given!r}, which is not a file. Correct or delete the line.")
     found = index.by_name.get(name.casefold(), [])
     exact = [path for path in found if path.name == name] or found
     beside = [path for path in exact if path.parent == file.parent]

@@ -1,4 +1,4 @@
-"""The procedural aviary as a source with the published study's species and counts, and as files."""
+"""Procedural aviary with the published study's species and counts, as a source and as files."""
 
 import csv
 import re
@@ -29,13 +29,13 @@ from birdclf.text import printable
 
 @lru_cache(maxsize=1)
 def study_counts() -> tuple[tuple[str, int], ...]:
-    """Return the 90 species and the recordings of each, most first; the study left out the last, which has one."""
+    """Return the 90 species and their recordings, most frequent first; the study left out the last, which has one."""
     with (files("birdclf.data.sources") / "species_counts.csv").open(encoding="utf-8") as file:
         return tuple((row["species"], int(row["recordings"])) for row in csv.DictReader(file, strict=True))
 
 
 def has_the_studys_counts(counts: Iterable[tuple[str, int]]) -> bool:
-    """Return whether species and the recordings of each are the study's, all 89; hyphens and capitals do not count."""
+    """Return whether species and counts are the study's 89, ignoring case and hyphens."""
     kept = [(_plain(species), n) for species, n in study_counts() if n > 1]
     return sorted((_plain(species), n) for species, n in counts) == sorted(kept)
 
@@ -49,7 +49,7 @@ MAX_SCALE = 10.0
 
 
 def _recordists(slug: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``(n,)`` numbers of the recordists: a few contribute much, and each species has its devotees."""
+    """Return ``(n,)`` numbers of the recordists: a few contribute much, different ones for each species."""
     share = 1.0 / (np.arange(NUM_RECORDISTS) + 4.0)
     share = share * stream("aviary", "devotion", slug).gamma(0.35, size=NUM_RECORDISTS)
     edges = np.cumsum(share) / share.sum()
@@ -66,18 +66,17 @@ def synthetic_catalog(
 ) -> Catalog:
     """Return the catalog of the procedural aviary.
 
-    90 species and 11,076 recordings at ``scale=1``, from 1,216 of the house sparrow to one of the hooded
-    merganser; mono at 32 kHz, 2 to 20 s long. Nothing is downloaded or rendered here. A smaller scale
-    keeps the first recordings of each species, so that its recordings are among those of a larger one.
-    Figures measured on it compare with no real collection.
+    90 species and 11,076 recordings at ``scale=1``, from 1,216 of the house sparrow to one of the hooded merganser;
+    mono at 32 kHz, 2 to 20 s long. Nothing is downloaded or rendered here. A smaller scale selects a subset of the
+    recordings of a larger one. Metrics measured on it cannot be compared with those of a real collection.
 
     Args:
         scale: Fraction of each species' full count, above 0 and at most 10.
         min_per_species: No species is scaled below this number, or below its full count where that is less.
-        num_species: Number of species from 2 to 90, taken at even steps of the ranking by frequency from
-            the commonest down, so that the imbalance is kept; ``None`` takes all.
+        num_species: Number of species from 2 to 90, taken at even steps of the ranking by frequency, which keeps the
+            imbalance; ``None`` takes all.
         snr_db: Lowest and highest signal-to-noise ratio in dB, within [-40, 60]; lower is harder.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
         UserError: If a value is out of its range.
@@ -104,7 +103,7 @@ SAMPLE_RATES_HZ = (8_000, 192_000)
 
 
 def _file_name(text: str) -> str:
-    """Return a name that is safe on every file system; a changed one gets a hash, so that no two collide."""
+    """Return a name that is valid on every file system; a changed one gets a hash, to be unique."""
     safe = safe_name(text)
     return safe if safe == text else f"{safe}_{key_of(text):016x}"
 
@@ -112,22 +111,20 @@ def _file_name(text: str) -> str:
 def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, format: str = "flac") -> Path:
     """Write every recording to ``out/<species>/<recording_id>.<format>`` and list them in ``out/manifest.csv``.
 
-    The manifest has the columns ``recording_id``, ``path`` (relative to it), ``species`` and ``group``, and
-    opens with ``data=manifest``. A recording that cannot be read is left out and listed with its reason in
-    ``out/audit.csv``.
+    The manifest has the columns ``recording_id``, ``path`` (relative to it), ``species`` and ``group``, for
+    ``data=manifest``. A recording that cannot be read is left out and listed with its reason in ``out/audit.csv``.
 
     Args:
         catalog: Any catalog.
         out: Folder to write to; it must not exist or be empty.
         sample_rate_hz: Sample rate of the files in Hz, from 8,000 to 192,000.
-        format: ``flac``, ``wav`` or ``ogg``; FLAC and WAV hold 16 bits a sample.
+        format: ``flac``, ``wav`` or ``ogg``; FLAC and WAV have 16 bits per sample.
 
     Returns:
         Path of the manifest.
 
     Raises:
-        UserError: If the folder holds something, the format or sample rate is not supported, or no
-            recording can be read.
+        UserError: If the folder is not empty, the format or sample rate is not supported, or no recording can be read.
     """
     if format not in FORMATS:
         raise UserError(f"The audio format is {format!r}; give one of {', '.join(FORMATS)}.")
@@ -150,7 +147,7 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
             continue
         path = out / _file_name(species) / f"{_file_name(clip.recording_id)}.{format}"
         path.parent.mkdir(exist_ok=True)
-        # A band-limited step overshoots when it is resampled; whole numbers would wrap or distort there.
+        # Resampling can overshoot full scale, where integers would wrap.
         soundfile.write(path, np.clip(sound, -1.0, 1.0), sample_rate_hz)
         written.append((clip.recording_id, path.relative_to(out).as_posix(), species, group))
 

@@ -1,4 +1,4 @@
-"""Files below a folder: listed, resolved and stamped, none of them opened."""
+"""Files below a folder: their paths and stamps, without opening them."""
 
 import logging
 import os
@@ -21,8 +21,8 @@ NAMED: Final = 6
 def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder from ``base`` down with the sorted names of its files.
 
-    Hidden files and folders are skipped. Links to folders are followed, but for those into or above a folder that
-    is listed anyway. Folders below ``base`` that cannot be read, and names that are not UTF-8, are logged and passed
+    Hidden files and folders are skipped. Links to folders are followed, except those into or above a folder that is
+    listed anyway. Folders below ``base`` that cannot be read, and names that are not UTF-8, are logged and passed
     over.
 
     Args:
@@ -63,12 +63,12 @@ def walk(base: Path, takes: Callable[[str], bool] | None = None) -> Iterator[tup
 
 
 def ending_of(name: str) -> str:
-    """Return a name's ending in small letters, ``none`` where there is none."""
+    """Return a name's extension in lower case, ``none`` if it has none."""
     return os.path.splitext(name)[1].lower() or "none"
 
 
 def log_skipped(where: str, others: "Counter[str]", links: int = 0) -> None:
-    """Log how many files were left out, by ending, and how many links; nothing where there is none."""
+    """Log the numbers of skipped files, by extension, and of skipped links, if any."""
     parts = []
     if count := others.total():
         endings = ", ".join(f"{ending} {number}" for ending, number in others.most_common(NAMED))
@@ -85,11 +85,11 @@ def data_root(root: str, holds: str) -> Path:
     """Return the folder that ``data.root`` names.
 
     Args:
-        root: What it is set to.
-        holds: What it should hold, such as ``the recordings``, for the message.
+        root: Value of the setting.
+        holds: Expected content, such as ``the recordings``, for the message.
 
     Raises:
-        UserError: If it is no folder.
+        UserError: If it is not a folder.
     """
     base = Path(root).expanduser()
     if not os.path.isdir(base):
@@ -98,7 +98,7 @@ def data_root(root: str, holds: str) -> Path:
 
 
 def folders_in(base: Path) -> list[Path]:
-    """Return the folders in a folder and the links to such, sorted, without hidden ones.
+    """Return the folders in a folder, including links to folders, sorted, without hidden ones.
 
     Raises:
         UserError: If it cannot be read.
@@ -115,7 +115,7 @@ def _refused(error: OSError) -> UserError:
 
 
 def _listed(folder: str, names: list[str]) -> list[str]:
-    """Return the names that are neither hidden nor impossible to write to a table, sorted."""
+    """Return the names that are not hidden and can be written to a table, sorted."""
     kept = []
     for name in sorted(names):
         if name.startswith("."):
@@ -128,10 +128,7 @@ def _listed(folder: str, names: list[str]) -> list[str]:
 
 
 def real_paths(files: Iterable[str | Path]) -> list[str]:
-    """Return absolute paths without symbolic links; a link that leads in a loop stays as it is.
-
-    Each folder is resolved once, which is what takes the time.
-    """
+    """Return absolute paths without symbolic links, except links in a loop; each folder is resolved once."""
     folders: dict[str, str] = {}
     resolved = []
     for file in files:
@@ -146,10 +143,10 @@ def real_paths(files: Iterable[str | Path]) -> list[str]:
 
 
 def stamp_of(file: str | Path) -> str:
-    """Return a text that changes when a file is written anew: its size and time of change.
+    """Return a text that changes when a file is rewritten: its size and modification time.
 
-    ``absent`` stands for one that is not there, or a link to none; ``unreadable`` for one without permission, so that
-    what was set aside for it is tried again once it can be read.
+    It is ``absent`` for a missing file or broken link, and ``unreadable`` for one without read permission, which is
+    tried again once it can be read.
     """
     try:
         status = os.stat(file)

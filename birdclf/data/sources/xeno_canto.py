@@ -16,7 +16,7 @@ NEEDED = ("id", "species", "recordist", "quality", "length", "file")
 
 
 def length_s(text: str) -> float:
-    """Return the seconds of a length such as ``1:05`` or ``1:02:03``; NaN for what is none."""
+    """Return the seconds of a length such as ``1:05`` or ``1:02:03``; NaN for any other text."""
     parts = text.strip().split(":")
     if not 1 < len(parts) < 4 or not all(part.isdecimal() for part in parts):
         return float("nan")
@@ -27,19 +27,19 @@ def length_s(text: str) -> float:
 
 
 def xeno_canto_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
-    """Return the catalog of a folder with ``recordings.csv``, as ``birdclf fetch xeno-canto`` leaves it.
+    """Return the catalog of a folder with ``recordings.csv``, as ``birdclf fetch xeno-canto`` writes it.
 
-    ``recording_id`` is ``XC<id>``, ``species`` the English name (the scientific one where there is none) and
-    ``group`` the recordist; ``duration_s`` is the listed length; ``quality`` is 5 for A to 1 for E and NaN without
-    a score. ``scientific_name``, ``genus``, ``date``, ``licence`` and the other columns are carried along.
+    ``recording_id`` is ``XC<id>``, ``species`` the English name (the scientific one where there is none) and ``group``
+    the recordist; ``duration_s`` is the listed length; ``quality`` is 5 for A to 1 for E and NaN without a grade.
+    ``scientific_name``, ``genus``, ``date``, ``licence`` and the other columns are kept.
 
     Args:
         root: The folder that was given to ``--out``.
-        **selection: Which of the recordings, see :func:`birdclf.data.catalog.select`.
+        **selection: Arguments of :func:`birdclf.data.catalog.select`.
 
     Raises:
-        UserError: If the folder has no ``recordings.csv`` or not one of fetch's, a file lies outside the folder, or
-            none of the files is there.
+        UserError: If the folder has no ``recordings.csv`` or fetch did not write it, a file lies outside the folder, or
+            none of the files exists.
     """
     base = Path(root).expanduser()
     table = _read(base, root)
@@ -47,8 +47,8 @@ def xeno_canto_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     outside = [name for name in table["file"] if Path(name).is_absolute() or {"..", "\0"} & {*Path(name).parts, *name}]
     if outside:
         raise UserError(
-            f"{base / 'recordings.csv'} names a file outside its folder, {outside[0]!r}. Fetch the recordings anew, or "
-            f"list them in a manifest for data=manifest with data.allow_outside=true."
+            f"{base / 'recordings.csv'} names a file outside its folder, {outside[0]!r}. Fetch the recordings again, "
+            f"or list them in a manifest for data=manifest with data.allow_outside=true."
         )
     if not any(os.path.isfile(path) for path in files):
         raise UserError(
@@ -78,7 +78,7 @@ def _read(base: Path, root: str) -> pd.DataFrame:
     missing = [column for column in NEEDED if column not in table.columns]
     if missing:
         raise UserError(
-            f"{file} lacks the column(s) {', '.join(missing)}, so birdclf fetch did not write it. A table of your own "
-            f"opens with data=manifest."
+            f"{file} lacks the column(s) {', '.join(missing)}, so birdclf fetch did not write it. Use data=manifest "
+            f"for other tables."
         )
     return table

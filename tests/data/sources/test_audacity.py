@@ -59,7 +59,7 @@ def test_points_blanks_and_notes_are_skipped(track, caplog):
         ("0\t1\twren\nhello\n", "line 2 is 'hello'; an Audacity label is start<TAB>end<TAB>label"),
         ("\\\t100\t200\n0\t1\twren\n", "line 1 is a frequency range without a label"),
         ("0\t1\twren\n\\\t100\n", "line 2 is a frequency range"),
-        ("Selection\tView\tChannel\n", "line 1 has 'Selection' for a number"),
+        ("Selection\tView\tChannel\n", "line 1 has 'Selection' instead of a number"),
         ("2\t1\twren\n", "line 1 runs from 2 to 1 s"),
         ("inf\tinf\twren\n", "line 1 has 'inf'"),
     ],

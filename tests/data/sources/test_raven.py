@@ -91,7 +91,7 @@ def test_a_missing_recording_stays_in_the_table_and_none_climbs_out(site):
     assert all(path.startswith(str(site.resolve())) for path in made.table.path)
     for name in ("..", "x/.."):
         layouts.selections(site / "all.txt", [row(1, 2, name, 1, "wren")], "Begin File", "File Offset (s)", "Species")
-        with pytest.raises(UserError, match="line 2 names .* is no file"):
+        with pytest.raises(UserError, match="line 2 names .* is not a file"):
             raven_catalog(str(site))
 
 
@@ -138,13 +138,13 @@ def test_a_folder_that_cannot_be_read_is_skipped(site, forbid, caplog):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1\tS\t1\tone\t2\t0\t9\twren", "line 2 has 'one' for a number"),
+        ("1\tS\t1\tone\t2\t0\t9\twren", "line 2 has 'one' instead of a number"),
         ("1\tS\t1\t3\t2\t0\t9\twren", "line 2 runs from 3 to 2 s"),
         ("1\tS\t1\t-1\t2\t0\t9\twren", "line 2 runs from -1"),
         ("1\tS\t1\tnan\t2\t0\t9\twren", "line 2 has 'nan'"),
-        ("1\tS", "line 2 has '' for a number"),
+        ("1\tS", "line 2 has '' instead of a number"),
         ("1\tS\t1\t1\t2\t0\t9\twren\tmore", "line 2 has 9 values for 8 columns"),
-        ("1\tS\t1\t1\t2\tlow\t9\twren", "line 2 has 'low' for a number"),
+        ("1\tS\t1\t1\t2\tlow\t9\twren", "line 2 has 'low' instead of a number"),
     ],
 )
 def test_a_spoilt_line_is_refused_with_file_and_line(site, text, message):
@@ -166,7 +166,7 @@ def test_spoilt_tables_are_refused(site):
     with pytest.raises(UserError, match="none of the usual columns .*data.annotation='Remark'"):
         raven_catalog(str(site))
     table.write_text("start\tend\n1\t2\n")
-    with pytest.raises(UserError, match="no Raven table"):
+    with pytest.raises(UserError, match="not a Raven table"):
         raven_catalog(str(site))
     layouts.selections(table, [row(1, 2, "Grünspecht")], "Species")
     text = table.read_text(encoding="utf-8")
@@ -201,7 +201,7 @@ def test_no_measurement_is_taken_for_a_label(site, annotation):
 
 def test_a_table_that_was_saved_with_commas_is_named(site):
     (site / "a.selections.txt").write_text("Selection,Begin Time (s),End Time (s),Species\n1,0,1,wren\n")
-    with pytest.raises(UserError, match="no Raven table, which has tabs"):
+    with pytest.raises(UserError, match="not a Raven table, which has tabs"):
         raven_catalog(str(site))
 
 

@@ -1,1 +1,1 @@
-"""Recordings of Xeno-Canto by its API."""
+"""Download of recordings from Xeno-canto by its API."""

@@ -1,4 +1,4 @@
-"""The Xeno-canto interface, version 3: pages of recordings, and files, with patience.
+"""Client of the Xeno-canto API, version 3: pages of recordings, and files, with retries.
 
 Reference: https://xeno-canto.org/explore/api (``GET /api/3/recordings``; 50 to 500 recordings a page).
 """
@@ -20,7 +20,7 @@ from birdclf.errors import UserError
 
 
 class Throttle:
-    """Keeps a distance in time between requests."""
+    """Enforces a least interval between requests."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Throttle:
 
 
 class KeyedTransport(httpx.BaseTransport):
-    """Sends requests, each at its time; those to ``endpoint`` get the key.
+    """Sends throttled requests; those to ``endpoint`` get the key.
 
-    Redirects pass through here one by one. A key that the server wrote into a redirect is taken out of it, so that
-    another host never sees it; proxies are those of the environment.
+    Each redirect is a request of its own. A key that the server wrote into a redirect is removed, so it is never sent
+    to another host. Proxies are those of the environment.
     """
 
     def __init__(self, endpoint: httpx.URL, key: str, throttle: Throttle) -> None:
@@ -55,7 +55,7 @@ class KeyedTransport(httpx.BaseTransport):
         """Send one request.
 
         Raises:
-            httpx.TransportError: If no answer comes.
+            httpx.TransportError: If there is no response.
         """
         url = self.without_key(request.url)
         if self._is_endpoint(url):
@@ -70,7 +70,7 @@ class KeyedTransport(httpx.BaseTransport):
                 response.headers["location"] = str(self.without_key(url.join(response.headers["location"])))
             except httpx.InvalidURL:
                 response.close()
-                raise httpx.RemoteProtocolError("it redirects to an address that is no URL") from None
+                raise httpx.RemoteProtocolError("it redirects to an invalid URL") from None
         return response
 
     def without_key(self, url: httpx.URL) -> httpx.URL:
@@ -108,7 +108,7 @@ def key_from_environment() -> str:
     """Return the key in ``XENO_CANTO_KEY``.
 
     Raises:
-        UserError: If there is none, or it holds what no key holds.
+        UserError: If it is not set, or holds characters that are not allowed in a key.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
@@ -118,15 +118,15 @@ def key_from_environment() -> str:
             f"set it with: export {KEY_VARIABLE}=... (it is sent to Xeno-canto only, and never logged or written)."
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise UserError(f"{KEY_VARIABLE} holds spaces or signs that no key has; copy it again from {HOME}/account.")
+        raise UserError(f"{KEY_VARIABLE} holds characters that no key has; copy it again from {HOME}/account.")
     return key
 
 
 def checked_base(text: str) -> httpx.URL:
-    """Return the URL of the server to ask.
+    """Return the URL of the server.
 
     Raises:
-        UserError: If it is not ``https`` (``http`` serves on this machine only: the key would be readable).
+        UserError: If it is not ``https`` (``http`` is allowed for this machine only: the key would be readable).
     """
     try:
         url = httpx.URL(text)
@@ -135,20 +135,20 @@ def checked_base(text: str) -> httpx.URL:
     near = url.scheme == "http" and url.host in ("127.0.0.1", "localhost", "::1")
     if not url.host or not (url.scheme == "https" or near):
         raise UserError(
-            f"{text!r} is no place to ask for recordings: give a URL that begins with https:// (http:// serves on this "
-            f"machine only, for the key would be readable on the way). {URL_VARIABLE} sets it; unset, it is {HOME}."
+            f"{text!r} is not the URL of a server: give one that begins with https:// (http:// is allowed for this "
+            f"machine only, since the key would be readable). {URL_VARIABLE} sets it; unset, it is {HOME}."
         )
     return url
 
 
-GO_ON = "Run the same command again later: it resumes where it stopped."
-LONGEST_WAIT_S = 3600.0  # the archive's limit on requests is counted over an hour
+RUN_AGAIN = "Run the same command again later: it resumes where it stopped."
+LONGEST_WAIT_S = 3600.0  # the archive limits requests per hour
 
 T = TypeVar("T")
 
 
 class FetchError(Exception):
-    """One file that cannot be fetched, with the reason; the others go on."""
+    """One file that cannot be fetched, with the reason; the others are still fetched."""
 
 
 class UnreachableError(FetchError):
@@ -156,7 +156,7 @@ class UnreachableError(FetchError):
 
 
 class _Postponed(Exception):
-    """An answer that asks for another attempt."""
+    """A response that asks for another attempt."""
 
     def __init__(self, status: int, reason: str, wait_s: float | None) -> None:
         super().__init__(reason)
@@ -164,22 +164,21 @@ class _Postponed(Exception):
 
 
 class XenoCantoClient:
-    """Asks for recordings and files, one request a second over both.
+    """Requests recordings and files, together at most one request per second.
 
-    Connections that are cut, 429 and 5xx are tried again after 1, 2, 4, ... seconds, or when ``Retry-After`` says.
+    Lost connections, 429 and 5xx are retried after 1, 2, 4, ... seconds, or at the time in ``Retry-After``.
 
     Args:
         key: The user's key.
-        base_url: Where the interface is; None takes ``BIRDCLF_XENO_CANTO_URL`` (for mirrors and tests) or the
-            archive itself.
-        attempts: How often a request is sent at most.
+        base_url: URL of the server; None for ``BIRDCLF_XENO_CANTO_URL`` (for mirrors and tests), else the archive.
+        attempts: Most attempts for a request.
         interval_s: Least time between the starts of two requests, in seconds.
-        clock: Returns a time in seconds that never runs back.
+        clock: Returns a monotonic time in seconds.
         sleep: Waits for a number of seconds.
-        say: Told of every wait longer than 10 seconds.
+        say: Called with a message before every wait longer than 10 seconds.
 
     Raises:
-        UserError: If the base URL is not ``https`` (``http`` serves on this machine only: the key would be readable).
+        UserError: If the base URL is not ``https`` (``http`` is allowed for this machine only).
     """
 
     def __init__(
@@ -211,16 +210,16 @@ class XenoCantoClient:
         self._http.close()
 
     def recordings(self, query: str, limit: int | None = None) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield each recording that a query finds, as the interface describes it, with how many there are.
+        """Yield each recording that a query finds, as in the API's response, with the total number.
 
-        A page that shifts while it is read may repeat a recording; repeats are skipped.
+        Recordings that several pages repeat are yielded once.
 
         Args:
             query: A checked query.
-            limit: How many the caller will take, for smaller pages; None for all.
+            limit: Number that the caller will take, for smaller pages; None for all.
 
         Raises:
-            UserError: If the key or the query is refused, or no sensible answer comes after every attempt.
+            UserError: If the key or the query is refused, or there is no valid response after every attempt.
         """
         size = 500 if limit is None else min(500, max(50, limit))
         seen: set[str] = set()
@@ -241,35 +240,35 @@ class XenoCantoClient:
             page += 1
 
     def save(self, url: str, target: Path) -> None:
-        """Write what a URL holds to a file, from its beginning; the file is whole when this returns.
+        """Download a URL to a file, which is complete when this returns.
 
         Args:
             url: Absolute, or beginning with ``//`` or ``/``.
-            target: File to write, which may hold the start of an earlier attempt.
+            target: File to write; a part from an earlier attempt is overwritten.
 
         Raises:
-            FetchError: If this file cannot be had.
+            FetchError: If this file cannot be fetched.
             UserError: If the server asks for a longer pause, or the file cannot be written.
         """
         source = self.absolute(url)
         self._retried(partial(self._write, source, target), self._fail)
 
     def absolute(self, url: str) -> str:
-        """Return a URL with its scheme and host, and without a key that the server may have put into it.
+        """Return a URL with scheme and host, and without a key that the server may have added.
 
         Raises:
-            FetchError: If it is no URL, or not one of http.
+            FetchError: If it is not a URL of http or https.
         """
         try:
             joined = self._transport.without_key(self._base.join(url.strip()))
         except httpx.InvalidURL as error:
-            raise FetchError(f"the archive gives an address that is no URL ({error})") from None
+            raise FetchError(f"the archive gives an invalid URL ({error})") from None
         if joined.scheme not in ("http", "https") or not joined.host:
-            raise FetchError(f"the archive gives an address that is not of the web ({joined.scheme or 'no scheme'})")
+            raise FetchError(f"the archive gives a URL that is not http or https ({joined.scheme or 'no scheme'})")
         return str(joined)
 
     def without_key(self, text: str) -> str:
-        """Return a text of the server's with the key struck out."""
+        """Return a text from the server with the key masked."""
         return text.replace(self._key, "***").replace(quote(self._key, safe=""), "***")
 
     def _page(self, query: str, size: int, page: int) -> Any:
@@ -290,7 +289,7 @@ class XenoCantoClient:
             return None
 
     def _write(self, source: str, target: Path) -> None:
-        # h11 holds the body to its Content-Length (or its last chunk): a short one arrives here as a TransportError.
+        # h11 compares the body with its Content-Length (or its last chunk): a short one raises a TransportError.
         with self._http.stream("GET", source, headers={"Accept-Encoding": "identity"}) as response:
             _postponed(response)
             if response.is_error:
@@ -326,8 +325,8 @@ class XenoCantoClient:
 
     def _stop(self, reason: str, status: int) -> UserError:
         if status == 429:
-            return UserError(f"Xeno-canto asks for a pause ({reason}). {GO_ON}")
-        return UserError(f"{self._base.host} gives no answer ({reason}). Check the network. {GO_ON}")
+            return UserError(f"Xeno-canto asks for a pause ({reason}). {RUN_AGAIN}")
+        return UserError(f"{self._base.host} gives no answer ({reason}). Check the network. {RUN_AGAIN}")
 
     def _fail(self, reason: str, status: int) -> Exception:
         return self._stop(reason, status) if status == 429 else UnreachableError(reason)
@@ -341,7 +340,7 @@ class XenoCantoClient:
 
 
 def _postponed(response: httpx.Response) -> None:
-    """Raise if the answer asks for another attempt."""
+    """Raise if the response asks for another attempt."""
     if response.status_code != 429 and response.status_code < 500:
         return
     after = response.headers.get("Retry-After", "").strip()

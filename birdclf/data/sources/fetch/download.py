@@ -1,4 +1,4 @@
-"""Fill a folder with the recordings that a query finds, and take up a stopped run where it was."""
+"""Resumable download of the recordings that a query finds."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from birdclf.audio.clip import AudioError, Clip
 from birdclf.audio.files import FileReader
 from birdclf.audio.formats import FORMAT_OF
-from birdclf.data.sources.fetch.client import GO_ON, FetchError, UnreachableError, XenoCantoClient
+from birdclf.data.sources.fetch.client import RUN_AGAIN, FetchError, UnreachableError, XenoCantoClient
 from birdclf.data.tables import distinct_columns, read_text, rows_of, safe_name
 from birdclf.errors import UserError
 from birdclf.files import lock_file, write_whole
@@ -26,24 +26,24 @@ log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """A table of texts with one row an ``id``; what a killed run left of its last row is dropped.
+    """A table of texts with one row per ``id``; an incomplete last row, from a killed run, is dropped.
 
-    Columns that a user added are kept. Values lose their line breaks, so that a row is a line.
+    Columns that a user added are kept. Line breaks in values become spaces, so a row is one line.
 
     Raises:
-        UserError: If the file is no table with a column ``id``.
+        UserError: If the file is not a table with a column ``id``.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
         self.rows: dict[str, dict[str, str]] = {}
         self._columns = list(columns)
-        self._ready = False  # whether the file ends in a whole line and has our columns in our order
+        self._ready = False  # whether the file ends in a whole line and has these columns in this order
         if path.exists():
             self._read()
 
     def add(self, row: Mapping[str, object]) -> None:
-        """Append a row and see that it reaches the disk.
+        """Append a row and flush it to disk.
 
         Raises:
             UserError: If the file cannot be written.
@@ -62,11 +62,11 @@ class Ledger:
             raise _unwritable(self.path, error) from error
 
     def drop(self, id: str) -> None:
-        """Forget a row; the file follows at the next :meth:`rewrite`."""
+        """Drop a row, from the file at the next :meth:`rewrite`."""
         self.rows.pop(id, None)
 
     def rewrite(self) -> None:
-        """Write the table anew, in order of ids, and put it in the old one's place whole.
+        """Replace the file atomically by the table, sorted by id.
 
         Raises:
             UserError: If the file cannot be written.
@@ -91,10 +91,10 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the columns of a ledger and its rows by ``id``, of which the last one counts.
+    """Return the columns of a ledger and its rows by ``id``; of several rows of one id the last one counts.
 
     Raises:
-        UserError: If the file is no table with a column ``id``.
+        UserError: If the file is not a table with a column ``id``.
     """
     text = read_text(path)
     whole, _, rest = text.rpartition("\n")
@@ -124,7 +124,7 @@ _EXAMPLE = 'for example "gen:turdus q:A", "sp:\\"larus fuscus\\" cnt:brazil" or 
 def checked_query(query: str) -> str:
     """Return the query with single spaces between its terms, each of them ``tag:value`` or ``tag:"two words"``.
 
-    Version 3 of the interface answers no free text; which tags there are is left to the server.
+    Version 3 of the API accepts no free text; the server checks the tags.
 
     Raises:
         UserError: If the query is empty, a quotation mark is left open, or a term has no tag or no value.
@@ -163,10 +163,10 @@ def decoded_length(path: Path) -> tuple[float, int]:
     """Decode a file to its end.
 
     Returns:
-        Duration of what was decoded, in seconds, and sample rate in Hz.
+        Decoded duration in seconds, and sample rate in Hz.
 
     Raises:
-        AudioError: If it is no sound file, cannot be decoded or is empty.
+        AudioError: If it is not a sound file, cannot be decoded or is empty.
     """
     with FileReader().open(Clip(path.name, str(path))) as sound:
         samples = sum(map(len, sound.blocks))
@@ -175,7 +175,7 @@ def decoded_length(path: Path) -> tuple[float, int]:
     return samples / sound.sample_rate_hz, sound.sample_rate_hz
 
 
-# Our name of a column, and the interface's name of the field.
+# Name of a column, and the API's name of the field.
 FIELDS = {
     "genus": "gen", "subspecies": "ssp", "taxon_group": "grp", "recordist": "rec", "country": "cnt", "locality": "loc",
     "latitude": "lat", "longitude": "lon", "altitude": "alt", "type": "type", "sex": "sex", "stage": "stage",
@@ -187,12 +187,12 @@ LISTED_COLUMNS = (
     *("licence", "url", "source", "file", "duration_s", "sample_rate_hz"),
 )
 SKIPPED_COLUMNS = ("id", "species", "scientific_name", "recordist", "licence", "url", "reason")
-UNREACHABLE_IN_A_ROW = 3  # then the fault is not a file's
+UNREACHABLE_IN_A_ROW = 3  # then the network or the server is at fault, not a file
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """How a run went, in numbers of recordings: ``found`` by the query, ``new``, there ``already``, ``skipped``."""
+    """Numbers of recordings in a run: ``found`` by the query, ``new``, there ``already``, ``skipped``."""
 
     found: int
     new: int
@@ -201,16 +201,16 @@ class Fetched:
 
 
 def fetch_xeno_canto(client: XenoCantoClient, query: str, out: Path, limit: int | None = None) -> Fetched:
-    """Write what a query finds to ``out/<scientific name>/XC<id>.<ending>``, with ``recordings.csv`` beside it.
+    """Download the recordings of a query to ``out/<scientific name>/XC<id>.<ending>``, listed in ``recordings.csv``.
 
-    A recording that is listed and there is not fetched again. One that cannot be had (restricted, gone, no sound) is
-    listed with its reason in ``out/skipped.csv`` and asked for again in the next run.
+    A recording that is listed and exists is not fetched again. One that cannot be fetched (restricted, gone, no sound)
+    is listed with its reason in ``out/skipped.csv`` and tried again in the next run.
 
     Args:
-        client: Asks the archive.
+        client: Client of the archive.
         query: Terms with tags, such as ``gen:turdus q:A``.
         out: Folder to fill; it may hold an earlier run's recordings, of this query or another.
-        limit: How many recordings of the query to have at most, those that are there already among them; None for all.
+        limit: Most recordings of the query, including those that exist already; None for all.
 
     Raises:
         UserError: If the query is malformed or refused, finds nothing, another run fills the folder, the folder
@@ -261,7 +261,7 @@ class _Run:
             raise UserError(f"The Xeno-canto query {query!r} finds no recording. Ask for less at once, or check names.")
         if not self.had:
             raise UserError(
-                f"None of the {found} recordings that {query!r} finds can be had; {self.skipped.path} says why."
+                f"None of the {found} recordings that {query!r} finds can be fetched; {self.skipped.path} says why."
             )
         return Fetched(found, self.count["new"], self.count["already"], self.count["skipped"])
 
@@ -270,7 +270,7 @@ class _Run:
         return self.count["new"] + self.count["already"]
 
     def one(self, answer: Mapping[str, Any]) -> None:
-        """Have one recording, or list why not."""
+        """Fetch one recording unless it exists, or list the reason why it cannot be fetched."""
         row = self._row(answer)
         listed = self.listed.rows.get(row["id"])
         if listed is not None and listed["file"] and (self.out / listed["file"]).is_file():
@@ -278,7 +278,7 @@ class _Run:
             return
         try:
             if not re.fullmatch(r"[0-9]{1,20}", row["id"]):
-                raise FetchError("the archive gives an id that is no number")
+                raise FetchError("the archive gives an id that is not a number")
             if not row["source"]:
                 raise FetchError("restricted: the archive gives no file, to protect the species or by the recordist")
             row["source"] = self.client.absolute(row["source"])
@@ -291,7 +291,7 @@ class _Run:
             if self.unreachable == UNREACHABLE_IN_A_ROW:
                 raise UserError(
                     f"{UNREACHABLE_IN_A_ROW} recordings in a row could not be fetched, the last ({row['id']}) because: "
-                    f"{reason}. Check the network. {GO_ON}"
+                    f"{reason}. Check the network. {RUN_AGAIN}"
                 ) from None
             return
         self._have(row["id"], "new")
@@ -308,7 +308,7 @@ class _Run:
             try:
                 duration_s, rate_hz = decoded_length(target)
             except AudioError as error:
-                raise FetchError(f"{target} is there already, not from here, and {error}; move it away") from None
+                raise FetchError(f"{target} exists already, is not from this program and {error}; move it") from None
         else:
             part = self.out / ".part" / name
             try:
@@ -334,7 +334,7 @@ class _Run:
 
         scientific = f"{text('gen')} {text('sp')}".strip()
         row = {"id": text("id"), "species": text("en") or scientific, "scientific_name": scientific}
-        row |= {ours: text(theirs) for ours, theirs in FIELDS.items()}
+        row |= {column: text(field) for column, field in FIELDS.items()}
         row |= {"licence": _https(text("lic")), "url": _https(text("url"))}
         return {**row, "source": str(answer.get("file") or "").strip()}
 

@@ -46,9 +46,17 @@ class Predictor(pl.LightningModule):
         logits = torch.cat([self.forward(part) for part in torch.split(batch.bands, WINDOWS_AT_ONCE)])
         return mean_by_owner(logits, batch)
 
+    def evaluation_logits(self, batch: Batch) -> Tensor:
+        """Return :meth:`recording_logits` in float32 whatever the trainer's mixed precision.
+
+        So figures depend neither on the kind of processor nor on the precision that it was trained in.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            return self.recording_logits(batch)
+
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``(recording, target, logits)`` of a batch on the CPU."""
-        logits = self.recording_logits(batch)
+        logits = self.evaluation_logits(batch)
         return batch.recording.cpu(), batch.target.cpu(), logits.float().cpu()
 
 

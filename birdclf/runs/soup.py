@@ -75,7 +75,8 @@ class _Measuring(pl.LightningModule):
         """Pass a batch through; a single window, which a norm of vectors cannot take, is left out."""
         if len(batch.bands) > 1:
             self.weigh(len(batch.bands))
-            self.predictor(batch.bands)
+            with torch.autocast(self.device.type, enabled=False):  # as in evaluation
+                self.predictor(batch.bands)
         return batch.target.cpu()  # the trainer warns of a step that gives nothing
 
 

@@ -245,7 +245,8 @@ class SpeciesClassifier(Predictor):
             features, target = self.augment(batch.bands, batch.target, self.features, position)
             logits = self.logits(features)
         else:
-            logits, target = self.recording_logits(batch), batch.target
+            logits = self.recording_logits(batch) if stage == "train" else self.evaluation_logits(batch)
+            target = batch.target
         together = processes() if stage == "train" else 1
         judged = batch_of_all(logits, target) if together > 1 else (logits, target)
         loss: Tensor = self.loss(*judged)

@@ -33,7 +33,7 @@ from birdclf.training.loggers import ClipEmbedder, build_loggers
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.results import check_unchanged, mark_done, write_beginning, write_results
 from birdclf.training.start import check_frozen, report
-from birdclf.training.trainer import process_count
+from birdclf.training.trainer import fast_precision, process_count
 from birdclf.training.workers import fit_share, worker_processes
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,9 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
 def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     began, config, run = time.monotonic(), resolved_config(cfg), Run(folder)
     progress = _progress(run, config, resume)
+    chosen, why = fast_precision(cfg.trainer.accelerator)
+    if cfg.trainer.precision == "auto":
+        log.info("trainer.precision=auto is %s: %s; evaluation is in float32", chosen, why)
     keep_freed_memory()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
 

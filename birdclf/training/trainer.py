@@ -1,5 +1,6 @@
 """The Lightning trainer, with the fastest precision of the device."""
 
+import platform
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,16 +66,25 @@ class WholeCheckpoints(TorchCheckpointIO):
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
-def fast_precision(accelerator: str = "auto") -> str:
-    """Return 16-bit mixed precision if the device is fast in it, else float32.
+def fast_precision(accelerator: str = "auto") -> tuple[str, str]:
+    """Return 16-bit mixed precision where the device computes fast in it, else float32, and the reason.
 
-    Any GPU is fast in it, and a CPU with AMX is (bfloat16); on other CPUs bfloat16 is slower than float32.
+    A CPU without 16-bit instructions is slower in bfloat16 than in float32. GPUs since Ampere take bfloat16, which
+    needs no scaling of the loss.
     """
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if gpu and accelerator in ("auto", "gpu", "cuda", "mps"):
-        return "16-mixed"
-    amx = torch.backends.cpu.get_cpu_capability().startswith("AVX512") and torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if amx else "32-true"
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed", "this GPU computes in bfloat16"
+        return "16-mixed", "this GPU computes in float16"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "16-mixed", "this GPU computes in float16"
+    if torch.cpu._is_amx_tile_supported():
+        return "bf16-mixed", "this processor has AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "bf16-mixed", "this processor has AVX512-BF16"
+    if platform.machine() in ("aarch64", "arm64") and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "bf16-mixed", "this processor has bfloat16 instructions"
+    return "32-true", "this processor has no bfloat16 instructions"
 
 
 def process_count(devices: int | list[int]) -> int:
@@ -135,7 +145,7 @@ def build_trainer(
     settings = check_arguments("trainer", settings, pl.Trainer)
     whole("trainer.accumulate_grad_batches", settings.get("accumulate_grad_batches", 1), 1)
     whole("trainer.max_epochs", max_epochs, 1)
-    chosen = fast_precision(accelerator) if precision == "auto" else precision
+    chosen = fast_precision(accelerator)[0] if precision == "auto" else precision
     # Batches come from one slice of a memory map: a worker process would cost more than it saves.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")

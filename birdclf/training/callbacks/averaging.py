@@ -160,5 +160,5 @@ class StochasticWeightAverage(Averaging):
         with measuring(module, norms) as weigh:
             for i, batch in enumerate(loader):
                 weigh(loader.recordings(i, i + 1))
-                with trainer.precision_plugin.forward_context():
+                with torch.autocast(module.device.type, enabled=False):  # as in evaluation
                     module.forward(trainer.strategy.batch_to_device(batch).bands)

@@ -77,30 +77,30 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str, 
     own = module.state_dict()
     prefix = prefix_of(own, weights)
     beginnings = tuple(f"{name}." for name in replaced)
-    theirs = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    theirs = {name: value for name, value in theirs.items() if not name.startswith(beginnings)}
+    given = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    given = {name: value for name, value in given.items() if not name.startswith(beginnings)}
     kept = {name: value for name, value in own.items() if not name.startswith(beginnings)}
-    problems = [f"{name} is missing" for name in kept if name not in theirs]
-    problems += [f"{name} is left over" for name in theirs if name not in kept]
+    problems = [f"{name} is missing" for name in kept if name not in given]
+    problems += [f"{name} is left over" for name in given if name not in kept]
     problems += [
-        f"{name} is {tuple(theirs[name].shape)} instead of {tuple(value.shape)}"
+        f"{name} is {tuple(given[name].shape)} instead of {tuple(value.shape)}"
         for name, value in kept.items()
-        if name in theirs and theirs[name].shape != value.shape
+        if name in given and given[name].shape != value.shape
     ]
     if problems:
         raise UserError(
             f"model.pretrained: the weights of {source} are not those of this model: {problems[0]}, "
             f"{len(problems)} such differences in all. Choose the model that they were trained with."
         )
-    module.load_state_dict(theirs, strict=False)
+    module.load_state_dict(given, strict=False)
 
 
 def prefix_of(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
     """Return the prefix of the names of ``own`` in ``weights``, empty if no name matches."""
     for name in own:
-        for theirs in weights:
-            if theirs == name or theirs.endswith(f".{name}"):
-                return theirs.removesuffix(name)
+        for given in weights:
+            if given == name or given.endswith(f".{name}"):
+                return given.removesuffix(name)
     return ""
 
 

@@ -74,7 +74,7 @@ def test_a_remark_says_what_is_there_and_what_to_run(tmp_path):
     assert describe_shards(store) == ""
     begin(Shard(0, 3), store, done=True)
     begin(Shard(1, 3), store, done=False)
-    assert "begun: 0,1 of 3" in describe_shards(store) and describe_shards(store).endswith(
+    assert "finished or not: 0,1 of 3" in describe_shards(store) and describe_shards(store).endswith(
         "-m store.shards=3 store.shard=1,2"
     )
     begin(Shard(2, 3), store, done=True)

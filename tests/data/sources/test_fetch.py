@@ -171,7 +171,7 @@ def test_what_cannot_be_had_is_listed_with_its_reason(server: FakeXenoCanto, cli
     skipped = table(tmp_path, "skipped").set_index("id")
     assert "restricted" in skipped.reason["101"] and skipped.recordist["101"] == "Zoë O'Hara, C"
     assert "the file is not a sound file that can be read (it is HTML" in skipped.reason["102"]
-    assert "not of the web" in skipped.reason["103"]
+    assert "not http or https" in skipped.reason["103"]
     assert "404" in skipped.reason["104"]
     assert list(table(tmp_path).id) == ["105"]
     assert [path.name for path in tmp_path.rglob("XC*")] == ["XC105.mp3"]

@@ -308,7 +308,7 @@ class _Run:
             try:
                 duration_s, rate_hz = decoded_length(target)
             except AudioError as error:
-                raise FetchError(f"{target} exists already, is not from this program and {error}; move it") from None
+                raise FetchError(f"{target} exists already, not from this run, and {error}; move it away") from None
         else:
             part = self.out / ".part" / name
             try:

@@ -95,6 +95,8 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
             words.pop("data.root")
         if not words["model"].startswith("audio_cnn"):
             words.pop("model.width")
+        if words.get("logger", "tensorboard") != "tensorboard":
+            words.pop("logger.tensorboard.embeddings")
         cfg = composed(words)
         top = [*map(str, cfg), *_keys(cfg.loader, "loader."), *_keys(cfg.store, "store.")]
         for key in _keys(cfg[group] or {}, f"{group}.") if group else top:

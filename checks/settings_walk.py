@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -87,7 +88,10 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
     conf = conf_dir()
     choices = [("", "")]
     for file in sorted(conf.glob("*/*.yaml"), key=lambda f: (f.stem not in ("default", BASE.get(f.parent.name)), f)):
-        if file.parent.name not in WALKED:
+        missing_extra = (
+            file.parent.name == "logger" and file.stem in ("wandb", "mlflow") and find_spec(file.stem) is None
+        )
+        if file.parent.name not in WALKED and not missing_extra:
             choices.append((file.parent.name, file.stem))
     for group, option in choices:
         words = BASE | BESIDE.get(f"{group}={option}", {}) | ({group: option} if group else {})

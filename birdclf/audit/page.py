@@ -92,7 +92,7 @@ def _rate_drawing(table: pd.DataFrame) -> Drawing:
     axes.set_xlim(0, (kept + rejected).max() * 1.15)
     _count_ticks(axes.xaxis)
     hidden = len(counts) - len(rates)
-    caption = f"{len(counts):,} different {'rate' if len(counts) == 1 else 'rates'}."
+    caption = f"{len(counts):,} sample rate{'' if len(counts) == 1 else 's'}."
     caption += f" The {hidden:,} least frequent are not shown." if hidden else ""
     return _drawing(title, caption + _left_out(table, known), figure)
 

@@ -228,7 +228,7 @@ def test_each_figure_has_a_text_of_its_own(tmp_path):
     assert len(set(labels)) == 4 and {attributes["role"] for attributes in drawn} == {"img"}
     assert labels[0].endswith("Kept: 5 of the most frequent species, 5 of the rarest one kept.")
     assert labels[1].endswith("Shortest 1 s, median 3 s, longest 8 s. Unknown for 1, which is not shown.")
-    assert labels[2].endswith("1 different rate.")
+    assert labels[2].endswith("1 sample rate.")
     assert labels[3].endswith("Lowest 0.5 kHz, median 1.5 kHz, highest 3 kHz. Unknown for 1, which is not shown.")
 
 

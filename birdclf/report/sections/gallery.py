@@ -137,9 +137,9 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
         f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )
     if isinstance(activation_map, str):
-        said += f" Which moments spoke for a species is not shown: {activation_map}"
+        said += f" Which moments supported a species is not shown: {activation_map}"
     else:
-        said += " The strip below a picture is bright where the sound spoke for the predicted species (Grad-CAM)."
+        said += " The strip below a picture is bright where the sound supports the predicted species (Grad-CAM)."
     rows = [Cards(f"{kind.capitalize()}s", tuple(c for c in cards if c.kind == kind)) for kind in (MISTAKE, HIT)]
     return Section("gallery", "Look and listen", (said, *(row for row in rows if row.cards)))
 
@@ -177,13 +177,13 @@ def _with_sound(card: Card, source: Catalog | str, activation_map: ActivationMap
     try:
         clip = source.subset(source.table.index == rows[0]).clips()[0]
         waveform = read_waveform(source.reader, clip, RATE_HZ)
-        spoke = activation_map.over_time(source.reader, clip, card.predicted, SECONDS) if activation_map else None
+        support = activation_map.over_time(source.reader, clip, card.predicted, SECONDS) if activation_map else None
     except AudioError as error:
         return replace(card, note=f"The recording {error}; it may have moved since.")
     except OSError as error:
         return replace(card, note=f"The recording cannot be opened ({error.strerror}); it may have moved since.")
     middle = _middle(waveform)
-    picture, (sound, mime) = spectrogram(middle, spoke), encode_wav(middle, RATE_HZ)
+    picture, (sound, mime) = spectrogram(middle, support), encode_wav(middle, RATE_HZ)
     if len(picture) > left:
         return replace(card, note="Left out to keep the page small.")
     if len(picture) + len(sound) > left:

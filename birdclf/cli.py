@@ -4,7 +4,9 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from birdclf import __version__
@@ -17,7 +19,7 @@ from birdclf.commands import serve as serve_command
 from birdclf.commands import soup as soup_command
 from birdclf.commands import suggest as suggest_command
 from birdclf.commands import synthesize as synthesize_command
-from birdclf.environment import prepare_command
+from birdclf.environment import follows, launched, prepare_command
 from birdclf.errors import UserError
 from birdclf.output import prepare_output, take_lost
 from birdclf.text import printable
@@ -56,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: The words after ``birdclf``; None takes those of the process.
     """
-    prepare_command()
-    prepare_output()
     words = list(sys.argv[1:] if argv is None else argv)
+    prepare_command(words[0] if words else "")
+    prepare_output()
     try:
         _run(words)
     finally:
@@ -128,11 +130,28 @@ def _composed(command: str, words: list[str]) -> None:
     from birdclf.sweep.task import Task
 
     task = Task({"train": _train, "prepare": _prepare}[command])
+    if launched() and ("-m" in options or "--multirun" in options):
+        raise UserError(
+            "torchrun and srun start the processes of one run; a sweep over machines is by Hydra's launchers, such as "
+            "hydra/launcher=submitit_slurm. Leave -m out, or start the sweep as one process."
+        )
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
+        with _unwritten_folder() as nowhere:
+            sys.argv += nowhere
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)(task)()
     finally:
         if task.error is not None:  # also where Hydra could not start the next job on the same full disk
             raise task.error
+
+
+@contextmanager
+def _unwritten_folder() -> Iterator[list[str]]:
+    """Yield the settings that keep a process which trains for another from making a run folder and a log."""
+    if not follows():
+        yield []
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield [f"hydra.run.dir='{folder}'", "hydra.output_subdir=null", "hydra/job_logging=none"]
 
 
 TAKE_A_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")

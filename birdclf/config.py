@@ -155,8 +155,20 @@ def hashed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, callback in (config.get("callbacks") or {}).items()
         if name not in NOT_HASHED_CALLBACKS
     }
-    kept["loader"] = {k: v for k, v in (config.get("loader") or {}).items() if k != "num_workers"}
+    for group, key in (("loader", "num_workers"), ("trainer", "timeout_s")):
+        kept[group] = {k: v for k, v in (config.get(group) or {}).items() if k != key}
     return kept
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide a run's results by their dotted names."""
+    return _flat(hashed_settings(config), "")
+
+
+def _flat(node: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(node, Mapping) or not node:
+        return {prefix.rstrip("."): node}
+    return {name: value for key, below in node.items() for name, value in _flat(below, f"{prefix}{key}.").items()}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ from typing import Final
 # Treatment of the variables that the libraries read, each tried in a training:
 # - Telemetry: off unless set. Optuna, torch, Lightning and the others send none.
 # - MPLBACKEND: Agg in a command; in a program that imports birdclf only where its value would fail.
-# - Ranks and PL_TRAINER_*: gone in a command. A run is one process and those that it starts; settings are in conf/.
-#   Other variables of a queue (SLURM_JOB_ID, SLURM_NTASKS) stay: Lightning is set to ignore them, submitit needs them.
+# - Ranks: removed in a command, but for train in a process that torchrun or srun started. PL_TRAINER_*: removed;
+#   settings are in conf/. Other variables of a queue (SLURM_JOB_ID, SLURM_NTASKS) stay: submitit needs them.
 # - PYTHONIOENCODING, locale, PYTHONUNBUFFERED: characters that they cannot encode are replaced, see output.py.
 # - HOME, MPLCONFIGDIR, XDG_*, NUMBA_*, LIBROSA_*, TMPDIR missing or not writable: the libraries work without them.
 # - OMP_NUM_THREADS and the like: as set; libgomp ignores invalid values with a line. CUDA_VISIBLE_DEVICES: as set.
@@ -32,7 +32,7 @@ RANKS: Final = (
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("SLURM_PROCID", "JSM_NAMESPACE_RANK"),
 )
-"""Ranks among processes that another program started; if one is not 0, Lightning fails or writes no files."""
+"""Ranks among processes that another program started; if one is not 0, Lightning writes no files."""
 
 
 def prepare_import() -> None:
@@ -49,12 +49,30 @@ def prepare_import() -> None:
         os.environ["LOGNAME"] = str(os.getuid()) if hasattr(os, "getuid") else "user"
 
 
-def prepare_command() -> None:
+def launched() -> bool:
+    """Return whether ``torchrun`` or ``srun`` started this process, as one of several or alone under ``torchrun``."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ:
+        return True
+    # A batch script without srun has the number of tasks too, but no step.
+    several = os.environ.get("SLURM_NTASKS", "1") != "1"
+    return several and "SLURM_STEP_ID" in os.environ and "SLURM_PROCID" in os.environ
+
+
+def follows() -> bool:
+    """Return whether this process trains for another one, of rank 0, which writes the run folder."""
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID"))
+    return launched() and any(rank != "0" for rank in ranks)
+
+
+def prepare_command(command: str) -> None:
     """Remove settings of the parent process, such as a notebook, a cluster's job or another training."""
     prepare_import()
     os.environ["MPLBACKEND"] = "Agg"
+    keep = command == "train" and launched()
+    if keep:  # torch's warnings of a connection that is tried again are stack traces
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for name in list(os.environ):
-        if name in RANKS or name.startswith("PL_TRAINER_"):
+        if (name in RANKS and not keep) or name.startswith("PL_TRAINER_"):
             del os.environ[name]
 
 

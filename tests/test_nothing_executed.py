@@ -35,7 +35,7 @@ INSTANTIATE = [
 A file's own settings go through the gate. ``declared.py`` looks up the types of what the command line names, and calls
 nothing.
 """
-START_PROCESSES = ["training/workers.py"]
+START_PROCESSES = ["training/processes.py"]
 """Its command is this Python and a module of the package, whatever a file says."""
 IMPORT_BY_NAME = ["models/pretrained.py", "runs/trust.py"]
 """The gate, and a library's own name that a network's code gives."""

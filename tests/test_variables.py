@@ -13,7 +13,7 @@ from birdclf.environment import NO_REPORTS, prepare_command, prepare_import
 
 MODULES = [
     *("birdclf", "birdclf.cli", "birdclf.sweep.task"),
-    pytest.param("birdclf.training.workers", marks=pytest.mark.slow),  # it imports Lightning, which takes seconds
+    pytest.param("birdclf.training.processes", marks=pytest.mark.slow),  # it imports Lightning, which takes seconds
 ]
 NOTEBOOK = "module://matplotlib_inline_that_is_not_here.backend_inline"
 
@@ -53,7 +53,7 @@ def test_they_are_off_before_onnx_runtime_is_imported(module):
 def test_a_command_draws_without_a_window_whatever_its_environment_says(inherited):
     for backend in (NOTEBOOK, "TkAgg", "nonsense"):
         inherited.setenv("MPLBACKEND", backend)
-        prepare_command()
+        prepare_command("train")
         assert os.environ["MPLBACKEND"] == "Agg"
 
 
@@ -68,7 +68,7 @@ def test_a_program_keeps_its_backend_where_it_works():
 def test_another_trainings_place_and_settings_do_not_reach_a_command(name, inherited):
     inherited.setenv(name, "1")
     inherited.setenv("SLURM_JOB_ID", "5")  # a launcher needs it
-    prepare_command()
+    prepare_command("train")
     assert name not in os.environ and os.environ["SLURM_JOB_ID"] == "5"
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from birdclf.config import config_hash, hashed_settings
+from birdclf.config import config_hash, flat_settings
 from birdclf.errors import UserError
 from birdclf.files import lock_file, write_whole
 from birdclf.runs.run import DONE, FAILED, PRUNED, Run
@@ -80,7 +80,7 @@ def check_same(run: Run, config: Mapping[str, Any]) -> None:
     folder, earlier = run.folder, run.config
     if config_hash(earlier) == config_hash(config):
         return
-    was, now = _flat(hashed_settings(earlier)), _flat(hashed_settings(config))
+    was, now = flat_settings(earlier), flat_settings(config)
     key = next(name for name in sorted(was.keys() | now.keys()) if was.get(name, ABSENT) != now.get(name, ABSENT))
     raise UserError(
         f"{folder} holds a run of other settings: {key} was {was.get(key, ABSENT)} and is {now.get(key, ABSENT)} now. "
@@ -145,9 +145,3 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, Mapping) or not node:
-        return {prefix.rstrip("."): node}
-    return {name: value for key, below in node.items() for name, value in _flat(below, f"{prefix}{key}.").items()}

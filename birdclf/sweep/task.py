@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from birdclf.config import folder_name, resolved_config
+from birdclf.environment import launched
 from birdclf.errors import UserError
 from birdclf.mistakes import explain
 from birdclf.output import prepare_output
@@ -59,7 +60,8 @@ class Task:
             return self._job(cfg, folder, Path(hydra.sweep.dir))
         try:
             resume = "resume" in cfg and cfg.resume is True
-            score = _finished(cfg, folder) if resume else None
+            # One of several processes cannot know whether the run is finished: that of rank 0 tells the others.
+            score = _finished(cfg, folder) if resume and not launched() else None
             return self.run(cfg, resume) if score is None else score
         except Exception as error:
             self.error = error

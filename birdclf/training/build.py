@@ -21,9 +21,8 @@ from birdclf.data.samplers import Sampler
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.training.module import SpeciesClassifier
+from birdclf.training.processes import group_of
 from birdclf.training.start import Transfer, read_source, transfer_weights
-from birdclf.training.synced_norm import sync_batch_norms
-from birdclf.training.trainer import process_count
 
 T = TypeVar("T")
 
@@ -93,9 +92,6 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
     transfer = None
     if begins and cfg.init_from is not None:
         transfer = transfer_weights(network, read_source(cfg.init_from), classes, cfg.redraw_output)
-    if process_count(cfg.trainer.devices) > 1:
-        gpu = torch.cuda.is_available() and cfg.trainer.accelerator in ("auto", "gpu", "cuda")
-        network = sync_batch_norms(network, torch.device("cuda" if gpu else "cpu"))
     classifier = SpeciesClassifier(
         network=network,
         loss=instantiate(cfg.loss, class_counts=class_counts),
@@ -124,7 +120,7 @@ def build_augment(cfg: DictConfig, features: Representation, class_counts: torch
     if not chosen:
         return None
     augmentations = {name: instantiate(node, _convert_="all") for name, node in chosen.items()}
-    batch_size = cfg.loader.batch_size // process_count(cfg.trainer.devices)
+    batch_size = cfg.loader.batch_size // group_of(cfg.trainer).count
     return Chain(augmentations, features, class_counts, cfg.seed, batch_size)
 
 

@@ -28,8 +28,8 @@ from birdclf.posthoc.base import PostHoc
 from birdclf.training.build import build_callbacks, build_classifier, build_of, check_target, trainer_of
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
+from birdclf.training.processes import group_of
 from birdclf.training.start import check_frozen
-from birdclf.training.trainer import process_count
 
 MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
 """Metrics that may be monitored; each is logged as ``val/<name>``."""
@@ -64,11 +64,10 @@ OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "check_val_every_n_epoch": ((1,), EACH_EPOCH),
     "reload_dataloaders_every_n_epochs": ((0,), "an epoch's order is a function of seed and epoch already"),
     "use_distributed_sampler": ((False,), "each process has its share of every batch already"),
-    "sync_batchnorm": ((False,), "batch norms are synchronised already"),
+    "sync_batchnorm": ((False,), "several GPUs synchronise batch norms already, and torch has no such layer for a CPU"),
     "enable_checkpointing": ((None, True), "best.ckpt is what a run is for"),
     "barebones": ((False,), "it leaves out checkpoints, logs and callbacks"),
     "model_registry": ((None,), "it would upload the model"),
-    "num_nodes": ((1,), "one run trains on one machine; a sweep uses many"),
     **{name: ((), OURS) for name in ("callbacks", "logger", "plugins", "default_root_dir", "alone")},
 }
 """Allowed values and the reason; options that are not given keep birdclf's value."""
@@ -324,11 +323,11 @@ def check_settings(cfg: DictConfig) -> None:
             in_range(f"optimizer.{name}", value, 0)
         elif isinstance(value, float) and not is_number(value):
             raise UserError(f"optimizer.{name} is {value}; it must be a finite number.")
-    count = process_count(cfg.trainer.devices)
+    count = group_of(cfg.trainer).count
     if cfg.loader.batch_size % count:
         raise UserError(
-            f"loader.batch_size is {cfg.loader.batch_size}; the {count} processes of trainer.devices share each batch: "
-            f"it must be a multiple of {count}."
+            f"loader.batch_size is {cfg.loader.batch_size}; the {count} processes of this run share each batch: it "
+            f"must be a multiple of {count}."
         )
     features = instantiate(cfg.features)
     posthoc = build_of(PostHoc, cfg.posthoc, "posthoc")  # type: ignore[type-abstract]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from birdclf.augment.chain import BatchPosition, Chain
 from birdclf.data.dataset import Batch, ResumableLoader
@@ -24,6 +25,7 @@ from birdclf.metrics.figures import Evaluation, bucket_table, summarise
 from birdclf.runs.checkpoint import CHECKPOINT_FORMAT
 from birdclf.runs.predictor import Predictor
 from birdclf.training.optim.layers import Layers, MakeOptimizer, named_rates
+from birdclf.training.processes import processes
 
 
 def share_of_step(batch_idx: int, accumulated: int, trainer: pl.Trainer) -> float:
@@ -50,14 +52,6 @@ def waits_for_step(batch_idx: int, trainer: pl.Trainer) -> bool:
     return done % trainer.accumulate_grad_batches != 0 and done < trainer.num_training_batches
 
 
-Value = TypeVar("Value")
-
-
-def processes() -> int:
-    """Return the number of processes that train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def batch_of_all(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits and targets of the batch of all processes; only this process's own rows carry a gradient.
 
@@ -68,33 +62,7 @@ def batch_of_all(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         logits: ``(B, K)`` of this process; B may differ between them.
         target: ``(B,)``.
     """
-    counts = _gather(torch.tensor([len(target)], device=target.device))
-    sizes = [int(count) for count in counts]
-    longest = max(sizes)
-    own = dist.get_rank()
-    all_logits, all_targets = (_gather(_padded(part.detach(), longest)) for part in (logits, target))
-    all_logits[own] = logits
-    cut = [torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)]) for parts in (all_logits, all_targets)]
-    return cut[0], cut[1]
-
-
-def value_of_each(value: Value) -> list[Value]:
-    """Return a plain value of every process, in the order of their ranks."""
-    if processes() == 1:
-        return [value]
-    values: list[Value | None] = [None] * processes()
-    dist.all_gather_object(values, value)
-    return values  # type: ignore[return-value]
-
-
-def _padded(part: Tensor, length: int) -> Tensor:
-    return torch.cat([part, part.new_zeros(length - len(part), *part.shape[1:])])
-
-
-def _gather(part: Tensor) -> list[Tensor]:
-    parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, part.contiguous())
-    return parts
+    return torch.cat(gather_all_tensors(logits)), torch.cat(gather_all_tensors(target))
 
 
 class EpochMetrics(MulticlassConfusionMatrix):
@@ -257,6 +225,17 @@ class SpeciesClassifier(Predictor):
         hard = target.argmax(dim=1) if target.ndim == 2 else target
         self._metrics(stage).update(logits.detach(), hard, loss.detach())
         return loss * together if together > 1 else loss  # DDP averages gradients, but their sum is needed
+
+    def on_train_start(self) -> None:
+        """Let each of several processes draw its own units for dropout; a snapshot holds the state of each."""
+        if processes() > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_validation_epoch_start(self) -> None:
+        """Take the statistics of norms from the first of several processes: it writes the checkpoints."""
+        if processes() > 1:
+            for buffer in self.network.buffers():
+                dist.broadcast(buffer, 0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Pass the epoch to the loss, and record its learning rates.

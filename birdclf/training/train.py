@@ -1,6 +1,7 @@
 """One training run, from a configuration to a finished run folder."""
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from birdclf.config import config_hash, resolved_config
+from birdclf.config import config_hash, flat_settings, resolved_config
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
@@ -23,7 +25,7 @@ from birdclf.runs.checkpoint import load_weights
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import fit_calibration, print_results, rows_of
 from birdclf.runs.run import Run
-from birdclf.runs.state import check_same, lock_run, remove_failure
+from birdclf.runs.state import check_same, finished_score, lock_run, remove_failure
 from birdclf.text import printable
 from birdclf.training.build import build_callbacks, build_classifier, build_data, trainer_of
 from birdclf.training.callbacks.rate_finder import check_finder, suggest_rate
@@ -31,10 +33,21 @@ from birdclf.training.callbacks.snapshot import Progress, ending, latest
 from birdclf.training.check import check_settings
 from birdclf.training.loggers import ClipEmbedder, build_loggers
 from birdclf.training.module import SpeciesClassifier
-from birdclf.training.results import check_unchanged, mark_done, write_beginning, write_results
+from birdclf.training.processes import (
+    TIMEOUT_S,
+    Group,
+    be_silent,
+    code_hash,
+    connected,
+    disconnect,
+    first_value,
+    group_of,
+    processes,
+    run_processes,
+)
+from birdclf.training.results import check_unchanged, mark_done, split_hash, write_beginning, write_results
 from birdclf.training.start import check_frozen, report
-from birdclf.training.trainer import fast_precision, process_count
-from birdclf.training.workers import fit_share, worker_processes
+from birdclf.training.trainer import fast_precision
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +74,8 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
             set, it holds one of other settings, or it cannot be written to.
         BusyError: If another process trains in the run folder.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it repeats what train.log says, and advertises
+    for name in ("pytorch", "fabric"):  # they repeat what train.log says, and advertise
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     check_settings(cfg)
     if cfg.lr_find:
         check_finder(cfg)
@@ -70,11 +84,25 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         f"the same command with hydra.run.dir={folder} resume=true, or the same sweep launched again, resumes from the "
         f"last snapshot."
     )
-    with writing_to(folder, way):
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock_run(folder):
-            remove_failure(folder)
-            return _train(cfg, folder, resume)
+    group = group_of(cfg.trainer)
+    if group.count > 1 and group.environment is None:
+        return run_processes(group, train, cfg, resume)
+    connect = trainer_of(cfg, [], logger=False).strategy.setup_environment
+    with connected(group, connect, cfg.trainer.get("timeout_s", TIMEOUT_S)):
+        done = finished_score(folder, resolved_config(cfg)) if resume and group.count > 1 and not group.rank else None
+        alike = flat_settings(resolved_config(cfg)) | {"code": code_hash(), "version of torch": torch.__version__}
+        if (score := first_value({"score": done}, alike)["score"]) is not None:
+            if not group.rank:
+                log.info("%s is finished: %s %.4f", folder, cfg.monitor, score)
+            return float(score)
+        if group.rank:
+            follow(cfg, group)
+            return math.nan
+        with writing_to(folder, way):
+            folder.mkdir(parents=True, exist_ok=True)
+            with lock_run(folder):
+                remove_failure(folder)
+                return _train(cfg, folder, resume)
 
 
 def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
@@ -89,6 +117,10 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     data = build_data(cfg)
     data.prepare()
     log.info("%s", printable(data.summary(), keep="\n"))
+    first_value(
+        {"checkpoint": str(progress.path) if progress else None, "ended": bool(progress and progress.ending)},
+        {"recordings": split_hash(data.table)},
+    )
     classifier, transfer = build_classifier(cfg, data, begins=progress is None)
     if transfer is not None:
         report(transfer, data.features.settings, data.table, folder)
@@ -108,8 +140,9 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         else:
             check_unchanged(run, data, cfg.init_from)
             log.info("resuming after epoch %d, %.0f s of training", progress.epoch, progress.seconds)
-        ended = progress.ending if progress and progress.ending else fit(trainer, classifier, data, progress, config)
+        ended = progress.ending if progress and progress.ending else fit(trainer, classifier, data, progress)
         best = folder / "checkpoints" / ended["best"]
+        disconnect()
         facts = {
             "monitor": cfg.monitor,
             "score": ended["score"],
@@ -140,6 +173,22 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     return float(metrics["score"])
 
 
+def follow(cfg: DictConfig, group: Group) -> None:
+    """Train as one of several processes that is not the first, and write nothing."""
+    be_silent()
+    keep_freed_memory()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build_data(cfg)
+    data.prepare()
+    first = first_value({}, {"recordings": split_hash(data.table)})
+    if first["ended"]:
+        return
+    classifier, _ = build_classifier(cfg, data, begins=first["checkpoint"] is None)
+    trainer = trainer_of(cfg, build_callbacks(cfg).values(), logger=False)
+    data.part = Part(group.rank, group.count)
+    trainer.fit(classifier, datamodule=data, ckpt_path=first["checkpoint"], weights_only=True)
+
+
 def _progress(run: Run, config: dict[str, Any], resume: bool) -> Progress | None:
     """Return the progress of the run in a folder, None for a new one; refuse a run that must not resume."""
     if not run.begun:
@@ -150,7 +199,13 @@ def _progress(run: Run, config: dict[str, Any], resume: bool) -> Progress | None
             f"{run.folder} holds a run already; nothing is overwritten. Choose another hydra.run.dir, or resume it by "
             f"resume=true."
         )
-    return latest(run.folder / "checkpoints")
+    progress = latest(run.folder / "checkpoints")
+    if progress is not None and progress.ending is None and progress.processes != processes():
+        raise UserError(
+            f"{run.folder} was trained by {progress.processes} processes, and {processes()} would resume it. Start as "
+            f"many as before."
+        )
+    return progress
 
 
 def fit(
@@ -158,17 +213,15 @@ def fit(
     classifier: SpeciesClassifier,
     data: RecordingDataModule,
     progress: Progress | None,
-    config: dict[str, Any],
 ) -> dict[str, Any]:
     """Train to the end and return how it ended, see :func:`ending`."""
-    checkpoint = progress.path if progress else None
-    count = process_count(config["trainer"]["devices"])
+    count = processes()
     if (clips := int(data.support("val").sum())) < count:
-        raise UserError(f"trainer.devices is {count}, but the val split has {clips} recordings to share. Use fewer.")
+        raise UserError(f"{count} processes train, but the val split has {clips} recordings to share. Use fewer.")
     data.part = Part(0, count)
     try:
-        with worker_processes(count, config, checkpoint):
-            fit_share(trainer, classifier, data, checkpoint)
+        checkpoint = progress.path if progress else None
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as leaving:  # Lightning's response to a signal
         log.info("stopped; resume=true, or the same sweep launched again, resumes from the last snapshot")
         if isinstance(leaving, SIGTERMException):

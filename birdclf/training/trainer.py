@@ -2,7 +2,7 @@
 
 import platform
 import warnings
-from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from birdclf.checks import is_whole, whole
+from birdclf.checks import in_range, whole
 from birdclf.declared import check_arguments
 from birdclf.errors import UserError
 from birdclf.runs.checkpoint import write_checkpoint
+from birdclf.training.processes import TIMEOUT_S, group_of
 
 
 class Compile(Callback):
@@ -48,6 +49,16 @@ class Compile(Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Remove the compiled code: a run's final figures use the same arithmetic as an evaluation's."""
         pl_module.network._compiled_call_impl = None  # type: ignore[union-attr]  # torch has no way back of its own
+
+
+class Parallel(DDPStrategy):
+    """Lightning's DDP, whose validation exchanges nothing: the parts of a split differ in length."""
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the module itself instead of the wrapper, which sends the buffers of each batch."""
+        assert self.lightning_module is not None
+        with self.precision_plugin.val_step_context():
+            return self.lightning_module.validation_step(*args, **kwargs)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -87,23 +98,6 @@ def fast_precision(accelerator: str = "auto") -> tuple[str, str]:
     return "32-true", "this processor has no bfloat16 instructions"
 
 
-def process_count(devices: int | list[int]) -> int:
-    """Return how many processes train together on these devices.
-
-    Raises:
-        UserError: If it is no number or list.
-    """
-    if isinstance(devices, int) and is_whole(devices) and devices >= 1:
-        return devices
-    if isinstance(devices, Sequence) and not isinstance(devices, str) and devices:
-        return len(devices)
-    raise UserError(f"trainer.devices is {devices!r}; it must be a number from 1, or a list of GPUs such as [0,1].")
-
-
-def _first(devices: int | list[int]) -> int | list[int]:
-    return 1 if isinstance(devices, int) else devices[:1]
-
-
 def build_trainer(
     callbacks: list[Callback],
     logger: list[Logger] | bool,
@@ -111,8 +105,10 @@ def build_trainer(
     precision: str = "auto",
     accelerator: str = "auto",
     max_epochs: int = 50,
-    devices: int | list[int] = 1,
+    devices: int | str | list[int] = 1,
+    num_nodes: int | str = "auto",
     strategy: str = "auto",
+    timeout_s: float = TIMEOUT_S,
     compile: str | None = None,
     alone: bool = False,
     **settings: Any,
@@ -126,8 +122,11 @@ def build_trainer(
         precision: ``auto`` (see :func:`fast_precision`) or one of Lightning's names.
         accelerator: Lightning's name of the device.
         max_epochs: Epochs at most, 1 or more.
-        devices: How many devices, each with a process of its own, or the numbers of the GPUs to use.
-        strategy: ``auto`` for one device, ``ddp`` for several on one machine.
+        devices: How many devices of each machine, each with a process of its own, or the numbers of the GPUs to use;
+            ``auto`` takes as many as ``torchrun`` or ``srun`` has started processes, else all GPUs, or two processes.
+        num_nodes: Machines; ``auto`` takes those of ``torchrun`` or ``srun``, else this one.
+        strategy: ``auto`` for one device, ``ddp`` for several.
+        timeout_s: Longest time that one of several processes waits for another.
         compile: Backend by which ``torch.compile`` compiles the network, such as ``inductor``; None does not.
         alone: Use one device whatever the settings say, to predict.
         settings: Any other argument of ``lightning.pytorch.Trainer``.
@@ -135,13 +134,8 @@ def build_trainer(
     Raises:
         UserError: If a setting is out of range, or Lightning refuses it.
     """
-    count = process_count(devices)
-    if strategy not in ("auto", "ddp"):
-        raise UserError(f"trainer.strategy is {strategy!r}; it must be auto (one device) or ddp (several).")
-    if count > 1 and strategy == "auto":
-        raise UserError(
-            f"trainer.devices is {devices}: several devices train together by trainer=ddp. Or set trainer.devices=1."
-        )
+    group = group_of({"devices": devices, "num_nodes": num_nodes, "strategy": strategy, "accelerator": accelerator})
+    in_range("trainer.timeout_s", timeout_s, 1)
     settings = check_arguments("trainer", settings, pl.Trainer)
     whole("trainer.accumulate_grad_batches", settings.get("accumulate_grad_batches", 1), 1)
     whole("trainer.max_epochs", max_epochs, 1)
@@ -161,17 +155,19 @@ def build_trainer(
     if compile is not None:
         callbacks = [*callbacks, Compile(compile)]
     # Lightning would take a job of a cluster's queue for one of several of its own processes.
-    environment = LightningEnvironment()
+    environment = group.environment or LightningEnvironment()
     plugins: list[Any] = [WholeCheckpoints()]
-    if count > 1 and not alone:
-        # Every part of a split is another length, and the synced norms keep the statistics alike without a broadcast.
-        parallel: Any = DDPStrategy(
-            cluster_environment=environment, broadcast_buffers=False, gradient_as_bucket_view=True
+    if group.count > 1 and not alone:
+        parallel: Any = Parallel(
+            cluster_environment=environment,
+            timeout=timedelta(seconds=timeout_s),
+            gradient_as_bucket_view=True,
         )
-        settings |= {"strategy": parallel, "devices": devices, "use_distributed_sampler": False}
+        settings |= {"strategy": parallel, "devices": group.devices, "num_nodes": group.nodes}
+        settings |= {"use_distributed_sampler": False, "sync_batchnorm": torch.cuda.is_available()}
     else:
-        settings |= {"devices": _first(devices)}
-        plugins.append(environment)
+        settings |= {"devices": 1 if isinstance(group.devices, int) else group.devices[:1]}
+        plugins.append(LightningEnvironment())
     try:
         return pl.Trainer(
             callbacks=callbacks,

@@ -37,7 +37,7 @@ REFUSED = [
     *("+trainer.overfit_batches=2", "+trainer.val_check_interval=0.5", "+trainer.val_check_interval=1"),
     *("+trainer.check_val_every_n_epoch=2", "+trainer.reload_dataloaders_every_n_epochs=1", "+trainer.barebones=true"),
     *("+trainer.enable_checkpointing=false", "+trainer.model_registry=mine", "+trainer.sync_batchnorm=true"),
-    *("+trainer.use_distributed_sampler=true", "+trainer.num_nodes=2", "+trainer.callbacks=[]", "+trainer.logger=true"),
+    *("+trainer.use_distributed_sampler=true", "+trainer.callbacks=[]", "+trainer.logger=true"),
     *("+trainer.plugins=[]", "+trainer.default_root_dir=x", "+trainer.alone=true", "trainer.log_every_n_steps=abc"),
     *("trainer.num_sanity_val_steps=abc", "trainer.num_sanity_val_steps=-2", "trainer.gradient_clip_val=-1"),
     *("trainer.max_epochs=0", "trainer.max_epochs=1e400", "trainer.accumulate_grad_batches=0"),

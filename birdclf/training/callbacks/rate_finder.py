@@ -26,7 +26,7 @@ from birdclf.training.callbacks.snapshot import random_state, set_random_state
 from birdclf.training.loggers import Loggers, build_loggers
 from birdclf.training.module import Diverged, SpeciesClassifier
 from birdclf.training.optim.schedules import constant
-from birdclf.training.trainer import process_count
+from birdclf.training.processes import group_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def check_finder(cfg: DictConfig) -> None:
         raise UserError("lr_find=true suggests a rate for one configuration, and trains nothing. Leave out -m.")
     if cfg.resume:
         raise UserError("lr_find=true trains nothing that could be resumed. Leave out resume=true.")
-    if process_count(cfg.trainer.devices) > 1:
+    if group_of(cfg.trainer).count > 1:
         raise UserError(
             "lr_find=true runs in one process; the batch of several is the same whole batch, and so are its rates. Set "
             "trainer=default."

@@ -21,7 +21,8 @@ from birdclf.checks import in_range
 from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
 from birdclf.runs.checkpoint import BEFORE, LAST
-from birdclf.training.module import EpochMetrics, value_of_each, waits_for_step
+from birdclf.training.module import EpochMetrics, waits_for_step
+from birdclf.training.processes import value_of_each
 
 
 class Interrupts:
@@ -66,12 +67,14 @@ class Progress:
         epoch: Epochs that are over.
         seconds: Seconds that training took.
         ending: How training ended, see :func:`ending`; None if it did not.
+        processes: Processes that trained.
     """
 
     path: Path
     epoch: int
     seconds: float
     ending: dict[str, Any] | None
+    processes: int
 
 
 def latest(folder: Path) -> Progress | None:
@@ -87,7 +90,8 @@ def latest(folder: Path) -> Progress | None:
         try:
             content = torch.load(path, map_location="meta", weights_only=True)
             state = content["callbacks"][STATE_KEY]
-            found = Progress(path, int(content["epoch"]), float(state["seconds"]), state["ended"])
+            epoch, seconds = int(content["epoch"]), float(state["seconds"])
+            found = Progress(path, epoch, seconds, state["ended"], len(state["processes"]))
             _check_paths(content["callbacks"], state["ended"], folder)
         except FileNotFoundError:
             continue
@@ -250,7 +254,8 @@ class Snapshot(Callback):
         self.waiting = state_dict or None
 
     def _write(self, trainer: pl.Trainer) -> None:
-        if self.written and not self.path.exists():  # another folder may have come in its place: a mount point
+        # Another folder may have come in its place: a mount point.
+        if self.written and trainer.is_global_zero and not self.path.exists():
             raise FileNotFoundError(errno.ENOENT, "it was there before, and is gone", str(self.path))
         trainer.save_checkpoint(self.path)
         self.kept, self.written = time.monotonic(), True

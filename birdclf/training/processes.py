@@ -239,8 +239,7 @@ def connected(group: Group, connect: Callable[[], None], timeout_s: float) -> It
             f"another process of this training ended, or did not answer for {timeout_s:g} s (trainer.timeout_s); its "
             f"own output says why. {RESUME}"
         ) from error
-    finally:
-        disconnect()
+    disconnect()  # after an error the others notice by the end of this process, when it has said why
 
 
 def _is_lost(error: RuntimeError) -> bool:
@@ -295,8 +294,9 @@ def run_processes(group: Group, run: Callable[[DictConfig, bool], float], cfg: D
             scores = launch(run, OmegaConf.create(resolved_config(cfg)), resume, hydra, sys.argv, threads, errors)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            if (file := Path(errors) / str(rank)).exists():
-                kind, message = json.loads(file.read_text())
+            told = sorted(Path(errors).iterdir(), key=lambda file: file.stat().st_mtime_ns)
+            if told and failure.exitcode >= 0:  # one that was killed is the reason for what the others raise
+                kind, message = json.loads(told[0].read_text())
                 raise {"BusyError": BusyError, "UserError": UserError}.get(kind, RuntimeError)(message) from None
             raise UserError(
                 f"process {rank} of the training ended before its time: {_ending(failure.exitcode)}. {RESUME}"

@@ -107,9 +107,9 @@ def together(birdclf: Command, recordings: Path, folder: Path) -> Path:
 
 def assert_learned_the_same(run: Path, expected: Path) -> None:
     for ours, theirs in zip(history_of(run), history_of(expected), strict=True):
-        assert ours == pytest.approx(
-            theirs, rel=2e-3, abs=1e-4
-        )  # a loss with class weights divides by the whole batch's
+        # Training divides by the weights of the whole batch; val/loss is a mean over batches, whose sizes differ here.
+        kept = [{name: value for name, value in row.items() if name != "val/loss"} for row in (ours, theirs)]
+        assert kept[0] == pytest.approx(kept[1], rel=2e-3, abs=1e-4)
     table, frame = (pd.read_parquet(folder / "predictions.parquet") for folder in (run, expected))
     columns = ["recording_id", "split", "target"]
     pd.testing.assert_frame_equal(table[columns], frame[columns])
@@ -138,30 +138,36 @@ def test_every_recording_counts_once(together: Path):
     assert accuracies <= set(range(split["val"] + 1))
 
 
+@pytest.fixture(scope="module")
+def nodes(recordings: Path, folder: Path) -> Path:
+    """Return a run of two tasks of Slurm."""
+    ends = ends_of(slurm_tasks(words(recordings, "nodes", *DDP, "trainer.num_nodes=2")), folder)
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert [text.count("epoch 3: ") for _, text in ends] == [1, 0]
+    return folder / "nodes"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
-def test_two_nodes_learn_what_one_process_does_and_leave_one_run(recordings, folder, alone, launcher):
-    if launcher == "torchrun":
-        tasks = two_nodes(words(recordings, launcher, *DDP))
-    else:
-        tasks = slurm_tasks(words(recordings, launcher, *DDP, "trainer.num_nodes=2"))
-    (status, text), (other_status, other_text) = ends_of(tasks, folder)
-    assert status == other_status == 0, text + other_text
-    assert sorted((text.count("epoch 3: "), other_text.count("epoch 3: "))) == [0, 1]
-    assert_learned_the_same(folder / launcher, alone)
+def test_two_tasks_of_slurm_learn_what_one_process_does(recordings, folder, alone, nodes):
+    assert_learned_the_same(nodes, alone)
+    given = words(recordings, nodes, *DDP, "trainer.num_nodes=2", "resume=true")
+    (status, text), (other_status, other_text) = ends_of(slurm_tasks(given), folder)
+    assert status == other_status == 0 and "is finished" in text and not other_text, text + other_text
+
+
+@pytest.mark.slow
+def test_two_nodes_of_torchrun_learn_what_one_process_does_and_leave_one_run(recordings, folder, alone):
+    ends = ends_of(two_nodes(words(recordings, "torchrun", *DDP)), folder)
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert sorted(text.count("epoch 3: ") for _, text in ends) == [0, 1]
+    assert_learned_the_same(folder / "torchrun", alone)
     assert not (folder / "outputs").exists()
-    again = slurm_tasks(words(recordings, launcher, *DDP, "trainer.num_nodes=auto", "resume=true"))
-    if launcher == "torchrun":
-        (status, text), (other_status, other_text) = ends_of(again, folder)
-        assert status == other_status == 0 and "is finished" in text and not other_text, text + other_text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["one", "both"])
-def test_a_killed_run_ends_with_a_sentence_and_resumes_to_the_same_end(recordings, tmp_path, lost):
-    given = [*words(recordings, "run", *DDP, "callbacks.snapshot.every_s=0")]
-    whole = slurm_tasks([word.replace("=run", "=whole") for word in given])
-    assert [status for status, _ in ends_of(whole, tmp_path)] == [0, 0]
+def test_a_killed_run_ends_with_a_sentence_and_resumes_to_the_same_end(recordings, tmp_path, nodes, lost):
+    given = words(recordings, "run", *DDP, "trainer.num_nodes=2", "callbacks.snapshot.every_s=0")
     snapshot = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with several(slurm_tasks(given), tmp_path) as started:
         limit = time.monotonic() + 120
@@ -177,7 +183,7 @@ def test_a_killed_run_ends_with_a_sentence_and_resumes_to_the_same_end(recording
         assert "Traceback" not in text and started[0].returncode == 1
     resumed = ends_of(slurm_tasks([*given, "resume=true"]), tmp_path)
     assert [status for status, _ in resumed] == [0, 0], resumed
-    assert_same_end(tmp_path / "run", tmp_path / "whole")
+    assert_same_end(tmp_path / "run", nodes)
 
 
 @pytest.mark.slow
@@ -268,7 +274,7 @@ def test_a_sweep_is_not_started_by_torchrun(birdclf, recordings, tmp_path, monke
 
 @pytest.mark.slow
 def test_more_processes_than_validation_recordings_are_refused(birdclf, recordings, tmp_path):
-    given = words(recordings, tmp_path / "run", *DDP, "loader.batch_size=9", "trainer.devices=9")
+    given = words(recordings, tmp_path / "run", *DDP, "trainer.devices=6")
     assert "the val split has" in birdclf(*given, cwd=tmp_path).mistake
 
 

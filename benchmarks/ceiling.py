@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -163,29 +164,29 @@ def works(networks: Mapping[str, Sequence[Layer]], dtype: torch.dtype) -> Iterat
 def _products(dtype: torch.dtype) -> Iterator[Work]:
     for n in (512, 1024, 2048):
         a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
-        yield Work(f"mm {n}", 2.0 * n**3, lambda a=a, b=b: torch.mm(a, b))  # type: ignore[misc]
-    a, b, bias = torch.randn(4096, 512, dtype=dtype), torch.randn(512, 512, dtype=dtype), torch.randn(512, dtype=dtype)
-    yield Work("addmm 4096x512x512", 2.0 * a.numel() * 512, lambda: torch.addmm(bias, a, b))
+        yield Work(f"mm {n}", 2.0 * n**3, partial(torch.mm, a, b))
+        # A dense float32 matrix would go to the BLAS, a bfloat16 one goes to oneDNN.
+        inner, linear = (
+            (a.to_mkldnn(), torch._C._nn.mkldnn_linear) if dtype == torch.float32 else (a, functional.linear)
+        )
+        yield Work(f"oneDNN linear {n}", 2.0 * n**3, partial(linear, inner, b, None))
+    rows, weight, bias = (torch.randn(*shape, dtype=dtype) for shape in ((4096, 512), (512, 512), (512,)))
+    yield Work("addmm 4096x512x512", 2.0 * 4096 * 512**2, partial(torch.addmm, bias, rows, weight))
     many = torch.randn(16, 512, 512, dtype=dtype)
-    yield Work("bmm 16x512", 2.0 * 16 * 512**3, lambda: torch.bmm(many, many))
-    for n in (512, 1024, 2048):
-        rows, weight = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
-        if dtype == torch.float32:  # dense tensors would go to the BLAS
-            inner = rows.to_mkldnn()
-            yield Work(f"oneDNN linear {n}", 2.0 * n**3, lambda x=inner, w=weight: torch._C._nn.mkldnn_linear(x, w))  # type: ignore[misc]
-        else:
-            yield Work(f"oneDNN linear {n}", 2.0 * n**3, lambda x=rows, w=weight: functional.linear(x, w))  # type: ignore[misc]
+    yield Work("bmm 16x512", 2.0 * 16 * 512**3, partial(torch.bmm, many, many))
 
 
 def _convolutions(dtype: torch.dtype) -> Iterator[Work]:
     for channels, side in CONVOLUTIONS:
         for kernel in (1, 3):
+            flop = 2.0 * 8 * (channels * kernel * (side - kernel + 1)) ** 2
             for layout, memory_format in LAYOUTS.items():
-                conv = nn.Conv2d(channels, channels, kernel, bias=False, dtype=dtype).to(memory_format=memory_format)
-                x = torch.randn(8, channels, side, side, dtype=dtype).contiguous(memory_format=memory_format)
-                flop = Layer(conv, tuple(x.shape[1:]), first=False).forward_flop(len(x))
+                weight, x = (
+                    torch.randn(*shape, dtype=dtype).contiguous(memory_format=memory_format)
+                    for shape in ((channels, channels, kernel, kernel), (8, channels, side, side))
+                )
                 name = f"convolution {kernel}x{kernel}, {channels} channels, {side}x{side}, {layout}"
-                yield Work(name, flop, torch.no_grad()(lambda conv=conv, x=x: conv(x)))
+                yield Work(name, flop, partial(functional.conv2d, x, weight))
 
 
 def best_rate(work: Work, clock: Callable[[], float] = time.perf_counter) -> float:

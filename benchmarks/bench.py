@@ -2,7 +2,7 @@
 
     make bench ARGS="--only exporting preparing"
 
-It trains phase2b and best on the embedded default with the feature store of ``outputs/store``, which the first run fills.
+It trains phase2b and best on the embedded default with the stores of ``outputs/store``, which the first run fills.
 Everything measured goes to ``outputs/bench/<time>.json``, which grows as parts end. A part that fails is named at the
 end, does not stop the others, and makes the exit status 1; a figure that misses its target does not: this is no test.
 """

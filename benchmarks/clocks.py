@@ -3,9 +3,9 @@
 import time
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from birdclf.data.dataset import Batch
 from birdclf.training.module import SpeciesClassifier
@@ -24,7 +24,9 @@ class StepClock(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
-        """Write the time."""
+        """Write the time, on a GPU after it has finished the step."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
         self.file.write(f"{time.perf_counter()}\n")
 
 
@@ -59,13 +61,15 @@ class BareSteps(Callback):
         fetched = time.perf_counter()
         features = pl_module.features(batch.bands).contiguous(memory_format=pl_module.memory_format)
         made = time.perf_counter()
-        self._learn(pl_module, trainer.optimizers[0], features, batch.target)
+        self._learn(trainer, pl_module, features, batch.target)
         end = time.perf_counter()
         self.file.write(f"{begin - self.mark} {end - begin} {fetched - begin} {made - fetched}\n")
         self.mark = time.perf_counter()
 
-    def _learn(self, classifier: SpeciesClassifier, optimizer: Optimizer, features: Tensor, target: Tensor) -> None:
-        loss = classifier.loss(classifier.network(features), target)
+    def _learn(self, trainer: pl.Trainer, classifier: SpeciesClassifier, features: Tensor, target: Tensor) -> None:
+        optimizer = trainer.optimizers[0]
+        with trainer.precision_plugin.forward_context():
+            loss = classifier.loss(classifier.network(features), target)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(classifier.network.parameters(), 1.0)

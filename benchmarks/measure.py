@@ -13,15 +13,27 @@ from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
-from ceiling import FLOP, training_flop
+import torch
+from ceiling import (
+    BATCH,
+    least_over_the_loop,
+    network_layers,
+    processor_features,
+    shares,
+    training_flop,
+    training_precision,
+)
 from turns import Program, in_turns, running
+
+from birdclf.training.trainer import fast_precision
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-BATCH = 32
 WARMUP = 3
 STORE = os.environ.get("BIRDCLF_STORE", str(ROOT / "outputs" / "store"))
 PLAIN_WORKERS = (0, 2)
+EXPERIMENTS = ("phase2b", "best")
+"""Trained beside the ceiling: AudioCNNv2 and AudioCNNv3."""
 COMMANDS = ("train --help", "train experiment=phase2b --cfg job")
 
 Figures = dict[str, Any]
@@ -29,42 +41,54 @@ Sides = dict[str, Callable[[], Program]]
 
 
 def against_plain_loop(folder: Path) -> Figures:
-    """Return windows a second of birdclf and of the plain loop, which may choose its better number of workers."""
-    write_plain_files(folder / "plain")
+    """Return windows a second of birdclf and of the plain loop, which may choose its better number of workers.
+
+    Birdclf trains in the precision that ``trainer.precision=auto`` takes on the CPU, the plain loop in float32.
+    """
     sides: Sides = {"birdclf": partial(birdclf_program, folder, "StepClock")}
-    for workers in PLAIN_WORKERS:
-        sides[f"plain, {workers} workers"] = partial(plain_program, folder, workers)
-    rounds = in_turns(sides, WARMUP, rounds=7, steps=3)
-    rates = {name: BATCH / median(row[name] for row in rounds) for name in sides}
-    rival = max((name for name in sides if name != "birdclf"), key=lambda name: rates[name])
-    ratios = [row[rival] / row["birdclf"] for row in rounds]
-    return {"windows_per_s": rates, "rival": rival, "ratio": median(ratios), "ratios": ratios, "step_s": rounds}
+    found = _beside_plain_loops(folder, sides, rounds=7, steps=3)
+    return {**found, "precision": training_precision()[0], "at_least": least_over_the_loop(processor_features())}
+
+
+def on_a_gpu(folder: Path) -> Figures:
+    """Return :func:`against_plain_loop` on a GPU, and windows a second of ``best``; nothing where there is none."""
+    if not torch.cuda.is_available():
+        return {}
+    sides: Sides = {
+        side: partial(birdclf_program, folder, "StepClock", experiment=name, accelerator="gpu")
+        for side, name in (("birdclf", "phase2b"), ("best", "best"))
+    }
+    found = _beside_plain_loops(folder, sides, "--device", "cuda", rounds=7, steps=20)
+    return {**found, "precision": fast_precision("gpu")[0]}
+
+
+def _beside_plain_loops(folder: Path, sides: Sides, *options: str, rounds: int, steps: int) -> Figures:
+    write_plain_files(folder / "plain")
+    plain = {f"plain, {n} workers": partial(plain_program, folder, n, *options) for n in PLAIN_WORKERS}
+    table = in_turns({**sides, **plain}, WARMUP, rounds, steps)
+    rates = {name: BATCH / median(row[name] for row in table) for name in table[0]}
+    rival = max(plain, key=lambda name: rates[name])
+    ratios = [row[rival] / row["birdclf"] for row in table]
+    return {"windows_per_s": rates, "rival": rival, "ratio": median(ratios), "ratios": ratios, "step_s": table}
 
 
 def of_the_ceiling(folder: Path) -> Figures:
-    """Return the share of the machine's own float32 matrix-product rate that a training step of phase2b reaches."""
-    sides: Sides = {
-        "birdclf": partial(birdclf_program, folder, "StepClock"),
-        "products": lambda: Program([sys.executable, "ceiling.py"], folder / "ceiling.log"),
-    }
+    """Return the best rate of this processor in each data type, and the share of it that training reaches."""
+    path = folder / "rates.json"
+    sides: Sides = {name: partial(birdclf_program, folder, "StepClock", experiment=name) for name in EXPERIMENTS}
+    command = [sys.executable, "ceiling.py", str(path), *EXPERIMENTS]
+    sides["ceiling"] = lambda: Program(command, folder / "ceiling.log")
     rounds = in_turns(sides, WARMUP, rounds=7, steps=3)
-    flop = training_flop(BATCH)
-    shares = [flop / row["birdclf"] / (FLOP / row["products"]) for row in rounds]
-    rate = FLOP / median(row["products"] for row in rounds)
-    return {"share": median(shares), "shares": shares, "products_gflop_per_s": rate / 1e9, "step_gflop": flop / 1e9}
+    rates = json.loads(path.read_text())
+    precision, dtype = training_precision()
+    flop = {name: training_flop(network_layers(name)) for name in EXPERIMENTS}
+    found = shares(flop, rounds, rates[dtype])
+    return {**found, "precision": precision, "dtype": dtype, "rates": rates, "step_s": rounds}
 
 
 def predicting(folder: Path) -> Figures:
     """Return windows a second of predicting, and of the plain loop that predicts; it may choose its workers."""
-    write_plain_files(folder / "plain")
-    sides: Sides = {"birdclf": lambda: predicting_program(folder)}
-    for workers in PLAIN_WORKERS:
-        sides[f"plain, {workers} workers"] = partial(plain_program, folder, workers, "--predict")
-    rounds = in_turns(sides, WARMUP, rounds=7, steps=8)
-    rates = {name: BATCH / median(row[name] for row in rounds) for name in sides}
-    rival = max((name for name in sides if name != "birdclf"), key=lambda name: rates[name])
-    ratios = [row[rival] / row["birdclf"] for row in rounds]
-    return {"windows_per_s": rates, "rival": rival, "ratio": median(ratios), "ratios": ratios}
+    return _beside_plain_loops(folder, {"birdclf": lambda: predicting_program(folder)}, "--predict", rounds=7, steps=8)
 
 
 def a_sweep(folder: Path) -> Figures:
@@ -131,18 +155,21 @@ def seconds_to_answer(folder: Path, *words: str) -> float:
     return median(once() for _ in range(3))
 
 
-def birdclf_program(folder: Path, clock: str, module: str = "clocks") -> Program:
-    """Train phase2b as a user does, with a clock of ``clocks.py`` or another module here among the callbacks."""
-    lines = folder / f"{clock}.txt"
+def birdclf_program(
+    folder: Path, clock: str, module: str = "clocks", experiment: str = "phase2b", accelerator: str = "cpu"
+) -> Program:
+    """Train as a user does, with a clock of ``clocks.py`` or another module here among the callbacks."""
+    lines = folder / f"{experiment}_{clock}.txt"
     lines.unlink(missing_ok=True)
     command = [
-        *(sys.executable, "-m", "birdclf", "train", "experiment=phase2b"),
+        *(sys.executable, "-m", "birdclf", "train", f"experiment={experiment}"),
+        f"trainer.accelerator={accelerator}",
         f"store.dir={STORE}",
-        f"hydra.run.dir={folder / f'{clock}_{time.monotonic_ns()}'}",
+        f"hydra.run.dir={folder / f'{experiment}_{time.monotonic_ns()}'}",
         "+callbacks.progress.console_kwargs={force_terminal: true}",  # draws its bar as in front of a user
         f"+callbacks.clock={{_target_: {module}.{clock}, path: {lines}}}",
     ]
-    return Program(command, folder / f"{clock}.log", lines)
+    return Program(command, lines.with_suffix(".log"), lines)
 
 
 def plain_program(folder: Path, workers: int, *options: str) -> Program:

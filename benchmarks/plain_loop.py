@@ -90,12 +90,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A plain PyTorch training loop.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--predict", action="store_true", help="predict only, as most people write it")
     arguments = parser.parse_args()
 
     torch.manual_seed(1)
     loader = DataLoader(BirdDataset(arguments.folder), batch_size=32, shuffle=True, num_workers=arguments.workers)
-    network = build_network()
+    device = torch.device(arguments.device)
+    network = build_network().to(device)
     assert sum(p.numel() for p in network.parameters()) == 4_222_041  # the published count
     criterion = FocalLoss(gamma=2.0)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, weight_decay=1e-4)
@@ -105,6 +107,7 @@ def main() -> None:
     for _ in range(50):
         running_loss, correct, total = 0.0, 0, 0
         for inputs, labels in loader:
+            inputs, labels = inputs.to(device), labels.to(device)
             optimizer.zero_grad()
             outputs = network(inputs)
             loss = criterion(outputs, labels)

@@ -38,7 +38,9 @@ class PredictClock(Callback):
 def main() -> None:
     store, lines = sys.argv[1:]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=["experiment=phase2b", f"store.dir={store}", "run_dir=."])
+        cfg = compose(
+            "train", overrides=["experiment=phase2b", f"store.dir={store}", "run_dir=.", "trainer.accelerator=cpu"]
+        )
     keep_freed_memory()
     data = build_data(cfg)
     data.prepare()

@@ -14,10 +14,13 @@ LEAST_OVER_LIBROSA = {"mp3": 4.0, "ogg": 2.7}
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a figure, how it came about, and the target it is held to (``None``: for information)."""
+    """A line of the table: a figure, how it came about, and the target it is held to (``None``: for information).
+
+    A value of ``None`` was not measured.
+    """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     how: str
     at_least: float | None = None
@@ -31,9 +34,14 @@ class Row:
         return "" if self.at_most is None else f"at most {self.at_most:g}{self.unit}"
 
     @property
+    def figure(self) -> str:
+        """Value with its unit."""
+        return "not measured" if self.value is None else f"{self.value:.2f}{self.unit}"
+
+    @property
     def verdict(self) -> str:
         """Whether the target is met, empty without one."""
-        if not self.target:
+        if not self.target or self.value is None:
             return ""
         met = (self.at_least is None or self.value >= self.at_least) and (
             self.at_most is None or self.value <= self.at_most
@@ -42,17 +50,38 @@ class Row:
 
 
 def of_training(found: Figures) -> list[Row]:
-    """Return the row of phase2b beside the plain loop."""
-    return [_beside_the_loop("phase2b", found, at_least=2.2)]
+    """Return the row of phase2b beside the plain loop, with the target of this kind of processor."""
+    name = f"phase2b in {found['precision']}"
+    return [_beside_the_loop(name, found, at_least=found["at_least"], rival=f"{found['rival']}, float32")]
 
 
 def of_the_share(found: Figures) -> list[Row]:
-    """Return the row of phase2b beside matrix products."""
-    how = (
-        f"{found['step_gflop']:.0f} GFLOP a step, no padding; products {found['products_gflop_per_s']:.0f} GFLOP/s; "
-        f"rounds {100 * min(found['shares']):.0f} to {100 * max(found['shares']):.0f} %"
-    )
-    return [Row("share of the matrix-product rate", 100 * found["share"], " %", how, at_least=70)]
+    """Return a row a data type's ceiling, one a network's share of it, and one of both shares."""
+    rows = []
+    for dtype, rates in found["rates"].items():
+        fastest = max(rates, key=lambda name: rates[name])
+        rows.append(Row(f"best {dtype} rate of this processor", rates[fastest] / 1e9, " GFLOP/s", fastest))
+    for name, shares in found["shares"].items():
+        how = (
+            f"{found['step_gflop'][name]:.0f} GFLOP a step in {found['precision']}, no padding; of "
+            f"{found['ceiling_gflop_per_s']:.0f} GFLOP/s; rounds {100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+        )
+        rows.append(
+            Row(f"training {name}, share of the {found['dtype']} ceiling", 100 * found["share"][name], " %", how)
+        )
+    ratio = found["share"]["best"] / found["share"]["phase2b"]
+    return [*rows, Row("share of best over that of phase2b", ratio, "", "AudioCNNv3 over AudioCNNv2", at_least=1)]
+
+
+def of_a_gpu(found: Figures) -> list[Row]:
+    """Return a row a network on a GPU, without values where there is none."""
+    if not found:
+        names = ("phase2b on a GPU over a plain loop, windows/s", "best on a GPU, training")
+        return [Row(name, None, "", "no GPU here") for name in names]
+    return [
+        _beside_the_loop(f"phase2b on a GPU in {found['precision']}", found, None, f"{found['rival']}, float32"),
+        Row("best on a GPU, training", found["windows_per_s"]["best"], " windows/s", found["precision"]),
+    ]
 
 
 def of_predicting(found: Figures) -> list[Row]:
@@ -160,8 +189,8 @@ def of_a_million(found: Figures) -> list[Row]:
     ]
 
 
-def _beside_the_loop(name: str, found: Figures, at_least: float) -> Row:
-    how = f"{_against(found, 'birdclf', found['rival'])} ({found['rival']}); {_rounds(found['ratios'])}"
+def _beside_the_loop(name: str, found: Figures, at_least: float | None, rival: str = "") -> Row:
+    how = f"{_against(found, 'birdclf', found['rival'])} ({rival or found['rival']}); {_rounds(found['ratios'])}"
     return Row(f"{name} over a plain loop, windows/s", found["ratio"], "", how, at_least=at_least)
 
 

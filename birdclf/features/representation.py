@@ -1,5 +1,6 @@
 """Base class of all features: stored bands of a recording, computed once, and channels of a window, on every batch."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import Any, ClassVar, Final, NamedTuple
@@ -56,12 +57,17 @@ def check_delta_width(delta_width: int | None, channels: tuple[str, ...]) -> int
 
 def delta_kernels(channels: tuple[str, ...], width: int | None) -> Tensor:
     """Return the filters ``(D, 1, width)`` of the deltas among the channels (Savitzky and Golay, 1964), in order."""
-    from scipy.signal import savgol_coeffs  # 60 MB and half a second that worker processes do not need
-
     orders = [ORDERS[name] for name in channels if ORDERS[name]]
     if width is None:
         return torch.empty(0, 1, 1)
-    kernels = [savgol_coeffs(width, polyorder=order, deriv=order, use="dot") for order in orders]
+    # As scipy.signal.savgol_coeffs computes them, whose import takes half a second more than this one.
+    from scipy.linalg import lstsq
+
+    places = np.arange(-(width // 2), width // 2 + 1.0)
+    kernels = [
+        lstsq(places ** np.arange(order + 1)[:, None], math.factorial(order) * np.eye(order + 1)[order])[0]
+        for order in orders
+    ]
     return torch.from_numpy(np.stack(kernels)).float().unsqueeze(1)
 
 

@@ -72,7 +72,7 @@ class PowerSpectrum(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Return the power spectrum of each frame."""
         spectrum = torch.fft.rfft(frames, n=self.n_fft)
-        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        power: Tensor = spectrum.real.square().add_(spectrum.imag.square())
         return power
 
 

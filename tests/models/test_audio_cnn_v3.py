@@ -14,6 +14,7 @@ from birdclf.models.audio_cnn_v3 import (
     AttentionPool,
     AudioCNNv3,
     DropPath,
+    Excitation,
     GeMPool,
     ResidualBlock,
     with_heights,
@@ -140,3 +141,20 @@ def test_the_exponent_of_gem_stays_between_the_mean_and_nearly_the_maximum():
     for exponent, bound in ((0.2, 1.0), (50.0, 8.0)):
         torch.nn.init.constant_(pool.exponent, exponent)
         torch.testing.assert_close(pool(x), x.pow(bound).mean(dim=(2, 3)).pow(1 / bound))
+
+
+def test_the_gate_has_the_gradients_of_a_plain_mean():
+    torch.manual_seed(2)
+    excite = Excitation(16)
+    x = torch.randn(3, 16, 5, 7).contiguous(memory_format=torch.channels_last)
+    ours, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out = excite(ours)
+    expected = plain * excite.gate(plain.mean(dim=(2, 3)))[:, :, None, None]
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(out)
+    for value in (out, expected):
+        (value * weight).sum().backward(retain_graph=True)
+    torch.testing.assert_close(ours.grad, plain.grad)
+    assert ours.grad.is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(excite(x), expected)

@@ -17,7 +17,7 @@ from birdclf.commands import serve as serve_command
 from birdclf.commands import soup as soup_command
 from birdclf.commands import suggest as suggest_command
 from birdclf.commands import synthesize as synthesize_command
-from birdclf.environment import prepare_command
+from birdclf.environment import leave_out_imports, prepare_command
 from birdclf.errors import UserError
 from birdclf.output import prepare_output, take_lost
 from birdclf.text import printable
@@ -171,6 +171,7 @@ def _train(cfg: "DictConfig", resume: bool) -> float:
         return average_members(cfg, resume)
     from birdclf.training.train import train
 
+    leave_out_imports()
     return train(cfg, resume)
 
 

@@ -96,7 +96,8 @@ def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> 
 
 def per_class_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], support: NDArray[np.int64]) -> Figure:
     """Return F1 of each evaluable class ``(K,)`` against its train recordings, which shows the long tail."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.13, top=0.97)  # constrained takes as long as the drawing
     axes = figure.add_subplot()
     seen = support > 0
     axes.scatter(train_counts[seen], f1[seen], s=12 + 3 * np.sqrt(support[seen]), alpha=0.7, label="test recordings")
@@ -118,7 +119,8 @@ def reliability_figure(reliability: Reliability, temperature: float = 1.0) -> Fi
         reliability: Confidence, accuracy and clips, ``(bins,)`` each.
         temperature: What the logits were divided by, for the title.
     """
-    figure = Figure(figsize=(5, 6), layout="constrained")
+    figure = Figure(figsize=(5, 6))
+    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.09, top=0.95, hspace=0.08)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     bins = len(reliability.count)
     centre = (np.arange(bins) + 0.5) / bins

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from birdclf import __version__
+from birdclf import __version__, cores  # noqa: F401, cores measures how busy they are from here on
 from birdclf.commands import evaluate as evaluate_command
 from birdclf.commands import export as export_command
 from birdclf.commands import fetch as fetch_command

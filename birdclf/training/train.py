@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from birdclf.config import config_hash, resolved_config
+from birdclf.cores import NEIGHBOURS
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
@@ -102,6 +104,8 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)
+        if trainer.strategy.root_device.type == "cpu" and (said := NEIGHBOURS.remedy(torch.get_num_threads())):
+            log.warning("%s", said)
         if progress is None:
             write_beginning(folder, config, data)
             logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})

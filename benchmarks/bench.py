@@ -1,4 +1,4 @@
-"""Speed of birdclf, as ratios measured in one run (``make bench``, about 26 minutes).
+"""Speed of birdclf, as ratios measured in one run (``make bench``, about 28 minutes).
 
     make bench ARGS="--only exporting preparing"
 
@@ -25,6 +25,7 @@ from typing import Any
 import rows
 from augmenting import augmenting
 from exporting import of_an_export
+from jobs import fixed_cost
 from listening import listening
 from measure import (
     ROOT,
@@ -66,6 +67,7 @@ PARTS = {
     "ceiling": Part("training phase2b and matrix products in turns", of_the_ceiling, rows.of_the_share),
     "predicting": Part("predicting and the plain loop in turns", predicting, rows.of_predicting),
     "sweep": Part("a sweep of 8 small jobs", a_sweep, rows.of_the_sweep),
+    "jobs": Part("changes of small jobs, with and without figures", fixed_cost, rows.of_jobs),
     "growth": Part("memory over a large catalogue", growth_of_memory, rows.of_growth),
     "steps": Part("steps of Lightning and bare steps in turns", against_bare_steps, rows.of_bare_steps),
     "augmenting": Part("steps of phase2b and augmentations in turns", augmenting, rows.of_augmenting),

@@ -69,7 +69,7 @@ def _canvas(figure: Figure) -> Any:
 def _encoded(canvas: Any) -> Picture:
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="png")
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="png", compress_level=1)  # 5 % larger
     return Picture(file.getvalue(), pixels.shape[1], pixels.shape[0])
 
 

@@ -15,7 +15,8 @@ ALONE: Final = "hydra._internal.core_plugins.basic_launcher."
 def usable_cores() -> int:
     """Return the cores that this process may use: by its affinity, its container, and the launcher of its job.
 
-    joblib and Ray share the cores out over the jobs that run at once, by ``OMP_NUM_THREADS``; for submitit the user does.
+    joblib and Ray share the cores out over the jobs that run at once by ``OMP_NUM_THREADS``, which a user of submitit
+    sets.
     """
     from joblib import cpu_count  # knows the quotas of containers
 

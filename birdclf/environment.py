@@ -71,8 +71,8 @@ def _found(module: str) -> bool:
 def leave_out_imports() -> None:
     """Leave all that is there at the first call out of garbage collection.
 
-    A full collection goes through every object of torch, Lightning and the others, which takes 0.3 s, in most jobs of a
-    sweep once. For commands only: what another program holds would not be freed.
+    A full collection goes through every object of torch, Lightning and the others, which takes 0.3 s, once in one or
+    two jobs of a sweep. For commands only: what another program holds would not be freed.
     """
     gc.freeze()
 

@@ -26,6 +26,7 @@ import rows
 from augmenting import augmenting
 from ceiling import processor_features
 from exporting import of_an_export
+from jobs import fixed_cost
 from listening import listening
 from measure import (
     ROOT,
@@ -71,6 +72,7 @@ PARTS = {
     "gpu": Part("training phase2b, best and the plain loop on a GPU in turns", on_a_gpu, rows.of_a_gpu),
     "predicting": Part("predicting and the plain loop in turns", predicting, rows.of_predicting),
     "sweep": Part("a sweep of 8 small jobs", a_sweep, rows.of_the_sweep),
+    "jobs": Part("changes of small jobs, with and without figures", fixed_cost, rows.of_jobs),
     "growth": Part("memory over a large catalogue", growth_of_memory, rows.of_growth),
     "steps": Part("steps of Lightning and bare steps in turns", against_bare_steps, rows.of_bare_steps),
     "augmenting": Part("steps of phase2b and augmentations in turns", augmenting, rows.of_augmenting),

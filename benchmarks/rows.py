@@ -104,6 +104,16 @@ def of_the_sweep(found: Figures) -> list[Row]:
     return [Row("sweep of 8 small jobs, time over their training", found["ratio"], "", how, at_most=1.15)]
 
 
+def of_jobs(found: Figures) -> list[Row]:
+    """Return the rows of a job's fixed cost, and one a stage of it."""
+    rows = []
+    for side, at_most in (("defaults", 2.0), ("logger=none", 1.0)):
+        how = f"{found[side]['cpu_s']:.2f} s of CPU time; one process, 1,662 test clips, 89 classes"
+        rows.append(Row(f"fixed cost of a job, {side}", found[side]["wall_s"], " s", how, at_most=at_most))
+    stages = sorted(found["defaults"]["stages"].items(), key=lambda stage: -stage[1])
+    return [*rows, *(Row(f"... {name}", seconds, " s", "CPU time, defaults") for name, seconds in stages[:6])]
+
+
 def of_growth(found: Figures) -> list[Row]:
     """Return the row of memory over the size of a catalogue."""
     small, large = (found["peak_mb"][windows] for windows in ("10000", "1000000"))

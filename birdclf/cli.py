@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from birdclf import __version__
+from birdclf import __version__, cores  # noqa: F401, cores measures how busy they are from here on
 from birdclf.commands import evaluate as evaluate_command
 from birdclf.commands import export as export_command
 from birdclf.commands import fetch as fetch_command
@@ -19,7 +19,7 @@ from birdclf.commands import serve as serve_command
 from birdclf.commands import soup as soup_command
 from birdclf.commands import suggest as suggest_command
 from birdclf.commands import synthesize as synthesize_command
-from birdclf.environment import follows, launched, prepare_command
+from birdclf.environment import follows, launched, leave_out_imports, prepare_command
 from birdclf.errors import UserError
 from birdclf.output import prepare_output, take_lost
 from birdclf.text import printable
@@ -190,6 +190,7 @@ def _train(cfg: "DictConfig", resume: bool) -> float:
         return average_members(cfg, resume)
     from birdclf.training.train import train
 
+    leave_out_imports()
     return train(cfg, resume)
 
 

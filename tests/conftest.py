@@ -13,6 +13,7 @@ import torch
 from composing import compositions_kept
 from hypothesis import settings
 
+from birdclf.cores import NEIGHBOURS
 from birdclf.data.catalog import Catalog
 from birdclf.data.sources.folder import folder_catalog
 from birdclf.features.mfcc import MFCCStack
@@ -34,6 +35,7 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep feature stores out of the checkout, torch to two threads in all, and compositions for the next command."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     torch.set_num_threads(max(1, 2 // processes))
+    NEIGHBOURS.before = None  # other tests keep the cores busy
     gc.freeze()
     gc.enable()
     with pytest.MonkeyPatch.context() as patch, compositions_kept():

@@ -17,6 +17,7 @@ FREE = {
     "errors",
     "files",
     "checks",
+    "cores",
     "declared",
     "text",
     "pages",

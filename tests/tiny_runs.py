@@ -18,6 +18,8 @@ import soundfile
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from birdclf.metrics import plots
+
 REPO = Path(__file__).resolve().parents[1]
 SPECIES = {"Alauda arvensis": 10, "Bubo bubo": 8, "Corvus corax": 7, "Turdus merula": 6}
 RATES_HZ = (16_000, 22_050, 32_000)
@@ -76,7 +78,9 @@ def pictures(drawn: bool) -> Iterator[None]:
     """Draw figures, or leave them blank: drawing takes as long as the rest of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FigureCanvasAgg, "draw", DRAW if drawn else leave_blank)
+        plots._confusion_labels.cache_clear()
         yield
+    plots._confusion_labels.cache_clear()
 
 
 def run_here(*words: object, cwd: Path) -> Outcome:

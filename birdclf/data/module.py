@@ -161,7 +161,8 @@ class RecordingDataModule(pl.LightningDataModule):
         Raises:
             UserError: If fewer than two species, or no recording for validation or test, are left.
         """
-        self.__dict__.pop("_train", None)
+        for kept in ("_train", "_leaks"):
+            self.__dict__.pop(kept, None)
         self.store = open_store(self.source, self.features, self.store_dir, self.store_workers, self.mix)
         self.audit = self.rules.judge(self.store.index, self.source.table)
         usable = (self.audit.verdict != "reject").to_numpy()
@@ -235,7 +236,7 @@ class RecordingDataModule(pl.LightningDataModule):
 
     def leaks(self) -> pd.DataFrame:
         """Return the :func:`leak_report` of the split."""
-        return leak_report(self.table)
+        return self._leaks
 
     def summary(self) -> str:
         """Return a few lines on the data, for the log."""
@@ -285,6 +286,10 @@ class RecordingDataModule(pl.LightningDataModule):
     @cached_property
     def _train(self) -> WindowDataset:
         return self._dataset("train", self.window.train)
+
+    @cached_property
+    def _leaks(self) -> pd.DataFrame:
+        return leak_report(self.table)
 
     def _in_order(self, stage: str) -> DataLoader[Batch]:
         """Return a split in the order of the table, or this process's part of it."""

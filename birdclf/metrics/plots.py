@@ -1,25 +1,81 @@
 """Figures of one run, drawn without a display."""
 
-from typing import Any
+import io
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from birdclf.metrics.calibration import Reliability
 from birdclf.text import printable
 
+DPI: Final = 110
+MOST_KEPT: Final = 200
+"""Classes up to which the labels of a confusion matrix are kept for the next one, some 30 MB for 89."""
 
-def render_pixels(figure: Figure, dpi: int = 110) -> NDArray[np.uint8]:
-    """Return a figure's picture ``(height, width, 4)``, from 0 to 255, for every place that shows it.
 
-    Drawing is what takes time; a file and TensorBoard would each draw it again.
-    """
-    figure.set_dpi(dpi)
-    canvas: Any = FigureCanvasAgg(figure)
+class Picture(NamedTuple):
+    """A PNG file, encoded once for every place that shows it, and its size in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+
+def picture_of(figure: Figure) -> Picture:
+    """Return the picture of a figure."""
+    canvas = _canvas(figure)
     canvas.draw()
-    return np.array(canvas.buffer_rgba())
+    return _encoded(canvas)
+
+
+def confusion_picture(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Picture:
+    """Return the picture of :func:`confusion_figure`; its labels are drawn once for the jobs of a sweep."""
+    if len(classes) > MOST_KEPT:
+        return picture_of(confusion_figure(confusion, classes))
+    canvas, background = _confusion_labels(classes)
+    axes = canvas.figure.axes[0]
+    axes.images[0].set_data(_shares(confusion))
+    canvas.restore_region(background)
+    for artist in (axes.images[0], *axes.spines.values()):
+        axes.draw_artist(artist)
+    return _encoded(canvas)
+
+
+@lru_cache(maxsize=1)
+def _confusion_labels(classes: tuple[str, ...]) -> tuple[Any, Any]:
+    """Return the canvas of a confusion matrix, and all that is drawn before its values: layout and text take time."""
+    figure = confusion_figure(np.zeros((len(classes), len(classes)), dtype=np.int64), classes)
+    canvas = _canvas(figure)
+    axes = figure.axes[0]
+    values = (axes.images[0], *axes.spines.values())
+    for artist in values:
+        artist.set_visible(False)
+    canvas.draw()
+    for artist in values:
+        artist.set_visible(True)
+    return canvas, canvas.copy_from_bbox(figure.bbox)
+
+
+def _canvas(figure: Figure) -> Any:
+    figure.set_dpi(DPI)
+    return FigureCanvasAgg(figure)
+
+
+def _encoded(canvas: Any) -> Picture:
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="png", compress_level=1)  # 5 % larger
+    return Picture(file.getvalue(), pixels.shape[1], pixels.shape[0])
+
+
+def _shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    return shares
 
 
 def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
@@ -27,8 +83,7 @@ def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> 
     size = max(5.0, 0.16 * len(classes) + 2.5)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.add_subplot()
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, vmin=0, vmax=1, cmap="viridis")
+    image = axes.imshow(_shares(confusion), vmin=0, vmax=1, cmap="viridis")
     ticks = range(len(classes))
     names = [printable(name) for name in classes]
     axes.set_xticks(ticks, labels=names, rotation=90, fontsize=6, parse_math=False)
@@ -41,7 +96,8 @@ def confusion_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> 
 
 def per_class_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], support: NDArray[np.int64]) -> Figure:
     """Return F1 of each evaluable class ``(K,)`` against its train recordings, which shows the long tail."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))
+    figure.subplots_adjust(left=0.09, right=0.98, bottom=0.13, top=0.97)  # constrained takes as long as the drawing
     axes = figure.add_subplot()
     seen = support > 0
     axes.scatter(train_counts[seen], f1[seen], s=12 + 3 * np.sqrt(support[seen]), alpha=0.7, label="test recordings")
@@ -63,7 +119,8 @@ def reliability_figure(reliability: Reliability, temperature: float = 1.0) -> Fi
         reliability: Confidence, accuracy and clips, ``(bins,)`` each.
         temperature: What the logits were divided by, for the title.
     """
-    figure = Figure(figsize=(5, 6), layout="constrained")
+    figure = Figure(figsize=(5, 6))
+    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.09, top=0.95, hspace=0.08)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     bins = len(reliability.count)
     centre = (np.arange(bins) + 0.5) / bins

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -27,14 +26,13 @@ from birdclf.metrics.figures import (
     precision_recall_f1,
     summarise,
 )
-from birdclf.metrics.plots import confusion_figure, per_class_figure, reliability_figure, render_pixels
+from birdclf.metrics.plots import Picture, confusion_picture, per_class_figure, picture_of, reliability_figure
 from birdclf.metrics.predictions import Predictions, per_class_table, write_predictions
 from birdclf.models.head import output_layer
 from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
 from birdclf.text import printable
 
 Counts = NDArray[np.int64]
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -165,15 +163,14 @@ def write_tables(
         write_whole(folder / f"{name}.csv", csv_text(table))
     before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
     f1 = precision_recall_f1(test.confusion)[2]
-    figures = {
-        "confusion_matrix": confusion_figure(test.confusion, classes),
-        "per_class_f1": per_class_figure(f1, supports["train"], supports["test"]),
-        "reliability": reliability_figure(before),
-        "reliability_calibrated": reliability_figure(after, temperature),
+    pictures = {
+        "confusion_matrix": confusion_picture(test.confusion, classes),
+        "per_class_f1": picture_of(per_class_figure(f1, supports["train"], supports["test"])),
+        "reliability": picture_of(reliability_figure(before)),
+        "reliability_calibrated": picture_of(reliability_figure(after, temperature)),
     }
-    pictures = {name: render_pixels(figure) for name, figure in figures.items()}
     for name, picture in pictures.items():
-        imsave(folder / f"{name}.png", picture)
+        (folder / f"{name}.png").write_bytes(picture.png)
     return pictures
 
 

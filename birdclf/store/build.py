@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from birdclf.audio.clip import Clip
 from birdclf.checks import most_processes, whole
+from birdclf.cores import usable_cores
 from birdclf.store.extraction import Extraction, begin_worker
 from birdclf.store.plan import JOURNAL, Journal, Rows
 
@@ -100,18 +101,11 @@ def scratch_folder(prefix: Path) -> Iterator[Path]:
 def _processes(clips: list[Clip], workers: int | None) -> int:
     """Return the number of worker processes; 0 if this process does the work."""
     if workers is None:
-        workers = min(_cores(), len(clips))
+        workers = min(usable_cores(), len(clips))
         if len(clips) < WORTH_A_PROCESS:
             size = sum(os.path.getsize(path) for path in {clip.path for clip in clips} if os.path.isfile(path))
             workers = workers if size > WORTH_A_PROCESS_BYTES else 0
     return workers if whole("store.workers", workers, 0, most_processes()) > 1 else 0
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use, on a cluster often fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _tasks(clips: list[Clip], processes: int) -> list[list[Clip]]:

@@ -1,5 +1,6 @@
 """The loggers of a run through Lightning's interface; what only TensorBoard can show is left out of the others."""
 
+import math
 import os
 import re
 import socket
@@ -14,12 +15,15 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
+from google.protobuf.text_format import MessageToString
 from hydra.utils import instantiate
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +32,7 @@ from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 from birdclf.data.dataset import Batch
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.metrics.plots import Picture
 from birdclf.runs.predictor import Predictor, mean_by_owner
 
 NAME: Final = "events.out.tfevents"
@@ -109,7 +114,7 @@ class ClipEmbeddings(NamedTuple):
     Attributes:
         vectors: ``(N, D)`` float32, input of the network's last linear layer, the mean over a clip's windows.
         labels: ``N`` rows: ``species``, ``recording`` and ``train recordings`` of the species, to find and colour by.
-        spectrograms: ``(N, 3, 32, 32)`` in [0, 1], low frequencies at the bottom.
+        spectrograms: ``(N, 32, 32)`` in [0, 1], low frequencies at the bottom.
     """
 
     vectors: NDArray[np.float32]
@@ -180,10 +185,19 @@ class ClipEmbedder(pl.Callback):
 
 
 def _pictures(mel_db: Tensor) -> Tensor:
-    """Return mel spectrograms ``(B, M, T)`` as pictures ``(B, 3, 32, 32)`` in [0, 1]."""
-    small = functional.adaptive_avg_pool2d(mel_db.flip(1).unsqueeze(1), SIDE)
-    low, high = small.amin(dim=(1, 2, 3), keepdim=True), small.amax(dim=(1, 2, 3), keepdim=True)
-    return ((small - low) / (high - low).clamp_min(1e-6)).expand(-1, 3, -1, -1)
+    """Return mel spectrograms ``(B, M, T)`` as pictures ``(B, 32, 32)`` in [0, 1]."""
+    small = functional.adaptive_avg_pool2d(mel_db.flip(1).unsqueeze(1), SIDE)[:, 0]
+    low, high = small.amin(dim=(1, 2), keepdim=True), small.amax(dim=(1, 2), keepdim=True)
+    return (small - low) / (high - low).clamp_min(1e-6)
+
+
+def _sprite(pictures: Tensor) -> Image.Image:
+    """Return pictures ``(N, H, W)`` in [0, 1] as one of as many rows as columns, filled row by row."""
+    n, height, width = pictures.shape
+    side = math.ceil(n**0.5)
+    grid = np.zeros((side * side, height, width), dtype=np.uint8)
+    grid[:n] = pictures.numpy() * 255
+    return Image.fromarray(grid.reshape(side, side, height, width).swapaxes(1, 2).reshape(side * height, -1))
 
 
 FINAL = ("test_accuracy", "test_macro_f1", "test_balanced_accuracy", "val_accuracy", "val_macro_f1")
@@ -243,22 +257,33 @@ class TensorBoard(TensorBoardLogger):
         if self._experiment is not None:
             self.experiment.close()
 
-    def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Log a picture ``(height, width, 3 or 4)``, without its transparency."""
-        self.experiment.add_image(name, picture[..., :3], global_step=step, dataformats="HWC")
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        """Log a picture as it is encoded."""
+        image = Summary.Image(
+            height=picture.height, width=picture.width, colorspace=3, encoded_image_string=picture.png
+        )
+        event = Event(summary=Summary(value=[Summary.Value(tag=name, image=image)]))
+        self.experiment._get_file_writer().add_event(event, step)
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
         """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""
         # They are written as text: four decimals are half the bytes, and more than an eye can tell apart.
         vectors = np.round(clips.vectors.astype(np.float64), 4)
-        self.experiment.add_embedding(
+        board = self.experiment
+        board.add_embedding(
             vectors,
             metadata=clips.labels.to_numpy().tolist(),
             metadata_header=list(clips.labels.columns),
-            label_img=clips.spectrograms,
             global_step=epoch,
             tag="validation",
         )
+        # torch would write three equal channels, which takes five times as long.
+        sprite = Path(f"{epoch:05}", "validation", "sprite.png")
+        _sprite(clips.spectrograms).save(Path(self.log_dir) / sprite)
+        projector = board._projector_config
+        projector.embeddings[-1].sprite.image_path = sprite.as_posix()
+        projector.embeddings[-1].sprite.single_image_dim.extend([SIDE, SIDE])
+        (Path(self.log_dir) / "projector_config.pbtxt").write_text(MessageToString(projector))
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
@@ -297,12 +322,12 @@ class Loggers(list[Logger]):
         for logger in self:
             logger.log_metrics(metrics, step=step)
 
-    def log_picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
-        """Log a picture ``(height, width, 3 or 4)``."""
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        """Log a picture."""
         for board in self._boards():
             board.log_picture(name, picture, step)
 
-    def end(self, figures: dict[str, float], pictures: dict[str, NDArray[np.uint8]], epoch: int) -> None:
+    def end(self, figures: dict[str, float], pictures: dict[str, Picture], epoch: int) -> None:
         """Log the final metrics, in TensorBoard under the hyperparameters' tags, and the figures."""
         self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
         for name, picture in pictures.items():

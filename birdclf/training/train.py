@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
 from birdclf.config import config_hash, flat_settings, resolved_config
+from birdclf.cores import NEIGHBOURS
 from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
@@ -134,6 +135,9 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         parameters = sum(p.numel() for p in classifier.network.parameters())
         network = type(classifier.network).__name__
         log.info("%s: %s parameters, %s precision", network, f"{parameters:,}", trainer.precision)
+        alone_on_cpu = processes() == 1 and trainer.strategy.root_device.type == "cpu"
+        if alone_on_cpu and (remedy := NEIGHBOURS.remedy(torch.get_num_threads())):
+            log.warning("%s", remedy)
         if progress is None:
             write_beginning(folder, config, data)
             logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})

@@ -46,6 +46,25 @@ def test_a_part_that_fails_stops_no_other_and_is_named(bench, tmp_path, monkeypa
     assert [row["value"] for row in kept["rows"]] == [2.5, 1.5]
 
 
+def test_a_change_of_jobs_is_from_an_epoch_to_the_first_step_of_the_next(bench) -> None:
+    changes = importlib.import_module("jobs").Changes()
+    changes.begin()  # the first job comes after none
+    work = changes._timed("catalog", lambda: "found")
+    for _ in range(2):
+        changes.end()
+        assert work() == "found"
+        changes.fit_began = (0.0, 0.0)
+        changes.begin()
+        changes.begin()  # its later steps
+    assert len(changes.rows) == 2
+    assert all(row["wall_s"] > 0 and row["stages"]["catalog"] >= 0 for row in changes.rows)
+    found = {
+        side: {"wall_s": 1.5, "cpu_s": 1.4, "stages": changes.rows[0]["stages"]} for side in ("defaults", "logger=none")
+    }
+    verdicts = [row.verdict for row in bench.rows.of_jobs(found)]
+    assert verdicts[:2] == ["[green]met[/]", "[red]not met[/]"] and set(verdicts[2:]) == {""}
+
+
 def test_what_was_measured_outlives_an_interruption(bench, tmp_path, monkeypatch) -> None:
     def stop(folder: Path) -> None:
         raise KeyboardInterrupt

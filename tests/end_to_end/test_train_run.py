@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -353,6 +354,12 @@ def test_provenance_says_how_to_repeat_the_run(finished: Path, recordings: Path)
     assert provenance["split_hash"] == split_hash(split.sample(frac=1, random_state=0))
     other = split.assign(split=split.split.where(split.index != 0, "left out"))
     assert provenance["split_hash"] != split_hash(other)
+
+
+def test_a_run_on_busy_cores_says_so_once(run: Run, monkeypatch: pytest.MonkeyPatch):
+    neighbours = SimpleNamespace(remedy=lambda threads: f"{threads} threads wait")
+    monkeypatch.setattr("birdclf.training.train.NEIGHBOURS", neighbours)
+    assert (run("seed=7") / "train.log").read_text().count("1 threads wait") == 1
 
 
 def test_wrong_criteria_are_refused_before_anything_is_read(birdclf: Command, recordings: Path, tmp_path: Path):

@@ -1,8 +1,17 @@
+import io
+
+import matplotlib.image
 import numpy as np
 import pytest
 
 from birdclf.metrics.calibration import Reliability
-from birdclf.metrics.plots import confusion_figure, per_class_figure, reliability_figure
+from birdclf.metrics.plots import (
+    confusion_figure,
+    confusion_picture,
+    per_class_figure,
+    picture_of,
+    reliability_figure,
+)
 
 
 def test_confusion_is_shown_as_shares_of_the_true_class(tmp_path):
@@ -21,6 +30,15 @@ def test_confusion_is_shown_as_shares_of_the_true_class(tmp_path):
 def test_the_figure_grows_with_the_classes(classes):
     width, height = confusion_figure(np.eye(classes, dtype=int), tuple(map(str, range(classes)))).get_size_inches()
     assert width == height and 0.1 < width / classes < 3
+
+
+def test_kept_labels_change_no_pixel():
+    rng = np.random.default_rng(0)
+    for classes in (("crane", "robin", "wren"), ("crane", "robin", "wren"), ("a", "b"), ("crane", "robin", "wren")):
+        confusion = rng.integers(0, 9, (len(classes), len(classes)))
+        kept, drawn = confusion_picture(confusion, classes), picture_of(confusion_figure(confusion, classes))
+        assert kept == drawn
+        assert matplotlib.image.imread(io.BytesIO(kept.png)).shape == (kept.height, kept.width, 3)
 
 
 @pytest.mark.parametrize("support", [[5, 4, 0, 3], [5, 4, 1, 3]])

@@ -102,6 +102,14 @@ def test_nll_is_sklearns_log_loss(seed):
     assert metrics.negative_log_likelihood(log_p, target) == pytest.approx(theirs)
 
 
+@given(SEEDS, st.integers(0, 3))
+def test_average_precision_is_sklearns_to_the_last_bit(seed, decimals):
+    target, _ = labels(seed)
+    p = np.random.default_rng(seed).dirichlet(np.ones(CLASSES), len(target)).round(decimals)  # with ties
+    theirs = [sk.average_precision_score(target == k, p[:, k]) for k in np.unique(target)]
+    assert metrics.macro_average_precision(p, target) == float(np.mean(theirs))
+
+
 @given(SEEDS, st.integers(1, CLASSES))
 def test_top_k_is_sklearns(seed, k):
     target, _ = labels(seed)

@@ -7,19 +7,20 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from lightning.pytorch.loggers import Logger
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
+from birdclf.metrics.plots import picture_of
 from birdclf.training import check
 from birdclf.training.check import LOGGER_EXTRAS, check_loggers
 from birdclf.training.loggers import FINAL, Loggers, build_loggers
 
 FIGURES = {name: 0.25 for name in FINAL}
-PICTURES = {"confusion_matrix": np.zeros((4, 6, 4), np.uint8)}
+PICTURES = {"confusion_matrix": picture_of(Figure(figsize=(2, 1)))}
 
 
 def nodes(folder: Path, *names: str):

@@ -4,7 +4,9 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
+from torch.utils.tensorboard._embedding import make_sprite
 
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.splits import StratifiedSplit
@@ -61,7 +63,7 @@ def test_clips_are_those_of_validation_at_even_steps(data, monkeypatch, most):
     assert clips is not None
     val = data.table[data.table.split == "val"]
     clips_wanted = min(most, len(val))
-    assert clips.vectors.shape == (clips_wanted, 60) and clips.spectrograms.shape == (clips_wanted, 3, 32, 32)
+    assert clips.vectors.shape == (clips_wanted, 60) and clips.spectrograms.shape == (clips_wanted, 32, 32)
     steps = np.linspace(0, len(val) - 1, clips_wanted).round().astype(int)
     assert clips.labels.recording.tolist() == val.recording_id.iloc[steps].tolist()
     assert clips.labels.species.tolist() == val.species.iloc[steps].tolist()
@@ -79,3 +81,10 @@ def test_nothing_listens_any_more_once_predictions_are_made(data):
 
 def test_a_network_without_a_linear_layer_has_no_embeddings(data):
     assert embedded(data, last=False)[0].embeddings() is None
+
+
+def test_the_sprite_is_torchs(tmp_path):
+    pictures = torch.rand(7, 32, 32)
+    make_sprite(pictures[:, None].expand(-1, 3, -1, -1), str(tmp_path))
+    theirs = np.asarray(Image.open(tmp_path / "sprite.png"))
+    np.testing.assert_array_equal(np.asarray(projector._sprite(pictures))[..., None].repeat(3, axis=2), theirs)

@@ -13,14 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.files import write_whole
-from birdclf.metrics.plots import render_pixels
+from birdclf.metrics.plots import picture_of
 from birdclf.training.build import trainer_of
 from birdclf.training.callbacks.snapshot import random_state, set_random_state
 from birdclf.training.loggers import Loggers, build_loggers
@@ -171,8 +170,8 @@ def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, d
 def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Loggers) -> None:
     """Write and log ``lr_find.csv`` and ``lr_find.png``, and say which rate is suggested."""
     write_whole(folder / "lr_find.csv", table.to_csv(index=False))
-    picture = render_pixels(_figure(rate, table))
-    imsave(folder / "lr_find.png", picture)
+    picture = picture_of(_figure(rate, table))
+    (folder / "lr_find.png").write_bytes(picture.png)
     logger.log_picture("lr_find", picture, step=0)
     for step, (tried, loss) in enumerate(zip(table.rate.to_list(), table.smoothed.to_list(), strict=True)):
         logger.log_metrics({"lr_find/rate": tried, "lr_find/loss": loss}, step=step)

@@ -190,11 +190,8 @@ def select_diverse(
 ) -> NDArray[np.int64]:
     """Return the rows of ``k`` points, ascending: one of each cluster of a weighted k-means, the nearest to its centre.
 
-    Args:
-        embeddings: ``(n, D)``, scaled to length 1 here.
-        weights: ``(n,)``, 0 or more.
-        k: How many; all rows where there are no more.
-        rng: Where centres begin.
+    Embeddings ``(n, D)`` are scaled to length 1 here; weights ``(n,)`` are 0 or more. Where there are no more than
+    ``k`` points, all are returned.
     """
     n = len(embeddings)
     if k >= n:

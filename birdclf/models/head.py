@@ -17,8 +17,6 @@ class CosineLinear(nn.Module):
     The weights of all classes have length 1, so frequent classes have no advantage by longer ones.
 
     Args:
-        in_features: D.
-        num_classes: K.
         scale: Largest magnitude of a logit, above 0.
 
     Raises:

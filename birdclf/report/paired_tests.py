@@ -42,7 +42,6 @@ class Comparison:
     """A reference against a rival.
 
     Attributes:
-        rival: The other configuration.
         refused: Why they are not compared, empty if they are.
         pairs: One a seed that both have.
         by_seed: By metric, the test over seeds; empty where fewer than two seeds are shared.

@@ -39,11 +39,11 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns a network's logits into a run's predictions; fitted on validation once training is over.
+    """Turns a network's logits into a run's predictions; fitted on validation after training.
 
     Attributes:
-        adjustment: Makes other logits of them; None where nothing does.
-        temperature: What adjusted logits are divided by for calibrated probabilities.
+        adjustment: Correction of logits; None for none.
+        temperature: Divisor of corrected logits, for calibrated probabilities.
     """
 
     adjustment: Adjusts | None
@@ -56,10 +56,7 @@ class Calibration:
     def metrics(self, raw: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
         """Return the figures of each split and the calibration; figures before an adjustment as ``unadjusted``.
 
-        Args:
-            raw: Predictions of each split by its name, as the network gives them.
-            train_counts: ``(K,)`` train recordings of each class.
-            settings: Limits, bins and intervals.
+        ``raw`` holds the network's predictions of each split; ``train_counts`` the ``(K,)`` train recordings.
         """
         figures = figures_of(self.adjusted(raw), train_counts, settings, self.temperature)
         figures |= {"temperature": self.temperature}
@@ -72,14 +69,10 @@ class Calibration:
 def fit_calibration(
     posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
 ) -> Calibration:
-    """Fit on validation.
+    """Fit post-hoc correction and temperature on the network's predictions of the validation split.
 
-    Args:
-        posthoc: What is done to logits.
-        val: Predictions of the validation split, as the network gives them.
-        class_counts: ``(K,)`` train examples of each class, as the loss gets them.
-        monitor: Metric that a tau is tuned for, such as ``val/macro_f1``.
-        rows: Of the network's output layer, see :func:`rows_of`.
+    ``class_counts`` are the ``(K,)`` train examples of each class, as the loss gets them; ``monitor`` is the metric
+    that a tau is tuned for, such as ``val/macro_f1``; ``rows`` are those of the output layer, see :func:`rows_of`.
     """
     adjustment = posthoc.fit(val.logits, class_counts, lambda logits: _score(logits, val, monitor), rows)
     return Calibration(adjustment, fit_temperature(adjusted(val, adjustment).logits, val.target))
@@ -123,11 +116,7 @@ def figures_of(
 ) -> dict[str, Any]:
     """Return the figures of each split, and those of its probabilities after temperature scaling.
 
-    Args:
-        predictions: Of each split by its name.
-        train_counts: ``(K,)`` train recordings of each class.
-        settings: Limits, bins and intervals.
-        temperature: What logits are divided by (Guo et al., 2017, equation 9); it changes no decision.
+    The temperature (Guo et al., 2017, equation 9) changes no decision. ``train_counts`` are ``(K,)`` train recordings.
     """
     figures = {}
     for stage, p in predictions.items():
@@ -149,13 +138,8 @@ def write_tables(
 ) -> dict[str, Picture]:
     """Write predictions, uncalibrated, and the tables and pictures of the test split; return the pictures by name.
 
-    Args:
-        folder: Where they go.
-        predictions: Of each split by its name.
-        classes: Names of the K classes.
-        supports: ``(K,)`` recordings of each class, by split; train and test at least.
-        settings: Bins of the reliability figures.
-        temperature: What logits are divided by in the second of them.
+    ``supports`` are the ``(K,)`` recordings of each class by split, train and test at least. The temperature is that of
+    the second reliability diagram.
     """
     write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
     test = predictions["test"]

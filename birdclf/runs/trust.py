@@ -74,12 +74,10 @@ def named(
 
 
 def check_names(config: Any, of: str, trusted: Collection[str] = ()) -> None:
-    """Refuse a configuration that names code of other packages anywhere, or a value that is kept elsewhere.
+    """Refuse a configuration, in plain values, that names untrusted code anywhere, or a value that is kept elsewhere.
 
-    Args:
-        config: Plain values, unresolved.
-        of: The file that holds them, for messages.
-        trusted: Top-level packages that the user trusts beside ``birdclf``, ``torch`` and ``lightning``.
+    Trusted are ``birdclf``, ``torch``, ``lightning`` and the given top-level packages; ``of`` names the file in
+    messages.
 
     Raises:
         UserError: If it does.

@@ -100,13 +100,7 @@ def check_trainer_options(given: Mapping[str, Any]) -> None:
 
 
 def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any], run_dir: str, monitor: str) -> None:
-    """Refuse options of callbacks that a run cannot work with.
-
-    Args:
-        callbacks: By their names in ``callbacks``.
-        given: Their settings, by the same names.
-        run_dir: The run folder.
-        monitor: Metric that decides the best weights.
+    """Refuse options of callbacks, both by their names in ``callbacks``, that a run cannot work with.
 
     Raises:
         UserError: If there is one, or no single callback keeps the best weights.

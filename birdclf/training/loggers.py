@@ -38,7 +38,6 @@ class EventWriter(SummaryWriter):
     """Writes events into a folder; an event is with the system when the call that adds it returns.
 
     Args:
-        folder: Folder of a TensorBoard run; made where missing.
         purge_step: First step of an earlier file that this one writes again; None if there is none.
     """
 
@@ -120,8 +119,7 @@ class ClipEmbeddings(NamedTuple):
 class ClipEmbedder(pl.Callback):
     """Keeps the input of the last linear layer while validation is predicted, of at most 2,000 evenly spaced clips.
 
-    Args:
-        data: Prepared data, whose validation is the first of the loaders that are predicted.
+    Validation is the first of the loaders that are predicted.
     """
 
     def __init__(self, data: RecordingDataModule) -> None:

@@ -28,7 +28,6 @@ class Source:
     """Weights in a file.
 
     Attributes:
-        path: The file.
         tensors: By their names, without prefixes of wrappers.
         classes: Names of the K classes; None where the file does not say.
         features: Settings of the features that the weights were trained on; None where the file does not say.
@@ -106,13 +105,8 @@ def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...
     """Give a network the weights of a source, as far as they fit.
 
     Tensors are found by name, or by their order, last names and shapes where that finds more. The output layer is taken
-    whole where the classes are the same ones, or the source does not say; else the rows of the species that both have.
-
-    Args:
-        network: ``(B, C, F, T)`` features to ``(B, K)`` logits; changed in place.
-        source: Weights to take.
-        classes: Names of the K classes.
-        redraw: Whether the output layer keeps its random values.
+    whole where the K ``classes`` are the same ones, or the source does not say; else the rows of the species that both
+    have. ``redraw`` keeps its random values.
 
     Raises:
         UserError: If nothing fits.
@@ -200,11 +194,7 @@ LISTED: Final = 12  # names that a log shows
 def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataFrame, folder: Path) -> None:
     """Log how much fitted and what of the source is not taken over, and write ``init_from.csv``, a row a tensor.
 
-    Args:
-        transfer: Weights that were taken over.
-        features: Settings of this run's features.
-        recordings: ``recording_id`` and ``split`` of this run.
-        folder: The run folder.
+    ``features`` are the settings of this run's features, ``recordings`` its ``recording_id`` and ``split``.
     """
     source, total = transfer.source, len(transfer.names) + len(transfer.rest)
     log.info(
@@ -233,11 +223,7 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
 def check_frozen(network: nn.Module, transfer: Transfer, num_classes: int, head: bool = True) -> None:
     """Refuse to freeze parameters without transferred values: they would stay random.
 
-    Args:
-        network: Whose parameters that do not learn have ``requires_grad`` False.
-        transfer: Weights that were taken over.
-        num_classes: K.
-        head: Whether the output layer is looked at too.
+    ``head`` says whether to check the output layer too.
 
     Raises:
         UserError: If such a parameter is frozen.

@@ -30,12 +30,8 @@ def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor
     """Return gradient-weighted class activation over time (Grad-CAM, Selvaraju et al., 2017, equations 1 and 2).
 
     The map of the last convolution is averaged over the bands: cepstral coefficients have no place on a frequency axis,
-    and a strip over time is the same to read for every representation.
-
-    Args:
-        predictor: In evaluation mode.
-        bands: ``(1, F, T)`` stored features of a window.
-        target: Class.
+    and a strip over time is the same to read for every representation. ``bands`` are the stored features ``(1, F, T)``
+    of a window; the predictor is in evaluation mode.
 
     Returns:
         ``(T,)`` from 0 to 1, all 0 where nothing speaks for the class; None for a network without convolution.

@@ -15,11 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class History(Callback):
-    """Writes every epoch's figures to ``history.json`` when the epoch is over.
-
-    Args:
-        dirpath: The run folder.
-    """
+    """Writes every epoch's figures to ``history.json`` in the run folder ``dirpath`` when the epoch is over."""
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "history.json"

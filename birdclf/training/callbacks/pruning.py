@@ -20,12 +20,7 @@ class Trial(Protocol):
 
 
 class Pruning(Callback):
-    """Tells a trial the monitored metric after every epoch, and ends the run where the trial is to be stopped.
-
-    Args:
-        trial: Trial of the search that the run belongs to.
-        monitor: The metric.
-    """
+    """Reports the monitored metric to a search's trial after every epoch, and ends the run if the trial is pruned."""
 
     def __init__(self, trial: Trial, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor

@@ -97,11 +97,7 @@ def find_rate(
 ) -> tuple[float, pd.DataFrame]:
     """Run a range test on a copy of a classifier; its weights and the random state stay as they are.
 
-    Args:
-        trainer: Has the test as a callback, and stops after :data:`STEPS` steps.
-        test: The callback.
-        classifier: What is to be trained.
-        data: Prepared data.
+    The trainer has the test as a callback, and stops after :data:`STEPS` steps.
 
     Returns:
         The suggested base rate, and a table of ``rate``, ``loss`` and ``smoothed`` loss, a row a step.
@@ -138,9 +134,7 @@ def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     """Return the rate at which the smoothed loss falls fastest with the logarithm of the rate, before its lowest.
 
-    Args:
-        rates: ``(n,)`` rising.
-        losses: ``(n,)`` smoothed.
+    Rates ``(n,)`` rise; losses ``(n,)`` are smoothed.
 
     Raises:
         UserError: If the loss never falls.

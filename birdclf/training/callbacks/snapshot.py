@@ -25,11 +25,7 @@ from birdclf.training.module import EpochMetrics, value_of_each, waits_for_step
 
 
 class Interrupts:
-    """Records a first Ctrl-C; a second one stops at once, as always.
-
-    Attributes:
-        seen: Whether one has come.
-    """
+    """Records in ``seen`` that a first Ctrl-C has come; a second one stops at once, as always."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -62,9 +58,7 @@ class Progress:
     """How far a snapshot got.
 
     Attributes:
-        path: The file.
         epoch: Epochs that are over.
-        seconds: Seconds that training took.
         ending: How training ended, see :func:`ending`; None if it did not.
     """
 

@@ -1,6 +1,6 @@
-"""The most that this machine's processor does: float32 matrix products of a size that suits it.
+"""The highest rate of this machine's processor: float32 matrix products of a suitable size.
 
-It prints the moment at which each run of products ends, to take turns with what is held against it.
+It prints the time at which each series of products ends, so that it can run in turns with a training.
 """
 
 import time
@@ -15,9 +15,9 @@ FLOP = 2 * SIZE**3 * PRODUCTS  # of a line
 
 
 def training_flop(batch: int, classes: int = 89) -> float:
-    """Return the operations of a training step of phase2b that meet data, without those on the zeros of a padding.
+    """Return the operations of a training step of phase2b on data, without those on the zeros of the padding.
 
-    A product forward, one for the weight's gradient and one for the input's, which the first layer has no use for.
+    A product forward, one for the weight's gradient and one for the input's, except for the first layer.
     """
     found: list[float] = []
 

@@ -29,7 +29,7 @@ Sides = dict[str, Callable[[], Program]]
 
 
 def against_plain_loop(folder: Path) -> Figures:
-    """Return windows a second of birdclf and of the plain loop, which may choose its better number of workers."""
+    """Return windows per second of birdclf and of the plain loop with its faster number of workers."""
     write_plain_files(folder / "plain")
     sides: Sides = {"birdclf": partial(birdclf_program, folder, "StepClock")}
     for workers in PLAIN_WORKERS:
@@ -55,7 +55,7 @@ def of_the_ceiling(folder: Path) -> Figures:
 
 
 def predicting(folder: Path) -> Figures:
-    """Return windows a second of predicting, and of the plain loop that predicts; it may choose its workers."""
+    """Return windows per second of prediction by birdclf and by the plain loop with its faster number of workers."""
     write_plain_files(folder / "plain")
     sides: Sides = {"birdclf": lambda: predicting_program(folder)}
     for workers in PLAIN_WORKERS:
@@ -82,7 +82,7 @@ def a_sweep(folder: Path) -> Figures:
 
 
 def growth_of_memory(folder: Path) -> Figures:
-    """Return the own memory in MB of a training on 10,000 and on 1,000,000 windows of a made-up store."""
+    """Return the anonymous memory in MB of a training on 10,000 and on 1,000,000 windows of a made-up store."""
     peaks = {}
     for windows in (10_000, 1_000_000):
         place = folder / f"growth_{windows}"
@@ -113,7 +113,7 @@ def against_bare_steps(folder: Path) -> Figures:
 
 
 def starting(folder: Path) -> dict[str, float]:
-    """Return the seconds that commands take which only say something."""
+    """Return the seconds of commands that only print."""
     return {words: seconds_to_answer(folder, *words.split()) for words in COMMANDS}
 
 

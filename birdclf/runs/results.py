@@ -1,4 +1,4 @@
-"""Predictions to figures, tables and pictures, once logits are corrected and calibrated on validation."""
+"""Figures, tables and pictures of predictions, after correction and calibration on validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +79,7 @@ def fit_calibration(
 
 
 def rows_of(network: nn.Module, num_classes: int) -> OutputRows | None:
-    """Return what the output layer of a network of K outputs has of each class; None where it is not a linear one."""
+    """Return norm and bias of each class in the output layer of a network of K outputs; None if it is not linear."""
     layer = output_layer(network, num_classes)
     if not isinstance(layer, nn.Linear):
         return None
@@ -94,7 +94,7 @@ def adjusted(p: Predictions, adjustment: Adjusts | None) -> Predictions:
 
 
 def as_dict(adjustment: Adjusts) -> dict[str, Any]:
-    """Return an adjustment as plain values."""
+    """Return an adjustment as plain values, as in ``metrics.json``."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(adjustment).items()}
 
 
@@ -104,7 +104,7 @@ def _score(logits: Logits, val: Predictions, monitor: str) -> float:
 
 
 def score(predictions: Predictions, monitor: str) -> float:
-    """Return a metric that may be monitored, such as ``val/macro_f1`` or ``val/nll``, of predictions."""
+    """Return a metric of predictions, such as ``val/macro_f1`` or ``val/nll``."""
     name = monitor.partition("/")[2]
     if name == "nll":
         return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
@@ -172,7 +172,7 @@ SHOWN = (
 
 
 def print_results(metrics: dict[str, Any], folder: Path) -> None:
-    """Print validation and test figures, and where the run folder is."""
+    """Print validation and test figures, and the run folder."""
     title = f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}"
     print_table(title, {stage: metrics[stage] for stage in ("val", "test")})
     Console().print(printable(f"run folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
@@ -180,16 +180,16 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
 
 def print_table(title: str, figures: dict[str, Any]) -> None:
     """Print the figures of each split side by side."""
-    table = Table(title=Text(printable(title)))  # a plain text could hold markup
+    table = Table(title=Text(printable(title)))  # a str could hold markup
     table.add_column("")
-    for stage, own in figures.items():
-        table.add_column(f"{stage} ({own['clips']} clips)", justify="right")
+    for stage, values in figures.items():
+        table.add_column(f"{stage} ({values['clips']} clips)", justify="right")
     for name in SHOWN:
-        table.add_row(name, *(_cell(own[name]) for own in figures.values()))
+        table.add_row(name, *(_cell(values[name]) for values in figures.values()))
     for bucket in ("many", "medium", "few"):
         cells = []
-        for own in figures.values():
-            row = own["buckets"][bucket]
+        for values in figures.values():
+            row = values["buckets"][bucket]
             cells.append("-" if row["recall"] is None else f"{_cell(row['recall'])} ({row['classes']} species)")
         table.add_row(f"recall, {bucket}-shot", *cells)
     Console().print(table)

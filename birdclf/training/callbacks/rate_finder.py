@@ -1,4 +1,4 @@
-"""A range test of the learning rate, which tells the rates that a training can begin with."""
+"""Learning-rate range test, which suggests a base rate."""
 
 import copy
 import logging
@@ -38,7 +38,7 @@ SMOOTHING: Final = 0.9
 
 
 class RangeTest(Callback):
-    """Raises the rate by the same factor in every step of the optimizer, and notes the loss (Smith, 2017, section 3.3).
+    """Raises the rate by the same factor at every optimizer step, and records the loss (Smith, 2017, section 3.3).
 
     Rates of parameter groups keep their factors. It ends where the smoothed loss is four times its lowest.
 
@@ -55,31 +55,31 @@ class RangeTest(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set the rate of the step at hand."""
+        """Set the rate of the current step."""
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self._rate() * group.get("factor", 1.0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the loss of a step."""
-        self.waiting.append(float(outputs["loss"]))  # already divided by the batches of a step
+        """Record the loss of a step."""
+        self.waiting.append(float(outputs["loss"]))  # already divided by the number of batches per step
         if trainer.global_step > len(self.rates):
             self.rates.append(self._rate())
             self.losses.append(sum(self.waiting))
             self.waiting = []
             curve = smoothed(np.array(self.losses))
-            trainer.should_stop = not curve[-1] <= TOO_HIGH * curve.min()  # a NaN ends it too
+            trainer.should_stop = not curve[-1] <= TOO_HIGH * curve.min()  # NaN ends it too
 
     def _rate(self) -> float:
         return LOWEST * math.pow(HIGHEST / LOWEST, len(self.rates) / (STEPS - 1))
 
 
 def check_finder(cfg: DictConfig) -> None:
-    """Refuse settings that a range test cannot be combined with.
+    """Refuse settings that do not go with a range test.
 
     Raises:
-        UserError: If it is part of a sweep, resumed, or of several processes.
+        UserError: If it is part of a sweep, resumed, or run by several processes.
     """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError("lr_find=true suggests a rate for one configuration, and trains nothing. Leave out -m.")
@@ -87,8 +87,8 @@ def check_finder(cfg: DictConfig) -> None:
         raise UserError("lr_find=true trains nothing that could be resumed. Leave out resume=true.")
     if process_count(cfg.trainer.devices) > 1:
         raise UserError(
-            "lr_find=true runs in one process; the batch of several is the same whole batch, and so are its rates. Set "
-            "trainer=default."
+            "lr_find=true runs in one process. Several processes share the same batch, so the rate is the same. "
+            "Set trainer=default."
         )
 
 
@@ -123,7 +123,7 @@ def find_rate(
 
 
 def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the moving average of ``(n,)`` losses, each value corrected for how few came before."""
+    """Return the exponential moving average of ``(n,)`` losses, with the bias of the first values corrected."""
     out, mean = np.empty_like(losses), 0.0
     for i, loss in enumerate(losses):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -149,7 +149,7 @@ def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float
 
 
 def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, data: RecordingDataModule) -> float:
-    """Suggest a rate for a training that is not begun here, and write the curve that it was read from."""
+    """Suggest a base rate without training, and write the curve that it is read from."""
     test = RangeTest()
     length = {"max_epochs": STEPS * 1000, "max_steps": STEPS, "limit_val_batches": 0}
     trainer = trainer_of(cfg, [test], logger=False, enable_checkpointing=False, **length)
@@ -163,7 +163,7 @@ def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, d
 
 
 def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Loggers) -> None:
-    """Write and log ``lr_find.csv`` and ``lr_find.png``, and say which rate is suggested."""
+    """Write and log ``lr_find.csv`` and ``lr_find.png``, and log the suggested rate."""
     write_whole(folder / "lr_find.csv", table.to_csv(index=False))
     picture = render_pixels(_figure(rate, table))
     imsave(folder / "lr_find.png", picture)
@@ -177,7 +177,7 @@ def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Logger
 def _figure(rate: float, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(table.rate, table.loss, alpha=0.3, color="C0", label="of a step")
+    axes.plot(table.rate, table.loss, alpha=0.3, color="C0", label="step")
     axes.plot(table.rate, table.smoothed, color="C0", label="smoothed")
     axes.axvline(rate, color="C1", label=f"suggested, {rate:.2g}")
     axes.set_ylim(0, min(table.loss.max(), 2 * table.loss.iloc[0]))

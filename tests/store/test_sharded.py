@@ -52,7 +52,7 @@ def assert_finished(root: Path, files: dict[str, bytes]) -> None:
     assert [path.name for path in root.iterdir() if path != folder] == [f"{folder.name}.lock"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
 @given(st.integers(1, 9), st.integers(2, 5), st.randoms(use_true_random=False))
 @example(2, 5, random.Random(0))  # more shards than recordings
 def test_shards_in_any_order_make_the_store_of_one_process(tmp_path, n, count, order):

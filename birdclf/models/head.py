@@ -35,10 +35,6 @@ class CosineLinear(nn.Module):
         directions = functional.normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
         return self.scale * functional.linear(directions, functional.normalize(self.weight))
 
-    def extra_repr(self) -> str:
-        """Return the sizes, for the printed network."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, scale={self.scale:g}"
-
 
 def classifier_layer(
     head: str, in_features: int, num_classes: int, scale: float | None = None

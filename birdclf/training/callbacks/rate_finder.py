@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from scipy.signal import lfilter
 
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
@@ -124,11 +125,8 @@ def find_rate(
 
 def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the exponential moving average of ``(n,)`` losses, with the bias of the first values corrected."""
-    out, mean = np.empty_like(losses), 0.0
-    for i, loss in enumerate(losses):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        out[i] = mean / (1 - SMOOTHING ** (i + 1))
-    return out
+    mean = lfilter([1 - SMOOTHING], [1, -SMOOTHING], losses)
+    return np.asarray(mean / (1 - SMOOTHING ** np.arange(1, len(losses) + 1)))
 
 
 def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:

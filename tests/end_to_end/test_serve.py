@@ -211,7 +211,7 @@ def test_a_name_with_html_in_it_is_text(page: Page, song: Path, server: Server):
     assert page.title() == "Birds in recordings" and page.locator("img").count() == 1
 
 
-def test_what_is_no_recording_is_said_on_the_page(page: Page):
+def test_what_is_no_recording_is_reported_on_the_page(page: Page):
     drop(page, b"Dear diary, today I heard a wren.\n", "diary.txt")
     expect(page.locator("#problem")).to_have_text(re.compile("^diary.txt: The file cannot be decoded"))
     drop(page, b"", "empty.wav")

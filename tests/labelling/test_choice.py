@@ -125,7 +125,7 @@ def test_other_measures_find_the_doubt_too(field: Path, measure: str):
     assert ("clear", 0.0) not in suggested(field, n=6, pool=1, uncertainty=measure)
 
 
-def test_a_bad_file_is_told_and_the_rest_done(field: Path, capsys):
+def test_a_bad_file_is_reported_and_the_rest_done(field: Path, capsys):
     (field / "bad.wav").write_bytes(b"no sound")
     assert len(suggested(field, n=3)) == 3
     assert "bad.wav cannot be decoded" in capsys.readouterr().err
@@ -150,7 +150,7 @@ def test_a_folder_that_is_there_is_refused(field: Path):
         suggested(field, "link")
 
 
-def test_a_name_that_no_table_can_hold_is_told(field: Path, capsys):
+def test_a_name_that_no_table_can_hold_is_reported(field: Path, capsys):
     odd = field.parent / "caf\udce9.wav"
     try:
         odd.write_bytes((field / "doubt.wav").read_bytes())

@@ -87,7 +87,7 @@ def _out(arguments: argparse.Namespace, folder: Path, name: str) -> Path:
     out: Path = arguments.out.expanduser()
     ending = Path(FILES[name]).suffix
     if name != "card" and out.suffix.lower() != ending:
-        raise UserError(f"--out {out}: the name of a file of --format {name} ends in {ending}, by which it is told.")
+        raise UserError(f"--out {out}: the name of a file of --format {name} must end in {ending}.")
     return out
 
 

@@ -17,7 +17,7 @@ from birdclf.export.verification import BATCH, SoundWindow, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 
 CALIBRATION: Final = 128
-"""Recordings whose middle windows say how far activations reach."""
+"""Recordings whose middle windows give the ranges of activations."""
 OPERATORS: Final = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu")
 """The products, and what may stand between them without leaving integers."""
 

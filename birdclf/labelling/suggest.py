@@ -357,8 +357,8 @@ def choose(
     candidates = pool.best()
     if not candidates:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        said = f": {'; '.join(problems[:LISTED])}{more}" if problems else ""
-        raise UserError(f"There is nothing but silence in {len(recordings)} recordings{said}.")
+        message = f": {'; '.join(problems[:LISTED])}{more}" if problems else ""
+        raise UserError(f"There is nothing but silence in {len(recordings)} recordings{message}.")
     embeddings = np.stack([one.embedding for one in candidates])
     weights = np.asarray([one.uncertainty for one in candidates])
     rows = select_diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))

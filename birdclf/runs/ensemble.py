@@ -83,7 +83,7 @@ def average_of(
     members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
 ) -> tuple[CombinedRun, dict[str, Predictions]]:
     """Return the average of members, and its predictions of the validation and test recordings."""
-    chosen, said = _weights(members, average, weights)
+    chosen, message = _weights(members, average, weights)
     predictions = {
         stage: average_predictions([member.predictions[stage] for member in members], chosen, average)
         for stage in ("val", "test")
@@ -92,7 +92,7 @@ def average_of(
     combined = CombinedRun(
         "ensemble",
         {**recipe, "weights": [float(weight) for weight in chosen]},
-        f"{said} mean of {len(used)} runs' {average}",
+        f"{message} mean of {len(used)} runs' {average}",
         list(map(float, chosen)),
         sum(int(member.run.metrics["parameters"]) for member in used),
         command,

@@ -214,8 +214,8 @@ def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[s
     except UserError as error:
         if not isinstance(error.__cause__, UserError):
             raise
-        said = str(error.__cause__)  # the source's message is clearer
-        raise UserError(said if another else f"{said} {_moved(cfg)}") from error
+        message = str(error.__cause__)  # the source's message is clearer
+        raise UserError(message if another else f"{message} {_moved(cfg)}") from error
 
 
 def _moved(cfg: DictConfig) -> str:

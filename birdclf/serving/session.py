@@ -67,8 +67,8 @@ class KeptFolder:
         Raises:
             UserError: If another one is here.
         """
-        said = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
-        with lock_file(self.path / LOCK, busy=UserError(said)):
+        message = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
+        with lock_file(self.path / LOCK, busy=UserError(message)):
             for left in self.recordings.glob(".upload.*.tmp"):
                 left.unlink(missing_ok=True)
             yield

@@ -47,18 +47,18 @@ class Limits:
 
     @property
     def too_large(self) -> RefusedError:
-        """What is said of an upload that is larger."""
+        """The refusal of a larger upload."""
         return RefusedError(
-            f"The file is larger than {self.megabytes:g} MB. Cut it, or start the server with a larger "
-            f"--max-upload-mb.",
+            f"The file is larger than {self.megabytes:g} MB. Cut it, or start the server with a "
+            f"larger --max-upload-mb.",
             413,
         )
 
-    def too_long(self, said: str) -> RefusedError:
-        """Return the refusal of a longer recording; ``said`` is such as ``is 75.0 minutes long``."""
+    def too_long(self, message: str) -> RefusedError:
+        """Return the refusal of a longer recording; ``message`` is such as ``is 75.0 minutes long``."""
         return RefusedError(
-            f"The recording {said}; at most {self.minutes:g} minutes are taken. Cut it, start the server with a larger "
-            f"--max-minutes, or use birdclf predict."
+            f"The recording {message}; at most {self.minutes:g} minutes are taken. Cut it, start the server with a "
+            f"larger --max-minutes, or use birdclf predict."
         )
 
 

@@ -192,7 +192,7 @@ LISTED: Final = 12  # names that a log shows
 
 
 def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataFrame, folder: Path) -> None:
-    """Log how much fitted and what of the source is not taken over, and write ``init_from.csv``, a row a tensor.
+    """Log how much fitted and what of the source is not taken over, and write ``init_from.csv``, one row per tensor.
 
     ``features`` are the settings of this run's features, ``recordings`` its ``recording_id`` and ``split``.
     """
@@ -209,7 +209,7 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
     table = _table(transfer)
     write_whole(folder / TABLE, table.to_csv(index=False))
     unused = int((table.outcome == "not used").sum())
-    log.info("%s has a row a tensor; %d of the file are not used", TABLE, unused)
+    log.info("%s has one row per tensor; %d of the file are not used", TABLE, unused)
     log.info("class list, class counts and normalisation are this run's own")
     theirs = {name: value for name, value in (source.features or {}).items() if features.get(name) != value}
     for name, value in theirs.items():
@@ -257,10 +257,10 @@ def _warn_of_overlap(file: Path, recordings: pd.DataFrame) -> None:
     stage = dict(zip(earlier.recording_id, earlier.split, strict=True))
     before = recordings.recording_id.map(stage)
     for held_out, learnt in (("val", ("train",)), ("test", ("train", "val"))):
-        mine = recordings.split == held_out
-        if overlap := int((mine & before.isin(learnt)).sum()):
+        held = recordings.split == held_out
+        if overlap := int((held & before.isin(learnt)).sum()):
             log.warning(
                 "init_from was trained on %d of %d %s recordings (its %s split), so figures are too good. Use its "
                 "split: split=file split.path=%s",
-                overlap, int(mine.sum()), held_out, " or ".join(learnt), printable(known),
+                overlap, int(held.sum()), held_out, " or ".join(learnt), printable(known),
             )  # fmt: skip

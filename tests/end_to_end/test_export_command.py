@@ -86,9 +86,7 @@ def rows(out: str) -> list[tuple[str, str, str, str, float]]:
 
 
 @pytest.mark.parametrize("more", [(), ("--hop", "1", "--smooth", "3"), ("--no-merge", "--top-k", "2")])
-def test_predict_detects_the_same_in_the_file_as_in_the_run(
-    birdclf, run: Path, exported: Path, recordings: Path, more
-):
+def test_predict_detects_the_same_in_the_file_as_in_the_run(birdclf, run: Path, exported: Path, recordings: Path, more):
     common = (recordings, "--min-confidence", "0.05", "--device", "cpu", *more)
     ours, theirs = (birdclf("predict", model, *common, cwd=run.parent) for model in (run, exported))
     assert ours.status == theirs.status == 0, theirs.err

@@ -20,7 +20,7 @@ RATE_HZ = 16_000
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that hears windows of 1 s, and 12 recordings in ``field``, some with names that a page may take amiss."""
+    """A run with windows of 1 s, and 12 recordings in ``field``, some with names that a page may take amiss."""
     work = tmp_path_factory.mktemp("suggest")
     write_run(work / "run", classes=CLASSES)
     rng = np.random.default_rng(5)

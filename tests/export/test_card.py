@@ -94,7 +94,7 @@ def run(tmp_path: Path) -> Path:
         "1 species have no test recording: Pica pica",
         "50.0% of the test recordings share a recordist with a training one",
         "one of the 4 species, also rain",
-        "hears 5 s at a time and nothing above 16 kHz",
+        "takes 5 s at a time and nothing above 16 kHz",
         "birdclf predict RUN",
         "Time: 2.5 hours",
         "8 CPUs, no GPU",

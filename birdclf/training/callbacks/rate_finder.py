@@ -101,7 +101,7 @@ def find_rate(
     The trainer has the test as a callback, and stops after :data:`STEPS` steps.
 
     Returns:
-        The suggested base rate, and a table of ``rate``, ``loss`` and ``smoothed`` loss, a row a step.
+        The suggested base rate, and a table of ``rate``, ``loss`` and ``smoothed`` loss, one row per step.
 
     Raises:
         UserError: If no rate lowered the loss.

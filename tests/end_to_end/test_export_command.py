@@ -167,7 +167,7 @@ def test_another_program_s_file_is_refused(birdclf, exported: Path, recordings: 
         (("--format", "card", "--quantize", "int8"), "--quantize is for --format onnx alone"),
         (("--format", "onnx", "torch_export", "--quantize", "int8"), "--quantize is for --format onnx alone"),
         (("--format", "onnx", "card", "--out", "x.onnx"), "--out names one file"),
-        (("--out", "x.bin"), "ends in .onnx"),
+        (("--out", "x.bin"), "must end in .onnx"),
         (("--licence", "MIT"), "add --format card"),
         (("--format", "card", "--licence", " "), "--licence is empty"),
         (("--format", "card", "--verify", "a.wav"), "--verify is for --format onnx and torch_export"),

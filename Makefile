@@ -39,7 +39,7 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/mypy
 
 audit: $(STAMP)  ## look for known vulnerabilities in what is installed; fails too where the data base cannot be reached
-	$(BIN)/python checks/vulnerabilities.py
+	$(BIN)/python tests/checks/vulnerabilities.py
 
 bench: $(STAMP)  ## print speed ratios, measured against a plain PyTorch loop in one run
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -49,4 +49,4 @@ tensorboard: $(STAMP)  ## show the curves of all runs below outputs/
 
 clean:  ## delete caches and build products; results in outputs/ and the environment stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find birdclf tests benchmarks checks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find birdclf tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

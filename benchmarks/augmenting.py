@@ -24,7 +24,7 @@ CHAINS = {**{name: (name,) for name in NAMES}, "specaugment and mixup": USUAL}
 
 
 class AugmentTurns(Callback):
-    """After each step makes the features of its batch again, plain and by each chain in turn.
+    """After each step computes the features of its batch again, plain and by each chain in turn.
 
     Args:
         path: File that gets a line a step: the seconds of the step, of plain features, and of those by each chain.

@@ -45,7 +45,7 @@ from rich.console import Console
 from rich.table import Table
 
 STAT = Path("/proc/stat")
-BUSY = 0.2  # CPUs that other programs keep busy; more distorts the ratios
+BUSY = 0.2  # CPUs in use by other programs; more distorts the ratios
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Part:
     """What is measured together: programs that take turns, or one program.
 
     Attributes:
-        doing: Said while it runs.
-        measure: Gets a folder that is there for this part alone, and returns figures.
-        rows: What is printed of them.
+        doing: Status shown while it runs.
+        measure: Takes a temporary folder and returns figures.
+        rows: Rows of the printed table, from the figures.
     """
 
     doing: str
@@ -86,7 +86,7 @@ PARTS = {
 
 
 def busy_cpus(seconds: float = 2.0) -> float:
-    """Return how many CPUs are busy while this process sleeps (0 where the system does not say)."""
+    """Return the number of CPUs in use while this process sleeps (0 if unknown)."""
 
     def idle_s() -> float:
         user, nice, system, idle, iowait, *_ = (int(word) for word in STAT.read_text().split("\n")[0].split()[1:])
@@ -119,7 +119,7 @@ def run(names: Sequence[str], path: Path, console: Console) -> list[str]:
             with console.status(part.doing), tempfile.TemporaryDirectory(prefix="birdclf-bench-") as folder:
                 measured[name] = part.measure(Path(folder))
             printed += part.rows(measured[name])
-        except Exception:  # whatever it is, the hour that the other parts took is not lost
+        except Exception:  # of any kind: results of the other parts are kept
             failed[name] = traceback.format_exc()
         seconds[name] = time.perf_counter() - began
         content = {"machine": machine, "rows": [asdict(row) for row in printed], "measured": measured}
@@ -133,7 +133,7 @@ def run(names: Sequence[str], path: Path, console: Console) -> list[str]:
 
 
 def table_of(printed: Sequence[rows.Row], machine: dict[str, Any]) -> Table:
-    """Return the table of what was measured."""
+    """Return the printed table."""
     busy = machine["busy_before"]
     processor = f"{machine['cpus']} CPUs with {', '.join(machine['features'])}"
     table = Table(title=f"{processor}, torch {machine['torch']}, {busy:.1f} busy before")
@@ -154,7 +154,7 @@ def main() -> None:
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART", help=", ".join(PARTS)
     )
     chosen = parser.parse_args().only
-    # Whoever ends the benchmark ends what it started: by default SIGTERM would leave programs that wait for their turn.
+    # SIGTERM ends the started programs too; by default those that are paused would stay.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = Console(width=None if sys.stdout.isatty() else 120)
     path = ROOT / "outputs" / "bench" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}.json"

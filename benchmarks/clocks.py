@@ -1,4 +1,4 @@
-"""Callbacks that write down the training steps of a real ``birdclf train``, for the benchmark to read as it runs."""
+"""Callbacks that write the times of training steps of a real ``birdclf train``, which the benchmark reads meanwhile."""
 
 import time
 
@@ -12,7 +12,7 @@ from birdclf.training.module import SpeciesClassifier
 
 
 class StepClock(Callback):
-    """Writes the moment at which each step ends: from one to the next, loader, network and trainer have all worked.
+    """Writes the time at which each step ends; a step is loader, network and trainer together.
 
     Args:
         path: File that gets a line a step.
@@ -33,7 +33,7 @@ class StepClock(Callback):
 class BareSteps(Callback):
     """After each step of the trainer takes one without it: same loader, module, optimizer and process.
 
-    Two steps that are compared are thus half a second apart, whatever else the machine does.
+    Compared steps are thus half a second apart, under the same load of the machine.
 
     Args:
         path: File that gets a line a pair of steps: the seconds of the trainer's step, of the bare one, and in the bare

@@ -2,7 +2,7 @@
 
     python benchmarks/exporting.py [--run RUN] [--threads N]
 
-Without a run folder it is phase2b's network with the weights of the start: their values do not matter to the speed.
+Without a run folder the network is phase2b's, untrained: the values of weights do not matter to the speed.
 """
 
 import argparse
@@ -28,8 +28,8 @@ ROUNDS = 6  # the first of which does not count
 Figures = dict[str, Any]
 
 
-def started() -> "LoadedRun":
-    """Return phase2b as a checkpoint of its first moment would hold it."""
+def untrained() -> "LoadedRun":
+    """Return phase2b with untrained weights, as loaded from a checkpoint."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -47,7 +47,7 @@ def started() -> "LoadedRun":
 
 
 def in_turns(run: Path | None, threads: int) -> Figures:
-    """Return the windows a second of each, and their ratio; every round has a turn of each."""
+    """Return the windows per second of both, measured in turns, and their ratio."""
     import onnxruntime
     import torch
 
@@ -60,7 +60,7 @@ def in_turns(run: Path | None, threads: int) -> Figures:
     torch.set_num_threads(threads)
 
     def load() -> "LoadedRun":
-        return started() if run is None else load_run(run)
+        return untrained() if run is None else load_run(run)
 
     ours = TorchClassifier(load(), Path("none"), "cpu")
     with tempfile.TemporaryDirectory(prefix="birdclf-bench-") as folder:

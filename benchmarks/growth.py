@@ -3,7 +3,7 @@
     python benchmarks/growth.py FOLDER WINDOWS
 
 The store is real in shape and empty in content: its file takes no space on the disk. Pages of the file that the process
-has mapped are the system's to take back, and are not counted.
+has mapped can be reclaimed by the system, and are not counted.
 """
 
 import re
@@ -28,14 +28,14 @@ FRAMES, BANDS, WINDOWS_EACH, SPECIES = 500, 20, 6, 1000
 
 
 def own_memory_mb() -> float:
-    """Return the memory of this process that no file backs."""
+    """Return the anonymous memory of this process."""
     found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) / 1024
 
 
-def watched(peak: list[float]) -> None:
-    """Note the peak, without end."""
+def track_peak(peak: list[float]) -> None:
+    """Update the peak memory until the process ends."""
     while True:
         peak[0] = max(peak[0], own_memory_mb())
         time.sleep(0.005)
@@ -79,9 +79,9 @@ def main() -> None:
     vars(module)["open_store"] = lambda *_: store
     data = build_data(cfg)
     data.source = catalog
-    vars(data.features)["fit"] = lambda _: None  # reads every window once, and keeps none
+    vars(data.features)["fit"] = lambda _: None  # it would read every window once
     peak = [0.0]
-    threading.Thread(target=watched, args=(peak,), daemon=True).start()
+    threading.Thread(target=track_peak, args=(peak,), daemon=True).start()
     data.prepare()
     classifier = build_classifier(cfg, data)[0]
     for buffer, value in (("mean", 0.0), ("std", 1.0)):

@@ -19,20 +19,20 @@ ROUNDS = 3
 
 
 def listening(folder: Path) -> dict[str, Any]:
-    """Return the speed for an hour as a multiple of real time, the peak memory of 6 hours, and the first answer."""
-    run = folder / "listened_by"
+    """Return the speed in multiples of real time, the peak memory of 6 hours and the seconds to the first detection."""
+    run = folder / "run"
     write_untrained(run)
     files = {name: folder / f"{name}.flac" for name in ("short", "minute", "hour", "long")}
     for name, length in (("short", SHORT_S), ("minute", 60), ("hour", 3600), ("long", HOURS * 3600)):
         write_noise(files[name], length)
-    heard: dict[str, list[float]] = {name: [] for name in ("short", "hour")}
+    times: dict[str, list[float]] = {name: [] for name in ("short", "hour")}
     for round_ in range(ROUNDS + 1):
-        for name, times in heard.items():
+        for name, taken in times.items():
             began = time.perf_counter()
-            _run("predict", run, files[name], "--out", folder / f"heard_{name}_{round_}")
-            times.append(time.perf_counter() - began)
-    seconds = [hour - short for hour, short in zip(heard["hour"][1:], heard["short"][1:], strict=True)]
-    long_out = folder / "heard_long"
+            _run("predict", run, files[name], "--out", folder / f"out_{name}_{round_}")
+            taken.append(time.perf_counter() - began)
+    seconds = [hour - short for hour, short in zip(times["hour"][1:], times["short"][1:], strict=True)]
+    long_out = folder / "out_long"
     return {
         "times_real_time": (3600 - SHORT_S) / median(seconds),
         "seconds": seconds,
@@ -47,7 +47,7 @@ def first_result_s(run: Path, file: Path) -> float:
     began = time.perf_counter()
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as command:
         assert command.stdout is not None
-        command.stdout.readline()  # the head of the table
+        command.stdout.readline()  # the table's header
         row = command.stdout.readline()
         seconds = time.perf_counter() - began
         command.stdout.read()
@@ -56,7 +56,7 @@ def first_result_s(run: Path, file: Path) -> float:
 
 
 def write_untrained(run: Path) -> None:
-    """Write a run folder that holds nothing but a checkpoint of phase2b's network as it begins."""
+    """Write a run folder with just a checkpoint of phase2b's untrained network."""
     import torch
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

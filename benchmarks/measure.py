@@ -106,7 +106,7 @@ def a_sweep(folder: Path) -> Figures:
 
 
 def growth_of_memory(folder: Path) -> Figures:
-    """Return the own memory in MB of a training on 10,000 and on 1,000,000 windows of a made-up store."""
+    """Return the anonymous memory in MB of a training on 10,000 and on 1,000,000 windows of a made-up store."""
     peaks = {}
     for windows in (10_000, 1_000_000):
         place = folder / f"growth_{windows}"
@@ -137,7 +137,7 @@ def against_bare_steps(folder: Path) -> Figures:
 
 
 def starting(folder: Path) -> dict[str, float]:
-    """Return the seconds that commands take which only say something."""
+    """Return the seconds of commands that only print."""
     return {words: seconds_to_answer(folder, *words.split()) for words in COMMANDS}
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/networks.py [NAME ...]
 
-A name may be an experiment's too: ``best`` is its network on its features. Else features are those that the command of
-the network's file chooses. They are made up: their values do not matter to the speed.
+A name may also be an experiment's, for its network on its features; otherwise features are those in the command at the
+head of the network's file. Features are random: their values do not matter to the speed.
 """
 
 import json
@@ -64,7 +64,7 @@ class Side:
         self.target = torch.randint(CLASSES, (self.batch,))
 
     def parameters(self) -> int:
-        """Return how many parameters it has."""
+        """Return the number of parameters."""
         return sum(p.numel() for p in self.network.parameters())
 
     def _multiply_adds(self) -> float:
@@ -102,7 +102,7 @@ class Side:
 
 
 def in_turns(chosen: list[str]) -> dict[str, Figures]:
-    """Return what is measured of networks: each takes a step and evaluates a batch in every round."""
+    """Return the figures of networks: in every round each trains a step and evaluates a batch."""
     from birdclf.environment import keep_freed_memory
 
     keep_freed_memory()

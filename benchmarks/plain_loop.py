@@ -1,12 +1,12 @@
 """Training as most people write it in plain PyTorch: what birdclf's speed is measured against.
 
 Network, loss, optimizer, clipping and batch are those of ``birdclf train experiment=phase2b``. The memory format, the
-order of ReLU and pool, the data set, the collation and the memory allocator are what one gets by not thinking of them.
+order of ReLU and pool, the data set, the collation and the memory allocator are the usual defaults.
 
     python benchmarks/plain_loop.py FOLDER --workers 0
 
 FOLDER holds ``labels.csv`` (file, label) and one ``.npy`` a recording, ``(3, 20, 500)`` float32.
-Prints a line a step: the moment of its end, the running mean loss, the running accuracy.
+Prints a line a step: the time of its end, the running mean loss, the running accuracy.
 """
 
 import argparse
@@ -76,7 +76,7 @@ class FocalLoss(nn.Module):
 
 
 def predict(network: nn.Module, folder: Path, workers: int) -> None:
-    """Predict without end; print the moment at which each batch ends."""
+    """Predict in an endless loop; print the time at which each batch ends."""
     loader = DataLoader(BirdDataset(folder), batch_size=32, num_workers=workers)
     network.eval()
     with torch.no_grad():

@@ -1,8 +1,9 @@
-"""Predicting as ``birdclf evaluate`` does it, without end: the windows of validation and test of phase2b.
+"""Prediction as by ``birdclf evaluate`` in an endless loop: validation and test windows of phase2b.
 
     python benchmarks/predicting.py STORE LINES
 
-The weights are those of the start; their values do not matter to the speed. LINES gets a line a batch: its end.
+The network is untrained: the values of weights do not matter to the speed. LINES gets a line a batch: the time of
+its end.
 """
 
 import sys
@@ -21,7 +22,7 @@ from birdclf.training.build import build_classifier, build_data
 
 
 class PredictClock(Callback):
-    """Writes the moment at which each whole batch ends."""
+    """Writes the time at which each whole batch ends."""
 
     def __init__(self, path: str, whole: int) -> None:
         self.file, self.whole = open(path, "w", buffering=1), whole  # noqa: SIM115, open as long as the process

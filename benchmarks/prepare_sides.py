@@ -1,10 +1,10 @@
-"""Ways to turn sound files into features, each a program that prints how far it is, moment by moment.
+"""Ways to turn sound files into features, each a program that prints its progress.
 
     python benchmarks/prepare_sides.py birdclf|decode|librosa mp3|ogg RECORDINGS OUT
 
 ``librosa`` is the loop that most people write, in one process. ``decode`` decodes, mixes and resamples on all cores,
-which nothing that starts from files can do without. ``birdclf`` builds a feature store on all cores, audit included.
-Each line has the moment and the number of recordings that are done.
+which every program that reads sound files has to do. ``birdclf`` builds a feature store on all cores, audit included.
+Each line has the time and the number of finished recordings.
 """
 
 import os
@@ -31,7 +31,7 @@ FILES = 48
 KINDS = ("mp3", "ogg")
 A_TASK = 8  # recordings that a process decodes at a time
 RATE_HZ = 32_000
-MANY = 20_000  # more than any turn gets to
+MANY = 20_000  # more than are read in any turn
 
 
 def recordings(folder: Path, kind: str) -> Iterator[Path]:
@@ -48,7 +48,7 @@ def librosa_loop(folder: Path, kind: str, out: Path) -> None:
         delta = librosa.feature.delta(mfcc, mode="nearest")
         delta2 = librosa.feature.delta(mfcc, order=2, mode="nearest")
         np.save(out / f"{number % FILES}.npy", np.stack([mfcc, delta, delta2]))
-        told(number + 1)
+        report(number + 1)
 
 
 def decode(paths: list[Path]) -> int:
@@ -66,19 +66,19 @@ def decode_loop(folder: Path, kind: str, out: Path) -> None:
         for number in count(1):
             running.pop(0).result()
             running.append(pool.submit(decode, [next(files) for _ in range(A_TASK)]))
-            told(number * A_TASK)
+            report(number * A_TASK)
 
 
 def birdclf_store(folder: Path, kind: str, out: Path) -> None:
     from birdclf.store import build
     from birdclf.store.plan import Journal, Rows
 
-    class ToldJournal(Journal):
+    class ReportingJournal(Journal):
         def add(self, rows: Rows, files: tuple[BinaryIO, ...]) -> None:
             super().add(rows, files)
-            told(len(self.rows) + len(self.waiting))
+            report(len(self.rows) + len(self.waiting))
 
-    vars(build)["Journal"] = ToldJournal  # says how far it is
+    vars(build)["Journal"] = ReportingJournal
     store_of(recordings(folder, kind), MANY, out)
 
 
@@ -87,7 +87,7 @@ def store_of(files: Iterator[Path], clips: int, out: Path) -> FeatureStore:
     return open_store(Catalog(pd.DataFrame(rows), FileReader(), "bench"), MFCCStack(), out)
 
 
-def told(done: int) -> None:
+def report(done: int) -> None:
     print(time.perf_counter(), done, flush=True)
 
 

@@ -110,7 +110,7 @@ def _peak_gb(folder: Path, root: Path) -> float:
 
 
 def peak_gb(log: Path, *words: str) -> float:
-    """Return the peak memory in GB of a command of birdclf, with all its processes; what it says goes to a log."""
+    """Return the peak memory in GB of a command of birdclf, with all its processes; its output goes to a log."""
     with open(log, "w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "birdclf", *words], stdout=output, stderr=output, start_new_session=True
@@ -126,7 +126,7 @@ def peak_gb(log: Path, *words: str) -> float:
 
 
 def _watch(process: "subprocess.Popen[bytes]", peaks: list[float]) -> None:
-    """Note the memory of a process group until it ends: shared pages are shared out among its processes."""
+    """Record the memory of a process group until it ends; shared pages are divided among its processes."""
     while process.poll() is None:
         total = 0
         for place in Path("/proc").glob("[0-9]*"):

@@ -85,12 +85,12 @@ def of_a_gpu(found: Figures) -> list[Row]:
 
 
 def of_predicting(found: Figures) -> list[Row]:
-    """Return the row of evaluation beside the plain loop."""
+    """Return the row of evaluation against the plain loop."""
     return [_beside_the_loop("predicting", found, at_least=3)]
 
 
 def of_exporting(found: Figures) -> list[Row]:
-    """Return the row of ONNX Runtime beside PyTorch."""
+    """Return the row of ONNX Runtime against PyTorch."""
     how = (
         f"{_against(found, 'onnxruntime', 'torch', 1)}, phase2b, {found['threads']} thread, batches of "
         f"{found['batch']}; {_rounds(found['ratios'])}"
@@ -99,7 +99,7 @@ def of_exporting(found: Figures) -> list[Row]:
 
 
 def of_the_sweep(found: Figures) -> list[Row]:
-    """Return the row of a sweep's own cost."""
+    """Return the row of a sweep's overhead."""
     how = f"{found['seconds']:.0f} against {found['training_s']:.0f} s, the command's start included"
     return [Row("sweep of 8 small jobs, time over their training", found["ratio"], "", how, at_most=1.15)]
 
@@ -115,14 +115,14 @@ def of_jobs(found: Figures) -> list[Row]:
 
 
 def of_growth(found: Figures) -> list[Row]:
-    """Return the row of memory over the size of a catalogue."""
+    """Return the row of memory by the size of a catalogue."""
     small, large = (found["peak_mb"][windows] for windows in ("10000", "1000000"))
     how = f"peaks {small:.0f} and {large:.0f} MB, no file's pages"
     return [Row("memory from 10,000 to 1,000,000 windows", found["growth_mb"], " MB", how, at_most=200)]
 
 
 def of_bare_steps(found: Figures) -> list[Row]:
-    """Return the rows of what a step costs beside arithmetic."""
+    """Return the rows of a step's overhead."""
     step, fetch, features, bare = (1000 * found[name] for name in ("lightning_s", "fetch_s", "features_s", "bare_s"))
     how = f"{step:.0f} against {bare:.0f} ms; error {100 * found['error']:.1f} %"
     return [
@@ -148,7 +148,7 @@ def of_starting(found: Figures) -> list[Row]:
 
 
 def of_preparing(found: Figures) -> list[Row]:
-    """Return two rows a kind of file: beside a librosa loop, and beside decoding alone."""
+    """Return two rows a kind of file: against a librosa loop, and against decoding alone."""
     rows = []
     for kind, figures in found.items():
         rates = figures["recordings_per_s"]
@@ -204,9 +204,9 @@ def _beside_the_loop(name: str, found: Figures, at_least: float | None, rival: s
     return Row(f"{name} over a plain loop, windows/s", found["ratio"], "", how, at_least=at_least)
 
 
-def _against(found: Figures, ours: str, theirs: str, digits: int = 0) -> str:
+def _against(found: Figures, one: str, other: str, digits: int = 0) -> str:
     rates = found["windows_per_s"]
-    return f"{rates[ours]:.{digits}f} against {rates[theirs]:.{digits}f}"
+    return f"{rates[one]:.{digits}f} against {rates[other]:.{digits}f}"
 
 
 def _rounds(ratios: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""Programs that take turns on one machine, so that whatever else it does slows them all alike."""
+"""Programs that run in turns on one machine, so that other load slows them all alike."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from statistics import median
 class Program:
     """A running program that writes a line of numbers to a file at the end of each of its steps.
 
-    It gets a process group of its own, so that its worker processes stop and go with it.
+    It gets a process group of its own, so that its worker processes are paused and resumed with it.
 
     Args:
         command: What to run.
@@ -42,11 +42,11 @@ class Program:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Halt it where it stands."""
+        """Pause it."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def go(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def end(self) -> None:
@@ -58,7 +58,7 @@ class Program:
 
 @contextlib.contextmanager
 def running(program: Program) -> Iterator[Program]:
-    """End a program whatever happens."""
+    """End a program when the block is left."""
     try:
         yield program
     finally:
@@ -71,10 +71,10 @@ def in_turns(
     """Return the seconds of a step of each side, a dict a round.
 
     Args:
-        sides: Start programs that write the moment (``time.perf_counter``) of the end of each step.
+        sides: Start programs that write the time (``time.perf_counter``) of the end of each step.
         warmup: Steps of each before the first round.
-        rounds: How often each has its turn.
-        steps: Steps of a turn, whose median counts; the one in which it was halted before comes on top.
+        rounds: Number of turns of each.
+        steps: Steps of a turn, whose median counts, after one more in which it was paused.
     """
     with contextlib.ExitStack() as stack:
         programs = {}
@@ -98,13 +98,13 @@ def in_turns(
 def rates_in_turns(
     sides: Mapping[str, Callable[[], Program]], warmup: int, rounds: int, seconds: float
 ) -> list[dict[str, float]]:
-    """Return how many things a second each side does, a dict a round.
+    """Return the rate of each side in items per second, a dict a round.
 
     Args:
-        sides: Start programs that write lines of the moment (``time.perf_counter``) and how many things are done.
-        warmup: Things of each before the first round.
-        rounds: How often each has its turn.
-        seconds: Length of a turn; what is under way when it begins does not count.
+        sides: Start programs that write lines of the time (``time.perf_counter``) and the number of finished items.
+        warmup: Items of each before the first round.
+        rounds: Number of turns of each.
+        seconds: Length of a turn; the first line of a turn does not count.
     """
     with contextlib.ExitStack() as stack:
         programs = {}

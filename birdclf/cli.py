@@ -53,11 +53,7 @@ SHOWING = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command.
-
-    Args:
-        argv: The words after ``birdclf``; None takes those of the process.
-    """
+    """Run a command, given by the words after ``birdclf``; None takes those of the process."""
     words = list(sys.argv[1:] if argv is None else argv)
     prepare_command(words[0] if words else "")
     prepare_output()

@@ -104,12 +104,7 @@ def write_whole(path: Path, content: str | bytes, alone: bool = False, sync: boo
 
 
 def refuse_existing(path: Path, way: str) -> None:
-    """Refuse to write to an existing path, including a broken link.
-
-    Args:
-        path: The file or folder to write.
-        way: What to do instead, such as ``Choose another folder with --out.``
-    """
+    """Refuse to write to an existing path or a broken link; ``way`` says what to do instead."""
     if os.path.lexists(path):
         raise UserError(f"{path} exists already; nothing is overwritten. {way}")
 

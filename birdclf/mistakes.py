@@ -165,13 +165,9 @@ def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def composed_help(command: str, settings: list[str]) -> str:
-    """Return the text of ``hydra.help.template``, filled in.
+    """Return the text of ``hydra.help.template`` for ``train`` or ``prepare`` with some overrides, filled in.
 
     Hydra's own filling reads the search path again for each group, which takes seconds where there are many.
-
-    Args:
-        command: ``train`` or ``prepare``, the root that is composed.
-        settings: Overrides that the settings are shown with.
 
     Raises:
         HydraException: If an override cannot be used.

@@ -31,11 +31,7 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
     """Return settings with quotes around the texts that Hydra would refuse, or read as something else.
 
     ``null`` of a group becomes ``none`` where there is such an option, and is left out if the group is null already.
-
-    Args:
-        command: ``train`` or ``prepare``.
-        options: Words that begin with a dash, and their values.
-        settings: Words such as ``data.root=DIR``.
+    ``options`` are the words that begin with a dash, with their values.
 
     Raises:
         UserError: If a word has no key or no value, an option contradicts another, or a comma is ambiguous.

@@ -13,6 +13,16 @@ from tiny_runs import SPECIES, Command, pictures, run_apart, run_here, write_rec
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+SCHEMES = ("light", "dark")
+WIDTHS = {"desk": 1200, "phone": 420}
+FAST = (("light", "desk"), ("dark", "phone"))
+VIEWS = [
+    pytest.param(scheme, WIDTHS[name], id=f"{scheme}-{name}", marks=[] if (scheme, name) in FAST else pytest.mark.slow)
+    for scheme in SCHEMES
+    for name in WIDTHS
+]
+"""Each scheme and each width once in the fast suite, all pairs in the slow one."""
+
 
 @pytest.fixture(scope="session")
 def birdclf() -> Command:

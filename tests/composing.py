@@ -2,13 +2,14 @@
 
 Which files a composition has, and what they merge to, depends on the options chosen and on the files alone, which no
 test changes. Both are kept; the settings of a command are put on a copy. A test with a folder of its own
-(``--config-dir``) is composed by Hydra as ever.
+(``--config-dir``) is composed by Hydra as ever. What a word or an interpolation parses to depends on its text alone.
 """
 
 import copy
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,10 +18,11 @@ from hydra._internal.config_repository import ConfigRepository, IConfigRepositor
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from omegaconf import DictConfig
+from omegaconf import DictConfig, base, grammar_parser
 
 from birdclf.config import conf_dir
 
@@ -86,7 +88,17 @@ def compositions_kept() -> Iterator[None]:
             merged[key] = pickle.dumps(usual_merge(self, defaults, repo))
         return pickle.loads(merged[key])
 
+    parsed: dict[tuple[str, str], bytes] = {}
+    usual_parse = OverridesParser.parse_rule
+
+    def parse(self: OverridesParser, text: str, rule: str) -> Any:
+        if (text, rule) not in parsed:
+            parsed[text, rule] = pickle.dumps(usual_parse(self, text, rule))
+        return pickle.loads(parsed[text, rule])
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OverridesParser, "parse_rule", parse)
+        patch.setattr(base, "parse", cache(grammar_parser.parse))  # a tree that is only read
         patch.setattr(source, "load_config", load)
         patch.setattr(ConfigRepository, "__deepcopy__", lambda self, memo: copy.copy(self), raising=False)
         patch.setattr(loader, "create_defaults_list", defaults_list)

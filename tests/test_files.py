@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch, st
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_kill_left_of_a_file_of_ours_alone_is_replaced(tmp_path):
+def test_what_a_kill_left_of_a_file_of_birdclf_alone_is_replaced(tmp_path):
     (tmp_path / ".file.json.tmp").write_text("half of")
     write_whole(tmp_path / "file.json", b"whole", alone=True)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]

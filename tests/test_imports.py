@@ -117,7 +117,7 @@ def circles(arrows: dict[str, Iterable[str]]) -> list[str]:
     return sorted(node for node, others in reached.items() if node in others)
 
 
-def test_what_anyone_may_use_uses_nobody_above_it():
+def test_what_anyone_may_use_uses_nothing_above_it():
     offenders = [
         f"{name} imports {other}"
         for name, others in IMPORTS.items()
@@ -133,7 +133,7 @@ def test_only_the_command_line_knows_hydra_main():
     assert not [name for name, path in MODULES.items() if "hydra.main" in set(imported(path))]
 
 
-def test_nobody_imports_the_command_line():
+def test_nothing_imports_the_command_line():
     assert [name for name, others in IMPORTS.items() if "cli" in map(room_of, others)] == ["birdclf.__main__"]
 
 

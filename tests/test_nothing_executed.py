@@ -21,6 +21,7 @@ UNSAFE_CALLS = {
     "torch.jit.load",
 }
 UNSAFE_METHODS = {"read_pickle", "load_from_checkpoint", "unsafe_load", "extractall", "extract", "unpack_archive"}
+KEYWORDS = {"allow_pickle", "shell", "weights_only"}
 PARTS_OF = {"pickle": {"UnpicklingError"}, "zipfile": {"BadZipFile"}, "yaml": {"YAMLError"}}
 """All that is used of modules that could do harm: their exceptions."""
 OPEN_CHECKPOINTS = [
@@ -48,14 +49,20 @@ def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+def dotted(node: ast.expr) -> str:
+    """Return the dotted name of what is called; of ``f(x).extract`` the last part, after a dot."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@cache
+def calls(path: Path) -> list[str]:
+    return [dotted(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
 
 
 def users_of(*names: str) -> list[str]:
-    return [name_of(path) for path in MODULES if any(name.rpartition(".")[2] in names for name, _ in calls(path))]
+    return [name_of(path) for path in MODULES if any(name.rpartition(".")[2] in names for name in calls(path))]
 
 
 def unsafe_in(tree: ast.Module, own: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -73,7 +80,8 @@ def unsafe_in(tree: ast.Module, own: frozenset[str] = frozenset()) -> Iterator[s
             if node.attr not in PARTS_OF[node.value.id]:
                 yield ast.unparse(node)
         elif isinstance(node, ast.Call):
-            name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            name = dotted(node.func)
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg in KEYWORDS}
             if (
                 name in UNSAFE_CALLS
                 or name.rpartition(".")[2] in UNSAFE_METHODS
@@ -112,7 +120,7 @@ def test_what_could_run_a_file_is_found(line: str):
 
 
 def test_checkpoints_are_opened_and_settings_built_in_these_places_alone():
-    torch_load = [name_of(path) for path in MODULES if any(name == "torch.load" for name, _ in calls(path))]
+    torch_load = [name_of(path) for path in MODULES if any(name == "torch.load" for name in calls(path))]
     assert torch_load == OPEN_CHECKPOINTS
     builders = sorted([*INSTANTIATE, "declared.py", "mistakes.py"])
     assert users_of("instantiate", "get_method", "get_class", "get_object") == builders

@@ -47,7 +47,7 @@ def test_what_an_encoding_lacks_is_replaced_by_one_character(encoding):
     assert done.stdout.startswith(b"?")
 
 
-def test_a_pipe_that_nobody_reads_stops_no_work():
+def test_a_pipe_that_is_not_read_stops_no_work():
     done = shell(PREPARED + "for _ in range(99999): print('more')\nsys.stderr.write(repr(take_lost()))", "| true")
     assert done.stderr == b"BrokenPipeError(32, 'Broken pipe')"
 
@@ -64,7 +64,7 @@ def test_a_result_in_json_stays_json_in_any_encoding():
     assert json.loads(line.encode("ascii", ESCAPE)) == json.loads(line)
 
 
-def test_streams_that_others_have_set_are_left_alone(capsys):
+def test_streams_that_others_have_set_are_kept(capsys):
     print_result("łabędź")
     assert capsys.readouterr().out == "łabędź"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "checks" / "settings_walk.py"
+FILE = Path(__file__).parent / "checks" / "settings_walk.py"
 PARTS = 80
 
 

@@ -112,7 +112,7 @@ def test_settings_that_decide_nothing_are_settings(keys):
     assert config.JOB_NAMING in keys
 
 
-def test_words_that_a_sweep_passes_over_are_settings(keys):
+def test_words_that_a_sweep_skips_are_settings(keys):
     words = (*folders.ASIDE, *folders.NUMBERS, *table.NO_SETTING)
     named = {word.lstrip("+").rstrip("=./").replace("/", ".") for word in words}
     assert named <= keys | {"sweep"}

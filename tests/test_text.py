@@ -187,7 +187,7 @@ def test_a_table_in_a_terminal_shows_the_words(name, monkeypatch, tmp_path):
     assert not orders(markup) and "<script" not in markup and "<img" not in markup
 
 
-def test_a_mistake_is_told_without_orders_to_the_terminal(tmp_path, capsys):
+def test_a_mistake_is_reported_without_control_characters(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", str(tmp_path / "a\x1b[2Jb\udce9")])
     err = capsys.readouterr().err

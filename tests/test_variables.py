@@ -35,7 +35,7 @@ def python(code: str, **variables: str) -> str:
     return done.stdout
 
 
-def test_reports_are_off_unless_somebody_asked_for_them(inherited):
+def test_reports_are_off_unless_requested(inherited):
     inherited.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
     inherited.setenv("DO_NOT_TRACK", "")
     prepare_import()

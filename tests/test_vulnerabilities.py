@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "checks" / "vulnerabilities.py"
+FILE = Path(__file__).parent / "checks" / "vulnerabilities.py"
 CLEAN = {"name": "numpy", "version": "2.3", "vulns": []}
 FAULT = {"id": "PYSEC-1", "fix_versions": ["3.1.2"], "aliases": [], "description": ""}
 KNOWN = {"name": "jinja2", "version": "3.1", "vulns": [FAULT]}
@@ -55,5 +55,5 @@ def test_what_is_installed_is_asked_for_by_its_release(checks):
 
 
 def test_it_is_a_target_of_make():
-    text = (FILE.parents[1] / "Makefile").read_text()
-    assert "\naudit: " in text and "checks/vulnerabilities.py" in text
+    text = (FILE.parents[2] / "Makefile").read_text()
+    assert "\naudit: " in text and "tests/checks/vulnerabilities.py" in text

@@ -32,7 +32,6 @@ class Measurement:
         duration_s: Decoded duration.
         header_duration_s: Duration according to the header.
         native_rate_hz: Sample rate of the file.
-        channels: Number of channels.
         peak: Largest absolute sample; full scale is 1.
         rms: Root mean square of all samples.
         dc: Mean of the channel that lies farthest from 0, with its sign.

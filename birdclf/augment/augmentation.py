@@ -44,11 +44,7 @@ class Augmentation(nn.Module, ABC):
         self.p = self.number("p", p, 0, 1)
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
-        """Set what depends on the features and the train split.
-
-        Args:
-            features: Feature module of the run.
-            class_counts: ``(K,)`` train recordings of each class.
+        """Set what depends on the features and on the ``(K,)`` train recordings of each class.
 
         Raises:
             UserError: If a setting does not fit these features.

@@ -16,14 +16,10 @@ from birdclf.random import stream
 
 
 class BatchPosition(NamedTuple):
-    """Position of a batch in a run: all random numbers for it depend on seed, name and position alone.
+    """Position of a batch in a run: its epoch, its number in the epoch and its process, each from 0.
 
-    It counts batches, not optimizer steps, which do not advance while gradients are accumulated.
-
-    Attributes:
-        epoch: From 0.
-        batch: Number in the epoch, from 0.
-        rank: Process of the batch.
+    All random numbers of a batch depend on seed, name and position alone. It counts batches, not optimizer steps, which
+    do not advance while gradients are accumulated.
     """
 
     epoch: int
@@ -40,10 +36,7 @@ class Chain(nn.Module):
     each mixes within its part of a batch.
 
     Args:
-        augmentations: By name.
-        features: Feature module of the run.
         class_counts: ``(K,)`` train recordings of each class.
-        seed: Seed of the run.
         batch_size: Windows of a batch in a process.
 
     Raises:

@@ -13,7 +13,6 @@ class Gain(OnPower):
     """Changes the level of a window by a number of dB, uniform in a range.
 
     Args:
-        p: Probability for each window, 0 to 1.
         min_db: Least gain in dB, -60 to 60.
         max_db: Greatest gain in dB, above the least.
 

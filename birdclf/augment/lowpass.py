@@ -18,7 +18,6 @@ class LowPass(OnPower):
     Values are clipped at the features' ``top_db`` below the window's maximum, as in the features.
 
     Args:
-        p: Probability for each window, 0 to 1.
         min_cutoff_hz: Least cut-off in Hz, above 0.
         max_cutoff_hz: Greatest cut-off in Hz, below the centre of the highest band.
         slope_db: dB per octave, above 0, at most 96; n is a sixth of it.

@@ -19,7 +19,6 @@ class Mixup(OnPairs):
     the larger share.
 
     Args:
-        p: Probability for each window, 0 to 1.
         alpha: Above 0; 1 draws shares uniformly, a smaller value near 0 and 1.
 
     Raises:
@@ -66,7 +65,6 @@ class Remix(Mixup):
     ``n_i / n_j <= 1 / kappa`` and ``1 - l < tau``, else l. An infinite kappa, or a tau of 0, is mixup.
 
     Args:
-        p: Probability for each window, 0 to 1.
         alpha: As for mixup.
         kappa: Least ratio of counts at which the label may go to the rarer class, 1 or more, ``inf`` for never.
         tau: Share of the features below which the more frequent class loses its label, 0 to 1.

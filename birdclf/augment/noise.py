@@ -15,7 +15,6 @@ class Noise(OnPower):
     constant over time.
 
     Args:
-        p: Probability for each window, 0 to 1.
         min_snr_db: Least ratio in dB, -20 to 80.
         max_snr_db: Greatest ratio in dB, -20 to 80.
         min_exponent: Least exponent, -2 to 2: 0 is white, 1 pink, 2 brown, below 0 blue.
@@ -62,7 +61,6 @@ class Background(OnPower):
     The ratio is that of the mean powers of both windows, over all bands.
 
     Args:
-        p: Probability for each window, 0 to 1.
         min_snr_db: Least ratio in dB, -20 to 80.
         max_snr_db: Greatest ratio in dB, -20 to 80.
 

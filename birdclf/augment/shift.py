@@ -15,7 +15,6 @@ class Shift(OnBands):
     """Moves a window earlier or later by a whole number of frames, uniform within a limit, and fills the gap.
 
     Args:
-        p: Probability for each window, 0 to 1.
         max_s: Greatest shift either way in seconds, at least a frame, less than a window.
         fill: Content of the gap: ``silence`` (every band at the features' floor, ``top_db`` below the window's
             maximum), ``edge`` (the adjacent frame, repeated) or ``mirror`` (the adjacent frames, reversed).
@@ -66,9 +65,6 @@ def take_frames(bands: Tensor, place: Tensor) -> Tensor:
 
 class Roll(OnBands):
     """Rolls a window in time by a whole number of frames, uniform up to its length.
-
-    Args:
-        p: Probability for each window, 0 to 1.
 
     Raises:
         UserError: If ``p`` is out of range.

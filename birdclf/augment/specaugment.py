@@ -19,7 +19,6 @@ class SpecAugment(OnFeatures):
     which a resumed run could not repeat, and cannot select rows or limit the total width.
 
     Args:
-        p: Probability for each window, 0 to 1.
         time_masks: Masks over time, 0 or more.
         time_width_s: Greatest width of one, in seconds; None for 0.5.
         max_time_share: Greatest share of a window that its time masks cover together, else all are made narrower; None

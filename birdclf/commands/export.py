@@ -66,13 +66,12 @@ def run(arguments: argparse.Namespace) -> None:
 
         text = card(folder, arguments.licence)  # a run that can have none is refused before minutes are spent
     if set(formats) & set(NETWORKS):
-        from birdclf.export.network import Origin, export_onnx, export_program
+        from birdclf.export.network import Origin, export_network
 
         origin = Origin(folder, arguments.checkpoint, arguments.verify, arguments.source, arguments.trust)
-        if "onnx" in outs:
-            export_onnx(origin, outs["onnx"], arguments.quantize == "int8")
-        if "torch_export" in outs:
-            export_program(origin, outs["torch_export"])
+        for form in NETWORKS:
+            if form in outs:
+                export_network(origin, form, outs[form], int8=arguments.quantize == "int8")
     if "card" in outs:
         from birdclf.export.card import write_card
 
@@ -88,7 +87,7 @@ def _out(arguments: argparse.Namespace, folder: Path, name: str) -> Path:
     out: Path = arguments.out.expanduser()
     ending = Path(FILES[name]).suffix
     if name != "card" and out.suffix.lower() != ending:
-        raise UserError(f"--out {out}: the name of a file of --format {name} ends in {ending}, by which it is told.")
+        raise UserError(f"--out {out}: the name of a file of --format {name} must end in {ending}.")
     return out
 
 

@@ -28,11 +28,7 @@ PASSES = 4  # rounds of refinement; the first makes nearly all moves
 
 
 def group_codes(table: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the ``(n,)`` number of each row's group, from 0; rows without a group stand alone.
-
-    Args:
-        table: Rows with a ``group``, in the order of ``recording_id``: the numbers follow from it.
-    """
+    """Return the ``(n,)`` number of each row's group, from 0 by ``recording_id``; rows without a group stand alone."""
     named = table.group.fillna("").str.strip()
     codes, names = pd.factorize(named, sort=True)
     alone = (named == "").to_numpy(dtype=bool)

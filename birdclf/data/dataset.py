@@ -41,12 +41,10 @@ class WindowDataset(Dataset[Batch]):
     recording's position.
 
     Args:
-        store: Store of the features.
         rows: ``(n,)`` rows of the store's index.
         target: ``(n,)`` class of each recording.
         policy: Window policy, ``random`` or a fixed one.
         frames: Frames per window.
-        seed: Seed of random windows.
         apart: Whether each window of a recording is a separate item, as in training.
     """
 
@@ -121,10 +119,7 @@ class DrawSampler(Sampler[int]):
     too short for all of them, the first draws of the epoch are repeated, as few as necessary.
 
     Args:
-        n: Number of recordings.
-        seed: Seed of the order.
         batch_size: Recordings in a batch of all processes together, a multiple of their number.
-        part: This process.
         order: Maps an epoch and its generator to the positions ``(n,)`` of its recordings; a shuffle if not given.
     """
 
@@ -173,8 +168,6 @@ class ResumableLoader(DataLoader[Batch]):
     Lightning stores :meth:`state_dict` in a checkpoint and restores it before the first batch.
 
     Args:
-        dataset: Recordings of the split.
-        sampler: Order of an epoch, with the batch size and this process's part of each batch.
         settings: Any other argument of ``DataLoader``.
     """
 

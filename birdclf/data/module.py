@@ -109,17 +109,10 @@ class RecordingDataModule(pl.LightningDataModule):
     """Batches of labelled windows, with the class list and the class counts of the train split.
 
     Args:
-        catalog: Recordings and their species.
         features: Feature module; :meth:`prepare` fits its normalisation on the train split.
-        split: Assigns recordings to train, val and test.
-        window: Policy that chooses the window of a recording.
-        audio: Policy on channels, offset and gain.
-        audit: Rules on which recordings are set aside.
         batch_size: Recordings per batch, 1 or more.
         num_workers: Processes that fetch batches; 0 fetches in this process.
-        store_dir: Folder of the feature stores.
         store_workers: Processes that build the store; None for one per core.
-        seed: Seed of split, order and windows.
         sampler: Draws the recordings of a training epoch; each of them once if not given.
 
     Raises:

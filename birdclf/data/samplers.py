@@ -17,13 +17,7 @@ EPOCHS: Final = 2**20
 
 
 def number_draws(positions: Numbers, epoch: int, n: int) -> Numbers:
-    """Return the numbers of an epoch's draws: draw d is of recording ``d % n``.
-
-    Args:
-        positions: ``(draws,)`` recordings in the order of the epoch, each below n, possibly repeated.
-        epoch: From 0.
-        n: Recordings.
-    """
+    """Return the numbers ``(draws,)`` of an epoch's draws of n recordings: draw d is of recording ``d % n``."""
     return positions + n * (epoch + EPOCHS * occurrence(positions))
 
 
@@ -54,12 +48,9 @@ class Sampler(ABC):
 
     @abstractmethod
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
-        """Return the positions ``(n,)`` of an epoch's recordings, a pure function of the arguments.
+        """Return positions ``(n,)`` of an epoch's recordings of classes ``target`` ``(n,)``, a pure function.
 
-        Args:
-            target: ``(n,)`` class of each recording.
-            epoch: From 0.
-            rng: New generator of this epoch.
+        Epochs count from 0; ``rng`` is a new generator of this epoch.
         """
 
     def cut_short(self, epochs: int, max_epochs: int) -> str | None:
@@ -76,15 +67,9 @@ class Natural(Sampler):
 
 
 def within_classes(target: Numbers, classes: Numbers, rng: Generator) -> Numbers:
-    """Return a recording for each draw of a class, cycling through the class's shuffled recordings.
+    """Return positions ``(m,)`` in ``target`` ``(n,)``, a recording for each draw of ``classes`` ``(m,)``.
 
-    Args:
-        target: ``(n,)`` class of each recording.
-        classes: ``(m,)`` class of each draw; each has a recording.
-        rng: Random generator.
-
-    Returns:
-        ``(m,)`` positions in ``target``.
+    Each class, which must have a recording, cycles through its shuffled recordings.
     """
     shuffled = rng.permutation(len(target))
     by_class = shuffled[np.argsort(target[shuffled], kind="stable")]
@@ -151,11 +136,7 @@ def sample_by_power(target: Numbers, q: float, rng: Generator) -> Numbers:
     """Return ``(n,)`` positions of shuffled draws, of class j about ``n n_j^q / sum_i n_i^q`` of them.
 
     The numbers of draws are a systematic sample (Madow, 1949): each is its expectation, rounded without bias.
-
-    Args:
-        target: ``(n,)`` class of each recording.
-        q: The power, 0 to 1.
-        rng: Random generator.
+    ``target`` holds the ``(n,)`` classes of the recordings.
     """
     counts = np.bincount(target)
     present = rng.permutation(np.flatnonzero(counts))  # rounding depends on neighbours, so they vary between epochs

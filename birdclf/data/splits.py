@@ -34,9 +34,6 @@ class StratifiedSplit:
     largest remainder with ties drawn by the seed. A species always keeps a recording in train.
 
     Args:
-        train: Share of the recordings for training.
-        val: Share for validation.
-        test: Share for test.
         min_recordings: Species with fewer recordings are left out; with 1, single recordings stay in train.
 
     Raises:

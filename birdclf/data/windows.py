@@ -41,18 +41,12 @@ class WindowPolicy:
 def window_starts(
     policy: str, store: FeatureStore, rows: NDArray[np.int64], frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first frame and the recording of each window that a fixed policy chooses.
+    """Return the first frame of each window that a fixed policy chooses, and its recording.
 
     ``loudest`` has the most energy between 1 and 10 kHz among the windows of which at most half is silent.
 
-    Args:
-        policy: ``first``, ``center``, ``loudest`` or ``all``.
-        store: Store of the recordings.
-        rows: ``(n,)`` rows of the store's index.
-        frames: Frames per window.
-
     Returns:
-        ``(windows,)`` starts in the packed frames, and ``(windows,)`` positions in ``rows``, ascending.
+        ``(windows,)`` starts in the packed frames, and ``(windows,)`` positions in ``rows`` ``(n,)``, ascending.
     """
     offset, length = _spans(store, rows)
     each = np.arange(len(rows))
@@ -85,10 +79,7 @@ class RandomWindows:
     they differ as long as there are about three times as many positions.
 
     Args:
-        store: Store of the recordings.
         rows: ``(n,)`` rows of the store's index.
-        frames: Frames per window.
-        seed: Seed of the draws.
     """
 
     def __init__(self, store: FeatureStore, rows: NDArray[np.int64], frames: int, seed: int) -> None:

@@ -72,8 +72,8 @@ class Detector:
             Columns ``path``, ``start_s``, ``end_s``, ``species``, ``confidence`` and ``windows``.
 
         Raises:
-            UserError: If a value is out of range, a file is missing, or none can be decoded. Of files that others were
-                done beside, a warning tells.
+            UserError: If a value is out of range, a file is missing, or none can be decoded. Some
+                files that cannot be decoded give a warning.
         """
         known = None if species is None else known_species(species, self.classes, "species")
         detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known)
@@ -82,7 +82,7 @@ class Detector:
         )
 
     def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:
-        """Return calibrated probabilities: ``path``, ``start_s``, ``end_s`` and a column a class, a row a window.
+        """Return calibrated probabilities, one row per window: ``path``, ``start_s``, ``end_s`` and a column per class.
 
         Raises:
             UserError: As :meth:`predict`.

@@ -151,14 +151,14 @@ class ResultsFolder:
         kept = []
         waiting: list[Written] = []
         for file in files:
-            ours = digest(file.content)
+            own = digest(file.content)
             there = file_hash(self.path / file.name) if (self.path / file.name).exists() else None
-            if there == ours or (there is None and not file.needed):
+            if there == own or (there is None and not file.needed):
                 continue
             if there is not None and there not in self._known.get(file.name, ()):
                 kept.append(file.name)
                 continue
-            self._known[file.name] = [one for one in (there, ours) if one is not None]
+            self._known[file.name] = [one for one in (there, own) if one is not None]
             waiting.append(file)
         self._save()  # before they are written: a kill in between leaves no file without its hash
         for file in waiting:

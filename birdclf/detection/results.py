@@ -60,14 +60,14 @@ def detections_table(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def files_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row a recording: ``path``, ``duration_s``, ``windows``, ``detections`` and ``problem``."""
+    """Return one row per recording: ``path``, ``duration_s``, ``windows``, ``detections`` and ``problem``."""
     columns = ["path", "duration_s", "windows", "detections", "problem"]
     rows = [(r.path, round(r.duration_s, 6), r.windows, len(r.detections), r.problem) for r in results]
     return pd.DataFrame(rows, columns=columns)
 
 
 def species_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return a row a species, most detections first, with the most confident detection.
+    """Return one row per species, most detections first, with the most confident detection.
 
     Columns ``species``, ``detections``, ``files``, ``seconds``, ``confidence``, ``path`` and ``start_s``.
     """

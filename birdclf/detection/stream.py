@@ -29,17 +29,11 @@ class Window(NamedTuple):
 def windows_of(
     blocks: Iterable[Waveform], sample_rate_hz: int, samples: int, hop: int, padding: str
 ) -> Iterator[Window]:
-    """Yield the windows of a recording, in bounded memory.
+    """Yield the windows, of ``samples`` samples each, of a waveform in blocks ``(n,)``, in bounded memory.
 
     One begins every ``hop`` samples. Where the last of them ends before the recording does, one more ends with it, so
-    that all samples are covered, and none is invented.
-
-    Args:
-        blocks: The waveform in pieces, each ``(samples,)``.
-        sample_rate_hz: Its sample rate.
-        samples: Samples a window.
-        hop: Samples from the beginning of one window to that of the next.
-        padding: What fills a recording shorter than a window: ``repeat`` or ``silence``.
+    that all samples are covered, and none is invented. ``padding`` (``repeat`` or ``silence``) fills a recording
+    shorter than a window.
 
     Raises:
         AudioError: If there is no sample, or one is not finite.
@@ -140,14 +134,9 @@ def stream_scores(
 ) -> Iterator[RecordingScores | float]:
     """Yield the scores of each recording, in their order; in between, the seconds of sound classified since.
 
-    One thread decodes while another computes, and no recording is ever held whole.
-
-    Args:
-        recordings: Recordings to classify.
-        classifier: Gives probabilities of windows.
-        how: Hop, batches and parts to collect.
-        before: Windows that an earlier call classified. A window keeps its row in its batch then: the last bits of a
-            matrix product depend on the row, and an interrupted call is to give the figures of an undisturbed one.
+    One thread decodes while another computes, and no recording is ever held whole. ``before`` is the number of windows
+    that an earlier call classified. A window keeps its row in its batch then: the last bits of a matrix product depend
+    on the row, and an interrupted call is to give the figures of an undisturbed one.
 
     Raises:
         UserError: If the hop is no stretch of time.

@@ -90,8 +90,8 @@ def timeline(title: str, duration_s: float, found: Sequence[Detection], overview
     above.tick_params(length=0)
     above.spines[["top", "right"]].set_visible(False)
     hidden = len(seconds) - len(names)
-    said = f", {hidden} more species not shown" if hidden else "" if found else ": nothing detected"
-    above.set_title(_words(title) + said, loc="left", parse_math=False, fontsize=11)
+    text = f", {hidden} more species not shown" if hidden else "" if found else ": nothing detected"
+    above.set_title(_words(title) + text, loc="left", parse_math=False, fontsize=11)
     db = overview.picture()
     high = float(db.max())
     end = db.shape[1] * overview.column_s / unit_s

@@ -1,4 +1,4 @@
-"""A model card (Mitchell et al., 2019) of a run, as Markdown, from what its folder tells."""
+"""A model card (Mitchell et al., 2019) of a run, as Markdown, from its run folder."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -132,7 +132,7 @@ def duration(seconds: float) -> str:
 
 
 def bullets(lines: Iterable[str], escaped: bool = False) -> str:
-    """Return a list; lines that hold Markdown of ours are escaped already."""
+    """Return a list; ``escaped`` lines hold Markdown that is not escaped again."""
     return "\n".join(f"- {line if escaped else in_markdown(line)}" for line in lines)
 
 
@@ -150,10 +150,10 @@ def data(facts: CardRun) -> str:
         f"Split: {in_markdown(name(facts, 'split'))}, seed {in_markdown(str(facts.config.get('seed')))}",
     ]
     for row in facts.leaks[facts.leaks.known > 0].itertuples():
-        said = LEAKS.get(str(row.leak), str(row.leak))
+        text = LEAKS.get(str(row.leak), str(row.leak))
         lines.append(
             f"{row.shared:,} of {row.recordings:,} {in_markdown(str(row.split))} recordings share the "
-            f"{in_markdown(said)} with a training one"
+            f"{in_markdown(text)} with a training one"
         )
     return bullets(lines, escaped=True)
 
@@ -203,16 +203,16 @@ FIGURES: Final = {
 def figures(facts: CardRun) -> str:
     """Return the tables of metrics, and of the buckets on test."""
     val, test = facts.metrics["val"], facts.metrics["test"]
-    rows = [[said, interval(val.get(key)), interval(test.get(key))] for key, said in FIGURES.items() if key in test]
+    rows = [[text, interval(val.get(key)), interval(test.get(key))] for key, text in FIGURES.items() if key in test]
     rows.append(["recordings", f"{val['clips']:,}", f"{test['clips']:,}"])
     few, many = facts.evaluation.few, facts.evaluation.many
     limits = {"many": f"more than {many}", "medium": f"{few} to {many}", "few": f"fewer than {few}"}
     buckets = []
-    for name, said in limits.items():
+    for name, text in limits.items():
         own = test["buckets"].get(name) or {}
         f1 = {"value": own.get("f1"), "low": own.get("f1_low"), "high": own.get("f1_high")}
         buckets.append(
-            [f"{name}-shot", said, f"{own.get('classes', 0):,}", interval(f1), number(own.get("precision")),
+            [f"{name}-shot", text, f"{own.get('classes', 0):,}", interval(f1), number(own.get("precision")),
              number(own.get("recall"))]
         )  # fmt: skip
     heads = ["bucket", "train recordings", "species with a test recording", "F1", "precision", "recall"]
@@ -229,8 +229,8 @@ def figures(facts: CardRun) -> str:
 def calibration(facts: CardRun) -> str:
     """Return what the temperature did."""
     rows = [
-        [said, *(number(facts.metrics[split].get(key)) for split in ("val", "test"))]
-        for key, said in (
+        [text, *(number(facts.metrics[split].get(key)) for split in ("val", "test"))]
+        for key, text in (
             ("ece", "calibration error"),
             ("ece_calibrated", "calibration error, calibrated"),
             ("nll", "negative log-likelihood"),
@@ -238,7 +238,7 @@ def calibration(facts: CardRun) -> str:
         )
     ]
     adjusted = (
-        "Logits are adjusted for how often a species was heard in training. " if facts.metrics.get("adjustment") else ""
+        "Logits are adjusted for how often a species occurs in training. " if facts.metrics.get("adjustment") else ""
     )
     return (
         f"{adjusted}Logits are divided by a temperature of {facts.metrics['temperature']:.3g}, fitted on validation, "
@@ -254,9 +254,9 @@ def species(facts: CardRun) -> str:
         for name, train, val, test, bucket, f1 in zip(t.species, t.train, t.val, t.test, t.bucket, t.f1, strict=True)
     ]
     sizes = facts.species.bucket.value_counts()
-    said = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
+    text = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
     heads = ["species", "train", "val", "test", "bucket", "F1 on test"]
-    return f"{len(rows)}: {said}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
+    return f"{len(rows)}: {text}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
 
 
 NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --format card --licence TEXT`)."
@@ -308,17 +308,17 @@ def write_card(out: Path, text: str) -> None:
 
 def _summary(facts: CardRun) -> list[str]:
     metrics = facts.metrics
-    said = (
+    text = (
         f"Names the species in sound, {facts.window_s:g} s at a time: one of {metrics['classes']:,}. Network "
         f"{in_markdown(name(facts, 'model'))} with {metrics['parameters']:,} parameters, features "
         f"{in_markdown(name(facts, 'features'))}; card by birdclf {birdclf.__version__}."
     )
     if not facts.synthetic:
-        return [said]
+        return [text]
     return [
         "> **Trained on made-up sound.** Its recordings are those of birdclf's procedural aviary: no bird sang in "
         "any of them. It knows nothing of real birds, and its figures compare with those of no real collection.",
-        said,
+        text,
     ]
 
 
@@ -360,7 +360,7 @@ def _limits(facts: CardRun) -> str:
     lines = [
         f"**Closed set.** Every sound is given one of the {facts.metrics['classes']:,} species, also rain, people "
         "and species that it does not know. A low probability is the only sign of that.",
-        f"**One window.** It hears {facts.window_s:g} s at a time and nothing above {facts.sample_rate_hz / 2000:g} "
+        f"**One window.** It takes {facts.window_s:g} s at a time and nothing above {facts.sample_rate_hz / 2000:g} "
         "kHz. Probabilities of a window sum to 1, so that two birds at once share them.",
     ]
     if len(never):

@@ -79,10 +79,10 @@ def cannot_be_traced(loaded: LoadedRun, error: Exception) -> UserError:
     causes = [error]
     while isinstance(cause := causes[-1].__cause__, Exception):
         causes.append(cause)
-    said = next((line for line in str(causes[-1]).splitlines() if line.strip()), type(causes[-1]).__name__)
+    message = next((line for line in str(causes[-1]).splitlines() if line.strip()), type(causes[-1]).__name__)
     return UserError(
-        f"The network {name} cannot be exported: {said.strip()[:200]} Its forward must not depend on the values of its "
-        f"input; birdclf predict uses the run folder as it is."
+        f"The network {name} cannot be exported: {message.strip()[:200]} Its forward must not depend on the values of "
+        f"its input; birdclf predict uses the run folder as it is."
     )
 
 

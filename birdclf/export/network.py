@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from birdclf.detection.classifier import TorchClassifier
+from birdclf.detection.classifier import OnnxClassifier, TorchClassifier
 from birdclf.environment import keep_freed_memory
 from birdclf.export import OTHER_FILE
 from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
@@ -51,63 +51,50 @@ class Origin:
             if self.verify
             else (own or self.own(reference)).some("val")
         )
-        return chain([next(sounds)], sounds)  # before a minute is spent on tracing: there may be none
+        return chain([next(sounds)], sounds)  # before tracing, which takes a minute: there may be none
 
 
-def export_onnx(origin: Origin, out: Path, int8: bool = False) -> None:
-    """Write a run as an ONNX file, which ``birdclf predict`` reads like the run.
+def export_network(origin: Origin, form: str, out: Path, int8: bool = False) -> None:
+    """Write a run as an ``onnx`` file, which ``birdclf predict`` reads like the run, or as a ``torch_export`` file.
 
     Raises:
-        UserError: If something is missing, the file exists or cannot be written, or it says something else than the
-            checkpoint does.
+        UserError: If something is missing, the file exists or cannot be written, or its output differs from the
+            checkpoint's.
     """
-    require_onnx()
-    from birdclf.detection.classifier import OnnxClassifier
-
+    if form == "onnx":
+        require_onnx()
     keep_freed_memory()
     reference = origin.reference()
     own = origin.own(reference) if int8 else None
     sounds = origin.sounds(reference, own)
     with _beside(out) as folder:
-        loaded, file = origin.load(), folder / "float32.onnx"
-        network = write_onnx(loaded, metadata_of(loaded, reference.input_spec), file)
-        exported = OnnxClassifier(file, "cpu")
+        loaded, file = origin.load(), folder / out.name
+        metadata = metadata_of(loaded, reference.input_spec)
+        exported: Program | OnnxClassifier
+        if form == "onnx":
+            network = write_onnx(loaded, metadata, file)
+            exported = OnnxClassifier(file, "cpu")
+        else:
+            write_program(loaded, metadata, file)
+            exported = Program(file)
         agreement = compare(reference, exported, sounds)
-        agreement.check("onnx")
-        print(f"onnx against the checkpoint, {agreement}")
-        if own is not None:
+        agreement.check(form)
+        print(f"{form} against the checkpoint, {agreement}")
+        if isinstance(exported, OnnxClassifier) and own is not None:
             from birdclf.export.quantisation import CALIBRATION, calibration_windows, cost, quantise
 
             windows = calibration_windows(own.middles("train", CALIBRATION))
-            smaller = folder / "int8.onnx"
+            smaller = folder / f"int8_{out.name}"
             quantise(file, network, windows, metadata_of(loaded, reference.input_spec, "int8"), smaller)
             print(cost(exported, OnnxClassifier(smaller, "cpu"), own.middles("val")))
             file = smaller
-        _keep(file, out)
-
-
-def export_program(origin: Origin, out: Path) -> None:
-    """Write a run as a file of ``torch.export``.
-
-    Raises:
-        UserError: If something is missing, the file exists or cannot be written, or it says something else than the
-            checkpoint does.
-    """
-    keep_freed_memory()
-    reference = origin.reference()
-    sounds = origin.sounds(reference, None)
-    with _beside(out) as folder:
-        loaded, file = origin.load(), folder / "model.pt2"
-        write_program(loaded, metadata_of(loaded, reference.input_spec), file)
-        agreement = compare(reference, Program(file), sounds)
-        agreement.check("torch_export")
-        print(f"torch_export against the checkpoint, {agreement}")
-        _keep(file, out)
+        refuse_existing(out, OTHER_FILE)  # minutes have passed
+        os.replace(file, out)
 
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """Give a folder for unfinished files on the disk of a new file; it goes, and so does an empty folder above it."""
+    """Yield a temporary folder on the disk of a new file; it is removed, as is an empty parent created here."""
     refuse_existing(out, OTHER_FILE)
     made = not out.parent.exists()
     with writing_to(out.parent, "or choose another place with --out."):
@@ -117,10 +104,5 @@ def _beside(out: Path) -> Iterator[Path]:
                 yield Path(folder)
         finally:
             if made:
-                with suppress(OSError):  # the file is in it
+                with suppress(OSError):  # not empty: it holds the file
                     out.parent.rmdir()
-
-
-def _keep(file: Path, out: Path) -> None:
-    refuse_existing(out, OTHER_FILE)  # minutes have passed
-    os.replace(file, out)

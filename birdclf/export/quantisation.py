@@ -17,17 +17,13 @@ from birdclf.export.verification import BATCH, SoundWindow, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 
 CALIBRATION: Final = 128
-"""Recordings whose middle windows say how far activations reach."""
+"""Recordings whose middle windows give the ranges of activations."""
 OPERATORS: Final = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu")
 """The products, and what may stand between them without leaving integers."""
 
 
 class Calibration:
-    """Batches of sound as ONNX Runtime's quantiser asks for them.
-
-    Args:
-        windows: ``(n, samples)``.
-    """
+    """Batches of windows ``(n, samples)`` as ONNX Runtime's quantiser asks for them."""
 
     def __init__(self, windows: Samples) -> None:
         self._batches = iter([windows[i : i + BATCH] for i in range(0, len(windows), BATCH)])
@@ -41,14 +37,8 @@ class Calibration:
 def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Mapping[str, Any], out: Path) -> None:
     """Write a file whose network is in 8-bit integers; features and probabilities stay float32.
 
-    Scales of activations come from their extremes over some windows, scales of weights from each output channel.
-
-    Args:
-        file: The file in float32.
-        network: Names of the nodes that are the network's.
-        windows: ``(n, samples)``, recordings of the train split.
-        metadata: What the new file says of itself.
-        out: Where to.
+    Scales of activations come from their extremes over windows ``(n, samples)`` of the train split, scales of weights
+    from each output channel. ``network`` names the nodes that are the network's.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

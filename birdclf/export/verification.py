@@ -116,16 +116,16 @@ def own_recordings(
 def _of_clips(
     clips: Sequence[Clip], reader: Reader, input_spec: InputSpec, most: int | None, where: str
 ) -> Iterator[SoundWindow]:
-    heard, problem = 0, ""
+    decoded, problem = 0, ""
     for clip in clips:
         try:
             for window in islice(_windows(clip, reader, input_spec), most):
-                heard += 1
+                decoded += 1
                 yield SoundWindow(clip.recording_id, window)
         except AudioError as error:
             problem = f"{clip.recording_id} {error}"
             print(f"birdclf: {printable(problem)}", file=sys.stderr)
-    if not heard:
+    if not decoded:
         raise UserError(
             f"{where}: none of {len(clips)} recordings can be decoded, the last: {problem}. The file is not written, "
             f"since nothing shows that it is right. Name sound files: --verify AUDIO"
@@ -133,7 +133,7 @@ def _of_clips(
 
 
 def _windows(clip: Clip, reader: Reader, input_spec: InputSpec, middle: bool = False) -> Iterator[Waveform]:
-    """Yield the windows of a clip, side by side; from the middle one on where that is wanted."""
+    """Yield the windows of a clip, side by side, or those from the middle one on."""
     with reader.open(clip) as sound:
         mixer = input_spec.mix.mixer(reader, clip, sound.channels)
         blocks = resample_blocks(map(mixer, sound.blocks), sound.sample_rate_hz, input_spec.sample_rate_hz)
@@ -185,7 +185,7 @@ class Agreement:
 
     def check(self, what: str) -> None:
         """Refuse a file that says something else; not-a-number is something else."""
-        for said, value, limit in (
+        for text, value, limit in (
             ("its probabilities differ from the checkpoint's", self.probability, LIMIT),
             (
                 "its embeddings differ from the checkpoint's, as a share of the largest,",
@@ -196,7 +196,7 @@ class Agreement:
         ):
             if not value <= limit:
                 raise UserError(
-                    f"The {what} file is not written: {said} by {value:.1e} on {self.windows} windows, where {limit:g} "
+                    f"The {what} file is not written: {text} by {value:.1e} on {self.windows} windows, where {limit:g} "
                     f"is allowed. Use another format, or birdclf predict with the run folder itself."
                 )
 
@@ -222,8 +222,8 @@ def compare(checkpoint: Answers, exported: Answers, sounds: Iterable[SoundWindow
 def batches(sounds: Iterable[SoundWindow], size: int = BATCH) -> Iterator[Samples]:
     """Yield the windows of sounds as batches ``(B, samples)`` that reach across recordings."""
     waiting: list[Samples] = []
-    for heard in sounds:
-        waiting.append(heard.window)
+    for sound in sounds:
+        waiting.append(sound.window)
         if len(waiting) == size:
             yield np.stack(waiting)
             waiting = []
@@ -232,9 +232,9 @@ def batches(sounds: Iterable[SoundWindow], size: int = BATCH) -> Iterator[Sample
 
 
 def _counted(sounds: Iterable[SoundWindow], recordings: set[str]) -> Iterator[SoundWindow]:
-    for heard in sounds:
-        recordings.add(heard.recording)
-        yield heard
+    for sound in sounds:
+        recordings.add(sound.recording)
+        yield sound
 
 
 def _apart(one: Vectors, other: Vectors) -> float:

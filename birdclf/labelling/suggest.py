@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -48,28 +49,27 @@ class Candidate(NamedTuple):
 
 
 class Pool:
-    """Keeps the most uncertain of the windows it is shown, at most one of any that overlap.
+    """Keeps the most uncertain windows, and of windows that overlap the most uncertain one.
 
-    Twice its size is gathered before the least uncertain half is let go. Of windows that are as uncertain, the first
-    stay.
+    Up to twice its size is collected before the least uncertain half is dropped. Of equal ones the first are kept.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._kept: list[Candidate] = []
         self._least = -1.0
-        """What a window must surpass to be among the most uncertain of those shown so far."""
+        """Uncertainty that a window must exceed to be kept."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def wants(self, uncertainty: float) -> bool:
-        """Return whether a window so uncertain may be among them."""
+    def accepts(self, uncertainty: float) -> bool:
+        """Return whether a window of this uncertainty may be kept."""
         return uncertainty > self._least
 
     def add(self, candidate: Candidate) -> None:
-        """Take a window in, if it is uncertain enough."""
-        if not self.wants(candidate.uncertainty):
+        """Add a window, if it is uncertain enough."""
+        if not self.accepts(candidate.uncertainty):
             return
         self._kept.append(candidate)
         if len(self._kept) == 2 * self.size:
@@ -100,7 +100,7 @@ DIGITS: Final = 6
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A clip, and what the model takes it for."""
+    """A clip, with the model's most probable species."""
 
     rank: int  # 1 for the most uncertain
     recording: Recording
@@ -161,26 +161,26 @@ def _cards(suggestions: Sequence[Suggestion], mix: Mix, left: int) -> Iterator[C
     for one in suggestions:
         name = Path(one.recording.file).name
         try:
-            heard = read_waveform(reader, Clip(name, one.recording.file, one.start_s, one.end_s), RATE_HZ, mix)
+            sound = read_waveform(reader, Clip(name, one.recording.file, one.start_s, one.end_s), RATE_HZ, mix)
         except AudioError as error:
             yield Card(one, name, note=f"The recording {error}; it may have changed since.")
             continue
         except OSError as error:
             yield Card(one, name, note=f"The recording cannot be opened: {error.strerror}.")
             continue
-        loud = np.asarray(heard * (0.9 / max(float(np.abs(heard).max()), 1e-9)), dtype=np.float32)
-        picture = data_url(spectrogram(loud), "image/png")
-        sound, note = data_url(*encode_wav(loud, RATE_HZ)), ""
-        if len(picture) + len(sound) > left:
-            sound, note = "", "The sound is left out to keep the page small; play the file itself."
+        louder = np.asarray(sound * (0.9 / max(float(np.abs(sound).max()), 1e-9)), dtype=np.float32)
+        picture = data_url(spectrogram(louder), "image/png")
+        audio, note = data_url(*encode_wav(louder, RATE_HZ)), ""
+        if len(picture) + len(audio) > left:
+            audio, note = "", "The sound is left out to keep the page small; play the file itself."
         if len(picture) > left:
             picture = ""
-        left -= len(picture) + len(sound)
-        yield Card(one, name, picture, sound, note)
+        left -= len(picture) + len(audio)
+        yield Card(one, name, picture, audio, note)
 
 
 STARTS: Final = 3
-"""Runs of k-means from other centres, of which the best counts."""
+"""Runs of k-means with different initial centres, the best of which is used."""
 
 Points = NDArray[np.float32]
 
@@ -190,11 +190,8 @@ def select_diverse(
 ) -> NDArray[np.int64]:
     """Return the rows of ``k`` points, ascending: one of each cluster of a weighted k-means, the nearest to its centre.
 
-    Args:
-        embeddings: ``(n, D)``, scaled to length 1 here.
-        weights: ``(n,)``, 0 or more.
-        k: How many; all rows where there are no more.
-        rng: Where centres begin.
+    Embeddings ``(n, D)`` are scaled to length 1 here; weights ``(n,)`` are 0 or more. Where there are no more than
+    ``k`` points, all are returned.
     """
     n = len(embeddings)
     if k >= n:
@@ -202,16 +199,16 @@ def select_diverse(
     points = np.asarray(embeddings, np.float32)
     points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     heavy = np.asarray(weights, np.float64)
-    heavy = heavy + max(float(heavy.max()), 1.0) * 1e-9  # all of weight 0 weigh the same
+    heavy = heavy + max(float(heavy.max()), 1.0) * 1e-9  # if all weights are 0 they are equal
     kmeans = KMeans(k, n_init=STARTS, random_state=int(rng.integers(2**31)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters, seen to below
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters, handled below
         cluster = kmeans.fit_predict(points, sample_weight=heavy)
     distance = np.square(points - kmeans.cluster_centers_[cluster]).sum(axis=1)
     order = np.lexsort((np.arange(n), distance, cluster))
     first = np.flatnonzero(np.diff(cluster[order], prepend=-1))
     chosen = order[first]
-    if len(chosen) < k:  # points that are the same leave clusters without a member
+    if len(chosen) < k:  # equal points leave clusters empty
         rest = np.setdiff1d(np.argsort(-heavy, kind="stable"), chosen, assume_unique=True)
         chosen = np.concatenate([chosen, rest[: k - len(chosen)]])
     return np.sort(chosen)
@@ -222,35 +219,31 @@ Measure = Callable[[NDArray[np.floating]], NDArray[np.float64]]
 
 def entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the entropy ``(n,)`` of probabilities ``(n, K)``, K of 2 or more, over that of a uniform distribution."""
-    p = np.asarray(p, dtype=np.float64)
-    return np.asarray(-(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1) / np.log(p.shape[1]))
+    return np.asarray(stats.entropy(np.asarray(p, dtype=np.float64), base=p.shape[1], axis=1))
 
 
 def margin(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return one less what the likeliest of K classes is ahead of the second, ``(n,)``."""
+    """Return 1 minus the difference of the two largest of K probabilities, ``(n,)``."""
     two = np.partition(np.asarray(p, dtype=np.float64), -2, axis=1)[:, -2:]
     return np.asarray(1 - (two[:, 1] - two[:, 0]))
 
 
 def least_confidence(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return what the likeliest of K classes lacks to certainty, ``(n,)``, over what it can lack at most."""
+    """Return 1 minus the largest of K probabilities, ``(n,)``, over its maximum ``1 - 1 / K``."""
     p = np.asarray(p, dtype=np.float64)
     return np.asarray((1 - p.max(axis=1)) * (p.shape[1] / (p.shape[1] - 1)))
 
 
 MEASURES: Final[dict[str, Measure]] = {"entropy": entropy, "margin": margin, "least_confidence": least_confidence}
-"""Measures by the word that asks for them."""
+"""Measures by their names."""
 
 
 QUIET: Final = 2.0**-14
-"""How far a silent sample may lie from the middle: two steps of 16 bits."""
+"""Largest distance of a silent sample from the median: two steps of 16 bits."""
 SHORTEST_S: Final = 0.01
-"""What sounds for less is no call, but a click, or where resampling rings beside a cut."""
+"""Shorter sound is no call, but a click or the ringing of resampling beside a cut."""
 LISTED: Final = 5
 NEW_FOLDER: Final = "It may hold labels: choose a new folder with --out."
-COLUMNS: Final = (
-    "path", "start_s", "end_s", "species", "predicted", "confidence", "second_guess", "uncertainty", "rank", "group",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -263,7 +256,7 @@ class SuggestSettings:
 
     n: int = 50
     uncertainty: str = "entropy"
-    pool: int = 10  # how many times as many of the most uncertain ones they are chosen from, to be different
+    pool: int = 10  # size of the pool of most uncertain windows, in multiples of n, that diverse ones are chosen from
     seed: int = 1
     species: tuple[str, ...] | None = None
 
@@ -273,11 +266,11 @@ class SuggestSettings:
                 raise UserError(f"{name} {value}: a whole number, 1 or more.")
         if self.uncertainty not in MEASURES:
             raise UserError(f"--uncertainty {self.uncertainty}: one of {', '.join(MEASURES)}.")
-        DetectionSettings(species=self.species)  # refuses a species alone, of which a model is always sure
+        DetectionSettings(species=self.species)  # refuses a single species, whose probability is always 1
 
 
 class Suggestions(NamedTuple):
-    """Suggested windows, and how many they were chosen from."""
+    """Suggested windows, and the numbers that they were chosen from."""
 
     suggestions: list[Suggestion]
     recordings: int
@@ -306,7 +299,7 @@ def suggest(
         unfinished.mkdir()
         try:
             chosen = choose(classifier, recordings, how, settings)
-            # All texts are in quotes: a carriage return in a name would end the line else.
+            # All texts are quoted: a carriage return in a name would otherwise end the line.
             text = table_of(chosen.suggestions).to_csv(index=False, lineterminator="\n", quoting=QUOTE_NONNUMERIC)
             (unfinished / "suggestions.csv").write_text(text, encoding="utf-8", newline="")
             names = settings.species or classifier.input_spec.classes
@@ -328,7 +321,7 @@ def choose(
     """
     classes = classifier.input_spec.classes
     if len(classes) < 2:
-        raise UserError(f"The model knows {len(classes)} species, and is never unsure. Give one that knows more.")
+        raise UserError(f"The model knows {len(classes)} species, and is never uncertain. Use one of more species.")
     kept = np.isin(np.asarray(classes), settings.species or classes)
     names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
     among = DetectionSettings(species=settings.species)
@@ -343,44 +336,44 @@ def choose(
         windows += 1
         p = among.calibrated(p[None], np.zeros(1), classes)[:, kept]
         uncertainty = float(measure(p)[0])
-        if pool.wants(uncertainty):  # copies, for what is given is a row of a batch
+        if pool.accepts(uncertainty):  # copies of rows of a batch
             pool.add(Candidate(recording, window.start_s, window.end_s, p[0].copy(), embedding.copy(), uncertainty))
 
     problems = []
 
-    def tell(recording: Recording, problem: str) -> None:
+    def report(recording: Recording, problem: str) -> None:
         problems.append(f"{printable(recording.path)} {printable(problem)}")
         print(f"birdclf: {problems[-1]}", file=sys.stderr)
 
     named = [one for one in recordings if _in_utf_8(one.file)]
     for recording in recordings:
         if not _in_utf_8(recording.file):
-            tell(recording, "has a name that is not UTF-8, which no table can hold")
-    heard = 0
+            report(recording, "has a name that is not UTF-8, which no table can hold")
+    decoded = 0
     for one in with_progress(named, classifier, StreamSettings(how.hop_s, batch=how.batch, each=each)):
-        heard += len(one.start_s) > 0
+        decoded += len(one.start_s) > 0
         if one.problem:
-            tell(one.recording, one.problem)
+            report(one.recording, one.problem)
     candidates = pool.best()
     if not candidates:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        said = f": {'; '.join(problems[:LISTED])}{more}" if problems else ""
-        raise UserError(f"There is nothing but silence in {len(recordings)} recordings{said}.")
+        message = f": {'; '.join(problems[:LISTED])}{more}" if problems else ""
+        raise UserError(f"There is nothing but silence in {len(recordings)} recordings{message}.")
     embeddings = np.stack([one.embedding for one in candidates])
     weights = np.asarray([one.uncertainty for one in candidates])
     rows = select_diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))
     picked = [Suggestion.of(rank, candidates[row], names) for rank, row in enumerate(rows, start=1)]
-    return Suggestions(picked, heard, windows, problems)
+    return Suggestions(picked, decoded, windows, problems)
 
 
 def is_silent(samples: Waveform, rate_hz: int) -> bool:
-    """Return whether a window ``(samples,)`` has no sound in it, be it all zero or an offset."""
+    """Return whether a window ``(samples,)`` is silent, also with an offset."""
     return bool(np.count_nonzero(np.abs(samples - np.median(samples)) > QUIET) < SHORTEST_S * rate_hz)
 
 
 def table_of(suggestions: Sequence[Suggestion]) -> pd.DataFrame:
     """Return a manifest without species; a clip's group is its recording, so that no split cuts one in two."""
-    return pd.DataFrame([one.row() for one in suggestions], columns=list(COLUMNS))
+    return pd.DataFrame([one.row() for one in suggestions])
 
 
 def _in_utf_8(name: str) -> bool:

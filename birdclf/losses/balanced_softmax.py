@@ -13,7 +13,6 @@ class BalancedSoftmax(Loss):
 
     Attributes:
         offset: ``(K,)`` buffer, ``tau log pi``.
-        corrects_prior: Whether tau is not 0.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class; 0 counts as 1.

@@ -18,7 +18,6 @@ class ClassBalanced(Loss):
 
     Attributes:
         weight: ``(K,)`` buffer of sum K, proportional to ``(1 - beta) / (1 - beta^n_j)``.
-        weighs_classes: Whether the weights differ between classes.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.

@@ -15,7 +15,6 @@ class CrossEntropy(Loss):
 
     Attributes:
         weight: ``(K,)`` buffer, proportional to ``n_j ** -weight_power``.
-        weighs_classes: Whether the weights differ between classes.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.

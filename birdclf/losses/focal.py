@@ -14,7 +14,6 @@ class FocalLoss(Loss):
 
     Attributes:
         alpha: ``(K,)`` buffer.
-        weighs_classes: Whether alpha differs between classes.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class.

@@ -21,8 +21,6 @@ class LDAM(Loss):
     Attributes:
         margin: ``(K,)`` buffer, in logits.
         weight: ``(K,)`` buffer of sum K, the weights after re-weighting starts.
-        cosine_scale: Scale that the network's cosine head must have.
-        weighs_classes: Whether there is re-weighting.
 
     Args:
         class_counts: ``(K,)`` train recordings of each class; 0 counts as 1.

@@ -30,7 +30,6 @@ class AudioSpectrogramTransformer(nn.Module):
     library's feature extractor, which is correct for ``features=ast`` only.
 
     Args:
-        num_classes: K.
         in_channels: Channels of the features, which must be 1.
         bands: F, mel bands of the features.
         max_length: Largest T.

@@ -10,8 +10,6 @@ class AudioCNN(nn.Module):
     """Three stages of two convolutions, global average pooling, two linear layers.
 
     Args:
-        num_classes: K.
-        in_channels: Channels of the features.
         dropout: Share of the hidden units that are dropped in training, in [0, 1).
         width: Multiplies the channels of every layer; 1 is the published size.
         head: Last layer, ``linear`` as published or ``cosine``.

@@ -10,8 +10,6 @@ class AudioCNNv2(nn.Module):
     """Five convolutions, four of them pooled, global average pooling, two linear layers.
 
     Args:
-        num_classes: K.
-        in_channels: Channels of the features.
         dropout: Share of the units dropped before each linear layer in training, in [0, 1).
         width: Multiplies the channels of every layer; 1 is the published size.
         head: Last layer, ``linear`` as published or ``cosine``.

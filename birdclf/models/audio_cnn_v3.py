@@ -79,8 +79,6 @@ class ResidualBlock(nn.Module):
     Convolutions are not depthwise: on a CPU the gradient of depthwise ones is bound by memory, at a tenth of the rate.
 
     Args:
-        channels_in: I.
-        channels_out: O.
         excite: Apply squeeze-and-excitation to the second convolution's output.
         drop_path: Share of recordings for which the convolutions are skipped in training, in [0, 1).
     """
@@ -173,8 +171,6 @@ class AudioCNNv3(nn.Module):
     also gets the height of each band, since a convolution treats all bands alike.
 
     Args:
-        num_classes: K.
-        in_channels: Channels of the features.
         dropout: Share of the units dropped before the head in training, in [0, 1).
         drop_path: Largest share of recordings for which a block is skipped in training, in [0, 1); it grows from 0 at
             the first block.

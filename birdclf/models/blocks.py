@@ -17,10 +17,6 @@ class Conv3x3(nn.Conv2d):
     On a CPU with AVX2 and no AVX-512, oneDNN computes the weight's gradient of channels-last float32 tensors at a
     third to a half of the rate of a matrix product. There it is computed as matrix products instead, exact up to the
     order of the sums. Everywhere else this is ``nn.Conv2d``.
-
-    Args:
-        channels_in: I.
-        channels_out: O.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -126,8 +122,6 @@ class ConvBlock(nn.Module):
     measured with everything else in evaluation.
 
     Args:
-        channels_in: Channels of the input.
-        channels_out: Channels of the output.
         pool: Halve both axes.
         rectify: Apply the ReLU; the last convolution of a residual block leaves it to the sum.
     """

@@ -17,8 +17,6 @@ class CosineLinear(nn.Module):
     The weights of all classes have length 1, so frequent classes have no advantage by longer ones.
 
     Args:
-        in_features: D.
-        num_classes: K.
         scale: Largest magnitude of a logit, above 0.
 
     Raises:
@@ -36,10 +34,6 @@ class CosineLinear(nn.Module):
         # Norms in float32: squares overflow float16 from 256 on.
         directions = functional.normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
         return self.scale * functional.linear(directions, functional.normalize(self.weight))
-
-    def extra_repr(self) -> str:
-        """Return the sizes, for the printed network."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, scale={self.scale:g}"
 
 
 def classifier_layer(

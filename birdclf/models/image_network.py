@@ -23,7 +23,6 @@ class ImageNetwork(nn.Module):
     frequency avoids that without interpolating the input, and keeps pretrained weights valid.
 
     Args:
-        num_classes: K.
         in_channels: Channels of the features; a pretrained first convolution is adapted if they are not 3.
         name: Name of the network in timm.
         dropout: Share of the units dropped before the head in training, in [0, 1).

@@ -103,9 +103,6 @@ class Unadjusted(PostHoc):
 class LogitAdjustment(PostHoc):
     """Decides by the largest ``z - tau log pi`` (Menon et al., 2021, equation 9).
 
-    Attributes:
-        corrects_prior: Whether tau may be other than 0.
-
     Args:
         tau: Strength of the adjustment, 0 or more; None tunes it on validation: the smallest of the best values among
             0, 0.05, ..., 3.

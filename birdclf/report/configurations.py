@@ -96,7 +96,7 @@ def settings_of(run: Run) -> dict[str, str]:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Return a label a run: the settings that vary, or the experiment's name, told apart by the configuration."""
+    """Return a label per run: the settings that vary, or the experiment's name, told apart by the configuration."""
     settings = [settings_of(run) for run in runs]
     trained = [each for run, each in zip(runs, settings, strict=True) if run.trained]
     keys = sorted({key for each in trained for key in each}, key=_importance)
@@ -129,11 +129,11 @@ def _distinguished(labels: list[str], runs: Sequence[Run]) -> list[str]:
     counts = Counter(labels)
     flat = [dict(_flat(run.config)) for run in runs]
     out: list[str] = []
-    for label, mine in zip(labels, flat, strict=True):
+    for label, own in zip(labels, flat, strict=True):
         if counts[label] > 1:
             rivals = [other for name, other in zip(labels, flat, strict=True) if name == label]
-            keys = [key for key in mine if any(other.get(key) != mine[key] for other in rivals)][:3]
-            label = " ".join([label, *(f"{key}={mine[key]}" for key in keys)])
+            keys = [key for key in own if any(other.get(key) != own[key] for other in rivals)][:3]
+            label = " ".join([label, *(f"{key}={own[key]}" for key in keys)])
         out.append(label if label not in out else f"{label} ({len(out) + 1})")
     return out
 

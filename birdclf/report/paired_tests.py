@@ -42,7 +42,6 @@ class Comparison:
     """A reference against a rival.
 
     Attributes:
-        rival: The other configuration.
         refused: Why they are not compared, empty if they are.
         pairs: One a seed that both have.
         by_seed: By metric, the test over seeds; empty where fewer than two seeds are shared.
@@ -118,12 +117,12 @@ def _comparison(reference: Configuration, rival: Configuration, settings: Evalua
 
 def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:
     other = _aligned(a, b)
-    target, mine = a.test.target, a.test.prediction
+    target, predicted = a.test.target, a.test.prediction
     return Pair(
         a.seed,
-        mcnemar(mine == target, other == target),
+        mcnemar(predicted == target, other == target),
         {
-            metric: paired_bootstrap(target, mine, other, a.test.cluster, len(a.classes), settings, metric)
+            metric: paired_bootstrap(target, predicted, other, a.test.cluster, len(a.classes), settings, metric)
             for metric in METRICS
         },
     )
@@ -131,5 +130,5 @@ def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:
 
 def _aligned(a: Run, b: Run) -> NDArray[np.int64]:
     """Return the predictions of ``b`` in the order of the recordings of ``a``."""
-    said = dict(zip(b.test.recording_id, b.test.prediction, strict=True))
-    return np.array([said[name] for name in a.test.recording_id], dtype=np.int64)
+    predicted = dict(zip(b.test.recording_id, b.test.prediction, strict=True))
+    return np.array([predicted[name] for name in a.test.recording_id], dtype=np.int64)

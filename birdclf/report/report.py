@@ -59,8 +59,8 @@ def report(
         raise UserError(f"{out} is a file; --out must be a folder.")
     runs, unusable = read_runs(find_runs(paths))
     if not runs:
-        said = "\n".join(f"  {folder}: {reason}" for folder, reason in unusable)
-        raise UserError(f"None of the {counted(len(unusable), 'run folder')} can be reported on:\n{said}")
+        message = "\n".join(f"  {folder}: {reason}" for folder, reason in unusable)
+        raise UserError(f"None of the {counted(len(unusable), 'run folder')} can be reported on:\n{message}")
     found, repeated = configurations(runs)
     left_out = [*unusable, *repeated]
     ranked, monitor = best_first(found)

@@ -143,12 +143,8 @@ class LoadedRun:
 def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
     """Return the classifier of a run folder, from ``checkpoints/<which>.ckpt`` alone.
 
-    Nothing in the file is executed; :mod:`birdclf.runs.trust` says which classes it may name.
-
-    Args:
-        folder: The run folder.
-        which: ``best`` or ``last``.
-        trusted: Top-level packages beside ``birdclf`` whose networks may be built.
+    Nothing in the file is executed; :mod:`birdclf.runs.trust` says which classes it may name, beside those of the
+    ``trusted`` top-level packages.
 
     Raises:
         UserError: If there is no such checkpoint, or it cannot be used.

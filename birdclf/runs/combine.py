@@ -37,7 +37,6 @@ class Member:
     """A run as a member of an ensemble or a soup.
 
     Attributes:
-        run: The run.
         classes: Names of the K classes, in the order of its logits.
         predictions: By split, ``val`` and ``test``.
     """
@@ -64,16 +63,10 @@ def read_members(
     source: Sequence[str] = (),
     trusted: Collection[str] = (),
 ) -> list[Member]:
-    """Return runs as members, their predictions in the order of the first one's.
+    """Return two or more runs as members, their predictions in the order of the first one's.
 
-    Saved predictions are used if they match the options; else the checkpoint predicts.
-
-    Args:
-        runs: Run folders, two or more.
-        checkpoint: ``best`` or ``last``.
-        window: Which window of a recording is used; None for each run's own choice.
-        source: Where the runs' recordings are now, such as ``data.root=DIR``.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folders may name.
+    Saved predictions are used if they match the options, which are those of :func:`birdclf.runs.opening.open_run`; else
+    the checkpoint predicts.
 
     Raises:
         UserError: If a run is given twice or cannot be used, or its classes or split are not those of the first.
@@ -271,14 +264,8 @@ def write_combined(
 ) -> None:
     """Write all files of a run's folder except checkpoints; ``done.json`` comes last.
 
-    Args:
-        folder: Exists.
-        combined: The combination.
-        members: The runs that were combined.
-        predictions: By split.
-        metrics: :func:`metrics_of` it.
-        settings: Of the evaluation.
-        config: Settings of the job that made it, whose overrides are in the folder; None for those of the first member.
+    ``config`` holds the settings of the job that made it, whose overrides are in the folder; None takes those of the
+    first member.
     """
     first, own = members[0], config is None
     if config is None:

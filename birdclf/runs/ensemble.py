@@ -52,19 +52,12 @@ def evaluate_together(
 ) -> Path:
     """Average the predictions of several runs, and write and print them as a run's evaluation.
 
-    Args:
-        runs: Run folders, two or more, with the same split and classes.
-        average: Quantity to average.
-        weights: ``equal``, or ``tuned`` on validation by greedy selection (Caruana et al., 2004). Tuned ones are taken
-            only where they are better than equal ones on validation recordings that they were not fitted on.
-        checkpoint: ``best`` or ``last``.
-        window: Which window of a recording is used; None for each run's own choice.
-        source: Where the runs' recordings are now, such as ``data.root=DIR``.
-        out: New folder; None for one below ``outputs/ensembles``.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folders may name.
+    Runs have the same split and classes. ``weights`` are ``equal``, or ``tuned`` on validation by greedy selection
+    (Caruana et al., 2004). Tuned ones are taken only where they are better than equal ones on validation recordings
+    that they were not fitted on. The other options are those of :func:`birdclf.runs.opening.open_run`.
 
     Returns:
-        The folder, which a report reads like a run's.
+        The new folder, which a report reads like a run's: ``out``, or one below ``outputs/ensembles``.
 
     Raises:
         UserError: If the folder exists, or the runs cannot be averaged.
@@ -90,7 +83,7 @@ def average_of(
     members: Sequence[Member], average: Average, weights: Weights, recipe: Mapping[str, Any], command: list[str]
 ) -> tuple[CombinedRun, dict[str, Predictions]]:
     """Return the average of members, and its predictions of the validation and test recordings."""
-    chosen, said = _weights(members, average, weights)
+    chosen, message = _weights(members, average, weights)
     predictions = {
         stage: average_predictions([member.predictions[stage] for member in members], chosen, average)
         for stage in ("val", "test")
@@ -99,7 +92,7 @@ def average_of(
     combined = CombinedRun(
         "ensemble",
         {**recipe, "weights": [float(weight) for weight in chosen]},
-        f"{said} mean of {len(used)} runs' {average}",
+        f"{message} mean of {len(used)} runs' {average}",
         list(map(float, chosen)),
         sum(int(member.run.metrics["parameters"]) for member in used),
         command,
@@ -148,12 +141,8 @@ WITHOUT_EFFECT: Final = (
 def average_members(cfg: DictConfig, resume: bool = False) -> float:
     """Average the probabilities of ``members`` with equal weights; write a run folder without a checkpoint.
 
-    Args:
-        cfg: Composed ``conf/train.yaml``. Of its settings, ``evaluation`` and ``monitor`` act.
-        resume: Whether the run folder may hold the same job, interrupted.
-
-    Returns:
-        The monitored metric.
+    Of the settings in ``conf/train.yaml``, ``evaluation`` and ``monitor`` act. With ``resume`` the run folder may hold
+    the same job, interrupted. Returns the monitored metric.
 
     Raises:
         UserError: If the members cannot be averaged, or the folder holds something else.

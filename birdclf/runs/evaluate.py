@@ -17,12 +17,9 @@ from birdclf.text import printable
 
 
 def differences(written: dict[str, Any], measured: dict[str, Any], place: str = "") -> Iterator[str]:
-    """Yield a line for each measured figure that is not exactly the written one.
+    """Yield a line for each measured figure that is not exactly the written one, its name behind ``place``.
 
-    Args:
-        written: Figures of ``metrics.json``; keys that were not measured are ignored.
-        measured: Figures measured now.
-        place: Dotted prefix of the figures' names, with a dot at its end.
+    Written figures that were not measured are ignored.
     """
     for name, value in measured.items():
         before = written.get(name, "nothing")
@@ -42,15 +39,9 @@ def evaluate(
 ) -> bool:
     """Predict with a run's checkpoint, and compare with ``metrics.json`` or write a separate evaluation.
 
-    If nothing has changed but the place of the recordings, the figures must equal those of ``metrics.json``.
-
-    Args:
-        run: The run folder.
-        checkpoint: ``best`` or ``last``.
-        window: Which window of a recording is used; None for the run's own choice.
-        source: Settings of another source, such as ``data.root=DIR``.
-        out: New folder of the evaluation; None for ``RUN/evaluations/NAME`` if an option differs.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
+    If nothing has changed but the place of the recordings, the figures must equal those of ``metrics.json``. If an
+    option of :func:`birdclf.runs.opening.open_run` differs, they go to a new folder: ``out``, or
+    ``RUN/evaluations/NAME``.
 
     Returns:
         Whether the figures are equal; True if there is nothing to compare with.

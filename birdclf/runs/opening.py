@@ -142,16 +142,8 @@ def open_recordings(
 ) -> Recordings:
     """Return the recordings of an evaluation; their features are computed where the store lacks them.
 
-    A source that holds every recording of the run's ``split.csv`` is the run's own, wherever it lies now.
-
-    Args:
-        cfg: Settings of the run, with the source to use.
-        run: The run folder.
-        loaded: The checkpoint.
-        window: Which window of a recording is used: ``first``, ``center``, ``loudest`` or ``all``.
-        another: Whether the source may be another than the run's own.
-        trusted: Top-level packages whose sources may be built.
-        with_train: Whether to add the train split of the run's own recordings, in windows as in training.
+    A source that holds every recording of the run's ``split.csv`` is the run's own, wherever it lies now; ``another``
+    allows a different one. ``with_train`` adds the train split of the run's own, in windows as in training.
 
     Raises:
         UserError: If the source has moved, has other species, or lacks recordings.
@@ -208,13 +200,7 @@ def open_recordings(
 
 
 def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[str]) -> Catalog:
-    """Return the catalog of a run's source, or of another one.
-
-    Args:
-        cfg: Settings of the run, with the source to use.
-        run: The run folder.
-        another: Whether the source may be another than the run's own.
-        trusted: Top-level packages whose sources may be built.
+    """Return the catalog of a run's source, or of ``another`` one in its settings.
 
     Raises:
         UserError: If the split is missing, or the source has moved or cannot be read.
@@ -228,8 +214,8 @@ def run_catalog(cfg: DictConfig, run: Path, another: bool, trusted: Collection[s
     except UserError as error:
         if not isinstance(error.__cause__, UserError):
             raise
-        said = str(error.__cause__)  # the source's message is clearer
-        raise UserError(said if another else f"{said} {_moved(cfg)}") from error
+        message = str(error.__cause__)  # the source's message is clearer
+        raise UserError(message if another else f"{message} {_moved(cfg)}") from error
 
 
 def _moved(cfg: DictConfig) -> str:
@@ -260,13 +246,8 @@ class OpenedRun:
     """A run, opened for evaluation.
 
     Attributes:
-        folder: The run folder.
         cfg: Its settings, with the source that is used.
-        loaded: Its checkpoint.
-        window: Which window of a recording is used.
-        recordings: Recordings to predict.
         trainer: With the run's device and precision.
-        settings: Of the evaluation.
     """
 
     folder: Path
@@ -326,11 +307,6 @@ def check_folder(run: Path) -> None:
 
 def calibration_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Calibration:
     """Return the calibration in the checkpoint, or fit it: a run stores it in its best checkpoint only.
-
-    Args:
-        opened: The run.
-        raw: Predictions of each split by its name, as the network gives them.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
 
     Raises:
         UserError: If there are no validation recordings to fit it on.

@@ -69,13 +69,9 @@ def mean_by_owner(values: Tensor, batch: Batch) -> Tensor:
 def predict(
     trainer: pl.Trainer, predictor: Predictor, loaders: Mapping[str, DataLoader[Batch]], recordings: pd.DataFrame
 ) -> dict[str, Predictions]:
-    """Return the predictions for each split.
+    """Return the predictions for each split, on the trainer's device and in its precision.
 
-    Args:
-        trainer: Its device and precision are used.
-        predictor: Computes the logits.
-        loaders: Batches of each split by its name.
-        recordings: The catalog's table, to whose rows the batches point.
+    ``recordings`` is the catalog's table, to whose rows the batches point.
     """
     batches = trainer.predict(predictor, dataloaders=list(loaders.values()))
     assert batches is not None

@@ -1,4 +1,4 @@
-"""Predictions to figures, tables and pictures, once logits are corrected and calibrated on validation."""
+"""Figures, tables and pictures of predictions, after correction and calibration on validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,11 +37,11 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns a network's logits into a run's predictions; fitted on validation once training is over.
+    """Turns a network's logits into a run's predictions; fitted on validation after training.
 
     Attributes:
-        adjustment: Makes other logits of them; None where nothing does.
-        temperature: What adjusted logits are divided by for calibrated probabilities.
+        adjustment: Correction of logits; None for none.
+        temperature: Divisor of corrected logits, for calibrated probabilities.
     """
 
     adjustment: Adjusts | None
@@ -54,10 +54,7 @@ class Calibration:
     def metrics(self, raw: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
         """Return the figures of each split and the calibration; figures before an adjustment as ``unadjusted``.
 
-        Args:
-            raw: Predictions of each split by its name, as the network gives them.
-            train_counts: ``(K,)`` train recordings of each class.
-            settings: Limits, bins and intervals.
+        ``raw`` holds the network's predictions of each split; ``train_counts`` the ``(K,)`` train recordings.
         """
         figures = figures_of(self.adjusted(raw), train_counts, settings, self.temperature)
         figures |= {"temperature": self.temperature}
@@ -70,21 +67,17 @@ class Calibration:
 def fit_calibration(
     posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
 ) -> Calibration:
-    """Fit on validation.
+    """Fit post-hoc correction and temperature on the network's predictions of the validation split.
 
-    Args:
-        posthoc: What is done to logits.
-        val: Predictions of the validation split, as the network gives them.
-        class_counts: ``(K,)`` train examples of each class, as the loss gets them.
-        monitor: Metric that a tau is tuned for, such as ``val/macro_f1``.
-        rows: Of the network's output layer, see :func:`rows_of`.
+    ``class_counts`` are the ``(K,)`` train examples of each class, as the loss gets them; ``monitor`` is the metric
+    that a tau is tuned for, such as ``val/macro_f1``; ``rows`` are those of the output layer, see :func:`rows_of`.
     """
     adjustment = posthoc.fit(val.logits, class_counts, lambda logits: _score(logits, val, monitor), rows)
     return Calibration(adjustment, fit_temperature(adjusted(val, adjustment).logits, val.target))
 
 
 def rows_of(network: nn.Module, num_classes: int) -> OutputRows | None:
-    """Return what the output layer of a network of K outputs has of each class; None where it is not a linear one."""
+    """Return norm and bias of each class in the output layer of a network of K outputs; None if it is not linear."""
     layer = output_layer(network, num_classes)
     if not isinstance(layer, nn.Linear):
         return None
@@ -99,7 +92,7 @@ def adjusted(p: Predictions, adjustment: Adjusts | None) -> Predictions:
 
 
 def as_dict(adjustment: Adjusts) -> dict[str, Any]:
-    """Return an adjustment as plain values."""
+    """Return an adjustment as plain values, as in ``metrics.json``."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(adjustment).items()}
 
 
@@ -109,7 +102,7 @@ def _score(logits: Logits, val: Predictions, monitor: str) -> float:
 
 
 def score(predictions: Predictions, monitor: str) -> float:
-    """Return a metric that may be monitored, such as ``val/macro_f1`` or ``val/nll``, of predictions."""
+    """Return a metric of predictions, such as ``val/macro_f1`` or ``val/nll``."""
     name = monitor.partition("/")[2]
     if name == "nll":
         return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
@@ -121,11 +114,7 @@ def figures_of(
 ) -> dict[str, Any]:
     """Return the figures of each split, and those of its probabilities after temperature scaling.
 
-    Args:
-        predictions: Of each split by its name.
-        train_counts: ``(K,)`` train recordings of each class.
-        settings: Limits, bins and intervals.
-        temperature: What logits are divided by (Guo et al., 2017, equation 9); it changes no decision.
+    The temperature (Guo et al., 2017, equation 9) changes no decision. ``train_counts`` are ``(K,)`` train recordings.
     """
     figures = {}
     for stage, p in predictions.items():
@@ -147,13 +136,8 @@ def write_tables(
 ) -> dict[str, Picture]:
     """Write predictions, uncalibrated, and the tables and pictures of the test split; return the pictures by name.
 
-    Args:
-        folder: Where they go.
-        predictions: Of each split by its name.
-        classes: Names of the K classes.
-        supports: ``(K,)`` recordings of each class, by split; train and test at least.
-        settings: Bins of the reliability figures.
-        temperature: What logits are divided by in the second of them.
+    ``supports`` are the ``(K,)`` recordings of each class by split, train and test at least. The temperature is that of
+    the second reliability diagram.
     """
     write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
     test = predictions["test"]
@@ -185,7 +169,7 @@ SHOWN = (
 
 
 def print_results(metrics: dict[str, Any], folder: Path) -> None:
-    """Print validation and test figures, and where the run folder is."""
+    """Print validation and test figures, and the run folder."""
     title = f"epoch {metrics['best_epoch']} of {metrics['epochs']}, best by {metrics['monitor']}"
     print_table(title, {stage: metrics[stage] for stage in ("val", "test")})
     Console().print(printable(f"run folder: {folder}"), soft_wrap=True, highlight=False, markup=False)
@@ -193,16 +177,16 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
 
 def print_table(title: str, figures: dict[str, Any]) -> None:
     """Print the figures of each split side by side."""
-    table = Table(title=Text(printable(title)))  # a plain text could hold markup
+    table = Table(title=Text(printable(title)))  # a str could hold markup
     table.add_column("")
-    for stage, own in figures.items():
-        table.add_column(f"{stage} ({own['clips']} clips)", justify="right")
+    for stage, values in figures.items():
+        table.add_column(f"{stage} ({values['clips']} clips)", justify="right")
     for name in SHOWN:
-        table.add_row(name, *(_cell(own[name]) for own in figures.values()))
+        table.add_row(name, *(_cell(values[name]) for values in figures.values()))
     for bucket in ("many", "medium", "few"):
         cells = []
-        for own in figures.values():
-            row = own["buckets"][bucket]
+        for values in figures.values():
+            row = values["buckets"][bucket]
             cells.append("-" if row["recall"] is None else f"{_cell(row['recall'])} ({row['classes']} species)")
         table.add_row(f"recall, {bucket}-shot", *cells)
     Console().print(table)

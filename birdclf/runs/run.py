@@ -34,11 +34,7 @@ MARKS: Final = (DONE, CONFIG, "split.csv", METRICS, PREDICTIONS)
 
 
 class Run:
-    """A run folder. A missing or damaged file raises a :class:`UserError` at its first use.
-
-    Args:
-        folder: The run folder; nothing of it is opened here.
-    """
+    """A run folder. A missing or damaged file raises a :class:`UserError` at its first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -95,19 +95,16 @@ def soup(
 ) -> Path | None:
     """Average the best weights of several runs of one architecture; write the result if it is better than each run.
 
-    The monitored metric on validation decides. Statistics of batch norms are recomputed on train windows.
+    The monitored metric on validation decides. Statistics of batch norms are recomputed on train windows. Runs have the
+    same network, features, classes and split.
 
-    Args:
-        runs: Run folders, two or more, with the same network, features, classes and split.
-        recipe: ``greedy`` adds runs from the best on and leaves out those that make it worse (Wortsman et al., 2022,
-            recipe 1); ``uniform`` averages all.
-        source: Where the runs' recordings are now, such as ``data.root=DIR``.
-        out: New folder; None for one below ``outputs/soups``.
-        keep: Write the soup even if it is no better.
-        trusted: Top-level packages beside ``birdclf`` whose code the run folders may name.
+    The recipe ``greedy`` adds runs from the best on and leaves out those that make it worse (Wortsman et al., 2022,
+    recipe 1); ``uniform`` averages all. ``keep`` writes the soup even if it is no better. The other options are those
+    of :func:`birdclf.runs.opening.open_run`.
 
     Returns:
-        The folder, which ``evaluate`` and ``report`` take like a run's; None if the soup is no better.
+        The new folder (``out``, or one below ``outputs/soups``), which ``evaluate`` and ``report`` take like a run's;
+        None if the soup is no better.
 
     Raises:
         UserError: If the folder exists, or the runs cannot be averaged.

@@ -21,12 +21,7 @@ class BusyError(UserError):
 
 
 class Pruned(Exception):
-    """A search prunes this run: other trials were better after as many epochs.
-
-    Args:
-        epoch: Finished epochs.
-        value: The monitored metric after the last of them.
-    """
+    """A search prunes this run: after as many epochs, other trials had better values of the monitored metric."""
 
     def __init__(self, epoch: int, value: float) -> None:
         super().__init__(epoch, value)

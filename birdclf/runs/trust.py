@@ -74,12 +74,10 @@ def named(
 
 
 def check_names(config: Any, of: str, trusted: Collection[str] = ()) -> None:
-    """Refuse a configuration that names code of other packages anywhere, or a value that is kept elsewhere.
+    """Refuse a configuration, in plain values, that names untrusted code anywhere, or a value that is kept elsewhere.
 
-    Args:
-        config: Plain values, unresolved.
-        of: The file that holds them, for messages.
-        trusted: Top-level packages that the user trusts beside ``birdclf``, ``torch`` and ``lightning``.
+    Trusted are ``birdclf``, ``torch``, ``lightning`` and the given top-level packages; ``of`` names the file in
+    messages.
 
     Raises:
         UserError: If it does.
@@ -99,21 +97,21 @@ def check_names(config: Any, of: str, trusted: Collection[str] = ()) -> None:
             )
 
 
-def _found(target: str, kind: type[Kind], said: str, trusted: Collection[str]) -> Callable[..., Kind]:
+def _found(target: str, kind: type[Kind], message: str, trusted: Collection[str]) -> Callable[..., Kind]:
     """Return the class or function of a name that may be called."""
     module, _, name = target.rpartition(".")
     package, trusted = target.split(".")[0], _packages(trusted)
     if package not in ("birdclf", *trusted):
-        raise UserError(f"{said}, code outside birdclf, which is not run. {_way(package)}")
+        raise UserError(f"{message}, code outside birdclf, which is not run. {_way(package)}")
     # The modules with such names are programs, which run when they are imported.
-    found: Any = None if "__" in target or not module else _imported(module, name, said)
+    found: Any = None if "__" in target or not module else _imported(module, name, message)
     home = str(getattr(found, "__module__", ""))
     own = home == module if package == "birdclf" else home.split(".")[0] in ("birdclf", *trusted)
     right = isinstance(found, type) and issubclass(found, kind)
     if isfunction(found):
         right = package in trusted or found.__annotations__.get("return") is kind
     if not own or not right:
-        raise UserError(f"{said}, which is no {kind.__name__}; nothing is run.")
+        raise UserError(f"{message}, which is no {kind.__name__}; nothing is run.")
     called: Callable[..., Kind] = found
     return called
 
@@ -129,13 +127,13 @@ def _way(package: str) -> str:
     return f"If you know who wrote it: --trust {package}"
 
 
-def _imported(module: str, name: str, said: str) -> Any:
+def _imported(module: str, name: str, message: str) -> Any:
     try:
         return getattr(import_module(module), name, None)
     except ImportError as error:
         raise UserError(
-            f"{said}, which cannot be imported: {error}. Install the package that the run was trained with, or start "
-            f"in its folder."
+            f"{message}, which cannot be imported: {error}. Install the package that the run was trained with, or "
+            f"start in its folder."
         ) from error
 
 

@@ -15,7 +15,6 @@ class WaveformClassifier(nn.Module):
     checkpoint says. An embedding is the input of the network's last layer.
 
     Args:
-        loaded: Content of a checkpoint.
         channels_last: Keep the network's tensors in channels-last memory format; None for the training's choice.
     """
 

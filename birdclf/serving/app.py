@@ -227,7 +227,7 @@ class _Requests:
             ending, media_type, duration_s = await run_in_threadpool(probe_upload, temporary, limits)
             file, fresh = session.folder.keep(temporary, digest, title, ending)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
+            return Response(status_code=400)  # it is not read
         finally:
             self.uploads -= 1
             temporary.unlink(missing_ok=True)
@@ -310,13 +310,13 @@ async def _problem(request: Request, error: Exception) -> Response:
     headers = None
     match error:
         case RefusedError():
-            said, status = error.message, error.status
+            message, status = error.message, error.status
         case UserError():
-            said, status = printable(error), 409
+            message, status = printable(error), 409
         case OSError():
-            said, status = f"The server's folder cannot be written to: {reason(error)}. Nothing is lost.", 507
+            message, status = f"The server's folder cannot be written to: {reason(error)}. Nothing is lost.", 507
         case HTTPException():
-            said, status, headers = f"{error.detail}.", error.status_code, error.headers
+            message, status, headers = f"{error.detail}.", error.status_code, error.headers
         case _:
-            said, status = "Something went wrong in the server; its terminal says what.", 500
-    return Answer({"problem": said}, status, headers)
+            message, status = "Something went wrong in the server; its terminal says what.", 500
+    return Answer({"problem": message}, status, headers)

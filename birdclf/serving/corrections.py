@@ -40,7 +40,7 @@ class Row:
 
     @property
     def key(self) -> tuple[float, float, str]:
-        """What tells it from other rows of its recording."""
+        """Identifies it among the rows of its recording."""
         return round(self.start_s, DIGITS), round(self.end_s, DIGITS), self.predicted
 
     @property
@@ -50,7 +50,7 @@ class Row:
 
 
 def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
-    """Return a row a detection, with what was said of it earlier; and those said of what is not detected now."""
+    """Return one row per detection with its earlier verdict, and earlier rows that are not detected now."""
     known = {row.key: row for row in saved}
     rows = []
     for one in found:
@@ -61,7 +61,7 @@ def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
 
 
 def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> list[Row]:
-    """Return rows with what a request says of them; of one that it does not name nothing is said any more.
+    """Return rows with the verdicts of a request; those that it does not name have none.
 
     Raises:
         RefusedError: If it is no such list, or a name cannot be one.
@@ -128,8 +128,8 @@ class Saved(NamedTuple):
 class Corrections:
     """The files ``corrections.csv`` and ``no_bird.csv`` of a folder.
 
-    The first is what ``birdclf train data=manifest`` reads: a row a stretch that a user named. The second has the same
-    columns but ``species``, so that no stretch without a bird is trained on as a species.
+    The first is what ``birdclf train data=manifest`` reads: one row per stretch that a user named. The second has the
+    same columns but ``species``, so that no stretch without a bird is trained on as a species.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -137,7 +137,7 @@ class Corrections:
         self._lock = threading.Lock()
 
     def of(self, path: str) -> list[Row]:
-        """Return what was said of a recording.
+        """Return the saved rows of a recording.
 
         Raises:
             UserError: If a file cannot be read.
@@ -186,7 +186,7 @@ def _read(file: Path) -> tuple[list[str], list[Line]]:
 
 
 def _is_of(line: Line, path: str) -> bool:
-    """Return whether a row is a stretch of a recording, as the page writes them; others are left alone."""
+    """Return whether a row is a stretch of a recording, as the page writes them; others are kept."""
     return line["path"] == path and all(math.isfinite(_number(line.get(name, ""))) for name in ("start_s", "end_s"))
 
 

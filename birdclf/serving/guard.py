@@ -36,7 +36,7 @@ class Hosts:
 
 
 class Guard:
-    """Middleware that refuses foreign requests and tells browsers what the page may do."""
+    """Middleware that refuses foreign requests and sets the page's security headers."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts, policy: str) -> None:
         self.app, self.hosts = app, hosts

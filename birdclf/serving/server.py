@@ -22,7 +22,7 @@ GRACE_S = 2
 
 
 def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Limits) -> None:
-    """Answer requests until the process is told to end.
+    """Answer requests until the process is stopped.
 
     Raises:
         UserError: If the address or the port is taken or none of this machine, or the folder cannot be used.
@@ -34,7 +34,7 @@ def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Li
             if not hosts.is_local:
                 sys.stderr.write(
                     f"birdclf: at {printable(host)} anybody in the network can open the page, upload recordings and "
-                    f"change corrections. Leave --host out unless that is wanted.\n"
+                    f"change corrections. Leave --host out to prevent that.\n"
                 )
             print(f"corrections: {printable(folder)}")
             print(f"open {address(host, opened.getsockname()[1])} in a browser; Ctrl-C ends it", flush=True)

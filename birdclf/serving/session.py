@@ -67,8 +67,8 @@ class KeptFolder:
         Raises:
             UserError: If another one is here.
         """
-        said = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
-        with lock_file(self.path / LOCK, busy=UserError(said)):
+        message = f"{self.path} is used by another birdclf serve. End that one, or choose another --folder."
+        with lock_file(self.path / LOCK, busy=UserError(message)):
             for left in self.recordings.glob(".upload.*.tmp"):
                 left.unlink(missing_ok=True)
             yield
@@ -78,16 +78,10 @@ class KeptFolder:
         return self.recordings / f".upload.{secrets.token_hex(8)}.tmp"
 
     def keep(self, temporary: Path, digest: str, name: str, ending: str) -> tuple[Path, bool]:
-        """Give an upload its name, unless its content is there already.
+        """Rename a complete upload, unless its content is there already; return the file, and whether it is new.
 
-        Args:
-            temporary: The upload, all of it.
-            digest: SHA-256 of its content, in hexadecimal digits.
-            name: What its user calls it; nothing of it but letters, digits and a few signs is used.
-            ending: Such as ``.wav``.
-
-        Returns:
-            The file, and whether it is new.
+        ``digest`` is the SHA-256 of its content in hexadecimal digits, ``name`` what its user calls it, of which
+        letters, digits and a few signs are used, ``ending`` such as ``.wav``.
         """
         prefix = digest[:PREFIX]
         there = sorted(self.recordings.glob(f"{prefix}_*"))

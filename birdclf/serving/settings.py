@@ -10,12 +10,7 @@ from birdclf.errors import UserError
 
 
 class RefusedError(Exception):
-    """A request that is not answered, in one sentence for the page.
-
-    Args:
-        message: What is wrong and what to do.
-        status: Of HTTP, such as 422 for what cannot be used and 413 for what is too large.
-    """
+    """A request that is refused, with a sentence for the page and a status of HTTP: 422 unusable, 413 too large."""
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -52,22 +47,18 @@ class Limits:
 
     @property
     def too_large(self) -> RefusedError:
-        """What is said of an upload that is larger."""
+        """The refusal of a larger upload."""
         return RefusedError(
-            f"The file is larger than {self.megabytes:g} MB. Cut it, or start the server with a larger "
-            f"--max-upload-mb.",
+            f"The file is larger than {self.megabytes:g} MB. Cut it, or start the server with a "
+            f"larger --max-upload-mb.",
             413,
         )
 
-    def too_long(self, said: str) -> RefusedError:
-        """Return what is said of a recording that is longer.
-
-        Args:
-            said: How long it is, such as ``is 75.0 minutes long``.
-        """
+    def too_long(self, message: str) -> RefusedError:
+        """Return the refusal of a longer recording; ``message`` is such as ``is 75.0 minutes long``."""
         return RefusedError(
-            f"The recording {said}; at most {self.minutes:g} minutes are taken. Cut it, start the server with a larger "
-            f"--max-minutes, or use birdclf predict."
+            f"The recording {message}; at most {self.minutes:g} minutes are taken. Cut it, start the server with a "
+            f"larger --max-minutes, or use birdclf predict."
         )
 
 

@@ -60,15 +60,8 @@ def fill(
 ) -> Rows:
     """Write ``frames.f16``, ``level.f16`` and the journal of some clips to a folder, resuming an earlier build.
 
-    The journal is kept; :meth:`birdclf.store.plan.StorePlan.finish` removes it.
-
-    Args:
-        clips: All clips, in the order of the store.
-        folder: Folder to write to; it may hold the beginning of the same build.
-        n_bands: Values per frame.
-        title: Text of the progress bar.
-        append: Given the number of finished clips and the files, appends the data of the others in parts and yields
-            the rows of each part.
+    The journal is kept; :meth:`birdclf.store.plan.StorePlan.finish` removes it. ``append`` is given the number of
+    finished clips and the files, appends the data of the others in parts and yields the rows of each part.
 
     Returns:
         One row per clip.

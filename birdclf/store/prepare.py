@@ -102,16 +102,9 @@ def build_shard(
 ) -> FeatureStore | None:
     """Build one shard of a catalog's feature store, and merge the store if this shard was the last one.
 
-    The store has the same bytes as that of :func:`birdclf.store.open.open_store`. During the merge the disk holds about
-    twice its size; then the shards are removed.
-
-    Args:
-        catalog: Recordings of the whole store.
-        analyser: Features.
-        root: Folder of all stores, on a file system that all workers share and that has working locks.
-        shard: Part that is built here.
-        workers: Processes that decode and analyse; None for one per core, 0 for this process.
-        mix: Policy on channels, offset and gain; None for the unchanged mean of the channels.
+    The store has the same bytes as that of :func:`birdclf.store.open.open_store`, whose arguments these are. Its root
+    is on a file system that all workers share and that has working locks. During the merge the disk holds about twice
+    its size; then the shards are removed.
 
     Returns:
         The store if it was merged here, None if other shards are missing or another worker has merged it.

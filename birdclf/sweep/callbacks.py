@@ -252,8 +252,8 @@ def explain_launch(error: BaseException) -> str | None:
         str(frame.f_globals.get("__name__")).startswith("hydra_plugins.") for frame, _ in walk_tb(error.__traceback__)
     ):
         return None
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return (
-        f"the launcher stopped ({type(error).__name__}: {said}). Finished jobs are kept; once that is solved, the same "
-        f"command runs the others."
+        f"the launcher stopped ({type(error).__name__}: {message}). Finished jobs are kept; once that is solved, the "
+        f"same command runs the others."
     )

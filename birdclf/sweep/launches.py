@@ -45,10 +45,8 @@ def note_launch(folder: Path, words: list[str]) -> None:
 def new_sweep(folder: Path, words: list[str], share: bool) -> Path:
     """Make a folder for a sweep, of this name or the next free one, and return it.
 
-    Args:
-        folder: Wanted name. Another sweep may have begun in the same second, or the clock was set back.
-        words: Of the sweep's command.
-        share: Whether to use an existing folder of the same words: the same sweep, launched at the same moment.
+    Another sweep may have begun in the same second, or the clock was set back. ``share`` takes an existing folder of
+    the same words: the same sweep, launched at the same moment.
 
     Raises:
         OSError: If it cannot be made.

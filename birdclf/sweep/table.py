@@ -30,17 +30,17 @@ class SweepTable(Callback):
         """Collect the jobs once all have ended; leave with status 1 if one of them failed."""
         folder = Path(config.hydra.sweep.dir)
         table = sweep_table(folder)
-        said = failures(folder, sys.argv)
+        message = failures(folder, sys.argv)
         if "resume" in config and not table.empty:  # a sweep of trainings; others have no scores to compare
             try:
                 write_whole(folder / "sweep.csv", table.to_csv(index=False))
                 write_whole(folder / "sweep.md", _markdown(table))
             except OSError as error:
-                said = "\n".join(filter(None, [said, _unwritten(folder, error)]))
+                message = "\n".join(filter(None, [message, _unwritten(folder, error)]))
             _print(table, folder)
-        if said:
+        if message:
             # Hydra turns exceptions of a callback into warnings; leaving the process is the way to end with a status.
-            sys.exit(said)
+            sys.exit(message)
 
 
 def failures(folder: Path, argv: list[str]) -> str:

@@ -113,13 +113,7 @@ def has_study(folder: Path) -> bool:
 
 
 def begin_study(folder: Path, space: "Mapping[str, BaseDistribution]", monitor: str, direction: str) -> "Study":
-    """Return the study of a sweep folder, which is created if missing.
-
-    Args:
-        folder: The sweep folder.
-        space: What varies, by its key.
-        monitor: Metric to optimise.
-        direction: ``min`` or ``max``, its better direction.
+    """Return the study of a sweep folder, which is created if missing; ``direction`` is ``min`` or ``max``.
 
     Raises:
         UserError: If the folder holds a study of something else.

@@ -1,4 +1,4 @@
-"""Checks of settings before any sound is read: types, ranges, combinations, and options that a run relies on."""
+"""Checks of settings before any sound is read: types, ranges, combinations, and options that a run depends on."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +34,8 @@ from birdclf.training.start import check_frozen
 MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
 """Metrics that may be monitored; each is logged as ``val/<name>``."""
 ONE_BEST: Final = "best.ckpt is one file, written after every epoch that is the best so far"
-EACH_EPOCH: Final = "every epoch ends with one whole validation, which schedule, early stopping and best.ckpt go by"
-OURS: Final = "birdclf sets it itself"
+EACH_EPOCH: Final = "every epoch ends with one whole validation, which schedule, early stopping and best.ckpt depend on"
+SET_HERE: Final = "birdclf sets it itself"
 OF_CHECKPOINT: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "filename": (("best",), "every other command looks for best.ckpt"),
     "save_top_k": ((1,), ONE_BEST),
@@ -58,19 +58,19 @@ OF_TRAINER: Final[dict[str, tuple[tuple[Any, ...], str]]] = {
     "limit_predict_batches": ((None, 1.0), "both splits are evaluated whole"),
     "overfit_batches": (
         (0, 0.0),
-        "it would validate on what is trained on; make the source small by data.max_per_species",
+        "it would validate on training data; make the source small with data.max_per_species",
     ),
     "val_check_interval": ((None, 1.0), EACH_EPOCH),
     "check_val_every_n_epoch": ((1,), EACH_EPOCH),
     "reload_dataloaders_every_n_epochs": ((0,), "an epoch's order is a function of seed and epoch already"),
     "use_distributed_sampler": ((False,), "each process has its share of every batch already"),
     "sync_batchnorm": ((False,), "several GPUs synchronise batch norms already, and torch has no such layer for a CPU"),
-    "enable_checkpointing": ((None, True), "best.ckpt is what a run is for"),
+    "enable_checkpointing": ((None, True), "a run must write best.ckpt"),
     "barebones": ((False,), "it leaves out checkpoints, logs and callbacks"),
     "model_registry": ((None,), "it would upload the model"),
-    **{name: ((), OURS) for name in ("callbacks", "logger", "plugins", "default_root_dir", "alone")},
+    **{name: ((), SET_HERE) for name in ("callbacks", "logger", "plugins", "default_root_dir", "alone")},
 }
-"""Allowed values and the reason; options that are not given keep birdclf's value."""
+"""Allowed values and the reason; options that are not given keep birdclf's defaults."""
 
 
 LOGGER_EXTRAS: Final = {
@@ -81,7 +81,7 @@ LOGGER_EXTRAS: Final = {
 
 
 def check_trainer_options(given: Mapping[str, Any]) -> None:
-    """Refuse options of ``trainer`` that a run cannot work with.
+    """Refuse options of ``trainer`` that break a run.
 
     Raises:
         UserError: If there is one.
@@ -99,13 +99,7 @@ def check_trainer_options(given: Mapping[str, Any]) -> None:
 
 
 def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any], run_dir: str, monitor: str) -> None:
-    """Refuse options of callbacks that a run cannot work with.
-
-    Args:
-        callbacks: By their names in ``callbacks``.
-        given: Their settings, by the same names.
-        run_dir: The run folder.
-        monitor: Metric that decides the best weights.
+    """Refuse options of callbacks, given by their names in ``callbacks``, that break a run.
 
     Raises:
         UserError: If there is one, or no single callback keeps the best weights.
@@ -152,10 +146,10 @@ def check_loggers(loggers: DictConfig, run_dir: str) -> None:
 
 
 def check_place(key: str, place: Path, home: Path) -> None:
-    """Refuse another place for what belongs into the run folder.
+    """Refuse another folder for files that belong into the run folder.
 
     Raises:
-        UserError: If it is another one.
+        UserError: If it is another folder.
     """
     if place.absolute() != home.absolute():
         raise UserError(
@@ -175,7 +169,7 @@ def _word(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Parts:
-    """Corrections for the class counts in the parts of a training."""
+    """Corrections for class imbalance by loss, sampler and post-hoc method."""
 
     loss_corrects: bool
     loss_weighs: bool
@@ -196,20 +190,20 @@ RULES = (
     Rule(
         "prior_with_sampler",
         lambda parts: parts.loss_corrects and parts.sampler_balances,
-        "the loss corrects for the class counts of the train split (Menon et al., 2021), but the sampler draws classes "
-        "otherwise than they occur, so that the correction is of a prior that training never meets. Use "
-        "sampler=natural or loss=cross_entropy",
+        "the loss corrects for the class counts of the train split (Menon et al., 2021), but the sampler changes the "
+        "class frequencies, so the correction is for a prior that training does not have. Use sampler=natural or "
+        "loss=cross_entropy",
     ),
     Rule(
         "weights_with_sampler",
         lambda parts: parts.loss_weighs and parts.sampler_balances,
-        "class weights and a sampler that balances classes both make up for the class counts, so that rare classes are "
+        "class weights and a sampler that balances classes both correct for the class counts, so rare classes are "
         "favoured twice. Use sampler=natural or a loss without class weights",
     ),
     Rule(
         "prior_twice",
         lambda parts: parts.loss_corrects and parts.posthoc_corrects,
-        "the loss has taken the prior out of the logits already, and the post-hoc adjustment would take it out again "
+        "the loss has removed the prior from the logits already, and the post-hoc adjustment would remove it again "
         "(Menon et al., 2021, give them as alternatives). Use posthoc=none or loss=cross_entropy",
     ),
     Rule(
@@ -246,14 +240,14 @@ def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Se
         if rule.holds(parts) and rule.name not in allow:
             raise UserError(f"These do not go together: {rule.reason}, or study it with allow=[{rule.name}].")
         if rule.name in allow and not rule.holds(parts):
-            raise UserError(f"allow has {rule.name}, but nothing here is refused by that name. Leave it out.")
+            raise UserError(f"allow has {rule.name}, but no combination here is refused by that rule. Leave it out.")
 
 
 def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
-    """Refuse a loss of cosines without a cosine head of the same scale.
+    """Refuse a loss with margins in cosines without a cosine head of the same scale.
 
     Raises:
-        UserError: If they do not fit.
+        UserError: If they do not match.
     """
     scale, name = loss.cosine_scale, type(loss).__name__
     if scale is None:
@@ -272,21 +266,21 @@ def check_head(loss: Loss, network: nn.Module, num_classes: int) -> None:
 
 
 def check_rows(posthoc: PostHoc, network: nn.Module, num_classes: int) -> None:
-    """Refuse a correction by the norms of an output layer's rows where all norms are equal.
+    """Refuse a correction by the norms of the output layer's rows for a cosine head, whose norms are all 1.
 
     Raises:
         UserError: If they do not fit.
     """
     if posthoc.needs_rows and isinstance(output_layer(network, num_classes), CosineLinear):
         raise UserError(
-            "posthoc=tau_norm makes the norms of the output layer's rows more equal, but those of a cosine "
-            "head are equal. Use model.head=linear, or posthoc=none."
+            "posthoc=tau_norm rescales the output layer's rows by their norms, but in a cosine head all norms are 1. "
+            "Use model.head=linear, or posthoc=none."
         )
 
 
 @dataclass
 class _TwoClasses:
-    """The smallest task that a classifier can be built for."""
+    """The smallest task for which a classifier can be built."""
 
     features: Representation
     classes: tuple[str, ...] = ("", " ")
@@ -308,7 +302,7 @@ def check_settings(cfg: DictConfig) -> None:
     _check_groups(cfg)
     check_types(cfg)
     whole("seed", cfg.seed, 0, 2**32 - 1)
-    if cfg.store.workers is not None:  # also where the store is there already
+    if cfg.store.workers is not None:  # also if the store exists already
         whole("store.workers", cfg.store.workers, 0, most_processes())
     _check_monitor(cfg.monitor)
     check_trainer_options(cfg.trainer)
@@ -364,7 +358,7 @@ def check_settings(cfg: DictConfig) -> None:
 
 
 def _check_groups(cfg: DictConfig) -> None:
-    """Refuse keys that are none, and groups that name nothing to build."""
+    """Refuse unknown keys, and groups without a ``_target_``."""
     known = [field.name for field in dataclasses.fields(TrainConfig)]
     unknown = [str(key) for key in cfg if key not in known]
     if unknown:
@@ -376,9 +370,9 @@ def _check_groups(cfg: DictConfig) -> None:
         check_target(cfg.averaging, "averaging")
     for group in ("callbacks", "augment", "logger"):
         if not OmegaConf.is_dict(cfg[group]):
-            raise UserError(f"{group} is {cfg[group]!r}; it must be names with what they are. Leave it out.")
+            raise UserError(f"{group} is {cfg[group]!r}; it must be a mapping of names to settings. Leave it out.")
     for name, node in cfg.augment.items():
-        if node is not None and not OmegaConf.is_dict(node):  # one without a _target_ is told of by the chain
+        if node is not None and not OmegaConf.is_dict(node):  # the chain reports one without a _target_
             check_target(node, f"augment.{name}")
     for name, node in cfg.logger.items():
         if node is not None:

@@ -40,17 +40,9 @@ NUMBER: Final = count()
 
 
 class EventWriter(SummaryWriter):
-    """Writes events into a folder; an event is with the system when the call that adds it returns.
+    """Writes events into a folder; an event is written to the file when the call that adds it returns."""
 
-    Args:
-        folder: Folder of a TensorBoard run; made where missing.
-        purge_step: First step of an earlier file that this one writes again; None if there is none.
-    """
-
-    def __init__(self, folder: str, purge_step: int | None = None) -> None:
-        super().__init__(folder, purge_step=purge_step)
-
-    def _get_file_writer(self) -> FileWriter:  # where the base class makes its own
+    def _get_file_writer(self) -> FileWriter:  # the base class creates its own here
         found: FileWriter | None = self.file_writer
         if found is not None:
             return found
@@ -89,15 +81,15 @@ class _EventFile:
         self.file.flush()
 
     def flush(self) -> None:
-        """Do nothing: no event waits."""
+        """Do nothing: events are not buffered."""
 
     def close(self) -> None:
-        with suppress(OSError):  # raised before, by the event that found no room
+        with suppress(OSError):  # raised before, by the event that did not fit
             self.file.close()
 
 
 def _time(folder: Path) -> int:
-    """Return the second for the name of a new file: later than all that are there, for they are read by their names."""
+    """Return the second for the name of a new file, later than those of existing files: they are read in this order."""
     names = (re.match(rf"{NAME}\.(\d+)\.", path.name) for path in folder.iterdir())
     return max([int(time.time()), *(int(name[1]) + 1 for name in names if name)])
 
@@ -125,8 +117,7 @@ class ClipEmbeddings(NamedTuple):
 class ClipEmbedder(pl.Callback):
     """Keeps the input of the last linear layer while validation is predicted, of at most 2,000 evenly spaced clips.
 
-    Args:
-        data: Prepared data, whose validation is the first of the loaders that are predicted.
+    Validation is the first of the loaders that are predicted.
     """
 
     def __init__(self, data: RecordingDataModule) -> None:
@@ -221,7 +212,7 @@ class TensorBoard(TensorBoardLogger):
 
     Args:
         save_dir: The run folder.
-        embeddings: Whether a run projects its validation clips when it ends.
+        embeddings: Whether a run logs embeddings of its validation clips to the projector when it ends.
         purge_step: First epoch, from 1, that an earlier process logged and this one logs again; None for a new run.
     """
 
@@ -232,9 +223,9 @@ class TensorBoard(TensorBoardLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> EventWriter:
-        """TensorBoard's writer, made when it is first asked for."""
+        """TensorBoard's writer, created at its first use."""
         if self._experiment is None:
-            self._experiment = EventWriter(self.log_dir, self.purge_step)
+            self._experiment = EventWriter(self.log_dir, purge_step=self.purge_step)
         assert isinstance(self._experiment, EventWriter)
         return self._experiment
 
@@ -267,7 +258,7 @@ class TensorBoard(TensorBoardLogger):
 
     def project(self, clips: ClipEmbeddings, epoch: int) -> None:
         """Log embeddings to the projector, with labels, the species first, and spectrograms as sprites."""
-        # They are written as text: four decimals are half the bytes, and more than an eye can tell apart.
+        # They are written as text: four decimals halve the size.
         vectors = np.round(clips.vectors.astype(np.float64), 4)
         board = self.experiment
         board.add_embedding(
@@ -309,7 +300,7 @@ class Loggers(list[Logger]):
 
     @property
     def embeddings(self) -> bool:
-        """Whether one of them projects validation clips."""
+        """Whether one of them logs embeddings of validation clips."""
         return any(board.embeddings for board in self._boards())
 
     def begin(self, config: dict[str, Any]) -> None:
@@ -347,7 +338,7 @@ class Loggers(list[Logger]):
             else:
                 logger.finalize(status)
             if isinstance(logger, WandbLogger) and logger.version is not None:
-                logger.experiment.finish()  # else the next job of a sweep in this process would log to the same run
+                logger.experiment.finish()  # otherwise the next job of a sweep would log to the same run
 
     def _boards(self) -> list[TensorBoard]:
         return [logger for logger in self if isinstance(logger, TensorBoard)]
@@ -359,7 +350,7 @@ def build_loggers(nodes: DictConfig, purge_step: int | None = None) -> Loggers:
     Args:
         nodes: ``logger``, by their names.
         purge_step: First epoch, from 1, that an earlier process logged and this one logs again; None for a new run.
-            TensorBoard goes by it. The others of ``conf/logger`` begin a new version in each process.
+            Only TensorBoard uses it. The others of ``conf/logger`` begin a new version in each process.
 
     Raises:
         UserError: If one of them is no logger of Lightning's.

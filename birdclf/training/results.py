@@ -37,12 +37,8 @@ def write_provenance(
 ) -> None:
     """Write ``provenance.json``, which repeats a run, without user or host: home folders become ``~``.
 
-    Args:
-        folder: The run folder.
-        catalog: Recordings of the source.
-        split: ``recording_id`` and ``split`` of the recordings that are used.
-        seed: The run's seed.
-        init_from: Run folder or file that the first weights come from; None draws them.
+    ``split`` has ``recording_id`` and ``split`` of the recordings that are used; ``init_from`` is the run folder or
+    file of the first weights, or None.
     """
     command, overrides = _words()
     content = {
@@ -176,11 +172,7 @@ def write_results(
     logger: Loggers,
     calibration: Calibration,
 ) -> dict[str, Any]:
-    """Add the calibration to the checkpoint; write and log metrics, tables and pictures, all of them adjusted.
-
-    Returns:
-        The metrics.
-    """
+    """Add the calibration to the checkpoint; write, log and return metrics; write tables and pictures, all adjusted."""
     adjustment = as_dict(calibration.adjustment) if calibration.adjustment else None
     keep_calibration(checkpoint, calibration.temperature, adjustment)
     metrics = calibration.metrics(predictions, data.support("train"), settings) | facts

@@ -28,7 +28,6 @@ class Source:
     """Weights in a file.
 
     Attributes:
-        path: The file.
         tensors: By their names, without prefixes of wrappers.
         classes: Names of the K classes; None where the file does not say.
         features: Settings of the features that the weights were trained on; None where the file does not say.
@@ -106,13 +105,8 @@ def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...
     """Give a network the weights of a source, as far as they fit.
 
     Tensors are found by name, or by their order, last names and shapes where that finds more. The output layer is taken
-    whole where the classes are the same ones, or the source does not say; else the rows of the species that both have.
-
-    Args:
-        network: ``(B, C, F, T)`` features to ``(B, K)`` logits; changed in place.
-        source: Weights to take.
-        classes: Names of the K classes.
-        redraw: Whether the output layer keeps its random values.
+    whole where the K ``classes`` are the same ones, or the source does not say; else the rows of the species that both
+    have. ``redraw`` keeps its random values.
 
     Raises:
         UserError: If nothing fits.
@@ -198,13 +192,9 @@ LISTED: Final = 12  # names that a log shows
 
 
 def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataFrame, folder: Path) -> None:
-    """Log how much fitted and what of the source is not taken over, and write ``init_from.csv``, a row a tensor.
+    """Log how much fitted and what of the source is not taken over, and write ``init_from.csv``, one row per tensor.
 
-    Args:
-        transfer: Weights that were taken over.
-        features: Settings of this run's features.
-        recordings: ``recording_id`` and ``split`` of this run.
-        folder: The run folder.
+    ``features`` are the settings of this run's features, ``recordings`` its ``recording_id`` and ``split``.
     """
     source, total = transfer.source, len(transfer.names) + len(transfer.rest)
     log.info(
@@ -219,7 +209,7 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
     table = _table(transfer)
     write_whole(folder / TABLE, table.to_csv(index=False))
     unused = int((table.outcome == "not used").sum())
-    log.info("%s has a row a tensor; %d of the file are not used", TABLE, unused)
+    log.info("%s has one row per tensor; %d of the file are not used", TABLE, unused)
     log.info("class list, class counts and normalisation are this run's own")
     theirs = {name: value for name, value in (source.features or {}).items() if features.get(name) != value}
     for name, value in theirs.items():
@@ -233,11 +223,7 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
 def check_frozen(network: nn.Module, transfer: Transfer, num_classes: int, head: bool = True) -> None:
     """Refuse to freeze parameters without transferred values: they would stay random.
 
-    Args:
-        network: Whose parameters that do not learn have ``requires_grad`` False.
-        transfer: Weights that were taken over.
-        num_classes: K.
-        head: Whether the output layer is looked at too.
+    ``head`` says whether to check the output layer too.
 
     Raises:
         UserError: If such a parameter is frozen.
@@ -271,10 +257,10 @@ def _warn_of_overlap(file: Path, recordings: pd.DataFrame) -> None:
     stage = dict(zip(earlier.recording_id, earlier.split, strict=True))
     before = recordings.recording_id.map(stage)
     for held_out, learnt in (("val", ("train",)), ("test", ("train", "val"))):
-        mine = recordings.split == held_out
-        if overlap := int((mine & before.isin(learnt)).sum()):
+        held = recordings.split == held_out
+        if overlap := int((held & before.isin(learnt)).sum()):
             log.warning(
                 "init_from was trained on %d of %d %s recordings (its %s split), so figures are too good. Use its "
                 "split: split=file split.path=%s",
-                overlap, int(mine.sum()), held_out, " or ".join(learnt), printable(known),
+                overlap, int(held.sum()), held_out, " or ".join(learnt), printable(known),
             )  # fmt: skip

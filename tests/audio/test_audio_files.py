@@ -175,7 +175,7 @@ def test_six_channels_stay_apart_until_they_are_mixed(tmp_path):
         np.testing.assert_array_equal(np.concatenate(list(opened.blocks)), sound)
 
 
-def test_a_low_rate_is_told(tmp_path, tone):
+def test_a_low_rate_is_reported(tmp_path, tone):
     with FileReader().open(Clip("id", str(tone(tmp_path / "a.flac", rate=8_000)))) as sound:
         assert (sound.sample_rate_hz, sound.channels, sound.header_duration_s) == (8_000, 1, 1.0)
 

@@ -54,7 +54,7 @@ def variable(tmp_path: Path) -> tuple[Path, np.ndarray]:
     return tmp_path / "a.mp3", sound
 
 
-def test_a_variable_mp3_without_a_count_is_heard_to_its_end(variable):
+def test_a_variable_mp3_without_a_count_is_decoded_to_its_end(variable):
     samples, header_s, goes_on = heard(variable[0])
     assert 12 <= len(samples) / RATE < 12.2 and np.isnan(header_s) and goes_on == ""
     assert np.abs(samples[: 7 * RATE]).max() < 0.01 < samples[9 * RATE : 11 * RATE].std()
@@ -68,13 +68,13 @@ def test_a_clip_beyond_the_guess_is_usable(variable):
     assert len(heard(variable[0], start_s=20.0, end_s=21.0)[0]) == 0
 
 
-def test_a_constant_mp3_without_a_count_is_heard_once(tmp_path):
+def test_a_constant_mp3_without_a_count_is_decoded_once(tmp_path):
     content = without_tag(encode_wav(song(), "MP3", bitrate_mode="CONSTANT"))
     assert 4 <= len(heard(put(tmp_path / "a.mp3", content))[0]) / RATE < 4.2
 
 
 @pytest.mark.parametrize("kind", [*CONTAINERS, *COMPRESSED])
-def test_joined_files_are_heard_one_after_the_other(tmp_path, kind):
+def test_joined_files_are_decoded_one_after_the_other(tmp_path, kind):
     one, other = encode_wav(song(), kind), encode_wav(song(2.0, seed=1), kind)
     first, _, _ = heard(put(tmp_path / "first", one))
     second, _, _ = heard(put(tmp_path / "second", other))
@@ -95,14 +95,14 @@ def test_tags_between_and_after_joined_mp3s_are_no_sound(tmp_path):
     assert len(samples) == 8 * RATE and goes_on == ""
 
 
-def test_three_short_streams_are_all_heard(tmp_path):
+def test_three_short_streams_are_all_decoded(tmp_path):
     ogg = encode_wav(song(0.05), "OGG")
     one, _, _ = heard(put(tmp_path / "a.ogg", ogg))
     assert len(heard(put(tmp_path / "b.ogg", 3 * ogg))[0]) == 3 * len(one) > 0
 
 
 @pytest.mark.parametrize("kind", ["WAV", "OGG", "FLAC", "MP3"])
-def test_what_follows_at_another_rate_is_told_of(tmp_path, kind):
+def test_what_follows_at_another_rate_is_reported(tmp_path, kind):
     one, other = encode_wav(song(), kind), encode_wav(song(), kind, rate=32_000)
     samples, _, goes_on = heard(put(tmp_path / "a", one + other))
     assert len(samples) == 4 * RATE
@@ -111,7 +111,7 @@ def test_what_follows_at_another_rate_is_told_of(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_bytes_after_the_samples_are_told_of_and_tags_chunks_and_zeros_are_not(tmp_path, kind):
+def test_bytes_after_the_samples_are_reported_and_tags_chunks_and_zeros_are_not(tmp_path, kind):
     content = encode_wav(song(), kind)
     junk = np.random.default_rng(3).integers(128, 255, 30_000, np.uint8).tobytes()
     samples, _, goes_on = heard(put(tmp_path / "junk", content + junk))
@@ -148,7 +148,7 @@ def unfinished(kind: str, value: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_a_recording_whose_header_was_never_finished_is_heard(tmp_path, kind):
+def test_a_recording_whose_header_was_never_finished_is_decoded(tmp_path, kind):
     whole, _, _ = heard(put(tmp_path / "whole", encode_wav(song(), kind)))
     samples, header_s, _ = heard(put(tmp_path / "zero", unfinished(kind, 0)))
     np.testing.assert_array_equal(samples, whole)
@@ -171,7 +171,7 @@ def test_a_wav_without_samples_but_with_chunks_is_empty(tmp_path):
     assert len(heard(put(tmp_path / "a.wav", content))[0]) == 0
 
 
-def test_a_flac_without_a_length_is_heard_whole(tmp_path):
+def test_a_flac_without_a_length_is_decoded_whole(tmp_path):
     content = bytearray(encode_wav(song(), "FLAC"))
     content[21] &= 0xF0
     content[22:26] = bytes(4)
@@ -200,7 +200,7 @@ def lag_s(samples: np.ndarray, at_s: float) -> float:
     return int(match.argmax()) / RATE - 1
 
 
-def test_a_damaged_mp3_is_heard_past_the_damage_and_nothing_twice(damaged):
+def test_a_damaged_mp3_is_decoded_past_the_damage_and_nothing_twice(damaged):
     samples, header_s, _ = heard(damaged)
     assert header_s == 20.0 and 19.5 < len(samples) / RATE < 20.1
     for at_s in (3, 6, 12, 17):

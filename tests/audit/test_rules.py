@@ -291,7 +291,7 @@ def test_verdicts_that_name_no_problem_are_refused(verdicts):
         Rules(verdicts=verdicts)
 
 
-def test_the_verdict_on_the_unreadable_can_be_said():
+def test_the_verdict_on_the_unreadable_can_be_set():
     assert Rules(verdicts={"undecodable": "reject"}).verdict("undecodable") == "reject"
 
 

@@ -47,7 +47,7 @@ def test_clips_follow_the_table():
     ]
 
 
-def test_the_given_table_is_left_alone():
+def test_the_given_table_is_kept():
     given_table = pd.DataFrame({"recording_id": ["b", "a"], "species": ["x", "y"]})
     Catalog(given_table, FileReader(), "made")
     assert list(given_table.columns) == ["recording_id", "species"]

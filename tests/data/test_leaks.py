@@ -47,7 +47,7 @@ def test_what_the_table_does_not_have_is_not_reported():
     assert leak_report(PLANTED[["split"]]).empty
 
 
-def test_missing_values_are_shared_with_nobody():
+def test_missing_values_are_not_shared():
     gone = PLANTED.replace("", None)
     assert shared(leak_report(gone)) == shared(leak_report(PLANTED))
 

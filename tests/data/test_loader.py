@@ -24,7 +24,7 @@ def make(store):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_it_goes_on_after_the_batches_of_its_state(make, workers):
+def test_it_resumes_after_the_batches_of_its_state(make, workers):
     whole, stopped, later = make(), make(workers), make(workers)
     for loader in (whole, stopped):
         loader.order.set_epoch(2)

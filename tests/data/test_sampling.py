@@ -89,7 +89,7 @@ def test_processes_together_draw_what_one_does(name, processes):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_goes_on_in_the_middle_of_an_epoch(name, numbered_store):
+def test_it_resumes_in_the_middle_of_an_epoch(name, numbered_store):
     store, target = numbered_store([620 + i for i in range(13)]), np.array([0] * 9 + [1] * 3 + [2])
 
     def loader() -> ResumableLoader:

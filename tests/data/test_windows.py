@@ -92,7 +92,7 @@ SILENCE_DB = -100.0
 
 
 @pytest.mark.parametrize(("heard", "passed_over"), [(250, True), (249, False)])
-def test_loudest_passes_over_windows_that_are_more_than_half_silent(numbered_store, heard, passed_over):
+def test_loudest_skips_windows_that_are_more_than_half_silent(numbered_store, heard, passed_over):
     level = np.full(2000, SILENCE_DB)
     level[200:300] = 0.0  # loud, but silence on both sides
     level[1000 : 1000 + heard] = -60.0
@@ -121,7 +121,7 @@ def test_loudest_finds_one_burst_in_silence(numbered_store, burst):
     assert start[0] <= burst and start[0] + FRAMES >= burst + 10
 
 
-def test_loudest_passes_over_the_digital_silence_of_a_file(tmp_path):
+def test_loudest_skips_the_digital_silence_of_a_file(tmp_path):
     """A beep at 1 s in 8 s of zeros, then 4 s of faint noise."""
     sound = np.zeros(12 * 32_000, np.float32)
     sound[32_000:38_400] = 0.5 * np.sin(2 * np.pi * 3000 * np.arange(6400) / 32_000)

@@ -44,7 +44,7 @@ def tones(*pitches_hz: float, seconds: float = 1.0, rate_hz: int = RATE_HZ) -> n
 
 
 def write_run(folder: Path, seed: int = 0, classes: tuple[str, ...] = CLASSES, temperature: float = 0.2) -> Path:
-    """Write the best checkpoint of a tiny network that was not trained, which hears windows of 1 s; return the run."""
+    """Write the best checkpoint of a tiny network that was not trained, with windows of 1 s; return the run."""
     torch.manual_seed(seed)
     features, network = MFCCStack(window_s=1.0), AudioCNN(len(classes), width=0.1)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}

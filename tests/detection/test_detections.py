@@ -127,7 +127,7 @@ def test_species_of_nearly_no_probability_still_share_it():
     np.testing.assert_allclose(among, [[0, 0.25, 0.75, 0]], atol=1e-5)
 
 
-def test_nothing_heard_is_nothing_found():
+def test_nothing_decoded_is_nothing_found():
     for detection_settings in (DetectionSettings(), DetectionSettings(smooth_s=3.0, species=("a", "c"))):
         assert found(np.empty((0, 4)), detection_settings) == []
 

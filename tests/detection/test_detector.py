@@ -120,7 +120,7 @@ def test_a_waveform_that_is_none_is_refused(waveform, rate_hz):
         Detector(Pitches()).classify(np.asarray(waveform), rate_hz)
 
 
-def test_a_waveform_of_another_rate_and_kind_is_heard():
+def test_a_waveform_of_another_rate_and_kind_is_decoded():
     sound = tones(1_250, 500, rate_hz=22_050).astype(np.float64)
     np.testing.assert_allclose(Detector(Pitches()).classify(sound, 22_050), [[0, 1, 0], [1, 0, 0]], atol=0.01)
 

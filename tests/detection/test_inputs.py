@@ -70,7 +70,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(shelf: Path):
     assert paths("song[1].wav") == ["song[1].wav"]
 
 
-def test_each_file_is_heard_once_as_it_was_first_named(shelf: Path):
+def test_each_file_is_decoded_once_as_it_was_first_named(shelf: Path):
     assert paths("one.wav", "./one.wav", str(shelf / "one.wav"), "again.wav", "loop/one.wav") == ["one.wav"]
 
 
@@ -125,7 +125,7 @@ def test_what_is_missing_is_named(shelf: Path):
             recordings_of(words, listed)
 
 
-def test_a_link_to_nothing_is_left_to_be_told_of_later(shelf: Path):
+def test_a_link_to_nothing_is_left_to_be_reported_later(shelf: Path):
     (shelf / "dangling.wav").symlink_to("nowhere.wav")
     assert paths("dangling.wav") == ["dangling.wav"]
 

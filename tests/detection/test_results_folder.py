@@ -111,7 +111,7 @@ def test_settings_that_cannot_be_read_are_refused(tmp_path: Path, content):
         pass
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
+def test_a_folder_of_something_else_is_kept(tmp_path: Path):
     (tmp_path / "mine.txt").touch()
     for path in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(UserError, match="holds no results"), results_folder(path, HOW):
@@ -139,7 +139,7 @@ def test_a_recording_that_changed_is_done_again(tmp_path: Path, recordings):
         assert [len(one.detections) for one in folder.results()] == [1, 0, 1], "in its old place"
 
 
-def test_a_recording_that_changes_while_it_is_heard_is_done_again(tmp_path: Path, recordings):
+def test_a_recording_that_changes_while_it_is_classified_is_done_again(tmp_path: Path, recordings):
     with results_folder(tmp_path / "out", HOW) as folder:
         folder.left(recordings)
         Path(recordings[0].file).write_bytes(b"more than there was")

@@ -63,7 +63,7 @@ def test_a_window_keeps_its_row_where_an_interrupted_call_is_resumed(field: Path
             assert one.duration_s == undisturbed.duration_s
 
 
-def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
+def test_what_was_not_decoded_is_a_problem_and_the_rest_is_decoded(tmp_path: Path):
     sound = tones(500, seconds=4.0)
     for name in ("whole", "cut", "on"):
         soundfile.write(tmp_path / f"{name}.wav", sound, RATE_HZ)
@@ -79,7 +79,7 @@ def test_what_was_not_heard_is_a_problem_and_the_rest_is_heard(tmp_path: Path):
     assert (found["on.wav"].duration_s, found["twice.wav"].duration_s) == (4.0, 8.0)
 
 
-def test_seconds_heard_add_up_to_the_recordings(field: Path):
+def test_seconds_classified_add_up_to_the_recordings(field: Path):
     found = heard(field)
     seconds = sum(one for one in found if isinstance(one, float))
     assert seconds == pytest.approx(sum(one.duration_s for one in found if isinstance(one, RecordingScores)))
@@ -91,7 +91,7 @@ def test_a_recording_is_as_long_as_it_is_though_windows_lie_far_apart(field: Pat
     assert found["5"].start_s.tolist() == [0.0, 8.5, 17.0, 25.5]
 
 
-def test_pictures_are_made_where_they_are_wanted(field: Path):
+def test_pictures_are_made_where_they_are_needed(field: Path):
     assert all(one.overview is None for one in heard(field) if isinstance(one, RecordingScores))
     pictures = [
         one.overview for one in heard(field, overview=True) if isinstance(one, RecordingScores) and not one.problem
@@ -108,7 +108,7 @@ def test_whoever_stops_listening_leaves_no_thread_behind(field: Path):
     assert threading.active_count() == before
 
 
-def test_an_error_of_the_classifier_or_of_ours_is_not_swallowed(field: Path, monkeypatch):
+def test_an_error_of_the_classifier_or_of_birdclf_is_not_swallowed(field: Path, monkeypatch):
     class Broken(Pitches):
         def __call__(self, windows):
             raise ZeroDivisionError

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from audit.made_up_audit import audit_of
 from axe_playwright_python.sync_playwright import Axe
+from command_fixtures import SCHEMES, VIEWS, WIDTHS
 from detection.made_up import RATE_HZ, Pitches, tones
 from playwright.sync_api import Browser, Page
 from report.made_up_runs import AVIARY, CRITERIA, REFERENCE, name_recordings_of_the_aviary, write_sweep
@@ -15,9 +16,6 @@ from birdclf.audit.page import write_page
 from birdclf.detection.stream import StreamSettings
 from birdclf.labelling.suggest import SuggestSettings, suggest
 from birdclf.report.report import report
-
-SCHEMES = ("light", "dark")
-WIDTHS = {"desk": 1200, "phone": 420}
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +67,7 @@ def violations(page: Page) -> list[str]:
     return [violation["id"] for violation in found.response["violations"]]
 
 
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
 @pytest.mark.parametrize("name", ["report", "audit", "labels"])
 def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, scheme: str, width: int):
     page = opened(browser, pages[name], scheme, width)

@@ -115,7 +115,7 @@ def test_other_limits_decode_nothing_and_change_verdicts(
     }
 
 
-def test_another_mix_is_decoded_anew_and_judged_alike(prepared: Outcome, field: Path, birdclf: Command):
+def test_another_mix_is_decoded_again_and_judged_alike(prepared: Outcome, field: Path, birdclf: Command):
     words = ["audio.channel=loudest", "audio.dc=remove", "audio.gain=peak"]
     other = prepare(birdclf, field / "recordings", field / "store", field / "mixed", *words)
     assert other.status == 0, other.err

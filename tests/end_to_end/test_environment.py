@@ -156,12 +156,12 @@ def test_a_text_that_is_all_that_was_asked_for_is_missed(word, tmp_path):
 
 
 @pytest.mark.parametrize("words", [("train",), ("report", "run", "--out", "there")])
-def test_a_current_folder_that_is_gone_is_told_of_in_a_sentence(words, tmp_path):
+def test_a_current_folder_that_is_gone_is_reported_in_a_sentence(words, tmp_path):
     done = shell(*words, cwd=tmp_path, before='mkdir gone; cd gone; rmdir "$PWD"')
     assert done.mistake == "the current folder is gone (No such file or directory). Change to another one: cd DIR"
 
 
-def test_a_home_that_nobody_knows_is_told_of_in_a_sentence(birdclf, tmp_path):
+def test_an_unknown_home_is_reported_in_a_sentence(birdclf, tmp_path):
     done = birdclf("evaluate", "~nobody-of-this-name/run", cwd=tmp_path)
     assert done.mistake == "a path begins with ~, but the home folder is unknown. Write the path in full."
 

@@ -229,7 +229,7 @@ def test_a_setting_changed_alone_changes_training(place: str) -> None:
 
 
 @pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("features/")])
-def test_a_setting_of_features_changed_alone_changes_what_is_heard(place: str) -> None:
+def test_a_setting_of_features_changed_alone_changes_the_features(place: str) -> None:
     """The store is found by the fingerprint, so that this changes with all that changes what the store holds."""
     found = list(settings_of(place))
     assert found

@@ -86,7 +86,7 @@ def rows(out: str) -> list[tuple[str, str, str, str, float]]:
 
 
 @pytest.mark.parametrize("more", [(), ("--hop", "1", "--smooth", "3"), ("--no-merge", "--top-k", "2")])
-def test_predict_hears_in_the_file_what_it_hears_in_the_run(birdclf, run: Path, exported: Path, recordings: Path, more):
+def test_predict_detects_the_same_in_the_file_as_in_the_run(birdclf, run: Path, exported: Path, recordings: Path, more):
     common = (recordings, "--min-confidence", "0.05", "--device", "cpu", *more)
     ours, theirs = (birdclf("predict", model, *common, cwd=run.parent) for model in (run, exported))
     assert ours.status == theirs.status == 0, theirs.err
@@ -167,7 +167,7 @@ def test_another_program_s_file_is_refused(birdclf, exported: Path, recordings: 
         (("--format", "card", "--quantize", "int8"), "--quantize is for --format onnx alone"),
         (("--format", "onnx", "torch_export", "--quantize", "int8"), "--quantize is for --format onnx alone"),
         (("--format", "onnx", "card", "--out", "x.onnx"), "--out names one file"),
-        (("--out", "x.bin"), "ends in .onnx"),
+        (("--out", "x.bin"), "must end in .onnx"),
         (("--licence", "MIT"), "add --format card"),
         (("--format", "card", "--licence", " "), "--licence is empty"),
         (("--format", "card", "--verify", "a.wav"), "--verify is for --format onnx and torch_export"),

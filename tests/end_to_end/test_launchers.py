@@ -179,7 +179,7 @@ def test_slurm_is_asked_for_what_the_file_says(monkeypatch: pytest.MonkeyPatch, 
     assert wanted <= asked and not [line for line in asked if line.startswith("gpus")]
 
 
-def test_a_launcher_that_fails_is_told_of_in_a_sentence(birdclf: Command, tmp_path: Path, monkeypatch):
+def test_a_launcher_that_fails_is_reported_in_a_sentence(birdclf: Command, tmp_path: Path, monkeypatch):
     skip_without("submitit_slurm")
     monkeypatch.setenv("PATH", str(tmp_path))
     done = birdclf("train", "-m", "seed=1,2", "hydra/launcher=submitit_slurm", cwd=tmp_path)

@@ -79,7 +79,7 @@ def test_a_fixed_tau_is_taken_as_it_is(birdclf, recordings, tmp_path):
     ],
     ids=lambda more: more[0],
 )
-def test_a_stopped_run_goes_on_to_the_same_end(birdclf, recordings, tmp_path, more):
+def test_a_stopped_run_resumes_to_the_same_end(birdclf, recordings, tmp_path, more):
     words = (*STOPPED, *more)
     whole = birdclf(*on_folder(recordings, tmp_path / "whole", *words), cwd=tmp_path)
     assert whole.status == 0, whole.err
@@ -121,7 +121,7 @@ def test_what_is_allowed_runs(birdclf, recordings, tmp_path):
     assert done.status == 0, done.err
 
 
-def test_a_cosine_scale_is_said_once(birdclf, recordings, tmp_path):
+def test_a_cosine_scale_is_set_once(birdclf, recordings, tmp_path):
     words = ("loss=ldam", "model.head=cosine", "model.scale=16")
     done = birdclf(*on_folder(recordings, tmp_path / "run", *words), cwd=tmp_path)
     assert done.status == 0, done.err

@@ -40,7 +40,7 @@ def test_the_page_works_in_a_browser(browser: Browser, tmp_path: Path):
     page.close()
 
 
-def test_the_command_reports_on_a_real_run_and_says_which_moments_spoke(
+def test_the_command_reports_on_a_real_run_and_marks_the_decisive_times(
     birdclf: Command, recordings: Path, tmp_path: Path
 ):
     done = birdclf(*on_folder(recordings, "run"), cwd=tmp_path)

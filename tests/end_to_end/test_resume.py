@@ -47,7 +47,7 @@ def test_it_ends_as_if_nothing_had_happened(birdclf, recordings, tmp_path, undis
 
 
 @pytest.mark.slow
-def test_a_schedule_on_a_plateau_and_early_stopping_go_on(birdclf, recordings, tmp_path):
+def test_a_schedule_on_a_plateau_and_early_stopping_resume(birdclf, recordings, tmp_path):
     more = (*PLATEAU, "callbacks.early_stopping.patience=2", "trainer.max_epochs=6")
     assert birdclf(*words(recordings, tmp_path / "whole", *more), cwd=tmp_path).status == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,7 @@ def test_the_folder_is_found_by_its_settings(birdclf, recordings, tmp_path, stop
     assert_same_end(stopped, undisturbed)
 
 
-def test_it_is_never_gone_on_with_unasked_or_by_other_settings(birdclf, recordings, tmp_path, stopped):
+def test_it_is_never_resumed_unasked_or_by_other_settings(birdclf, recordings, tmp_path, stopped):
     before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*") if path.is_file()}
     assert "holds results already" in birdclf(*words(recordings, stopped), cwd=tmp_path).mistake
     said = birdclf(*words(recordings, stopped, "resume=true", "optimizer.lr=0.5"), cwd=tmp_path).mistake

@@ -68,7 +68,7 @@ def test_every_trial_is_a_job_of_its_number(searched: Path):
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_to_more_trials_only(birdclf, recordings, searched: Path, tmp_path: Path):
+def test_a_search_continues_with_more_trials_only(birdclf, recordings, searched: Path, tmp_path: Path):
     stop = pytest.MonkeyPatch()
     with stop.context() as patch:
         stop_in(patch, Snapshot, "on_train_batch_end", 7)  # in the second trial

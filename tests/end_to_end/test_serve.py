@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
+from command_fixtures import VIEWS
 from playwright.sync_api import Browser, Page, expect
 from tiny_runs import REPO, TINY, Command, on_folder, sing
 
@@ -210,7 +211,7 @@ def test_a_name_with_html_in_it_is_text(page: Page, song: Path, server: Server):
     assert page.title() == "Birds in recordings" and page.locator("img").count() == 1
 
 
-def test_what_is_no_recording_is_said_on_the_page(page: Page):
+def test_what_is_no_recording_is_reported_on_the_page(page: Page):
     drop(page, b"Dear diary, today I heard a wren.\n", "diary.txt")
     expect(page.locator("#problem")).to_have_text(re.compile("^diary.txt: The file cannot be decoded"))
     drop(page, b"", "empty.wav")
@@ -238,8 +239,7 @@ def test_zoom_and_keyboard(page: Page, song: Path):
     until(page, "!document.getElementById('audio').paused")
 
 
-@pytest.mark.parametrize("width", [1200, 420], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
 def test_axe_finds_nothing(browser: Browser, server: Server, song: Path, scheme: str, width: int):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(server.url)

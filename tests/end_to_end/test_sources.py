@@ -19,7 +19,12 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Path], list[str], int]] = {
 }
 
 
-@pytest.mark.parametrize("source", SOURCES)
+OTHER_YEARS = ("birdclef-2021", "birdclef-2022")  # their layouts: tests/data/sources
+
+
+@pytest.mark.parametrize(
+    "source", [pytest.param(name, marks=pytest.mark.slow if name in OTHER_YEARS else ()) for name in SOURCES]
+)
 def test_a_source_is_prepared_and_trained_on(source: str, birdclf: Command, tmp_path: Path):
     data, write, classes, clips = SOURCES[source]
     root = write(tmp_path / "source")

@@ -20,7 +20,7 @@ RATE_HZ = 16_000
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that hears windows of 1 s, and 12 recordings in ``field``, some with names that a page may take amiss."""
+    """A run with windows of 1 s, and 12 recordings in ``field``, some with names that a page may take amiss."""
     work = tmp_path_factory.mktemp("suggest")
     write_run(work / "run", classes=CLASSES)
     rng = np.random.default_rng(5)
@@ -158,7 +158,7 @@ def test_a_list_and_species_that_occur(suggest, work: Path, tmp_path: Path, monk
     assert {row["predicted"] for row in rows_of(tmp_path / "out")} <= {"Bubo bubo", "Corvus corax"}
 
 
-def test_a_folder_that_is_there_is_left_alone(suggest, to_label: Path):
+def test_a_folder_that_is_there_is_kept(suggest, to_label: Path):
     before = (to_label / "suggestions.csv").read_bytes()
     said = suggest("field", "--out", to_label).mistake
     assert "to_label exists already; nothing is overwritten. It may hold labels" in said

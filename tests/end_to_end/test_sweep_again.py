@@ -56,7 +56,7 @@ def test_a_stopped_sweep_is_found_by_its_command(birdclf, recordings, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_stopped_before_its_first_job_began_is_gone_on_with(birdclf, recordings, tmp_path, monkeypatch):
+def test_one_stopped_before_its_first_job_began_is_resumed(birdclf, recordings, tmp_path, monkeypatch):
     def killed(cfg):
         raise Killed
 
@@ -152,7 +152,7 @@ def test_a_second_launch_takes_no_failure_from_the_first(birdclf, recordings, tm
     assert statuses(tmp_path / "sweep") == ["finished", "failed"]
 
 
-def test_fail_fast_heeds_no_failure_of_an_earlier_launch(birdclf, recordings, tmp_path):
+def test_fail_fast_ignores_a_failure_of_an_earlier_launch(birdclf, recordings, tmp_path):
     words = on_sweep(recordings, "seed=1,2", SWEEP, "trainer.max_epochs=1")
     assert run_with_bad_luck(birdclf, words, tmp_path, 1, 2).err.startswith("birdclf: 2 jobs failed")
     assert birdclf(*words, "fail_fast=true", cwd=tmp_path).status == 0

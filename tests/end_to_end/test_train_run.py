@@ -64,7 +64,7 @@ def events(finished: Path) -> EventAccumulator:
     return read
 
 
-def test_only_birdclf_speaks(outcome: tuple[Outcome, Path]) -> None:
+def test_only_birdclf_prints(outcome: tuple[Outcome, Path]) -> None:
     done, folder = outcome
     said = done.out + done.err + (folder / "train.log").read_text()
     assert "GPU available" not in said and "litlogger" not in said

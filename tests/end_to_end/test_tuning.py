@@ -53,7 +53,7 @@ def trained(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPat
 @pytest.mark.slow
 @pytest.mark.parametrize("call", [9, 21])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_stopped_run_goes_on_to_the_same_end(birdclf, recordings, tmp_path, trained, way, call):
+def test_a_stopped_run_resumes_to_the_same_end(birdclf, recordings, tmp_path, trained, way, call):
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         stop_in(patch, Snapshot, "on_train_batch_end", call)
@@ -110,7 +110,7 @@ def test_the_mean_of_weights_has_statistics_of_its_own_in_every_norm(trained):
         (("loss=ldam", "model.head=cosine"), r"loss\.reweight_from is 0\.8 of the epochs\. Let it last"),
     ],
 )
-def test_what_early_stopping_cuts_off_is_said(birdclf, recordings, tmp_path, more, said):
+def test_what_early_stopping_cuts_off_is_reported(birdclf, recordings, tmp_path, more, said):
     still = ("optimizer.lr=1e-12", "callbacks.early_stopping.patience=1", "model.dropout=0")
     done = birdclf(*words(recordings, tmp_path / "run", *still, *more), cwd=tmp_path)
     assert done.status == 0, done.err

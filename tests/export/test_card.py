@@ -94,7 +94,7 @@ def run(tmp_path: Path) -> Path:
         "1 species have no test recording: Pica pica",
         "50.0% of the test recordings share a recordist with a training one",
         "one of the 4 species, also rain",
-        "hears 5 s at a time and nothing above 16 kHz",
+        "takes 5 s at a time and nothing above 16 kHz",
         "birdclf predict RUN",
         "Time: 2.5 hours",
         "8 CPUs, no GPU",
@@ -103,7 +103,7 @@ def run(tmp_path: Path) -> Path:
         "Not stated: add one before sharing",
     ],
 )
-def test_it_says_what_the_folder_tells(run: Path, said: str):
+def test_it_says_what_the_folder_holds(run: Path, said: str):
     assert said in card(run)
 
 
@@ -119,7 +119,7 @@ def test_what_others_wrote_stays_words(run: Path):
     assert page.count("<table>") == 4
 
 
-def test_made_up_sound_is_said_first(run: Path, tmp_path: Path):
+def test_made_up_sound_is_reported_first(run: Path, tmp_path: Path):
     told = card(make_run(tmp_path / "aviary", synthetic=True))
     assert told.split("\n\n")[1].startswith("> **Trained on made-up sound.**") and "made-up" not in card(run)
 

@@ -166,7 +166,7 @@ def test_no_operator_is_one_that_few_runtimes_have(written: Path):
 
 
 class Deciding(AudioCNN):
-    """A network whose way depends on what it hears."""
+    """A network whose control flow depends on its input."""
 
     def forward(self, x):
         return super().forward(x) if x.sum() > 0 else super().forward(-x)

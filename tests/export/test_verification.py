@@ -44,7 +44,7 @@ def test_what_differs_is_refused(exported, said: str, count: int):
         compare(answers(), exported, sounds(count)).check("onnx")
 
 
-def test_a_small_difference_is_told_and_passes():
+def test_a_small_difference_is_reported_and_passes():
     found = compare(answers(), answers(shift=5e-5), sounds(3))
     found.check("onnx")
     assert found.probability == pytest.approx(5e-5, rel=0.01) and "5.0e-05" in str(found)

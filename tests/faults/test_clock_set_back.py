@@ -93,7 +93,7 @@ def test_a_stopped_run_is_found_and_ends_the_same(birdclf: Command, recordings, 
 
 
 @pytest.mark.slow
-def test_the_sweep_launched_last_is_gone_on_with(birdclf: Command, recordings, tmp_path, monkeypatch):
+def test_the_sweep_launched_last_is_resumed(birdclf: Command, recordings, tmp_path, monkeypatch):
     command = words(recordings, "-m", "seed=1,2")
     parent = tmp_path / "outputs" / "sweep"
     assert birdclf(*command, cwd=tmp_path).status == 0

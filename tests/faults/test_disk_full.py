@@ -102,7 +102,7 @@ def test_full_before_it_begins(birdclf, recordings, tmp_path, disk, command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noted", [True, False], ids=["which is noted", "which cannot be noted"])
-def test_a_sweep_goes_on_after_a_job(birdclf, recordings, tmp_path, disk, noted):
+def test_a_sweep_continues_after_a_job(birdclf, recordings, tmp_path, disk, noted):
     sweep = disk.folder / "sweep"
     words = on_sweep(recordings, "seed=1,2,3", f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path / 'store'}")
     usual = task.run_folder.write_failure

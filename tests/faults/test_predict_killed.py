@@ -50,7 +50,7 @@ def undisturbed(work: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [2, 10])
-def test_it_goes_on_where_it_was_killed(work: Path, undisturbed: dict[str, bytes], kills: int):
+def test_it_resumes_where_it_was_killed(work: Path, undisturbed: dict[str, bytes], kills: int):
     out, rng = work / f"killed {kills}", stream("kills", kills)
     killed = 0
     for kill in range(kills):

@@ -118,7 +118,7 @@ def test_a_finished_store_need_only_be_read(birdclf: Command, ordinary: Command,
 
 
 @pytest.mark.slow
-def test_what_may_not_be_read_is_passed_over_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
+def test_what_may_not_be_read_is_skipped_or_set_aside(ordinary: Command, own_recordings: Path, tmp_path: Path):
     hidden, unreadable = own_recordings / "Pica pica" / "00.wav", own_recordings / "Apus apus"
     hidden.chmod(0)
     unreadable.chmod(0)

@@ -211,7 +211,7 @@ def test_digital_silence_stays_finite():
     assert result.bands.isfinite().all() and result.level_db.isfinite().all()
 
 
-def test_the_level_hears_1_to_10_khz_only():
+def test_the_level_covers_1_to_10_khz_only():
     t = np.arange(RATE) / RATE
     stack = MFCCStack(window_s=1.0)
     level = {

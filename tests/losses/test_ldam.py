@@ -145,7 +145,7 @@ def test_bad_values_are_refused(settings, said):
         LDAM(COUNTS, **settings)
 
 
-def test_a_training_that_ended_before_the_weights_is_told_so():
+def test_a_training_that_ended_before_the_weights_is_reported():
     loss = LDAM(COUNTS, reweight_from=0.8)
     assert loss.cut_short(9, 10) is None
     assert "loss.reweight_from is 0.8" in loss.cut_short(8, 10)

@@ -59,14 +59,14 @@ def test_a_member_that_knows_nothing_gets_no_weight():
     assert tuned < equal
 
 
-def test_weights_that_follow_noise_are_told_by_other_recordings():
+def test_weights_that_follow_noise_are_detected_by_other_recordings():
     members = [member(1.0, seed, n=12) for seed in range(8)]
     equal, tuned = generalises(members)
     assert equal < tuned
     assert nll(average_predictions(members, greedy_weights(members))) < nll(average_predictions(members, np.ones(8)))
 
 
-def test_one_group_alone_tells_nothing():
+def test_one_group_alone_shows_nothing():
     a = member(1.0, 0)
     together = Predictions(a.recording_id, a.target, a.logits, np.array(["all"] * len(a.target), dtype=object))
     assert np.isnan(generalises([together, together])).all()

@@ -4,7 +4,7 @@ from birdclf.models.blocks import ConvBlock
 
 
 @torch.no_grad()
-def test_a_norm_that_learns_hears_its_input_whatever_the_mode_of_its_block():
+def test_a_norm_that_learns_sees_its_input_whatever_the_mode_of_its_block():
     torch.manual_seed(0)
     block, x = ConvBlock(2, 3).eval(), torch.randn(4, 2, 6, 8)
     block.norm.train()

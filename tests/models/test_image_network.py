@@ -236,7 +236,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("endpoint", ["closed", "silent"])
-def test_a_hub_out_of_reach_is_said_within_seconds(
+def test_a_hub_out_of_reach_is_reported_within_seconds(
     endpoint: str, silent_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hub = pytest.importorskip("huggingface_hub")

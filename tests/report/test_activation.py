@@ -39,7 +39,7 @@ def test_the_moments_of_a_class_are_bright():
     assert quiet is not None and quiet.argmax() in range(60, 70) and quiet[:60].sum() == 0
 
 
-def test_nothing_speaks_for_a_class_that_has_no_evidence():
+def test_a_class_without_evidence_has_no_activation():
     predictor = Predictor(FirstBand(), stack()).eval()
     activation = class_activation(predictor, window(slice(30, 50), 4.0), target=1)
     assert activation is not None and activation.abs().sum() == 0

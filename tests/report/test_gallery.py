@@ -25,7 +25,7 @@ def run(tmp_path):
     return made
 
 
-def test_mistakes_come_surest_first_and_hits_most_hesitant_first(run):
+def test_mistakes_come_most_confident_first_and_hits_most_hesitant_first(run):
     cards = gallery(run, PLENTY)
     mistakes, hits = ([card for card in cards if card.kind == kind] for kind in (MISTAKE, HIT))
     assert len(mistakes) == len(hits) == EACH

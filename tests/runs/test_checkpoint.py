@@ -200,7 +200,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("place", "value", "words"), CHANGES, ids=lambda part: str(part)[:30])
-def test_what_does_not_fit_together_is_said(place: tuple[str, ...], value: Any, words: str, tmp_path: Path):
+def test_what_does_not_fit_together_is_reported(place: tuple[str, ...], value: Any, words: str, tmp_path: Path):
     thing = content()
     node = thing
     for key in place[:-1]:
@@ -255,7 +255,7 @@ def test_a_network_of_another_package_is_run_only_if_trusted(foreign: Path, tmp_
         "birdclf",
     ],
 )
-def test_a_target_that_is_no_network_of_ours_is_refused(target: str, tmp_path: Path):
+def test_a_target_that_is_no_network_of_birdclf_is_refused(target: str, tmp_path: Path):
     with pytest.raises(UserError, match=r"model\._target_ of the checkpoint is"):
         load_run(named(target, tmp_path))
 

@@ -55,7 +55,7 @@ def test_norms_get_the_mean_over_windows_whatever_they_held(predictor):
     assert all(torch.equal(value, before[name]) for name, value in predictor.state_dict().items())
 
 
-def test_what_a_norm_hears_is_what_evaluation_gives_it():
+def test_what_a_norm_sees_is_what_evaluation_gives_it():
     torch.manual_seed(0)
     features = MFCCStack()
     network = AudioCNNv3(num_classes=3, in_channels=3, width=0.05, drop_path=0.9, dropout=0.9)

@@ -1,4 +1,4 @@
-"""A page's server with a classifier that hears loudness: quick, and known beforehand."""
+"""A page's server with a classifier by loudness: fast, with known results."""
 
 import io
 import time

@@ -86,7 +86,7 @@ def test_other_tables_are_not_made(served: Served, kind: str):
     assert served.client.get(f"/recordings/{known}/table/{kind}").status_code == 404
 
 
-def test_a_recording_that_somebody_removed(served: Served):
+def test_a_recording_that_was_removed(served: Served):
     told = served.heard(sound())
     (served.folder / "recordings" / served.files()[0]).unlink()
     assert served.client.get(f"/recordings/{told['id']}/sound").status_code == 404

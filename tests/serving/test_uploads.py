@@ -132,7 +132,7 @@ def test_samples_that_are_no_numbers(served: Served):
     assert told["state"] == "failed" and "not finite" in told["problem"] and served.files() == []
 
 
-def test_a_recording_that_breaks_off_is_heard_as_far_as_it_goes(serving):
+def test_a_recording_that_breaks_off_is_decoded_as_far_as_it_goes(serving):
     content = sound((60, 60), (0.9, 0.1), format="FLAC")
     told = serving(minutes=3).heard(content[: len(content) * 4 // 5])
     assert told["state"] == "done" and told["rows"] and told["duration_s"] == 60
@@ -212,7 +212,7 @@ def test_settings_out_of_range(served: Served, settings, words):
     assert served.files() == []
 
 
-def test_the_page_stays_alive_while_one_is_heard_and_others_wait(serving):
+def test_the_page_stays_alive_while_one_is_classified_and_others_wait(serving):
     served = serving(wait_s=0.3)
     told = [served.upload(sound((3, n)), f"{n}.wav").json() for n in (1, 2, 3)]
     assert served.client.get("/").status_code == 200
@@ -243,7 +243,7 @@ def test_a_disk_that_is_full(served: Served, monkeypatch):
     assert answer.status_code == 507 and "No space left on device" in answer.json()["problem"]
 
 
-def test_an_error_of_ours_is_told_without_its_trace(serving, caplog):
+def test_an_error_of_birdclf_is_reported_without_its_trace(serving, caplog):
     served = serving(broken=ZeroDivisionError("secret"))
     told = served.heard(sound())
     assert told["state"] == "failed" and "its terminal says what" in told["problem"] and "secret" not in str(told)

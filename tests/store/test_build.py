@@ -66,7 +66,7 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def test_a_build_that_ended_early_holds_what_its_journal_tells_of(whole, ended_early):
+def test_a_build_that_ended_early_holds_what_its_journal_lists(whole, ended_early):
     rows = [json.loads(line) for line in ended_early[JOURNAL].splitlines()]
     assert [row["recording_id"] for row in rows] == ["r000", "r001", "r002"]
     assert tuple(row["frames"] for row in rows) == HELD
@@ -130,7 +130,7 @@ def test_a_finished_build_that_was_not_put_in_its_place_reads_nothing_again(tmp_
     [b"", b"\n\n", b"\x00" * 4096, b"not json\n", b'{"recording_id": "r000", "frames": 50', b"\xff\xfe\n"],
     ids=["empty", "empty lines", "zeros", "words", "half a line", "no text"],
 )
-def test_a_journal_that_cannot_be_read_is_begun_anew(tmp_path, whole, ended_early, journal):
+def test_a_journal_that_cannot_be_read_is_started_again(tmp_path, whole, ended_early, journal):
     assert build_in(put(tmp_path / "building", {**ended_early, JOURNAL: journal})) == whole
 
 
@@ -169,7 +169,7 @@ def test_a_broken_recording_is_cut_out_of_the_task_that_holds_it(tmp_path):
 @pytest.mark.parametrize(
     ("workers", "kept"), [(0, 9), pytest.param(2, 3, marks=pytest.mark.slow)]
 )  # three tasks, of three recordings or of one
-def test_a_disk_that_fills_up_is_named_and_the_next_start_goes_on(tmp_path, monkeypatch, workers, kept):
+def test_a_disk_that_fills_up_is_named_and_the_next_start_resumes(tmp_path, monkeypatch, workers, kept):
     log = tmp_path / "log"
     made, stores = noise_catalog(12, log=str(log)), tmp_path / "stores"
     real, copied = shutil.copyfileobj, []

@@ -90,7 +90,7 @@ def test_of_many_shards_a_message_names_a_few():
     assert shard_overrides([Shard(5, 6)]) == "store.shards=6 store.shard=5"
 
 
-def test_shards_are_cleared_away_but_not_under_somebodys_hands(tmp_path):
+def test_shards_are_removed_but_not_while_in_use(tmp_path):
     store = tmp_path / "abc"
     for shard in (Shard(0, 2), Shard(1, 2), Shard(5, 9)):
         begin(shard, store, done=True)

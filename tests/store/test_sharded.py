@@ -52,7 +52,7 @@ def assert_finished(root: Path, files: dict[str, bytes]) -> None:
     assert [path.name for path in root.iterdir() if path != folder] == [f"{folder.name}.lock"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
 @given(st.integers(1, 9), st.integers(2, 5), st.randoms(use_true_random=False))
 @example(2, 5, random.Random(0))  # more shards than recordings
 def test_shards_in_any_order_make_the_store_of_one_process(tmp_path, n, count, order):
@@ -79,7 +79,7 @@ def test_where_the_store_is_finished_all_workers_end_at_once(tmp_path, whole, ca
     assert_finished(tmp_path, whole)
 
 
-def test_a_worker_that_ended_early_goes_on_where_it_stood(tmp_path, whole, keep_always):
+def test_a_worker_that_ended_early_resumes_where_it_stopped(tmp_path, whole, keep_always):
     root, log = tmp_path / "stores", tmp_path / "log"
     work(root, 0), work(root, 2)
     with pytest.raises(KeyboardInterrupt):
@@ -106,7 +106,7 @@ def test_workers_at_once_make_one_store_and_read_each_recording_once(tmp_path, w
 
 
 @pytest.mark.parametrize("copies", range(0, 2 * N, 3))
-def test_a_merge_that_ended_early_goes_on_where_it_stood(tmp_path, monkeypatch, whole, keep_always, copies):
+def test_a_merge_that_ended_early_resumes_where_it_stopped(tmp_path, monkeypatch, whole, keep_always, copies):
     root, log, copied = tmp_path / "stores", tmp_path / "log", []
     copy = merge._copy
 
@@ -139,7 +139,7 @@ def test_shards_stay_until_the_store_is_in_its_place(tmp_path, monkeypatch, whol
     assert_finished(tmp_path, whole)
 
 
-def test_one_process_and_shards_go_on_with_each_others_work(tmp_path, monkeypatch, caplog, whole, keep_always):
+def test_one_process_and_shards_continue_each_others_work(tmp_path, monkeypatch, caplog, whole, keep_always):
     made = noise_catalog(N, **READER, deadly="r005")
     root, log = tmp_path / "stores", tmp_path / "log"
     with pytest.raises(KeyboardInterrupt):
@@ -156,7 +156,7 @@ def test_one_process_and_shards_go_on_with_each_others_work(tmp_path, monkeypatc
     assert_finished(root, whole)
 
 
-def test_a_store_that_is_built_beside_shards_says_so_and_clears_them_away(tmp_path, caplog, whole):
+def test_a_store_that_is_built_beside_shards_says_so_and_removes_them(tmp_path, caplog, whole):
     work(tmp_path, 1)
     open_store(noise_catalog(N, **READER), Sums(), tmp_path, workers=0)
     assert "0" not in caplog.text.split("finished or not: ")[1].split(" of 3")[0]
@@ -171,7 +171,7 @@ def test_shards_of_different_numbers_do_not_mix(tmp_path, whole):
 
 
 @pytest.mark.parametrize("name", ["frames.f16", "level.f16", journal.JOURNAL])
-def test_a_damaged_shard_is_named_and_its_worker_mends_it(tmp_path, whole, name):
+def test_a_damaged_shard_is_named_and_its_worker_repairs_it(tmp_path, whole, name):
     root, log = tmp_path / "stores", tmp_path / "log"
     work(root, 0), work(root, 1)
     (damaged,) = root.glob(f".*.shard-1-of-3/{name}")

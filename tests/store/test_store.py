@@ -149,7 +149,7 @@ def test_bad_files_among_good_ones_are_kept_apart(tmp_path, tone):
     assert index.frames.tolist() == [100, 0, 0, 0]
 
 
-def test_a_build_that_ends_early_goes_on_where_it_stood(tmp_path, monkeypatch):
+def test_a_build_that_ends_early_resumes_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "KEEP_EVERY_S", -1.0)
     log = tmp_path / "log"
     broken = noise_catalog(4, deadly="r002")  # deadly is not in the fingerprint: the same store

@@ -16,7 +16,7 @@ from birdclf.sweep.trials import JOURNAL, begin_study, facts_of, read_study, tri
 SPACE = {"lr": FloatDistribution(0, 1)}
 
 
-def test_a_study_is_gone_on_with_and_one_of_another_kind_refused(tmp_path: Path):
+def test_a_study_is_resumed_and_one_of_another_kind_refused(tmp_path: Path):
     study = begin_study(tmp_path, SPACE, "val/nll", "min")
     study.tell(study.ask(SPACE), 0.5)
     again = begin_study(tmp_path, SPACE, "val/nll", "min")
@@ -53,7 +53,7 @@ def test_a_run_finds_its_trial_by_the_number_of_its_folder(tmp_path: Path):
         trial_numbered(study, 5)
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path):
+def test_what_cannot_be_read_is_reported(tmp_path: Path):
     with pytest.raises(UserError, match="holds no study.journal"):
         read_study(tmp_path)
     (tmp_path / JOURNAL).write_text("nothing\nof it\n")

@@ -96,7 +96,7 @@ def test_statistics_and_counters_are_copied():
     assert float(norm.running_mean) == 30.0 and int(norm.num_batches_tracked) == 5
 
 
-def test_validation_sees_the_average_and_training_goes_on_with_its_own():
+def test_validation_sees_the_average_and_training_continues_with_its_own():
     averaging, module = MovingAverage(0.5, warmup=False), Module(0.0)
     begin(averaging, module)
     module.set(1.0)

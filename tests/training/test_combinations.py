@@ -83,7 +83,7 @@ def test_several_have_to_be_allowed_each():
 def test_a_name_that_allows_nothing_is_refused():
     with pytest.raises(UserError, match=r"allow has 'priors'; it may have prior_with_sampler, "):
         check_combinations(PRIOR, Natural(), Unadjusted(), ["priors"])
-    with pytest.raises(UserError, match=r"allow has prior_with_sampler, but nothing here .* Leave it out"):
+    with pytest.raises(UserError, match=r"allow has prior_with_sampler, but no combination here .* Leave it out"):
         check_combinations(PRIOR, Natural(), Unadjusted(), ["prior_with_sampler"])
 
 

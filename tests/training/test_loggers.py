@@ -79,7 +79,7 @@ def test_a_resumed_run_overwrites_no_table(tmp_path):
     assert [float(rows(tmp_path, version)[0]["val/nll"]) for version in (0, 1)] == [0.5, -0.5]
 
 
-def test_a_run_that_fails_is_told_as_a_failure():
+def test_a_run_that_fails_is_reported_as_a_failure():
     recorder = Recorder()
     with pytest.raises(ValueError, match="broken"):
         try:

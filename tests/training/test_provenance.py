@@ -8,7 +8,7 @@ from birdclf.data.sources.synthetic import synthetic_catalog
 from birdclf.training.results import split_hash, write_provenance
 
 
-def test_nobody_is_named(tmp_path: Path, monkeypatch):
+def test_no_person_is_named(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # a command that ran before in this process leaves its own
     catalog = synthetic_catalog(scale=0.01, num_species=3)

@@ -88,7 +88,7 @@ def test_the_same_species_in_another_order_are_other_classes(tmp_path):
     assert torch.equal(output_layer(net).weight, output_layer(given).weight.flip(0))
 
 
-def test_the_output_layer_can_be_drawn_anew(tmp_path):
+def test_the_output_layer_can_be_drawn_again(tmp_path):
     given, net, before = network(0), network(1), network(1)
     transfer_weights(net, read_source(str(written(tmp_path / "c.ckpt", ours(given)))), CLASSES, redraw=True)
     same = equal(net, given)

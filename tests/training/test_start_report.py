@@ -27,7 +27,7 @@ def warnings_in(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
-def test_what_fitted_and_what_did_not_is_said_and_written(tmp_path, caplog):
+def test_what_fitted_and_what_did_not_is_reported_and_written(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     source = source_of(network(0, 2), classes=("x", "y"), n_mels=64, hop=320)
     source.tensors["extra.weight"] = torch.zeros(2)

@@ -76,11 +76,7 @@ def _song(rng: np.random.Generator, syllables: tuple[Syllable, ...], tempo: floa
 
 @lru_cache(maxsize=1024)
 def grammar_of(slug: str) -> Grammar:
-    """Return a species' grammar, the same on every call.
-
-    Args:
-        slug: Species in the form ``house-sparrow``; the last word names the family.
-    """
+    """Return the grammar of a species such as ``house-sparrow``, whose last word names its family."""
     rng = stream("aviary", "species", slug)
     family = family_named(family_of(slug))
     num_shared = int(rng.integers(2, 5))

@@ -57,17 +57,10 @@ def family_of(slug: str) -> str:
 
 
 def durations_s(slug: str, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the lengths of a species' recordings without rendering them.
+    """Return the lengths ``(n,)`` in s, to the millisecond, of recordings ``numbers`` of a species, without rendering.
 
-    Log-normal with a median of 6.5 s, clipped to 2 to 20 s: most recordings are longer than a window of
-    5 s, a third are shorter.
-
-    Args:
-        slug: Species in the form of :func:`slug_of`.
-        numbers: ``(n,)`` numbers of the recordings.
-
-    Returns:
-        ``(n,)`` seconds, in whole milliseconds.
+    Log-normal with a median of 6.5 s, clipped to 2 to 20 s: most recordings are longer than a window of 5 s, a third
+    are shorter.
     """
     chance = uniform(key_of("aviary", "duration", slug), numbers)
     seconds = MEDIAN_S * np.exp(SPREAD * ndtri(np.clip(chance, 1e-9, 1 - 1e-9)))

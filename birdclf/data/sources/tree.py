@@ -82,11 +82,7 @@ def log_skipped(where: str, others: "Counter[str]", links: int = 0) -> None:
 
 
 def data_root(root: str, holds: str) -> Path:
-    """Return the folder that ``data.root`` names.
-
-    Args:
-        root: Value of the setting.
-        holds: Expected content, such as ``the recordings``, for the message.
+    """Return the folder that ``data.root`` names; ``holds`` is its expected content, such as ``the recordings``.
 
     Raises:
         UserError: If it is not a folder.

@@ -15,15 +15,15 @@ FIGURES = ("ece", "ece_calibrated", "nll", "nll_calibrated")
 
 
 def calibration_section(ranked: Sequence[Configuration], settings: Evaluation) -> Section:
-    """Return the section: a row a configuration, and the reliability of the best one before and after."""
+    """Return the section: one row per configuration, and the reliability of the best one before and after."""
     rows = tuple(_row(configuration) for configuration in ranked)
     head = ("configuration", "temperature", "ECE", "ECE after", "NLL, nats", "NLL after")
-    said = (
+    text = (
         f"Expected calibration error on test data in {settings.bins} bins, and NLL, as they come out of the network "
         f"and after temperature scaling (Guo et al., 2017), with a temperature fitted on validation; means over seeds. "
         f"A temperature above 1 means that the network is surer than it ought to be."
     )
-    blocks: list[Block] = [said, Table("Calibration of each configuration", head, rows)]
+    blocks: list[Block] = [text, Table("Calibration of each configuration", head, rows)]
     blocks.append(reliability_drawing(ranked[0].label, ranked[0].first, settings))
     return Section("calibration", "Calibration", tuple(blocks))
 

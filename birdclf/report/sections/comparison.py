@@ -41,7 +41,7 @@ def comparison_section(reference: Configuration, comparisons: Sequence[Compariso
             "over groups of recordings for macro F1. Several seeds: a test paired by seed, so that the luck of a seed "
             "counts as well. "
             f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}.",
-            Table("Tests, a row a rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
+            Table("Tests, one row per rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
             Folded("The pair of each seed", (_pairs(tested),)),
             *_classes(reference, tested),
         ]
@@ -89,7 +89,7 @@ def _pairs(tested: Sequence[Comparison]) -> Table:
                 )
             )
     head = ("against", "seed", "only the reference right", "only the other right", "McNemar p", "accuracy", "macro F1")
-    return Table("Two runs on the same recordings, a row a seed", (*head, "bootstrap p"), tuple(rows))
+    return Table("Two runs on the same recordings, one row per seed", (*head, "bootstrap p"), tuple(rows))
 
 
 def _classes(reference: Configuration, tested: Sequence[Comparison]) -> list[Block]:
@@ -119,7 +119,7 @@ BUCKETS = ("many", "medium", "few")
 
 
 def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.DataFrame:
-    """Return a row a configuration, as ``comparison.csv`` has it: means over seeds, and standard deviations."""
+    """Return one row per configuration, as ``comparison.csv`` has it: means over seeds, and standard deviations."""
     rows = []
     for configuration in found:
         runs = list(configuration.runs.values())
@@ -174,14 +174,14 @@ def table_section(found: Sequence[Configuration], monitor: str, settings: Evalua
                 number(row["windows_per_s"], "{:,.0f}"),
             )
         )
-    said = (
+    text = (
         f"Sorted by {monitor} on validation data, the mean over seeds. Of one seed the brackets are "
         f"{settings.coverage} intervals over its test recordings; of several, ± is the standard deviation over seeds. "
         f"Many, medium and few are species with more than {settings.many}, {settings.few} to {settings.many}, and "
         f"fewer than {settings.few} recordings to train on."
     )
     table = Table("Configurations", head, tuple(rows), filterable=True)
-    return Section("table", "All configurations", (said, table, *_intervals(found, settings)))
+    return Section("table", "All configurations", (text, table, *_intervals(found, settings)))
 
 
 def _intervals(found: Sequence[Configuration], settings: Evaluation) -> tuple[Block, ...]:
@@ -192,11 +192,11 @@ def _intervals(found: Sequence[Configuration], settings: Evaluation) -> tuple[Bl
     for configuration in found:
         estimates = [estimate(configuration, f"test/{name}", settings) for name in metrics]
         rows.append((configuration.label, *(e.interval_cell() if e else "" for e in estimates)))
-    said = (
+    text = (
         "The same with intervals throughout: over test recordings of one seed, Student's of the mean over several. "
         "Intervals that touch decide nothing; the tests below are paired and see more."
     )
-    return said, Table(f"Test figures with {settings.coverage} intervals", head, tuple(rows), filterable=True)
+    return text, Table(f"Test figures with {settings.coverage} intervals", head, tuple(rows), filterable=True)
 
 
 def _speed(configuration: Configuration) -> float | None:

@@ -34,14 +34,14 @@ def criteria_section(
                 verdicts.setdefault(verdict, []).append(criterion.name)
             rows.append((kind, criterion.name, measured, verdict, why))
     if not rows:
-        said = f"The configuration {configuration.label} states none; add them under criteria: in its experiment."
-        return Section("criteria", title, (said,)), verdicts
-    said = (
+        text = f"The configuration {configuration.label} states none; add them under criteria: in its experiment."
+        return Section("criteria", title, (text,)), verdicts
+    text = (
         f"Of {configuration.label}. A criterion is met when the whole {settings.coverage} interval satisfies it, not "
         "met when none of it does, and undecided in between."
     )
     table = Table("Criteria", ("kind", "criterion", "measured", "verdict", "basis"), tuple(rows))
-    return Section("criteria", title, (said, table)), verdicts
+    return Section("criteria", title, (text, table)), verdicts
 
 
 def _measured(
@@ -52,13 +52,13 @@ def _measured(
         return _difference(criterion, configuration, comparisons)
     metric = criterion.metric if "/" in criterion.metric else f"test/{criterion.metric}"
     try:
-        mine = estimate(configuration, metric, settings)
+        found = estimate(configuration, metric, settings)
     except KeyError:
-        mine = None
-    if mine is None:
+        found = None
+    if found is None:
         return f"No run has {metric}, or no species of it has a recording to test."
     if criterion.condition == "above":
-        return mine
+        return found
     return spread(configuration, metric, settings) or "One seed shows no spread; run several with seed=1,2,3."
 
 

@@ -40,7 +40,7 @@ def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Sec
 
 
 def factorial(found: Sequence[Configuration]) -> tuple[pd.DataFrame, list[str]]:
-    """Return a row a run with its settings, ``accuracy`` and ``macro_f1``, and the names of the settings that vary."""
+    """Return one row per run with its settings, ``accuracy`` and ``macro_f1``, and the names of settings that vary."""
     rows = [
         {**settings_of(run), **{metric: run.figure(f"test/{metric}") for metric in MEASURED}, "seed": run.seed}
         for configuration in found
@@ -72,8 +72,8 @@ def _why_not(table: pd.DataFrame, factors: list[str]) -> str:
 def _table(name: str, found: pd.DataFrame) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for row in found.to_dict("records"):
-        said = f"{row['effect']:+.3f}" + (
+        text = f"{row['effect']:+.3f}" + (
             f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["low"] == row["low"] else ""
         )
-        rows.append((str(row["term"]), str(row["level"]), number(row["effect"], said), p_number(row["p_value"])))
+        rows.append((str(row["term"]), str(row["level"]), number(row["effect"], text), p_number(row["p_value"])))
     return Table(f"Effects on {name[0].lower()}{name[1:]}", ("term", "level", "effect", "p of the term"), tuple(rows))

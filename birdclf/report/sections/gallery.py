@@ -30,12 +30,8 @@ def class_activation(predictor: Predictor, bands: Tensor, target: int) -> Tensor
     """Return gradient-weighted class activation over time (Grad-CAM, Selvaraju et al., 2017, equations 1 and 2).
 
     The map of the last convolution is averaged over the bands: cepstral coefficients have no place on a frequency axis,
-    and a strip over time is the same to read for every representation.
-
-    Args:
-        predictor: In evaluation mode.
-        bands: ``(1, F, T)`` stored features of a window.
-        target: Class.
+    and a strip over time is the same to read for every representation. ``bands`` are the stored features ``(1, F, T)``
+    of a window; the predictor is in evaluation mode.
 
     Returns:
         ``(T,)`` from 0 to 1, all 0 where nothing speaks for the class; None for a network without convolution.
@@ -80,8 +76,8 @@ class ActivationMap:
         activation = class_activation(self.loaded.predictor, window, self.loaded.classes.index(species))
         if activation is None:
             return None
-        heard = min(features.frames, max(1, len(waveform) // features.hop))  # the rest is padding
-        return _over_middle(activation[:heard].numpy(), hop_s, min(seconds, len(waveform) / features.sample_rate_hz))
+        frames = min(features.frames, max(1, len(waveform) // features.hop))  # the rest is padding
+        return _over_middle(activation[:frames].numpy(), hop_s, min(seconds, len(waveform) / features.sample_rate_hz))
 
 
 def _over_middle(activation: NDArray[np.float32], hop_s: float, seconds: float) -> NDArray[np.float32]:
@@ -131,24 +127,24 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     """Return the section of a run's cards."""
     activation_map = activation_map_of(run)
     cards = gallery(run, most_bytes, None if isinstance(activation_map, str) else activation_map)
-    said = (
+    text = (
         f"Of {label}, seed {run.seed}, on test data: its most confident mistakes, where the label may be wrong, and "
         f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
         f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )
     if isinstance(activation_map, str):
-        said += f" Which moments supported a species is not shown: {activation_map}"
+        text += f" Which moments supported a species is not shown: {activation_map}"
     else:
-        said += " The strip below a picture is bright where the sound supports the predicted species (Grad-CAM)."
+        text += " The strip below a picture is bright where the sound supports the predicted species (Grad-CAM)."
     rows = [Cards(f"{kind.capitalize()}s", tuple(c for c in cards if c.kind == kind)) for kind in (MISTAKE, HIT)]
-    return Section("gallery", "Look and listen", (said, *(row for row in rows if row.cards)))
+    return Section("gallery", "Look and listen", (text, *(row for row in rows if row.cards)))
 
 
 def _bare(run: Run, row: int, kind: str) -> Card:
     p = np.exp(log_softmax(run.test.logits[row : row + 1]))[0]
     truth, predicted = int(run.test.target[row]), int(run.test.prediction[row])
-    said = (run.classes[truth], run.classes[predicted], float(p[truth]), float(p[predicted]))
-    return Card(str(run.test.recording_id[row]), *said, kind)
+    shown = (run.classes[truth], run.classes[predicted], float(p[truth]), float(p[predicted]))
+    return Card(str(run.test.recording_id[row]), *shown, kind)
 
 
 def _source(run: Run) -> Catalog | str:

@@ -14,7 +14,7 @@ STUDY_SOURCES: Final = ("xeno_canto", "kaggle_extended")
 
 
 def published_section(found: Sequence[Configuration]) -> Section:
-    """Return the section; a row a published figure."""
+    """Return the section; one row per published figure."""
     rows: list[tuple[Cell, ...]] = []
     for configuration in found:
         run = configuration.first
@@ -30,12 +30,12 @@ def published_section(found: Sequence[Configuration]) -> Section:
     title = "Published figures"
     if not rows:
         return Section("published", title, ("No configuration here names figures that were published.",))
-    said = (
+    text = (
         "The study's figures beside those measured here. “Other data” marks a catalogue that is not the study's: then "
         "the two columns say nothing about each other, only about the order of the phases."
     )
     head = ("configuration", "figure", "published", "measured (mean over seeds)", "data")
-    return Section("published", title, (said, Table("Published and measured", head, tuple(rows))))
+    return Section("published", title, (text, Table("Published and measured", head, tuple(rows))))
 
 
 def is_the_studys(run: Run) -> bool:

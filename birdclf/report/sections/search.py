@@ -51,14 +51,14 @@ def search_section(folder: Path, anchor: str = "search") -> Section:
     monitor = str(facts_of(study).get("monitor", "value"))
     whole, stopped = _ended(study, "COMPLETE"), _ended(study, "PRUNED")
     still_open = len(study.trials) - len(whole) - len(stopped)
-    said = (
+    text = (
         f"{counted(len(study.trials), 'trial')}: {len(whole)} trained to their end, {len(stopped)} stopped early "
         f"because others were better at the same epoch, {still_open} not finished. Values are {monitor} on validation "
         f"data, of which the search took the best: the value of the best trial flatters it. Test data had no part."
     )
     if not whole:
-        return Section(anchor, title, (said,))
-    blocks: list[Block] = [said, history(folder, whole, stopped, monitor), _best(whole, monitor)]
+        return Section(anchor, title, (text,))
+    blocks: list[Block] = [text, history(folder, whole, stopped, monitor), _best(whole, monitor)]
     importance = importances(study)
     if importance:
         blocks += [importance_drawing(folder, importance, len(whole))]

@@ -81,11 +81,11 @@ def matrix_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Fig
         parts.append(f'<text transform="translate({at:g} {LABELS - 4}) rotate(-90)">{name}</text>')
     for row, column in np.argwhere(cells):
         fill = "first" if row == column else "second"
-        said = f"{names[order[row]]} named {names[order[column]]}: {cells[row, column]} of {cells[row].sum()}"
+        text = f"{names[order[row]]} named {names[order[column]]}: {cells[row, column]} of {cells[row].sum()}"
         depth = f"{max(0.15, share[row, column]):.2f}"
         parts.append(
             f'<rect x="{LABELS + column * CELL}" y="{LABELS + row * CELL}" width="{CELL}" height="{CELL}" '
-            f'fill="var(--{fill})" fill-opacity="{depth}"><title>{escape(said)}</title></rect>'
+            f'fill="var(--{fill})" fill-opacity="{depth}"><title>{escape(text)}</title></rect>'
         )
     right = np.trace(confusion) / max(confusion.sum(), 1)
     caption = (
@@ -124,13 +124,13 @@ def species_section(configuration: Configuration, settings: Evaluation) -> Secti
         (names[p.truth], names[p.predicted], number(p.clips, "{:,.0f}"), number(100 * p.share, "{:.0f} %"))
         for p in confused_pairs(confusion, MOST_PAIRS)
     )
-    said = (
+    text = (
         f"Of {configuration.label}, seed {run.seed}, on test data. The {settings.coverage} intervals count groups of "
         "recordings, not clips, as independent. A species without a test recording has no F1. Of a species with few of "
         "them the interval is wide: an F1 of 0 from one recording says little."
     )
     blocks = (
-        said,
+        text,
         Table("Species", head, tuple(rows), filterable=True),
         tail_figure(f1, run.train_counts, support),
         Table("Most confused pairs", ("true species", "named", "clips", "of its clips"), pairs),

@@ -53,15 +53,15 @@ def _who(reference: Configuration, ranked: Sequence[Configuration], monitor: str
 
 
 def _figures(reference: Configuration, settings: Evaluation) -> list[str]:
-    said = []
+    text = []
     for metric in METRICS:
         found = estimate(reference, f"test/{metric}", settings)
         assert found, "every run has its accuracy and macro F1"
-        said.append(
+        text.append(
             f"{NAMES[metric]} {found.value:.3f} ({settings.coverage} interval {found.low:.3f} to {found.high:.3f}, "
             f"{found.basis})"
         )
-    return [f"On test data {reference.label} has {said[0]} and {said[1]}."]
+    return [f"On test data {reference.label} has {text[0]} and {text[1]}."]
 
 
 def _against(reference: Configuration, comparisons: Sequence[Comparison], metric: str) -> list[str]:

@@ -38,14 +38,14 @@ def training_section(ranked: Sequence[Configuration], settings: Evaluation) -> S
         return Section("training", "Training", ("Nothing here was trained; it was made of other runs.",))
     rows = tuple(_row(label, run, settings) for label, run in runs)
     head = ("configuration", "seed", "best val NLL", "at epoch", "best monitored", "at epoch", "of epochs")
-    said = (
+    text = (
         "The gap is train minus validation accuracy in the epoch whose weights were kept, with Newcombe's "
         f"{settings.coverage} interval. Train accuracy is measured while the epoch runs, with dropout and augmentation "
         "on, and so is a little low. Where NLL was best long before the monitored metric, the probabilities are "
         "overconfident."
     )
     figures = [curves(label, run) for label, run in runs[:MOST_FIGURES]]
-    blocks: list[Block] = [said, Table("Training of each run", (*head, "gap, points"), rows), figures[0]]
+    blocks: list[Block] = [text, Table("Training of each run", (*head, "gap, points"), rows), figures[0]]
     if figures[1:]:
         blocks.append(Folded(f"Curves of the other {len(figures) - 1} runs", tuple(figures[1:])))
     return Section("training", "Training", tuple(blocks))
@@ -106,11 +106,11 @@ def curves(label: str, run: Run) -> Figure:
 def _row(label: str, run: Run, settings: Evaluation) -> tuple[Cell, ...]:
     best_nll, best = best_epochs(run)
     gap, low, high = generalisation_gap(run, settings) if _trained(run) else (float("nan"),) * 3
-    said = f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    text = f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     return (
         label, number(run.seed, "{:.0f}"), number(float(run.history["val/nll"].min())), number(best_nll, "{:.0f}"),
         number(run.metrics["score"]), number(best, "{:.0f}"), number(run.metrics["epochs"], "{:.0f}"),
-        number(gap, said),
+        number(gap, text),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Averages of a network's weights in training, which are validated and kept in place of the weights themselves.
+"""Weight averages, which are validated and saved in place of the network's own weights.
 
-Training itself goes on with the network's own weights, which a snapshot holds beside the average.
+Training continues with the network's own weights, which a snapshot holds beside the average.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Averaging(WeightAveraging):
-    """Lightning's callback, without an average before its first update; counters and statistics are copied."""
+    """Lightning's callback, but without an average before its first update; buffers are copied, not averaged."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(use_buffers=False, **settings)
@@ -36,10 +36,10 @@ class Averaging(WeightAveraging):
         return int(self._average_model.n_averaged)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the average on the device that will train: the module is not there yet."""
+        """Create the average on the training device, to which the module has not been moved yet."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
-        if self._average_model is not None:  # the number decides in every step, which shall not wait for a GPU
+        if self._average_model is not None:  # it is read in every step, which must not wait for a GPU
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
     def on_save_checkpoint(
@@ -67,8 +67,8 @@ class MovingAverage(Averaging):
 
     Args:
         decay: d, in [0, 1); 0 keeps the weights themselves.
-        warmup: Whether d begins small, as ``min(decay, (1 + t) / (10 + t))`` at step t, so that the average forgets the
-            random weights that it begins with; torch's own function has a constant d.
+        warmup: Use ``min(decay, (1 + t) / (10 + t))`` as d at step t, so that the initial random weights lose their
+            influence; torch's own function has a constant d.
 
     Raises:
         UserError: If ``decay`` is out of range.
@@ -81,7 +81,7 @@ class MovingAverage(Averaging):
         self.decay, self.warmup = decay, warmup
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin with the weights that training begins with."""
+        """Initialise the average with the initial weights."""
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             self._average_model.update_parameters(pl_module)
@@ -94,10 +94,10 @@ class MovingAverage(Averaging):
 
 
 class StochasticWeightAverage(Averaging):
-    """The mean of the weights at each epoch's end, from a share of training on (Izmailov et al., 2018, algorithm 1).
+    """Mean of the weights at each epoch's end, from a share of training on (Izmailov et al., 2018, algorithm 1).
 
     The mean has statistics of its own in each batch norm, from one pass over a window of every train recording.
-    torch's ``update_bn`` weighs a short last batch as a whole one, and leaves dropout on.
+    torch's ``update_bn`` weights a short last batch like a full one, and leaves dropout on.
 
     Args:
         start: Share of the epochs after which the mean begins, in [0, 1).
@@ -116,8 +116,8 @@ class StochasticWeightAverage(Averaging):
         self.start, self.rate = start, rate
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the rate of an epoch that counts."""
-        if self.rate is not None and self._counts(trainer):
+        """Set the rate of an epoch that is averaged."""
+        if self.rate is not None and self._is_averaged(trainer):
             for optimizer in trainer.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = optimizer.defaults["lr"] * group.get("factor", 1.0) * self.rate
@@ -125,8 +125,8 @@ class StochasticWeightAverage(Averaging):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Average the weights of an epoch's last step, before its validation, and measure the mean's statistics."""
-        if batch_idx + 1 < trainer.num_training_batches or not self._counts(trainer):
+        """Add the weights of an epoch's last step to the mean before validation, and measure its statistics."""
+        if batch_idx + 1 < trainer.num_training_batches or not self._is_averaged(trainer):
             return
         before = self.taken
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -138,21 +138,21 @@ class StochasticWeightAverage(Averaging):
             self._swap_models(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the mean in the network, if there is one."""
+        """Load the mean into the network, if there is one."""
         super().on_train_end(trainer, pl_module)
         if not self.taken:
             log.warning(
-                "training ended before averaging.start, so that no weights were averaged. Set it lower, or let "
-                "training last by callbacks.early_stopping.patience."
+                "training ended before averaging.start, so no weights were averaged. Set averaging.start lower, or "
+                "train longer with a higher callbacks.early_stopping.patience."
             )
 
-    def _counts(self, trainer: pl.Trainer) -> bool:
+    def _is_averaged(self, trainer: pl.Trainer) -> bool:
         assert trainer.max_epochs is not None
         return trainer.current_epoch >= int(self.start * trainer.max_epochs)
 
     @torch.no_grad()
     def _measure(self, trainer: pl.Trainer, module: Predictor, norms: list[_BatchNorm]) -> None:
-        """Give the batch norms that learn theirs the mean statistics of an epoch's batches."""
+        """Set the statistics of batch norms in training mode to the mean over an epoch's batches."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, RecordingDataModule)
         loader: ResumableLoader = data.train_dataloader()

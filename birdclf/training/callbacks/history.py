@@ -1,4 +1,4 @@
-"""A row an epoch, in ``history.json`` and in the log."""
+"""One row per epoch, in ``history.json`` and in the log."""
 
 import json
 import logging
@@ -15,11 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class History(Callback):
-    """Writes every epoch's figures to ``history.json`` when the epoch is over.
-
-    Args:
-        dirpath: The run folder.
-    """
+    """Writes every epoch's figures to ``history.json`` in the run folder ``dirpath`` when the epoch is over."""
 
     def __init__(self, dirpath: str) -> None:
         self.path = Path(dirpath) / "history.json"
@@ -28,22 +24,22 @@ class History(Callback):
         self.began = self.trained = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows, and how long the current epoch has taken."""
+        """Return the rows, and the seconds of the current epoch so far."""
         return {"rows": self.rows, "open": self.open, "spent": time.perf_counter() - self.began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the rows of a run that is resumed."""
+        """Restore the rows of a resumed run."""
         self.rows, self.open = list(state_dict["rows"]), state_dict["open"]
         self.began = time.perf_counter() - state_dict["spent"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch before, whose training figures are complete only now."""
+        """Write the previous epoch, whose training figures are complete only now."""
         self._write(trainer)
         self.rows.append({"epoch": trainer.current_epoch + 1})
         self.open, self.began, self.trained = True, time.perf_counter(), 0.0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record how long the training part of the epoch took."""
+        """Record the seconds of the training part of the epoch."""
         self.trained = time.perf_counter() - self.began
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

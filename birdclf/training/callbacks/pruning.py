@@ -1,4 +1,4 @@
-"""Stops a run whose search has seen better ones."""
+"""Prunes a run of a search that is worse than other trials."""
 
 from typing import Protocol
 
@@ -16,22 +16,17 @@ class Trial(Protocol):
         """Record the monitored metric after an epoch."""
 
     def should_prune(self) -> bool:
-        """Return whether the trial is to be stopped."""
+        """Return whether to stop the trial."""
 
 
 class Pruning(Callback):
-    """Tells a trial the monitored metric after every epoch, and ends the run where the trial is to be stopped.
-
-    Args:
-        trial: Trial of the search that the run belongs to.
-        monitor: The metric.
-    """
+    """Reports the monitored metric to a search's trial after every epoch, and ends the run if the trial is pruned."""
 
     def __init__(self, trial: Trial, monitor: str) -> None:
         self.trial, self.monitor = trial, monitor
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a run of several processes, of which only one would stop.
+        """Refuse a run of several processes, only one of which would stop.
 
         Raises:
             UserError: If there is more than one.
@@ -42,10 +37,10 @@ class Pruning(Callback):
             )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch before, which is complete by now.
+        """Report the previous epoch, which is complete by now.
 
         Raises:
-            Pruned: If the trial is to be stopped.
+            Pruned: If the trial is pruned.
         """
         if trainer.current_epoch:
             value = self._report(trainer, trainer.current_epoch)

@@ -1,4 +1,4 @@
-"""A range test of the learning rate, which tells the rates that a training can begin with."""
+"""Learning-rate range test, which suggests a base rate."""
 
 import copy
 import logging
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from scipy.signal import lfilter
 
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
@@ -37,7 +38,7 @@ SMOOTHING: Final = 0.9
 
 
 class RangeTest(Callback):
-    """Raises the rate by the same factor in every step of the optimizer, and notes the loss (Smith, 2017, section 3.3).
+    """Raises the rate by the same factor at every optimizer step, and records the loss (Smith, 2017, section 3.3).
 
     Rates of parameter groups keep their factors. It ends where the smoothed loss is four times its lowest.
 
@@ -54,31 +55,31 @@ class RangeTest(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set the rate of the step at hand."""
+        """Set the rate of the current step."""
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = self._rate() * group.get("factor", 1.0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the loss of a step."""
-        self.waiting.append(float(outputs["loss"]))  # already divided by the batches of a step
+        """Record the loss of a step."""
+        self.waiting.append(float(outputs["loss"]))  # already divided by the number of batches per step
         if trainer.global_step > len(self.rates):
             self.rates.append(self._rate())
             self.losses.append(sum(self.waiting))
             self.waiting = []
             curve = smoothed(np.array(self.losses))
-            trainer.should_stop = not curve[-1] <= TOO_HIGH * curve.min()  # a NaN ends it too
+            trainer.should_stop = not curve[-1] <= TOO_HIGH * curve.min()  # NaN ends it too
 
     def _rate(self) -> float:
         return LOWEST * math.pow(HIGHEST / LOWEST, len(self.rates) / (STEPS - 1))
 
 
 def check_finder(cfg: DictConfig) -> None:
-    """Refuse settings that a range test cannot be combined with.
+    """Refuse settings that do not go with a range test.
 
     Raises:
-        UserError: If it is part of a sweep, resumed, or of several processes.
+        UserError: If it is part of a sweep, resumed, or run by several processes.
     """
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError("lr_find=true suggests a rate for one configuration, and trains nothing. Leave out -m.")
@@ -86,8 +87,8 @@ def check_finder(cfg: DictConfig) -> None:
         raise UserError("lr_find=true trains nothing that could be resumed. Leave out resume=true.")
     if group_of(cfg.trainer).count > 1:
         raise UserError(
-            "lr_find=true runs in one process; the batch of several is the same whole batch, and so are its rates. Set "
-            "trainer=default."
+            "lr_find=true runs in one process. Several processes share the same batch, so the rate is the same. "
+            "Set trainer=default."
         )
 
 
@@ -96,14 +97,10 @@ def find_rate(
 ) -> tuple[float, pd.DataFrame]:
     """Run a range test on a copy of a classifier; its weights and the random state stay as they are.
 
-    Args:
-        trainer: Has the test as a callback, and stops after :data:`STEPS` steps.
-        test: The callback.
-        classifier: What is to be trained.
-        data: Prepared data.
+    The trainer has the test as a callback, and stops after :data:`STEPS` steps.
 
     Returns:
-        The suggested base rate, and a table of ``rate``, ``loss`` and ``smoothed`` loss, a row a step.
+        The suggested base rate, and a table of ``rate``, ``loss`` and ``smoothed`` loss, one row per step.
 
     Raises:
         UserError: If no rate lowered the loss.
@@ -126,20 +123,15 @@ def find_rate(
 
 
 def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the moving average of ``(n,)`` losses, each value corrected for how few came before."""
-    out, mean = np.empty_like(losses), 0.0
-    for i, loss in enumerate(losses):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        out[i] = mean / (1 - SMOOTHING ** (i + 1))
-    return out
+    """Return the exponential moving average of ``(n,)`` losses, with the bias of the first values corrected."""
+    mean = lfilter([1 - SMOOTHING], [1, -SMOOTHING], losses)
+    return np.asarray(mean / (1 - SMOOTHING ** np.arange(1, len(losses) + 1)))
 
 
 def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     """Return the rate at which the smoothed loss falls fastest with the logarithm of the rate, before its lowest.
 
-    Args:
-        rates: ``(n,)`` rising.
-        losses: ``(n,)`` smoothed.
+    Rates ``(n,)`` rise; losses ``(n,)`` are smoothed.
 
     Raises:
         UserError: If the loss never falls.
@@ -154,7 +146,7 @@ def suggestion(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float
 
 
 def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, data: RecordingDataModule) -> float:
-    """Suggest a rate for a training that is not begun here, and write the curve that it was read from."""
+    """Suggest a base rate without training, and write the curve that it is read from."""
     test = RangeTest()
     length = {"max_epochs": STEPS * 1000, "max_steps": STEPS, "limit_val_batches": 0}
     trainer = trainer_of(cfg, [test], logger=False, enable_checkpointing=False, **length)
@@ -168,7 +160,7 @@ def suggest_rate(cfg: DictConfig, folder: Path, classifier: SpeciesClassifier, d
 
 
 def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Loggers) -> None:
-    """Write and log ``lr_find.csv`` and ``lr_find.png``, and say which rate is suggested."""
+    """Write and log ``lr_find.csv`` and ``lr_find.png``, and log the suggested rate."""
     write_whole(folder / "lr_find.csv", table.to_csv(index=False))
     picture = picture_of(_figure(rate, table))
     (folder / "lr_find.png").write_bytes(picture.png)
@@ -182,7 +174,7 @@ def write_finding(folder: Path, rate: float, table: pd.DataFrame, logger: Logger
 def _figure(rate: float, table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(table.rate, table.loss, alpha=0.3, color="C0", label="of a step")
+    axes.plot(table.rate, table.loss, alpha=0.3, color="C0", label="step")
     axes.plot(table.rate, table.smoothed, color="C0", label="smoothed")
     axes.axvline(rate, color="C1", label=f"suggested, {rate:.2g}")
     axes.set_ylim(0, min(table.loss.max(), 2 * table.loss.iloc[0]))

@@ -1,4 +1,4 @@
-"""Snapshots of a run in training, from which it is resumed to the same end, bit for bit on a CPU."""
+"""Snapshots, from which a stopped training resumes with the same results, bit for bit on a CPU."""
 
 import errno
 import logging
@@ -26,11 +26,7 @@ from birdclf.training.processes import value_of_each
 
 
 class Interrupts:
-    """Records a first Ctrl-C; a second one stops at once, as always.
-
-    Attributes:
-        seen: Whether one has come.
-    """
+    """Records in ``seen`` that a first Ctrl-C has come; a second one stops at once, as always."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -38,11 +34,11 @@ class Interrupts:
 
     def take(self) -> None:
         """Handle Ctrl-C."""
-        if threading.current_thread() is threading.main_thread():  # only there may signals be set
+        if threading.current_thread() is threading.main_thread():  # signal handlers can only be set there
             self.before = signal.signal(signal.SIGINT, self._note)
 
     def give_back(self) -> None:
-        """Restore the handler of before."""
+        """Restore the previous handler."""
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
             self.before = None
@@ -55,18 +51,16 @@ class Interrupts:
 log = logging.getLogger(__name__)
 
 STATE_KEY: Final = "Snapshot"
-"""Where a checkpoint keeps what Lightning does not."""
+"""Key of the state of :class:`Snapshot` in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a snapshot got.
+    """Progress of a training at its last snapshot.
 
     Attributes:
-        path: The file.
-        epoch: Epochs that are over.
-        seconds: Seconds that training took.
-        ending: How training ended, see :func:`ending`; None if it did not.
+        epoch: Finished epochs.
+        ending: Result of :func:`ending`; None if training has not ended.
         processes: Processes that trained.
     """
 
@@ -78,7 +72,7 @@ class Progress:
 
 
 def latest(folder: Path) -> Progress | None:
-    """Return how far the newest readable snapshot got in a folder of checkpoints, or None if there is none at all.
+    """Return the progress of the newest readable snapshot in a folder of checkpoints; None if there is no snapshot.
 
     Nothing in the files is executed.
 
@@ -95,7 +89,7 @@ def latest(folder: Path) -> Progress | None:
             _check_paths(content["callbacks"], state["ended"], folder)
         except FileNotFoundError:
             continue
-        except Exception:  # a damaged file shows in many ways
+        except Exception:  # damaged files raise many types
             damaged.append(path)
             continue
         if damaged:
@@ -104,17 +98,17 @@ def latest(folder: Path) -> Progress | None:
     if damaged:
         refuse_pointer(damaged[0])
         raise UserError(
-            f"{damaged[0]} cannot be read, so that the run cannot be resumed. Restore it, or move it away to start the "
-            f"run from its beginning."
+            f"{damaged[0]} cannot be read, so the run cannot be resumed. Restore it, or move it away to start the run "
+            f"from the beginning."
         )
     return None
 
 
 def _check_paths(callbacks: dict[str, Any], ended: dict[str, Any] | None, folder: Path) -> None:
-    """Refuse a snapshot by which training would write to or delete files that are not checkpoints of its folder."""
+    """Refuse a snapshot that would make training write or delete files other than checkpoints in its folder."""
     paths = [folder / ended["best"]] if ended else []
     for state in callbacks.values():
-        # Lightning goes by these where the folder has not moved.
+        # Lightning uses these paths if the folder has not moved.
         if "best_k_models" in state and Path(state["dirpath"]).resolve() == folder.resolve():
             kept = [state[name] for name in ("best_model_path", "kth_best_model_path", "last_model_path")]
             paths += [Path(path) for path in (*kept, *state["best_k_models"]) if path]
@@ -131,20 +125,20 @@ def ending(trainer: pl.Trainer) -> dict[str, Any]:
     best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
     if best.best_model_score is None:
         raise UserError(
-            "training ended before its first epoch was validated, so that there are no best weights. Let it last "
-            "longer (trainer.max_time, callbacks.*)."
+            "training ended before its first epoch was validated, so there are no best weights. Train longer "
+            "(trainer.max_time, callbacks.*)."
         )
     name = Path(best.best_model_path).name
     return {"score": float(best.best_model_score), "best": name, "epochs": trainer.current_epoch}
 
 
 def random_state() -> dict[str, Any]:
-    """Return the state of every global generator, as values that open with ``weights_only=True``."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    """Return the state of every global random generator, as values that load with ``weights_only=True``."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
         "python": random.getstate(),
     }
 
@@ -153,21 +147,21 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Set the state of every global generator, as :func:`random_state` returned it."""
     torch.set_rng_state(state["torch"])
     torch.cuda.set_rng_state_all(state["cuda"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
 
 
 class Snapshot(Callback):
-    """Writes ``last.ckpt`` every few minutes, when a signal ends the run, and when training is over.
+    """Writes ``last.ckpt`` every few minutes, on a signal, and at the end of training.
 
-    It holds all that the next step depends on: weights, optimizer, schedule, callbacks, the place in the epoch, the
-    epoch's metrics so far and the random state. The one before is kept as ``before_last.ckpt``.
+    It holds all that the next step depends on: weights, optimizer, schedule, callbacks, the position in the epoch, the
+    epoch's metrics so far and the random state. The previous one is kept as ``before_last.ckpt``.
 
     Args:
         dirpath: Folder of the checkpoints.
-        every_s: Seconds of training that a killed run may lose; 0 writes after every step.
+        every_s: Seconds between snapshots, the most that a killed run loses; 0 writes after every step.
 
     Raises:
         UserError: If ``every_s`` is negative.
@@ -179,70 +173,70 @@ class Snapshot(Callback):
         self.kept = self.began = time.monotonic()
         self.ended: dict[str, Any] | None = None
         self.interrupts = Interrupts()
-        self.waiting: dict[str, Any] | None = None
+        self.pending: dict[str, Any] | None = None
         self.module: pl.LightningModule | None = None
         self.written = False
 
     @property
     def state_key(self) -> str:
-        """Where a checkpoint keeps the state of this callback."""
+        """Key of this callback's state in a checkpoint."""
         return STATE_KEY
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Handle Ctrl-C, so that the current step is finished and saved."""
         self.module, self.kept = pl_module, time.monotonic()
-        self.began = self.kept - (self.waiting["seconds"] if self.waiting else 0.0)
+        self.began = self.kept - (self.pending["seconds"] if self.pending else 0.0)
         self.interrupts.take()
-        if self.waiting is not None:
-            own = self.waiting["processes"][trainer.global_rank]
+        if self.pending is not None:
+            own = self.pending["processes"][trainer.global_rank]
             for name, metrics in _metrics(pl_module).items():
                 metrics.restore(own["metrics"][name])
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Restore the random state just before it is drawn from again."""
-        if self.waiting is not None:
-            # Else the trainer leaves a schedule on a plateau out at the end of this epoch.
+        """Restore the random state just before its next use."""
+        if self.pending is not None:
+            # Otherwise the trainer skips ReduceLROnPlateau at the end of this epoch.
             trainer.fit_loop.restarting = False
-            set_random_state(self.waiting["processes"][trainer.global_rank]["random"])
-            self.waiting = None
+            set_random_state(self.pending["processes"][trainer.global_rank]["random"])
+            self.pending = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write a snapshot if it is time, or if a signal has come."""
-        if waits_for_step(batch_idx, trainer):  # no snapshot holds the gradients that are added up so far
+        """Write a snapshot if one is due or a signal was received."""
+        if waits_for_step(batch_idx, trainer):  # a snapshot does not hold accumulated gradients
             return
-        # Processes that train together write together, and leave together if one of them got the signal.
+        # All processes of a run write and stop together, also if one alone received the signal.
         stopping = self._any(trainer, self.interrupts.seen or trainer.received_sigterm)
         due = stopping or self._any(trainer, time.monotonic() - self.kept >= self.every_s)
-        # After its last step an epoch is not over: validation, schedule and callbacks are still to come.
+        # The last step does not end an epoch: validation, schedule and callbacks follow.
         if due and batch_idx + 1 < trainer.num_training_batches:
             self._write(trainer)
         if stopping:
-            self._leave(trainer)
+            self._stop(trainer)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        """Leave validation if a signal has come; it is repeated from the snapshot before."""
+        """Stop validation if a signal was received; it is repeated from the last snapshot."""
         if trainer.world_size == 1 and (self.interrupts.seen or trainer.received_sigterm):
-            self._leave(trainer)
+            self._stop(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the last weights, and that training is over."""
+        """Write the last weights, and how training ended."""
         self.interrupts.give_back()
         self.ended = ending(trainer)
         self._write(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Restore the handler of Ctrl-C."""
+        """Restore the previous handler of Ctrl-C."""
         self.interrupts.give_back()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of a run that Lightning does not save."""
+        """Return the state that Lightning does not save."""
         if self.module is None:
             return {}
         metrics = {name: metrics.snapshot() for name, metrics in _metrics(self.module).items()}
@@ -250,13 +244,13 @@ class Snapshot(Callback):
         return {"processes": each, "ended": self.ended, "seconds": time.monotonic() - self.began}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the state of a snapshot; it is restored when training starts."""
-        self.waiting = state_dict or None
+        """Store the state of a snapshot, which is restored when training starts."""
+        self.pending = state_dict or None
 
     def _write(self, trainer: pl.Trainer) -> None:
-        # Another folder may have come in its place: a mount point.
+        # The folder may have been replaced: a mount point.
         if self.written and trainer.is_global_zero and not self.path.exists():
-            raise FileNotFoundError(errno.ENOENT, "it was there before, and is gone", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, "it existed before and is gone", str(self.path))
         trainer.save_checkpoint(self.path)
         self.kept, self.written = time.monotonic(), True
 
@@ -265,7 +259,7 @@ class Snapshot(Callback):
             return decision
         return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
 
-    def _leave(self, trainer: pl.Trainer) -> None:
+    def _stop(self, trainer: pl.Trainer) -> None:
         raise SIGTERMException if trainer.received_sigterm and not self.interrupts.seen else KeyboardInterrupt
 
 

@@ -1,1 +1,1 @@
-"""Which parameters learn, how fast, and by which schedule."""
+"""Parameter groups, freezing and learning-rate schedules."""

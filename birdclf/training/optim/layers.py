@@ -1,4 +1,4 @@
-"""Which parameters learn, and how fast each group of them does."""
+"""Parameter groups: rates, freezing and weight decay by the names of layers."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ ALL_BUT_OUTPUT: Final = "all_but_output"
 class Layers:
     """Rates, freezing and weight decay by the names of a network's parameters.
 
-    A pattern is a name or its beginning up to a dot, a wildcard, or one of the words ``output`` (the last layer) and
+    A pattern is a parameter's name, a prefix of it up to a dot, a wildcard, or ``output`` (the last layer) or
     ``all_but_output``.
 
     Args:
-        rates: Pattern to factor of the base rate, above 0; the first that fits counts, the rest has 1.
-        freeze: Patterns of the parameters that do not learn.
-        norm_stats: ``frozen`` keeps the running statistics of frozen batch norms as well, ``learnt`` lets them move.
-        decay: ``all`` parameters have the optimizer's weight decay, or only ``matrices``: no norm and no bias.
+        rates: Factors of the base rate, above 0, by pattern; the first match counts, other parameters have 1.
+        freeze: Patterns of the frozen parameters.
+        norm_stats: ``frozen`` also freezes the running statistics of frozen batch norms, ``learnt`` updates them.
+        decay: ``all`` parameters have the optimizer's weight decay, or ``matrices`` only, not norms and biases.
 
     Raises:
         UserError: If a value is out of range.
@@ -61,23 +61,23 @@ class Layers:
         self.freeze, self.norm_stats, self.decay = tuple(freeze), norm_stats, decay
 
     def apply_freeze(self, network: nn.Module, num_classes: int) -> tuple[nn.Module, ...]:
-        """Freeze parameters of a network of K outputs, and return the batch norms that must stay in evaluation mode.
+        """Freeze parameters of a network of K outputs; return the batch norms that must stay in evaluation mode.
 
         Raises:
-            UserError: If a pattern fits nothing, or nothing is left to learn.
+            UserError: If a pattern matches nothing, or all parameters are frozen.
         """
-        fits = _Fits(network, num_classes)
+        matches = _Matcher(network, num_classes)
         for pattern in self.freeze:
-            fits.check(pattern, "layers.freeze")
+            matches.check(pattern, "layers.freeze")
         for name, parameter in network.named_parameters():
-            if any(fits(pattern, name) for pattern in self.freeze):
+            if any(matches(pattern, name) for pattern in self.freeze):
                 parameter.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in network.parameters()):
             raise UserError(f"layers.freeze is {list(self.freeze)}: nothing is left to learn. Freeze less.")
         norms = [
             norm
             for name, norm in network.named_modules()
-            if isinstance(norm, _BatchNorm) and any(fits(pattern, f"{name}.weight") for pattern in self.freeze)
+            if isinstance(norm, _BatchNorm) and any(matches(pattern, f"{name}.weight") for pattern in self.freeze)
         ]
         if self.norm_stats == "learnt":
             if not norms:
@@ -89,10 +89,10 @@ class Layers:
         return tuple(norm.eval() for norm in norms)
 
     def optimizer(self, make: MakeOptimizer, network: nn.Module, num_classes: int) -> Optimizer:
-        """Return the optimizer of a settled network, a group of parameters for each rate and decay.
+        """Return the optimizer of a network, with a parameter group for each rate and decay.
 
         Raises:
-            UserError: If a pattern has no parameter that learns, or there is no weight decay to leave out.
+            UserError: If a pattern has no trainable parameter, or there is no weight decay to leave out.
         """
         if not self.rates and self.decay == "all":
             return make([parameter for parameter in network.parameters() if parameter.requires_grad])
@@ -107,20 +107,20 @@ class Layers:
         return optimizer
 
     def _groups(self, network: nn.Module, num_classes: int) -> list[dict[str, Any]]:
-        fits = _Fits(network, num_classes)
+        matches = _Matcher(network, num_classes)
         groups: dict[tuple[str, bool], dict[str, Any]] = {}
         learning = dict.fromkeys(self.rates, False)
         for name, parameter in network.named_parameters():
-            pattern = next((pattern for pattern in self.rates if fits(pattern, name)), "")
+            pattern = next((pattern for pattern in self.rates if matches(pattern, name)), "")
             if not parameter.requires_grad:
                 continue
             learning[pattern] = True
-            plain = self.decay == "matrices" and parameter.ndim < 2
+            no_decay = self.decay == "matrices" and parameter.ndim < 2
             group = {"params": [], "name": pattern, "factor": self.rates.get(pattern, 1.0)}
-            group |= {"weight_decay": 0.0} if plain else {}
-            groups.setdefault((pattern, plain), group)["params"].append(parameter)
+            group |= {"weight_decay": 0.0} if no_decay else {}
+            groups.setdefault((pattern, no_decay), group)["params"].append(parameter)
         for pattern in self.rates:
-            fits.check(pattern, "layers.rates")
+            matches.check(pattern, "layers.rates")
             if not learning[pattern]:
                 raise UserError(
                     f"layers.rates gives {pattern} a rate, but all that it fits is frozen, or has the rate of a "
@@ -130,15 +130,15 @@ class Layers:
 
 
 def named_rates(optimizer: Optimizer) -> dict[str, float]:
-    """Return the base rate as ``lr``, and that of each group with a rate of its own as ``lr/<pattern>``."""
+    """Return the base rate as ``lr``, and the rate of each named group as ``lr/<pattern>``."""
     groups = optimizer.param_groups
     base = next((group for group in groups if group.get("factor", 1.0) == 1.0), groups[0])
     rates = {"lr": base["lr"] / base.get("factor", 1.0)}
     return rates | {f"lr/{group['name']}": group["lr"] for group in groups if group.get("name")}
 
 
-class _Fits:
-    """Whether patterns fit the names of a network's parameters."""
+class _Matcher:
+    """Matches patterns against the names of a network's parameters."""
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         self.network, self.num_classes = network, num_classes
@@ -150,7 +150,7 @@ class _Fits:
         return name == pattern or name.startswith(f"{pattern}.") or fnmatchcase(name, pattern)
 
     def check(self, pattern: str, key: str) -> None:
-        """Refuse a pattern that fits no name."""
+        """Refuse a pattern without a match."""
         if any(self(pattern, name) for name in self.names):
             return
         parts = [name.split(".") for name in self.names]
@@ -160,7 +160,7 @@ class _Fits:
 
     @cached_property
     def _output(self) -> str:
-        """The beginning of the names in the last layer."""
+        """Prefix of the names in the last layer."""
         last = output_layer(self.network, self.num_classes)
         name = next(name for name, layer in self.network.named_modules() if layer is last)
         return f"{name}." if name else ""

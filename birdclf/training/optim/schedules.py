@@ -33,11 +33,7 @@ def warmup_step(optimizer: Optimizer, warmup_epochs: int = 5, step_epochs: int =
 def warmup_cosine(optimizer: Optimizer, max_epochs: int, warmup_epochs: int = 5, floor: float = 0.01) -> LambdaLR:
     """Rise linearly to the base rate, then fall along a half cosine (Loshchilov and Hutter, 2017, equation 5).
 
-    Args:
-        optimizer: What to schedule.
-        max_epochs: Epoch by which the rate has fallen to ``floor`` times the base rate.
-        warmup_epochs: Epochs of the rise.
-        floor: Share of the base rate that is left at the end, in [0, 1].
+    At epoch ``max_epochs`` the rate has fallen to ``floor`` times the base rate, in [0, 1].
 
     Raises:
         UserError: If an argument is out of range.
@@ -59,12 +55,8 @@ def plateau(
 ) -> ReduceLROnPlateau:
     """Multiply the rate by ``factor`` when the monitored metric has not improved for ``patience`` epochs.
 
-    Args:
-        optimizer: What to schedule.
-        mode: ``min`` or ``max``, the better direction of the metric.
-        patience: Epochs without a better value that are waited for.
-        factor: What the rates are multiplied by.
-        min_lr: Where the base rate stops falling; that of a group stops at the same share of its own.
+    ``mode``, ``min`` or ``max``, is the better direction of the metric. The base rate stops falling at ``min_lr``, that
+    of a group at the same share of its own.
 
     Raises:
         UserError: If an argument is out of range.

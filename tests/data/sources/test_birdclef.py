@@ -12,7 +12,7 @@ def rewrite(path, old, new):
 
 
 @pytest.mark.parametrize("year", [2021, 2022, 2025])
-def test_the_year_is_told_by_what_is_there(tmp_path, year):
+def test_the_year_is_recognised_by_what_is_there(tmp_path, year):
     made = birdclef_catalog(str(layouts.birdclef(tmp_path, year)))
     assert made.classes == ("aldfly", "redcro", "wooduc") and set(made.class_counts) == {layouts.EACH}
     row = made.table.set_index("recording_id").loc["aldfly/XC0.ogg"]

@@ -52,7 +52,7 @@ def test_other_rate_and_format(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "x" / "a.wav").samplerate == 16_000
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_something_in_it_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder"):
         export_audio(tones(["a"], ["x"]), tmp_path)

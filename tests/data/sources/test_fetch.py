@@ -202,7 +202,7 @@ def test_names_from_the_server_stay_inside_the_folder(server: FakeXenoCanto, cli
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "con", "Aux.", "鳥" * 200, "a\0b", "\ud800", "..\\..\\x", " . ", "~root"]
 )
-def test_a_name_that_is_none_for_a_folder_stops_nobody(server: FakeXenoCanto, client, tmp_path: Path, name: str):
+def test_a_name_that_cannot_be_a_folder_stops_nothing(server: FakeXenoCanto, client, tmp_path: Path, name: str):
     server.recordings = [described(101, gen=name, sp="", en=name), {**described(102), "id": "9" * 300}]
     assert fetch_xeno_canto(client, QUERY, tmp_path / "out") == Fetched(2, 1, 0, 1)
     (file,) = tmp_path.rglob("XC*")

@@ -83,7 +83,7 @@ def test_links_are_followed_but_in_circles(tmp_path, tone, caplog):
     assert "skipped 4 links to folders that are listed already or above" in caplog.text
 
 
-def test_a_folder_that_cannot_be_read_is_named_and_passed_over(tmp_path, tone, forbid, caplog):
+def test_a_folder_that_cannot_be_read_is_named_and_skipped(tmp_path, tone, forbid, caplog):
     tone(tmp_path / "robin" / "a.wav")
     tone(tmp_path / "wren" / "b.wav")
     forbid(tmp_path / "wren")
@@ -104,7 +104,7 @@ def test_an_empty_folder_is_refused_with_the_layout(tmp_path):
         folder_catalog(str(tmp_path))
 
 
-def test_a_file_written_anew_changes_the_hash(tmp_path, tone):
+def test_a_rewritten_file_changes_the_hash(tmp_path, tone):
     path = tone(tmp_path / "robin" / "a.wav")
     tone(tmp_path / "robin" / "b.wav")
     before = folder_catalog(str(tmp_path)).content_hash

@@ -120,7 +120,7 @@ def test_a_table_that_is_gone_or_empty_is_named(tmp_path: Path):
         read_own(tmp_path / "split.csv")
 
 
-def test_what_a_ledger_passes_over_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_what_a_ledger_skips_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     file = tmp_path / "recordings.csv"
     file.write_text("id,species\n1,NA\n,wren\n2,ro")
     assert set(Ledger(file, ("id", "species")).rows) == {"1"}

@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_encodings_that_a_mark_tells_are_read(file: Path, encoding: str):
+def test_encodings_that_a_mark_names_are_read(file: Path, encoding: str):
     file.write_text("species\nGrünspecht\n", encoding=encoding)
     assert read_names(file) == ["Grünspecht"]
 
@@ -79,7 +79,7 @@ def test_quotes_that_leave_no_doubt_are_read(file: Path, value: str, caplog: pyt
     ("value", "warned"),
     [('"a remark\nof two lines"', False), ('"so-so\n2,x\n3,so-so"', True), ('"so-so\n3,so-so"', True)],
 )
-def test_rows_that_quotes_join_are_said(file: Path, caplog: pytest.LogCaptureFixture, value: str, warned: bool):
+def test_rows_that_quotes_join_are_reported(file: Path, caplog: pytest.LogCaptureFixture, value: str, warned: bool):
     file.write_text(f"a,b\n1,{value}\n")
     with caplog.at_level(logging.WARNING):
         assert len(read_csv(file)) == 1

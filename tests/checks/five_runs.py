@@ -1,8 +1,8 @@
 """Runs of five kinds by two versions of the code: equal seeds must give equal figures.
 
-    python checks/five_runs.py run BEFORE      # with the Python whose birdclf is to be judged
-    python checks/five_runs.py run AFTER
-    python checks/five_runs.py compare BEFORE AFTER
+    python tests/checks/five_runs.py run BEFORE      # with the Python whose birdclf is to be judged
+    python tests/checks/five_runs.py run AFTER
+    python tests/checks/five_runs.py compare BEFORE AFTER
 
 One to five minutes a version on 2 cores. The runs cover both kinds of network, losses with and without a schedule,
 samplers, averaging, post-hoc corrections, augmentation, accumulated steps, a second stage, resuming, and an ensemble.

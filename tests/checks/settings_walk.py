@@ -1,6 +1,6 @@
 """Give every setting wrong values: each is answered with one sentence, or works. Prints what ends in a stack trace.
 
-python checks/settings_walk.py [--of N --part I] [PATTERN ...]
+python tests/checks/settings_walk.py [--of N --part I] [PATTERN ...]
 
 Settings are found: every key of every file below ``conf/`` and of the schema, once each, with the first file of its
 group that has it. All runs share one process, two species of short sounds and one store; PATTERN takes the keys that

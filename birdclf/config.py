@@ -16,7 +16,9 @@ from birdclf.files import digest
 
 FALLS = ("nll",)  # metrics of which lower values are better
 # Keys that change no result; of the callbacks only some do.
-NOT_HASHED = ("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find")
+NOT_HASHED = (
+    *("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find", "pictures"),
+)
 NOT_HASHED_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
@@ -65,6 +67,7 @@ class TrainConfig:
     seed: int = 1
     monitor: str = MISSING
     channels_last: bool = True
+    pictures: bool = True
     data: Any = MISSING
     audio: Any = MISSING
     audit: Any = MISSING

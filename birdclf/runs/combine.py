@@ -286,6 +286,7 @@ def write_combined(
         first.supports,
         settings,
         float(metrics["temperature"]),
+        bool(config.get("pictures", True)),  # older runs have no such setting
     )
     OmegaConf.save(OmegaConf.create(dict(config)), folder / CONFIG)  # UTF-8 in every locale
     seconds = sum(m.run.seconds or 0.0 for m, weight in zip(members, combined.weights, strict=True) if weight)

@@ -133,11 +133,12 @@ def write_tables(
     supports: Mapping[str, Counts],
     settings: Evaluation,
     temperature: float,
+    pictures: bool = True,
 ) -> dict[str, Picture]:
     """Write predictions, uncalibrated, and the tables and pictures of the test split; return the pictures by name.
 
     ``supports`` are the ``(K,)`` recordings of each class by split, train and test at least. The temperature is that of
-    the second reliability diagram.
+    the second reliability diagram. Without ``pictures`` none is drawn.
     """
     write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
     test = predictions["test"]
@@ -145,17 +146,19 @@ def write_tables(
     confusion.insert(0, "species", classes, allow_duplicates=True)
     for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
         write_whole(folder / f"{name}.csv", csv_text(table))
+    if not pictures:
+        return {}
     before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
     f1 = precision_recall_f1(test.confusion)[2]
-    pictures = {
+    drawn = {
         "confusion_matrix": confusion_picture(test.confusion, classes),
         "per_class_f1": picture_of(per_class_figure(f1, supports["train"], supports["test"])),
         "reliability": picture_of(reliability_figure(before)),
         "reliability_calibrated": picture_of(reliability_figure(after, temperature)),
     }
-    for name, picture in pictures.items():
+    for name, picture in drawn.items():
         (folder / f"{name}.png").write_bytes(picture.png)
-    return pictures
+    return drawn
 
 
 def _log_p(p: Predictions, temperature: float) -> NDArray[np.float64]:

@@ -171,6 +171,7 @@ def write_results(
     checkpoint: Path,
     logger: Loggers,
     calibration: Calibration,
+    draw: bool,
 ) -> dict[str, Any]:
     """Add the calibration to the checkpoint; write, log and return metrics; write tables and pictures, all adjusted."""
     adjustment = as_dict(calibration.adjustment) if calibration.adjustment else None
@@ -181,7 +182,7 @@ def write_results(
     write_whole(folder / METRICS, json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
     adjusted, temperature = calibration.adjusted(predictions), calibration.temperature
-    pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature)
+    pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature, draw)
     final = {
         f"{stage}_{name}": _value(metrics[stage][name])
         for stage in ("val", "test")

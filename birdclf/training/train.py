@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 INTERRUPTED = 1  # status that Lightning leaves with after Ctrl-C
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
-    *("resume", "fail_fast", "members", "allow", "lr_find"),
+    *("resume", "fail_fast", "members", "allow", "lr_find", "pictures"),
 )
 
 
@@ -165,7 +165,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
         calibration = fit_calibration(posthoc, predictions["val"], counts, cfg.monitor, rows)
         metrics = write_results(
-            folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, calibration
+            folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, calibration, cfg.pictures
         )
         if (clips := embedder.embeddings()) is not None:
             logger.project(clips, epoch=ended["epochs"])

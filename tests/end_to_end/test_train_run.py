@@ -461,8 +461,9 @@ def test_an_ablation_by_overrides_alone(overrides: tuple[str, ...], run: Run):
     assert rate == pytest.approx(config.optimizer.lr * (0.2 if "warmup" in target else 1.0))
 
 
-def test_a_metric_that_falls_is_minimised(run: Run):
-    folder = run("monitor=val/nll", "trainer.max_epochs=3", "optimizer.lr=0.05", "scheduler=constant")
+def test_a_metric_that_falls_is_minimised_and_a_run_without_pictures_has_its_tables(run: Run):
+    folder = run("monitor=val/nll", "trainer.max_epochs=3", "optimizer.lr=0.05", "scheduler=constant", "pictures=false")
+    assert not list(folder.glob("*.png")) and (folder / "confusion_matrix.csv").is_file()
     history = json.loads((folder / "history.json").read_text())
     values = [row["val/nll"] for row in history]
     done = json.loads((folder / "done.json").read_text())

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from joblib.externals.loky import get_reusable_executor
 
 from birdclf import cores
 from birdclf.cores import Neighbours, Usage, usable_cores
@@ -44,13 +43,6 @@ def test_a_job_of_a_launcher_builds_its_store_with_its_share_of_the_cores(
 def test_no_more_cores_than_joblib_counts(monkeypatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert usable_cores() == 1
-
-
-def test_joblib_gives_a_job_its_share_of_the_threads() -> None:
-    count = joblib.Parallel(n_jobs=2, backend="loky")(joblib.delayed(os.environ.get)("OMP_NUM_THREADS") for _ in "ab")
-    usual = os.environ.get("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // 2)))
-    get_reusable_executor().shutdown(wait=True)
-    assert count == [usual, usual]
 
 
 def test_a_process_that_decodes_has_one_thread(monkeypatch, tmp_path) -> None:

@@ -98,6 +98,20 @@ def fast_precision(accelerator: str = "auto") -> tuple[str, str]:
     return "32-true", "this processor has no bfloat16 instructions"
 
 
+def check_precision(precision: str, accelerator: str) -> None:
+    """Refuse 16 bits that the device lacks: Lightning would take others, or torch compute them slowly.
+
+    Raises:
+        UserError: If it lacks them.
+    """
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if gpu and "bf16" in str(precision) and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(f"trainer.precision={precision}: this GPU has no bfloat16. Use auto, 16-mixed or 32-true.")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu and not torch.backends.mps.is_available())
+    if on_cpu and str(precision).startswith("16"):
+        raise UserError(f"trainer.precision={precision}: a CPU has no float16. Use auto, bf16-mixed or 32-true.")
+
+
 def build_trainer(
     callbacks: list[Callback],
     logger: list[Logger] | bool,
@@ -140,6 +154,7 @@ def build_trainer(
     whole("trainer.accumulate_grad_batches", settings.get("accumulate_grad_batches", 1), 1)
     whole("trainer.max_epochs", max_epochs, 1)
     chosen = fast_precision(accelerator)[0] if precision == "auto" else precision
+    check_precision(chosen, accelerator)
     # Batches come from one slice of a memory map: a worker process would cost more than it saves.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*number of training batches.*logging interval.*")

@@ -60,6 +60,7 @@ SETTINGS = [
     (["scheduler.warmup_epochs=-2"], ["scheduler.warmup_epochs", "-2"]),
     (["trainer.max_epochs=0"], ["trainer.max_epochs", "1 or more"]),
     (["trainer.precision=8-true"], ["8-true", "16-mixed"]),
+    (["trainer.precision=16-mixed", "trainer.accelerator=cpu"], ["16-mixed", "CPU", "bf16-mixed"]),
     (["+trainer.epochs=3"], ["epochs", "trainer"]),
     (["monitor=val/loss"], ["monitor", "val/loss", "val/nll"]),
     (["monitor=accuracy"], ["monitor", "val/accuracy"]),

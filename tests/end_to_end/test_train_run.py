@@ -417,7 +417,7 @@ def test_a_run_folder_is_never_overwritten(birdclf: Command, finished: Path, rec
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", pytest.param("32-true", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["bf16-mixed", pytest.param("32-true", marks=pytest.mark.slow)])
 def test_a_step_in_each_precision(precision: str, run: Run):
     folder = run(f"trainer.precision={precision}")
     (row,) = json.loads((folder / "history.json").read_text())

@@ -26,15 +26,12 @@ class Data:
         return np.array([1, 1])
 
 
-ONE = {"trainer": {"devices": 1}}
-
-
 def test_ctrl_c_is_passed_on_as_such():
     with pytest.raises(KeyboardInterrupt):
-        fit(Stopped(INTERRUPTED), None, Data(), None, ONE)
+        fit(Stopped(INTERRUPTED), None, Data(), None)
 
 
 def test_the_status_of_a_queue_that_takes_a_job_back_is_kept():
     with pytest.raises(SystemExit) as leaving:
-        fit(Stopped(-1), None, Data(), None, ONE)
+        fit(Stopped(-1), None, Data(), None)
     assert leaving.value.code == -1

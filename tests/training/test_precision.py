@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from birdclf.data.dataset import Batch
+from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.runs.predictor import Predictor
-from birdclf.training.trainer import fast_precision
+from birdclf.training.trainer import check_precision, fast_precision
 
 
 @pytest.fixture
@@ -43,6 +44,24 @@ def test_a_gpu_takes_what_its_generation_has_unless_the_cpu_is_asked_for(device)
     assert fast_precision("cuda")[0] == "16-mixed"
     device(mps=True)
     assert fast_precision()[0] == "16-mixed" and fast_precision("cpu")[0] == "32-true"
+
+
+def test_16_bits_that_the_device_lacks_are_refused(device):
+    device()
+    check_precision("bf16-mixed", "auto")
+    for precision in ("16-mixed", "16-true"):
+        with pytest.raises(UserError, match="a CPU has no float16"):
+            check_precision(precision, "auto")
+    device(cuda=True)
+    check_precision("16-mixed", "auto")
+    with pytest.raises(UserError, match="this GPU has no bfloat16"):
+        check_precision("bf16-mixed", "gpu")
+    with pytest.raises(UserError, match="a CPU has no float16"):
+        check_precision("16-mixed", "cpu")
+    device("bf16", cuda=True)
+    check_precision("bf16-mixed", "auto")
+    device(mps=True)
+    check_precision("16-mixed", "auto")
 
 
 def test_evaluation_is_in_float32_whatever_the_precision_of_training():

@@ -157,7 +157,7 @@ def test_a_resumed_mean_of_weights_counts_those_before() -> None:
 
 
 def write(path: Path, epoch: int, best: str = "best.ckpt", **callbacks: Any) -> None:
-    state = {"seconds": 1.5, "ended": {"best": best, "score": 0.5, "epochs": epoch}}
+    state = {"seconds": 1.5, "ended": {"best": best, "score": 0.5, "epochs": epoch}, "processes": [{}]}
     torch.save({"epoch": epoch, "callbacks": {STATE_KEY: state, **callbacks}}, path)
 
 

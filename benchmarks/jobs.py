@@ -25,7 +25,7 @@ SETTINGS = (
     "data.scale=1.0", f"features.window_s={WINDOW_S}", "model=audio_cnn", "model.width=0.05", "trainer.max_epochs=1",
     "trainer.accelerator=cpu", "trainer.precision=32-true",
 )  # fmt: skip
-SIDES: dict[str, tuple[str, ...]] = {"defaults": (), "logger=none": ("logger=none",)}
+SIDES: dict[str, tuple[str, ...]] = {"defaults": (), "no figures": ("logger=none", "pictures=false")}
 STARTING = "start of the training"
 STAGES = {
     "checking the settings": ("birdclf.training.train", "check_settings"),

@@ -107,7 +107,7 @@ def of_the_sweep(found: Figures) -> list[Row]:
 def of_jobs(found: Figures) -> list[Row]:
     """Return the rows of a job's fixed cost, and one a stage of it."""
     rows = []
-    for side, at_most in (("defaults", 2.0), ("logger=none", 1.0)):
+    for side, at_most in (("defaults", 2.0), ("no figures", 1.0)):
         how = f"{found[side]['cpu_s']:.2f} s of CPU time; one process, 1,662 test clips, 89 classes"
         rows.append(Row(f"fixed cost of a job, {side}", found[side]["wall_s"], " s", how, at_most=at_most))
     stages = sorted(found["defaults"]["stages"].items(), key=lambda stage: -stage[1])

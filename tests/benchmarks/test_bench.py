@@ -61,7 +61,7 @@ def test_a_change_of_jobs_is_from_an_epoch_to_the_first_step_of_the_next(bench) 
     assert len(changes.rows) == 2
     assert all(row["wall_s"] > 0 and row["stages"]["catalog"] >= 0 for row in changes.rows)
     found = {
-        side: {"wall_s": 1.5, "cpu_s": 1.4, "stages": changes.rows[0]["stages"]} for side in ("defaults", "logger=none")
+        side: {"wall_s": 1.5, "cpu_s": 1.4, "stages": changes.rows[0]["stages"]} for side in ("defaults", "no figures")
     }
     verdicts = [row.verdict for row in bench.rows.of_jobs(found)]
     assert verdicts[:2] == ["[green]met[/]", "[red]not met[/]"] and set(verdicts[2:]) == {""}

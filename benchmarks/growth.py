@@ -62,7 +62,8 @@ def made_up(folder: Path, windows: int) -> tuple[Catalog, FeatureStore]:
             "recording_id": ids, "offset": np.cumsum(frames) - frames, "frames": frames,
             "duration_s": seconds, "header_duration_s": seconds, "native_rate_hz": 32_000, "channels": 1,
             "peak": 0.5, "rms": 0.1, "dc": 0.0, "clipped_share": 0.0, "silent_share": 0.0, "mix_loss_db": 0.0,
-            "top_hz": 15_000.0, "audio_hash": [f"{i:032x}" for i in range(n)], "error": "", "reason": "",
+            "top_hz": 15_000.0, "audio_hash": [f"{i:032x}" for i in range(n)], "goes_on": "", "error": "",
+            "reason": "",
         }
     )  # fmt: skip
     for name, width in (("frames.f16", BANDS), ("level.f16", 1)):

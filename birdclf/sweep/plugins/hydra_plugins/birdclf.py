@@ -14,7 +14,6 @@ from birdclf.checks import whole
 from birdclf.config import direction
 from birdclf.errors import UserError
 from birdclf.files import lock_file
-from birdclf.random import key_of
 from birdclf.runs import state as run_folder
 from birdclf.sweep.launches import launch_of, words_of
 from birdclf.sweep.trials import begin_study, search_space, suggested, trial_numbered
@@ -131,6 +130,10 @@ class SearchSweeper(Sweeper):
 
     def _values(self, study: "Study", number: int, space: dict[str, Any]) -> list[str]:
         """Return a trial's values as words; they depend on the seed, its number and the trials that are over."""
+        from birdclf.random import (
+            key_of,
+        )  # imports numpy, which every command would wait for: Hydra imports its plugins
+
         study.sampler = self.sampler(seed=key_of(self.seed, "search", number) % 2**32)
         return suggested(trial_numbered(study, number), space)
 

@@ -150,10 +150,10 @@ def test_the_command_line_imports_nothing_heavy_at_module_level():
     assert not {name.split(".")[0] for name in named} & heavy
 
 
-def test_the_command_line_starts_without_torch():
+def test_the_command_line_starts_without_torch_and_numpy():
     code = (
         "import sys, birdclf.cli, birdclf.config, hydra_plugins.birdclf; "
-        "print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa', 'optuna'} & set(sys.modules)))"
+        "print(sorted({'torch', 'lightning', 'torchmetrics', 'librosa', 'optuna', 'numpy'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert out.stdout.strip() == "[]"

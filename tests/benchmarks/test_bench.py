@@ -6,6 +6,8 @@ from types import ModuleType
 import pytest
 from rich.console import Console
 
+from birdclf.audit.rules import Rules
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -90,3 +92,9 @@ def test_what_was_measured_outlives_an_interruption(bench, tmp_path, monkeypatch
 )
 def test_a_figure_is_held_to_its_target(bench, value, limits, verdict) -> None:
     assert bench.rows.Row("speed", value, "", "", **limits).verdict == verdict
+
+
+def test_a_made_up_store_has_all_that_the_audit_reads(bench: ModuleType, tmp_path: Path):
+    catalog, store = importlib.import_module("growth").made_up(tmp_path, 60)
+    verdicts = Rules().judge(store.index, catalog.table)
+    assert len(verdicts) == len(catalog) and (verdicts.verdict == "ok").all()

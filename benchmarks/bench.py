@@ -1,4 +1,4 @@
-"""Speed of birdclf, as ratios measured in one run (``make bench``, about 28 minutes).
+"""Speed of birdclf, as ratios measured in one run (``make bench``, 14 to 28 minutes).
 
     make bench ARGS="--only exporting preparing"
 

@@ -57,7 +57,8 @@ class AttentionPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, F, T)`` to ``(B, C)``."""
         weights = self.score(x).flatten(2).softmax(dim=2)  # (B, G, F T)
-        places = x.permute(0, 2, 3, 1).reshape(x.shape[0], x.shape[2] * x.shape[3], self.groups, -1)  # (B, F T, G, C / G)
+        batch, _, height, width = x.shape
+        places = x.permute(0, 2, 3, 1).reshape(batch, height * width, self.groups, -1)  # (B, F T, G, C / G)
         return torch.einsum("bgp,bpgc->bgc", weights, places).flatten(1)
 
 

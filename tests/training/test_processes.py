@@ -1,11 +1,14 @@
 """Which processes train together, what they agree on, and how the loss of one is told."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch.distributed as dist
 
 from birdclf.environment import follows, launched
 from birdclf.errors import UserError
-from birdclf.training import processes
+from birdclf.training import processes, train
+from birdclf.training.callbacks.snapshot import Progress
 from birdclf.training.processes import Group, connected, first_value, group_of
 
 
@@ -136,3 +139,15 @@ def test_a_lost_process_is_told_in_a_sentence_and_a_defect_is_not(started, monke
 def test_one_process_connects_to_none():
     with connected(Group(), lambda: 1 / 0, 3):
         assert first_value({"score": 1}, {"seed": 2}) == {"score": 1}
+
+
+def test_a_run_resumes_with_as_many_processes_as_before(monkeypatch, tmp_path):
+    run = SimpleNamespace(begun=True, folder=tmp_path)
+    monkeypatch.setattr(train, "check_same", lambda *_: None)
+    for number, ended in ((1, None), (2, {"best": "best.ckpt"})):
+        progress = Progress(tmp_path / "last.ckpt", 3, 1.0, ended, number)
+        monkeypatch.setattr(train, "latest", lambda _, progress=progress: progress)
+        assert train._progress(run, {}, resume=True) is progress
+    monkeypatch.setattr(train, "latest", lambda _: Progress(tmp_path / "last.ckpt", 3, 1.0, None, 2))
+    with pytest.raises(UserError, match="was trained by 2 processes, and 1 would resume it"):
+        train._progress(run, {}, resume=True)

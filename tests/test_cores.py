@@ -89,12 +89,17 @@ def test_nothing_is_said_without_proc(monkeypatch, tmp_path) -> None:
     assert cores.usage() is None and Neighbours().remedy(64) is None
 
 
-@pytest.mark.skipif(not cores.STAT.exists(), reason="the system does not say")
-def test_own_work_is_not_anothers(monkeypatch) -> None:
+def test_busy_time_is_that_of_usable_cores_without_idling_and_own_work_is_known_apart(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2}, raising=False)
+    monkeypatch.setattr(os, "sysconf", lambda _: 100)
+    monkeypatch.setattr(cores, "STAT", tmp_path / "stat")
+    # user nice system idle iowait irq softirq steal
+    lines = ["cpu 9 9 9 9 9 9 9 9", "cpu0 100 10 50 8000 70 4 6 3", "cpu1 5000 0 0 0 0 0 0 0", "cpu2 30 0 0 1 1 0 0 0"]
+    cores.STAT.write_text("\n".join([*lines, "intr 1 2 3"]))
     before = cores.usage()
     began = time.process_time()
     while time.process_time() - began < 0.2:
         pass
     now = cores.usage()
-    assert before is not None and now is not None
-    assert now.own - before.own >= 0.15 and now.all - before.all >= 0.15
+    assert before.all == now.all == pytest.approx(2.0)
+    assert now.own - before.own >= 0.15

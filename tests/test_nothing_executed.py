@@ -65,10 +65,10 @@ def users_of(*names: str) -> list[str]:
     return [name_of(path) for path in MODULES if any(name.rpartition(".")[2] in names for name in calls(path))]
 
 
-def unsafe_in(tree: ast.Module, own: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Yield what a module uses that could run a file; ``own`` is what it alone may import."""
+def unsafe_in(tree: ast.Module) -> Iterator[str]:
+    """Yield what a module uses that could run a file."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import) and {name.name for name in node.names} & (UNSAFE_IMPORTS - own):
+        if isinstance(node, ast.Import) and {name.name for name in node.names} & UNSAFE_IMPORTS:
             yield ast.unparse(node)
         elif isinstance(node, ast.ImportFrom):
             names = {name.name for name in node.names}

@@ -294,9 +294,9 @@ def run_processes(group: Group, run: Callable[[DictConfig, bool], float], cfg: D
             scores = launch(run, OmegaConf.create(resolved_config(cfg)), resume, hydra, sys.argv, threads, errors)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            told = sorted(Path(errors).iterdir(), key=lambda file: file.stat().st_mtime_ns)
-            if told and failure.exitcode >= 0:  # one that was killed is the reason for what the others raise
-                kind, message = json.loads(told[0].read_text())
+            reports = sorted(Path(errors).iterdir(), key=lambda file: file.stat().st_mtime_ns)
+            if reports and failure.exitcode >= 0:  # one that was killed is the reason for what the others raise
+                kind, message = json.loads(reports[0].read_text())
                 raise {"BusyError": BusyError, "UserError": UserError}.get(kind, RuntimeError)(message) from None
             raise UserError(
                 f"process {rank} of the training ended before its time: {_ending(failure.exitcode)}. {RESUME}"

@@ -1,5 +1,5 @@
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -8,15 +8,10 @@ from rich.console import Console
 
 from birdclf.audit.rules import Rules
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if not BENCHMARKS.is_dir():
-        pytest.skip("an installed package has no benchmarks")
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    module = importlib.import_module("bench")
+def bench(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = program("bench")
     monkeypatch.setattr(module, "busy_cpus", lambda: 0.0)  # it waits for seconds
     return module
 
@@ -50,8 +45,8 @@ def test_a_part_that_fails_stops_no_other_and_is_named(bench, tmp_path, monkeypa
     assert [row["value"] for row in kept["rows"]] == [2.5, 1.5]
 
 
-def test_a_change_of_jobs_is_from_an_epoch_to_the_first_step_of_the_next(bench) -> None:
-    changes = importlib.import_module("jobs").Changes()
+def test_a_change_of_jobs_is_from_an_epoch_to_the_first_step_of_the_next(bench, program) -> None:
+    changes = program("jobs").Changes()
     changes.begin()  # the first job comes after none
     work = changes._timed("catalog", lambda: "found")
     for _ in range(2):
@@ -94,7 +89,7 @@ def test_a_figure_is_held_to_its_target(bench, value, limits, verdict) -> None:
     assert bench.rows.Row("speed", value, "", "", **limits).verdict == verdict
 
 
-def test_a_made_up_store_has_all_that_the_audit_reads(bench: ModuleType, tmp_path: Path):
-    catalog, store = importlib.import_module("growth").made_up(tmp_path, 60)
+def test_a_made_up_store_has_all_that_the_audit_reads(program: Callable[[str], ModuleType], tmp_path: Path):
+    catalog, store = program("growth").made_up(tmp_path, 60)
     verdicts = Rules().judge(store.index, catalog.table)
     assert len(verdicts) == len(catalog) and (verdicts.verdict == "ok").all()

@@ -1,7 +1,6 @@
-import importlib
 import itertools
 import json
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -10,20 +9,15 @@ from torch import nn
 
 from birdclf.models.audio_cnn_v2 import AudioCNNv2
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+@pytest.fixture
+def ceiling(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("ceiling")
 
 
 @pytest.fixture
-def ceiling(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if not BENCHMARKS.is_dir():
-        pytest.skip("an installed package has no benchmarks")
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("ceiling")
-
-
-@pytest.fixture
-def rows(ceiling: ModuleType) -> ModuleType:
-    return importlib.import_module("rows")
+def rows(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("rows")
 
 
 class Clock:
@@ -173,8 +167,8 @@ def test_rows_of_the_ceiling_hold_best_to_the_share_of_phase2b(ceiling, rows) ->
     assert [row.verdict for row in table] == ["", "", "", "", "[red]not met[/]"]
 
 
-def test_a_gpu_that_is_not_there_is_not_measured(rows, tmp_path, monkeypatch) -> None:
-    measure = importlib.import_module("measure")
+def test_a_gpu_that_is_not_there_is_not_measured(rows, program, tmp_path, monkeypatch) -> None:
+    measure = program("measure")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     table = rows.of_a_gpu(measure.on_a_gpu(tmp_path))
     assert {(row.figure, row.verdict) for row in table} == {("not measured", "")}

@@ -1,6 +1,6 @@
 """Two runs, or two configurations over seeds: is the difference more than chance?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -111,23 +111,13 @@ def class_differences(
     return pd.DataFrame({**columns, "q_value": stats.false_discovery_control(p)})
 
 
-def paired_by_seed(a: Mapping[int, float], b: Mapping[int, float]) -> Difference | None:
-    """Return the mean of a minus b over common seeds, with the 95 % interval and p-value of the paired t-test.
-
-    Returns:
-        None under 2 common seeds.
-    """
-    common = sorted(a.keys() & b.keys())
-    if len(common) < 2:
-        return None
-    gap = np.array([a[seed] - b[seed] for seed in common])
-    value = float(gap.mean())
-    error = float(gap.std(ddof=1)) / len(gap) ** 0.5
-    if error <= 1e-12 * abs(value) or error == 0:  # equal gaps: no spread to judge by, unless there is no gap
-        return Difference(value, value, value, 1.0 if value == 0 else 0.0)
-    freedom = len(gap) - 1
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return Difference(value, value - half, value + half, float(2 * stats.t.sf(abs(value) / error, freedom)))
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for being several, in their order (Holm, 1979)."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
 
 
 def why_not_comparable(

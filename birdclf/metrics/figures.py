@@ -22,6 +22,7 @@ class Evaluation:
         draws: Bootstrap samples and sign flips, 100 or more.
         bins: Bins of confidence for the calibration error, 1 or more.
         confidence: Coverage of every interval, in (0, 1).
+        margin: Largest difference of two configurations' figures that is not relevant, a share of 0 or more, below 1.
 
     Raises:
         UserError: If a value is out of range.
@@ -32,6 +33,7 @@ class Evaluation:
     draws: int = 2_000
     bins: int = 15
     confidence: float = 0.95
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
         for name, least in (("few", 0), ("many", 0), ("draws", 100), ("bins", 1)):
@@ -40,6 +42,10 @@ class Evaluation:
             raise UserError(f"evaluation.many is {self.many}; it must not be below evaluation.few, {self.few}.")
         if not is_number(self.confidence) or not 0 < self.confidence < 1:
             raise UserError(f"evaluation.confidence is {self.confidence}; it must lie between 0 and 1, such as 0.95.")
+        if not is_number(self.margin) or not 0 <= self.margin < 1:
+            raise UserError(
+                f"evaluation.margin is {self.margin}; it must be a share of 0 or more and below 1: 0.02 is 2 points."
+            )
 
     @property
     def coverage(self) -> str:

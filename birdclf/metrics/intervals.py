@@ -182,8 +182,34 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval:
         n: Trials, 1 or more.
         confidence: Coverage, in (0, 1).
     """
-    low, high = _score(np.array(hits / n), np.array(float(n)), np.array(norm.ppf(0.5 + confidence / 2)))
+    low, high = score(np.array(hits / n), np.array(float(n)), np.array(norm.ppf(0.5 + confidence / 2)))
     return Interval(float(low), float(high))
+
+
+def class_means(
+    support: Vector, train_counts: NDArray[np.int64], settings: Evaluation
+) -> dict[str, tuple[Ratio, Vector]]:
+    """Return the figures that are weighted sums of a ratio of each class: which ratio, and its weights ``(K,)``.
+
+    Args:
+        support: ``(K,)`` clips of each class.
+        train_counts: ``(K,)`` train recordings of each class.
+        settings: Limits of the buckets.
+    """
+    seen = support > 0
+    figures: dict[str, tuple[Ratio, Vector]] = {
+        "accuracy": ("recall", support / support.sum()),
+        "macro_f1": ("f1", seen / len(seen)),
+        "macro_f1_evaluable": ("f1", seen / seen.sum()),
+        "weighted_f1": ("f1", support / support.sum()),
+        "balanced_accuracy": ("recall", seen / seen.sum()),
+    }
+    for name, members in settings.buckets(train_counts).items():
+        inside = members & seen
+        if inside.any():
+            kinds: tuple[Ratio, ...] = ("f1", "recall", "precision")
+            figures |= {f"{name}_{kind}": (kind, inside / inside.sum()) for kind in kinds}
+    return figures
 
 
 def bootstrap_intervals(
@@ -206,18 +232,8 @@ def bootstrap_intervals(
         ``macro_f1``, ``macro_f1_evaluable``, ``weighted_f1``, ``balanced_accuracy``, and ``<bucket>_f1``,
         ``<bucket>_recall`` and ``<bucket>_precision`` of every bucket with a clip.
     """
-    support = counts.total.support
-    seen = support > 0
-    figures: dict[str, tuple[Ratio, Vector]] = {
-        "macro_f1_evaluable": ("f1", seen / seen.sum()),
-        "weighted_f1": ("f1", support / support.sum()),
-        "balanced_accuracy": ("recall", seen / seen.sum()),
-    }
-    for name, members in settings.buckets(train_counts).items():
-        inside = members & seen
-        if inside.any():
-            kinds: tuple[Ratio, ...] = ("f1", "recall", "precision")
-            figures |= {f"{name}_{kind}": (kind, inside / inside.sum()) for kind in kinds}
+    figures = class_means(counts.total.support, train_counts, settings)
+    del figures["accuracy"], figures["macro_f1"]
     influence = {kind: counts.influence(kind) for kind, _ in figures.values()}
     moved = np.stack([influence[kind] @ weight for kind, weight in figures.values()], axis=1)
     value = np.array([counts.total.ratio(kind) @ weight for kind, weight in figures.values()])
@@ -226,11 +242,11 @@ def bootstrap_intervals(
     spread = value * (1 - value)
     effective = np.maximum(np.where((error > 1e-9) & (spread > 1e-9), ratio(spread, error**2), clusters), 1)
     critical = critical_values(moved, settings.draws, settings.confidence, stream(seed, "bootstrap"))
-    limits = zip(*_score(value, effective, critical), strict=True)
+    limits = zip(*score(value, effective, critical), strict=True)
     found = {name: Interval(float(low), float(high)) for name, (low, high) in zip(figures, limits, strict=True)}
     # A class without a clip counts as 0 whatever the model does: only the others' mean is uncertain.
     low, high = found["macro_f1_evaluable"]
-    share = float(seen.mean())
+    share = float((counts.total.support > 0).mean())
     return {"macro_f1": Interval(share * low, share * high), **found}
 
 
@@ -251,12 +267,12 @@ def class_f1_intervals(counts: ClusterCounts, settings: Evaluation) -> Vector:
     effective = total / np.maximum(np.where(clusters > 1, effect, total), 1)
     seen = counts.support.sum(axis=0) > 0
     z = np.full(len(total), norm.ppf(0.5 + settings.confidence / 2))
-    low, high = _score(share, np.maximum(effective, 1), z)
+    low, high = score(share, np.maximum(effective, 1), z)
     limits = np.stack([2 * low / (1 + low), 2 * high / (1 + high)], axis=1)
     return np.where(seen[:, None], limits, np.nan)
 
 
-def _score(p: Vector, n: Vector, z: Vector) -> tuple[Vector, Vector]:
+def score(p: Vector, n: Vector, z: Vector) -> tuple[Vector, Vector]:
     """Return the limits of the score interval for proportions p of n trials at z standard errors."""
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -1,12 +1,16 @@
-"""A figure, or a difference of two, over several seeds: another training each, and another split or the same.
+"""A figure, a difference of two or an effect over several seeds, each with another training, another split, or both.
 
-What each seed measures has two errors: the sampling of its test recordings, which the jackknife over clusters knows
-from many clips, and what training and split add, of which k seeds know little. The second is integrated out instead of
-estimated (Röver, 2020, sections 2.2 and 2.5, a random-effects model with a weakly informative prior), so that two seeds
-with the same difference by luck do not pass for certainty, and the interval is never narrower than the sampling of the
-test recordings alone allows.
+What each seed measures has two errors. That of the choice of its test recordings is known from many clips: the
+jackknife over clusters, of all seeds at once, since a cluster that several seeds test moves them together. What
+training and split add is seen in as many numbers as there are seeds. Its standard deviation is therefore not estimated
+but integrated over, from a prior (a random-effects model with a weakly informative prior: Gelman, 2006, section 4.3;
+Röver, 2020, section 2.2): two seeds with the same difference by luck do not pass for certainty, and no interval is
+narrower than the choice of the test recordings alone allows.
+
+``docs/evidence.md`` has the simulations by which this was preferred to paired t-tests.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,107 +19,158 @@ from scipy import optimize, stats
 
 from birdclf.metrics.figures import Vector
 
-POINTS: Final = 200
-"""Values of the standard deviation over seeds that the integral is a sum over."""
-WIDEST: Final = 30.0
-"""Largest of them, in units of the prior's scale."""
+SCALE: Final = 0.015
+"""Scale of the half-Cauchy prior, a share: training and split as often add less than 1.5 points as more."""
+ADDED: Final = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 199)])
+"""Standard deviations that the integral is a sum over; a share cannot vary by more than 1."""
+_WEIGHT: Final = np.gradient(ADDED) / (1 + (ADDED / SCALE) ** 2)
+POWER: Final = 0.8
+MOST_SEEDS: Final = 200
+
+
+class Influence(NamedTuple):
+    """What a figure of one seed loses when a cluster is left out.
+
+    Attributes:
+        cluster: ``(C,)`` names; equal names are the same recordings in every seed.
+        loss: ``(C,)``.
+    """
+
+    cluster: NDArray[np.generic]
+    loss: Vector
 
 
 class Sampling(NamedTuple):
-    """Variance of a figure by the sampling of test recordings.
+    """Variance of a figure by the choice of test recordings.
 
     Attributes:
-        own: Part that is drawn anew in each seed, as a mean over the seeds.
-        common: Part that all seeds share, because they test the same recordings; their covariance.
+        own: Of one seed, without the part that seeds share; the mean over seeds.
+        common: Covariance of two seeds, by the recordings that both test.
+        freedom: Degrees of freedom of the variance of the mean.
     """
 
     own: float
     common: float
+    freedom: float
 
 
-def sampling(influence: list[tuple[NDArray[np.generic], Vector]]) -> Sampling:
-    """Return the sampling variances of a figure's mean over seeds.
+def sampling(influence: Sequence[Influence]) -> Sampling:
+    """Return the variances of a figure by the choice of test recordings, from its influence in each of k seeds.
 
-    Args:
-        influence: For each seed the names ``(C,)`` of its clusters, and what the figure loses without each ``(C,)``.
-            Clusters of one name are the same in all seeds.
+    Squares of influences estimate a variance each; the degrees of freedom of their sum are Satterthwaite's (1946), with
+    the fourth moment of a normal distribution.
     """
     k = len(influence)
-    names, member = np.unique(np.concatenate([clusters for clusters, _ in influence]), return_inverse=True)
-    moved = np.concatenate([loss for _, loss in influence])
-    corrected = np.concatenate([np.full(len(loss), _few(len(loss))) for _, loss in influence])
-    whole = float((corrected * moved**2).sum()) / k
-    if k == 1:
-        return Sampling(whole, 0.0)
-    together = np.bincount(member, weights=np.sqrt(corrected) * moved, minlength=len(names))
-    of_mean = float((together**2).sum()) / k**2
-    common = min(max((k * of_mean - whole) / (k - 1), 0.0), whole)
-    return Sampling(whole - common, common)
+    names, member = np.unique(np.concatenate([each.cluster for each in influence]), return_inverse=True)
+    n = [len(each.cluster) for each in influence]
+    if min(n) < 2:
+        return Sampling(np.inf, 0.0, 1.0)
+    loss = np.concatenate([each.loss * np.sqrt(c / (c - 1)) for each, c in zip(influence, n, strict=True)])
+    whole = float((loss**2).sum()) / k
+    squares = np.bincount(member, weights=loss, minlength=len(names)) ** 2
+    freedom = 3 * squares.sum() ** 2 / np.maximum((squares**2).sum(), 1e-300) - 2
+    common = min(max((float(squares.sum()) / k - whole) / (k - 1), 0.0), whole) if k > 1 else 0.0
+    return Sampling(whole - common, common, max(float(freedom), 1.0))
 
 
-def _few(clusters: int) -> float:
-    return clusters / (clusters - 1) if clusters > 1 else np.inf
-
-
-class Posterior(NamedTuple):
-    """A mixture of normal distributions around a mean.
+class OverSeeds(NamedTuple):
+    """What seeds say of the mean over all seeds: a mixture of t-distributions around their mean.
 
     Attributes:
-        mean: Mean over the seeds.
-        errors: ``(POINTS,)`` standard errors.
-        weights: ``(POINTS,)`` of each, with sum 1.
+        values: ``(k,)`` a figure or difference by seed.
+        sampling: Variances by the choice of test recordings.
+        added: ``(P,)`` standard deviations that training and split may add.
+        weight: ``(P,)`` probability of each.
     """
 
-    mean: float
-    errors: Vector
-    weights: Vector
+    values: Vector
+    sampling: Sampling
+    added: Vector
+    weight: Vector
+
+    @classmethod
+    def of(cls, values: Sequence[float] | Vector, sampling: Sampling) -> "OverSeeds":
+        """Weigh the standard deviations by prior and values ``(k,)``.
+
+        One seed says nothing of other seeds: the result is then of the choice of test recordings alone.
+        """
+        found = np.asarray(values, dtype=np.float64)
+        if len(found) == 1:
+            return cls(found, sampling, np.zeros(1), np.ones(1))
+        return cls(found, sampling, ADDED, _posterior(sampling.own, float(found.var(ddof=1)), len(found)))
+
+    @property
+    def value(self) -> float:
+        """The mean over the seeds."""
+        return float(self.values.mean())
+
+    @property
+    def error(self) -> float:
+        """Root mean square of the standard errors."""
+        return float(np.sqrt(self.weight @ self._errors(len(self.values)) ** 2))
 
     def p_value(self, null: float = 0.0) -> float:
         """Return twice the probability beyond ``null``, on the side of it that is less likely."""
-        distance = abs(self.mean - null)
-        return float(min(1.0, 2 * self.weights @ stats.norm.sf(_over(distance, self.errors))))
+        errors = self._errors(len(self.values))
+        return min(1.0, 2 * _beyond(abs(self.value - null), errors, self.weight, self.sampling.freedom))
+
+    def half_width(self, confidence: float = 0.95) -> float:
+        """Return half the width of the central interval."""
+        return _half_width(self._errors(len(self.values)), self.weight, self.sampling.freedom, confidence)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the central interval."""
-        top = float(self.errors[self.weights > 0].max())
-        if top == 0:
-            return self.mean, self.mean
-        beyond = (1 - confidence) / 2
+        half = self.half_width(confidence)
+        return self.value - half, self.value + half
 
-        def excess(half: float) -> float:
-            return float(self.weights @ stats.norm.sf(_over(half, self.errors))) - beyond
+    def detectable(self, level: float = 0.05, seeds: int | None = None) -> float:
+        """Return the least difference that a test at a level finds with power 0.8.
 
-        half = optimize.brentq(excess, 0.0, top * float(stats.norm.isf(beyond)) * 1.001)
-        return self.mean - half, self.mean + half
+        Args:
+            level: Of the two-sided test.
+            seeds: As if there were so many, with the spread and the clips that are seen; None for those there are.
+        """
+        k = seeds or len(self.values)
+        weight = self.weight
+        if seeds and len(self.values) > 1:
+            weight = _posterior(self.sampling.own, float(self.values.var(ddof=1)), seeds)
+        errors = self._errors(k)
+        half = _half_width(errors, weight, self.sampling.freedom, 1 - level)
+        return half + float(stats.norm.ppf(POWER)) * float(np.sqrt(weight @ errors**2))
 
+    def seeds_needed(self, difference: float, level: float = 0.05) -> int | None:
+        """Return the fewest seeds with which :meth:`detectable` is at most ``difference``; None if 200 are too few."""
+        if self.detectable(level, MOST_SEEDS) > difference:
+            return None
+        low, high = 1, MOST_SEEDS
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.detectable(level, middle) <= difference else (middle, high)
+        return high
 
-def _over(value: float, errors: Vector) -> Vector:
-    return np.divide(value, errors, out=np.full_like(errors, np.inf if value else 0.0), where=errors > 0)
-
-
-def posterior(values: Vector, variance: Sampling, scale: float = 1.0) -> Posterior:
-    """Return what is known of the mean over all seeds from ``(k,)`` values of some, 1 or more.
-
-    The standard deviation that training and split add has a half-normal prior whose scale is ``scale`` times the
-    sampling error of a seed.
-
-    Args:
-        values: ``(k,)`` figure of each seed.
-        variance: By the sampling of test recordings.
-        scale: Of the prior.
-    """
-    k = len(values)
-    unit = np.sqrt(max(variance.own + variance.common, 1e-12))
-    added = np.linspace(0.0, WIDEST, POINTS) ** 2 / WIDEST * scale * unit  # standard deviations, denser near 0
-    step = np.gradient(added)
-    each = np.maximum(variance.own, 1e-12) + added**2
-    mean = float(values.mean())
-    squares = float(((values - mean) ** 2).sum())
-    log_p = _log_prior(added / (scale * unit)) - (k - 1) / 2 * np.log(each) - squares / (2 * each)
-    weights = step * np.exp(log_p - log_p.max())
-    errors = np.sqrt(variance.common + each / k)
-    return Posterior(mean, errors, weights / weights.sum())
+    def _errors(self, seeds: int) -> Vector:
+        own, common, _ = self.sampling
+        return np.asarray(np.sqrt(common + (own + self.added**2) / seeds))
 
 
-def _log_prior(ratio: Vector) -> Vector:
-    return np.asarray(-(ratio**2) / 2)
+def _posterior(own: float, variance: float, seeds: int) -> Vector:
+    """Return the weight of each standard deviation of ``ADDED``, given the variance of so many seeds."""
+    if not np.isfinite(own):
+        return np.asarray(_WEIGHT / _WEIGHT.sum())
+    each = np.maximum(own, 1e-9) + ADDED**2
+    log = -(seeds - 1) / 2 * (np.log(each) + variance / each)
+    weight = _WEIGHT * np.exp(log - log.max())
+    return np.asarray(weight / weight.sum())
+
+
+def _beyond(distance: float, errors: Vector, weight: Vector, freedom: float) -> float:
+    ratio = np.divide(distance, errors, out=np.full_like(errors, np.inf if distance else 0.0), where=errors > 0)
+    return float(weight @ stats.t.sf(ratio, freedom))
+
+
+def _half_width(errors: Vector, weight: Vector, freedom: float, confidence: float) -> float:
+    beyond, top = (1 - confidence) / 2, float(errors.max())
+    if top == 0 or not np.isfinite(top):
+        return top
+    ends = top * float(stats.t.isf(beyond, freedom)) * 1.001
+    return float(optimize.brentq(lambda half: _beyond(half, errors, weight, freedom) - beyond, 0.0, ends))

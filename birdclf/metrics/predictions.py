@@ -1,6 +1,7 @@
 """Saved predictions: what a run said of each recording, enough to work without its model."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
 from birdclf.metrics import figures as metrics
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals, wilson
+from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals, class_means, wilson
+from birdclf.metrics.over_seeds import Influence
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,19 @@ class Predictions:
         """``(K, K)`` counts, true class by row."""
         return metrics.confusion_matrix(self.target, self.prediction, self.logits.shape[1])
 
+    @cached_property
+    def counts(self) -> ClusterCounts:
+        """Counts by cluster."""
+        return ClusterCounts.of(self.target, self.prediction, self.cluster, self.logits.shape[1])
+
+    def influence(self, metric: str, train_counts: NDArray[np.int64], settings: Evaluation) -> Influence | None:
+        """Return what a figure such as ``macro_f1`` loses without each cluster.
+
+        None of a figure that is no weighted sum of the classes' ratios, or of a bucket without a clip.
+        """
+        found = class_means(self.counts.total.support, train_counts, settings).get(metric)
+        return found and Influence(np.unique(self.cluster), self.counts.influence(found[0]) @ found[1])
+
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:
         """Return every figure, those with an interval as ``{value, low, high}``.
 
@@ -47,9 +62,8 @@ class Predictions:
         """
         settings = settings or Evaluation()
         confusion, log_p = self.confusion, metrics.log_softmax(self.logits)
-        counts = ClusterCounts.of(self.target, self.prediction, self.cluster, len(confusion))
         accuracy = wilson(int(np.trace(confusion)), len(self.target), settings.confidence)
-        intervals = {"accuracy": accuracy} | bootstrap_intervals(counts, train_counts, settings)
+        intervals = {"accuracy": accuracy} | bootstrap_intervals(self.counts, train_counts, settings)
         summary = metrics.summarise(confusion)
         figures: dict[str, Any] = {
             name: {"value": value, **intervals[name]._asdict()} for name, value in summary.items()

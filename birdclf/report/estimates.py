@@ -1,14 +1,16 @@
 """One figure of a configuration with what is known of its uncertainty."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from scipy.stats import chi2, t
+from scipy.stats import chi2, norm, t
 
 from birdclf.config import direction
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals, wilson
+from birdclf.metrics.intervals import bootstrap_intervals, score, wilson
+from birdclf.metrics.over_seeds import Influence, OverSeeds, sampling
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Number
 from birdclf.runs.run import Run
@@ -41,23 +43,51 @@ class Estimate:
         return Number(self.value, f"{self.value:.3f}{known}")
 
 
+Measured = tuple[float, Influence]
+"""A figure of one run and its influence."""
+
+
+def measured(run: Run, metric: str, settings: Evaluation) -> Measured | None:
+    """Return a metric such as ``test/accuracy`` with its influence; None where it has none."""
+    split, _, name = metric.rpartition("/")
+    value, predictions = run.figure(metric), run.predictions.get(split or "test")
+    influence = predictions and predictions.influence(name, run.train_counts, settings)
+    return None if influence is None or value is None else (value, influence)
+
+
 def estimate(configuration: Configuration, metric: str, settings: Evaluation) -> Estimate | None:
-    """Return a metric such as ``test/accuracy``: the run's interval for one seed, Student's for several.
+    """Return a metric such as ``test/accuracy``: with the run's interval for one seed, that of the mean for several.
+
+    The latter has the error of :class:`OverSeeds`, as the score interval of a proportion (Korn and Graubard, 1998) so
+    that it holds its coverage near 0 and 1. A figure that is no mean over clips or classes, such as the calibration
+    error, has Student's interval, or none where its seeds agree exactly.
 
     None where no run has it. No figure is below 0, and none that is better when higher is above 1, nor are its ends.
     """
     values = np.asarray(list(configuration.values(metric).values()))
     if not len(values):
         return None
+    runs = [run for run in configuration.runs.values() if run.figure(metric) is not None]
     if len(values) == 1:
-        low, high = _interval_of(
-            next(r for r in configuration.runs.values() if r.figure(metric) is not None), metric, settings
-        )
-        return Estimate(float(values[0]), low, high, float("nan"), 1)
-    sd = float(values.std(ddof=1))
-    half = float(t.ppf(0.5 + settings.confidence / 2, len(values) - 1)) * sd / sqrt(len(values))
-    mean, most = float(values.mean()), 1.0 if direction(metric) == "max" else float("inf")
+        return Estimate(float(values[0]), *_interval_of(runs[0], metric, settings), float("nan"), 1)
+    sd, mean = float(values.std(ddof=1)), float(values.mean())
+    of_runs = [found for run in runs if (found := measured(run, metric, settings))]
+    if len(of_runs) == len(runs):
+        return Estimate(mean, *_interval_of_mean(of_runs, settings.confidence), sd, len(values))
+    half = float(t.ppf(0.5 + settings.confidence / 2, len(values) - 1)) * sd / sqrt(len(values)) or float("nan")
+    most = 1.0 if direction(metric) == "max" else float("inf")
     return Estimate(mean, max(mean - half, 0.0), min(mean + half, most), sd, len(values))
+
+
+def _interval_of_mean(of_runs: Sequence[Measured], confidence: float) -> tuple[float, float]:
+    influence = [influence for _, influence in of_runs]
+    over = OverSeeds.of([value for value, _ in of_runs], sampling(influence))
+    mean, z = over.value, float(norm.ppf(0.5 + confidence / 2))
+    error = over.half_width(confidence) / z
+    clusters = len(np.unique(np.concatenate([each.cluster for each in influence])))
+    n = mean * (1 - mean) / error**2 if 0 < mean < 1 and error > 0 else clusters
+    low, high = score(np.array(mean), np.array(max(n, 1.0)), np.array(z))
+    return float(low), float(high)
 
 
 def spread(configuration: Configuration, metric: str, settings: Evaluation) -> Estimate | None:
@@ -81,6 +111,5 @@ def _interval_of(run: Run, metric: str, settings: Evaluation) -> tuple[float, fl
         return float("nan"), float("nan")
     if name == "accuracy":
         return wilson(int((run.test.target == run.test.prediction).sum()), len(run.test.target), settings.confidence)
-    counts = ClusterCounts.of(run.test.target, run.test.prediction, run.test.cluster, len(run.classes))
-    found = bootstrap_intervals(counts, run.train_counts, settings).get(name)
+    found = bootstrap_intervals(run.test.counts, run.train_counts, settings).get(name)
     return (found.low, found.high) if found else (float("nan"), float("nan"))

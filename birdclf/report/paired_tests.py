@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,15 @@ from birdclf.metrics.comparison import (
     McNemar,
     Statistic,
     class_differences,
+    holm,
     mcnemar,
     paired_bootstrap,
-    paired_by_seed,
     why_not_comparable,
 )
 from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.over_seeds import Influence, OverSeeds, sampling
 from birdclf.report.configurations import Configuration
+from birdclf.report.estimates import Measured, measured
 from birdclf.runs.run import Run
 
 LEVEL: Final = 0.05
@@ -37,24 +39,34 @@ class Pair:
     difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap
 
 
+Verdict = Literal["better", "worse", "no relevant difference", "undecided"]
+
+
 @dataclass
 class Comparison:
     """A reference against a rival.
 
     Attributes:
+        rival: The configuration.
+        margin: Share up to which a difference is not relevant.
         refused: Why they are not compared, empty if they are.
-        pairs: One a seed that both have.
+        pairs: One a seed that both have and that can be compared.
+        over_seeds: By metric, what the pairs say of all seeds.
         by_seed: By metric, the test over seeds; empty where fewer than two seeds are shared.
         classes: Per-class differences of the first pair, whose ``q_value`` is the false discovery rate.
         adjusted: By metric, the p-value that decides, adjusted for the number of rivals (Holm, 1979).
+        level: Level of a test that is adjusted for all rivals, from which it is said what could have been seen.
     """
 
     rival: Configuration
+    margin: float = 0.0
     refused: str = ""
     pairs: list[Pair] = field(default_factory=list)
+    over_seeds: dict[str, OverSeeds] = field(default_factory=dict)
     by_seed: dict[str, Difference] = field(default_factory=dict)
     classes: pd.DataFrame = field(default_factory=pd.DataFrame)
     adjusted: dict[str, float] = field(default_factory=dict)
+    level: float = LEVEL
 
     def difference(self, metric: str) -> Difference:
         """Return the difference that decides: over seeds where there are several, else that of the one pair."""
@@ -72,25 +84,38 @@ class Comparison:
             return 0
         return 1 if self.difference(metric).value > 0 else -1
 
+    def verdict(self, metric: str) -> Verdict:
+        """Return the verdict on the reference; no difference is relevant where the interval lies within the margin."""
+        if decided := self.decided(metric):
+            return "better" if decided > 0 else "worse"
+        difference = self.difference(metric)
+        within = -self.margin <= difference.low and difference.high <= self.margin
+        return "no relevant difference" if within else "undecided"
+
+    def detectable(self, metric: str) -> float:
+        """Return the least difference that these runs would have shown with power 0.8."""
+        return self.over_seeds[metric].detectable(self.level)
+
+    def seeds_needed(self, metric: str, difference: float | None = None) -> int | None:
+        """Return how many seeds show a difference with power 0.8, at the spread seen; None where 200 would not.
+
+        The difference is the one that was seen, or the margin where that is more.
+        """
+        found = self.over_seeds[metric]
+        return found.seeds_needed(difference or max(abs(found.value), self.margin, 1e-3), self.level)
+
 
 def compare(reference: Configuration, others: Sequence[Configuration], settings: Evaluation) -> list[Comparison]:
     """Return the tests of a reference against each of the others."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the draws and their sums run outside the interpreter's lock
         found = list(pool.map(lambda rival: _comparison(reference, rival, settings), others))
     tested = [comparison for comparison in found if not comparison.refused]
+    for comparison in tested:
+        comparison.level = LEVEL / len(tested)
     for metric in METRICS:
         for comparison, p in zip(tested, holm([c.p_value(metric) for c in tested]), strict=True):
             comparison.adjusted[metric] = p
     return found
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for being several, in their order (Holm, 1979)."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
 
 
 def _comparison(reference: Configuration, rival: Configuration, settings: Evaluation) -> Comparison:
@@ -100,19 +125,36 @@ def _comparison(reference: Configuration, rival: Configuration, settings: Evalua
     usable = [pair for pair, reason in zip(matched, reasons, strict=True) if not reason]
     if not usable:
         seeds = "" if shared else "They share no seed, and the seed decides the split. "
-        return Comparison(rival, refused=seeds + reasons[0])
-    comparison = Comparison(rival, pairs=[_pair(a, b, settings) for a, b in usable])
+        return Comparison(rival, settings.margin, refused=seeds + reasons[0])
+    comparison = Comparison(rival, settings.margin, pairs=[_pair(a, b, settings) for a, b in usable])
     first, second = usable[0]
     test, other = first.test, _aligned(first, second)
     comparison.classes = class_differences(
         test.target, test.prediction, other, test.cluster, len(first.classes), settings
     )
     for metric in METRICS:
-        values = [{pair[0].seed: pair[side].figure(f"test/{metric}") or 0.0 for pair in usable} for side in (0, 1)]
-        difference = paired_by_seed(*values) if len(usable) > 1 else None
-        if difference is not None:
-            comparison.by_seed[metric] = difference
+        over = _over_seeds(usable, f"test/{metric}", settings)
+        comparison.over_seeds[metric] = over
+        if len(usable) > 1:
+            comparison.by_seed[metric] = Difference(over.value, *over.interval(settings.confidence), over.p_value())
     return comparison
+
+
+def _over_seeds(pairs: Sequence[tuple[Run, Run]], metric: str, settings: Evaluation) -> OverSeeds:
+    """Return what pairs of runs say of the first's figure minus the second's."""
+    values, influence = [], []
+    for pair in pairs:
+        (a, moved), (b, other) = (_measured(run, metric, settings) for run in pair)
+        values.append(a - b)
+        # Both name their clusters in sorted order, and they are the same.
+        influence.append(Influence(moved.cluster, moved.loss - other.loss))
+    return OverSeeds.of(values, sampling(influence))
+
+
+def _measured(run: Run, metric: str, settings: Evaluation) -> Measured:
+    found = measured(run, metric, settings)
+    assert found, "every run has its accuracy and macro F1"
+    return found
 
 
 def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:

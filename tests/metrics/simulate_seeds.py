@@ -1,27 +1,35 @@
 """Sweeps of configurations over seeds, simulated: how often is a verdict false, an interval right, a difference seen?
 
-    python tests/metrics/simulate_seeds.py --reports 400 --cells quick
+    python tests/metrics/simulate_seeds.py --sweeps 100
 
-A population of recordings in clusters (recordists) and classes of unequal size. A configuration's answer to a recording
-is right with a probability that depends on class, cluster, recording, configuration and their pairs, and on the seed's
-training and split. Configurations are equal if these have equal distributions.
+A population of recordings in clusters (recordists) and classes of unequal size, of which each seed tests 15 %. A
+configuration's answer to a recording is right with a probability that depends on class, cluster, recording, what the
+configuration makes of the cluster and of the recording in every training (its habits), and each training as a whole.
+Configurations are equal if their habits have equal distributions.
 """
 
 import argparse
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from birdclf.metrics.intervals import ClusterCounts
-from birdclf.metrics.over_seeds import Sampling, posterior, sampling
 
+Vector = NDArray[np.float64]
 CLASSES = {38: 8, 178: 20, 1662: 89}
+"""Classes of a test split by its number of clips."""
+SEEDS = (2, 3, 5, 10, 20)
+METRICS = ("accuracy", "macro_f1")
+SHIFTS = (0.06, 0.16, 0.33)
+"""In probits: about 2, 5 and 10 points of accuracy."""
+RIVALS = 7
 
 
 @dataclass(frozen=True)
@@ -29,22 +37,18 @@ class Cell:
     """A design.
 
     Attributes:
-        seeds: k.
         clips: Test recordings of a seed.
         one_split: Whether all seeds test the same recordings.
         clusters: Mean number of clips of a cluster; 1 for none.
-        rivals: Configurations beside the reference.
-        own: Standard deviation, in probits, of what a configuration adds to a cluster and to a recording for good.
+        habit: Standard deviation, in probits, of what a configuration adds to a cluster and to a recording for good.
         training: The same of what each training adds as a whole.
     """
 
-    seeds: int
     clips: int
     one_split: bool = False
     clusters: int = 1
-    rivals: int = 7
-    own: float = 0.3
-    training: float = 0.1
+    habit: float = 0.3
+    training: float = 0.05
 
 
 class Population:
@@ -53,108 +57,153 @@ class Population:
     def __init__(self, cell: Cell, rng: np.random.Generator) -> None:
         k = CLASSES[cell.clips]
         share = np.exp(-4 * np.arange(k) / k)
-        n = int(cell.clips / 0.15)
-        sizes = np.maximum(7, np.round(n * share / share.sum())).astype(int)
-        self.classes = k
+        sizes = np.maximum(7, np.round(cell.clips / 0.15 * share / share.sum())).astype(int)
         self.target = np.repeat(np.arange(k), sizes)
-        n = len(self.target)
-        if cell.clusters == 1:
-            self.cluster = np.arange(n)
-        else:  # clusters lie within classes mostly, as recordists' do
-            self.cluster = np.cumsum(rng.random(n) < 1 / cell.clusters)
-        self.n, self.cell = n, cell
-        self.common = rng.normal(0, 0.7, k)[self.target] - 1.2 * (self.target / k) + 0.9
-        self.common += rng.normal(0, 0.5, self.cluster.max() + 1)[self.cluster] + rng.normal(0, 0.5, n)
+        self.cell, self.classes, self.n = cell, k, len(self.target)
+        alone = cell.clusters == 1
+        self.cluster = np.arange(self.n) if alone else np.cumsum(rng.random(self.n) < 1 / cell.clusters)
+        self.ease = 0.9 - 1.2 * self.target / k + rng.normal(0, 0.7, k)[self.target]
+        self.ease += rng.normal(0, 0.5, self.n + 1)[self.cluster] + rng.normal(0, 0.5, self.n)
 
     def split(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the rows of a test split: 15 % of each class, at least one."""
-        rows = []
-        for target in range(self.classes):
-            own = np.flatnonzero(self.target == target)
-            rows.append(rng.choice(own, max(1, round(0.15 * len(own))), replace=False))
-        return np.concatenate(rows)
+        rows = [np.flatnonzero(self.target == k) for k in range(self.classes)]
+        return np.concatenate([rng.choice(own, max(1, round(0.15 * len(own))), replace=False) for own in rows])
 
-    def habits(self, rng: np.random.Generator) -> NDArray[np.float64]:
+    def habits(self, rng: np.random.Generator) -> Vector:
         """Return what a configuration adds to each recording in every training."""
-        own = self.cell.own / np.sqrt(2)
-        return rng.normal(0, own, self.cluster.max() + 1)[self.cluster] + rng.normal(0, own, self.n)
+        each = self.cell.habit / np.sqrt(2)
+        return rng.normal(0, each, self.n + 1)[self.cluster] + rng.normal(0, each, self.n)
 
-    def answers(
-        self, rows: NDArray[np.int64], habits: NDArray[np.float64], shift: float, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def answers(self, rows: NDArray[np.int64], skill: Vector, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the predicted classes of a training."""
-        score = self.common[rows] + habits[rows] + shift + rng.normal(0, self.cell.training)
-        right = rng.normal(size=len(rows)) < score
-        others = self.target[rng.integers(0, self.n, len(rows))]
-        return np.where(right, self.target[rows], others)
+        right = rng.normal(size=len(rows)) < self.ease[rows] + skill[rows] + rng.normal(0, self.cell.training)
+        return np.where(right, self.target[rows], self.target[rng.integers(0, self.n, len(rows))])
 
 
-def sweep(cell: Cell, shifts: Sequence[float], rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
-    """Yield for each configuration its (values, influences) by metric over seeds, on equal splits."""
+class Measured(NamedTuple):
+    """A figure of one training, and what it loses without each of the clusters ``names``."""
+
+    value: float
+    names: NDArray[np.int64]
+    influence: Vector
+
+
+def figures(population: Population, rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, Measured]:
+    """Return accuracy and macro F1 of a training."""
+    target, cluster = population.target[rows], population.cluster[rows]
+    counts = ClusterCounts.of(target, predicted, cluster, population.classes)
+    support = counts.total.support
+    weights = {"accuracy": support / support.sum(), "macro_f1": (support > 0) / (support > 0).sum()}
+    found = {}
+    for metric, weight in weights.items():
+        kind = "f1" if metric == "macro_f1" else "recall"
+        influence = counts.influence(kind) @ weight
+        found[metric] = Measured(float(counts.total.ratio(kind) @ weight), np.unique(cluster), influence)
+    return found
+
+
+def sweep(cell: Cell, shifts: Sequence[float], seeds: int, rng: np.random.Generator) -> list[list[dict[str, Measured]]]:
+    """Return the figures of each configuration (outer) and seed (inner), all on the same splits."""
     population = Population(cell, rng)
     fixed = population.split(rng)
-    splits = [fixed if cell.one_split else population.split(rng) for _ in range(cell.seeds)]
-    for shift in shifts:
-        habits = population.habits(rng)
-        counts = []
-        for rows in splits:
-            predicted = population.answers(rows, habits, shift, rng)
-            target, cluster = population.target[rows], population.cluster[rows]
-            counts.append((np.unique(cluster), ClusterCounts.of(target, predicted, cluster, population.classes)))
-        yield counts
+    splits = [fixed if cell.one_split else population.split(rng) for _ in range(seeds)]
+    skills = [population.habits(rng) + shift for shift in shifts]
+    return [
+        [figures(population, rows, population.answers(rows, skill, rng)) for rows in splits] for skill in skills
+    ]
 
 
-def figures(counts: list[Any], metric: str) -> tuple[NDArray[np.float64], list[Any]]:
-    """Return value and influence of a metric in each seed."""
-    kind = "f1" if metric == "macro_f1" else "recall"
-    values, influence = [], []
-    for names, found in counts:
-        support = found.total.support
-        weight = (support > 0) / (support > 0).sum() if metric == "macro_f1" else support / support.sum()
-        values.append(found.total.ratio(kind) @ weight)
-        influence.append((names, found.influence(kind) @ weight))
-    return np.array(values), influence
+class Gaps(NamedTuple):
+    """Differences of a reference and its rivals over seeds.
+
+    Attributes:
+        value: ``(R, k)``.
+        own: ``(R,)`` variance of one seed by the sampling of its recordings alone, without what seeds share.
+        common: ``(R,)`` covariance of two seeds by the recordings that they share.
+        freedom: ``(R,)`` degrees of freedom of that variance.
+    """
+
+    value: Vector
+    own: Vector
+    common: Vector
+    freedom: Vector
 
 
-Method = Callable[[NDArray[np.float64], Sampling], tuple[float, float, float]]
+def gaps(reference: Sequence[Measured], rivals: Sequence[Sequence[Measured]]) -> Gaps:
+    """Return the differences of each rival and the reference, with variances."""
+    value = np.array([[b.value - a.value for a, b in zip(reference, rival, strict=True)] for rival in rivals])
+    k = len(reference)
+    names, member = np.unique(np.concatenate([a.names for a in reference]), return_inverse=True)
+    few = np.concatenate([np.full(len(a.names), np.sqrt(len(a.names) / (len(a.names) - 1))) for a in reference])
+    moved = few * np.array(
+        [np.concatenate([b.influence - a.influence for a, b in zip(reference, rival, strict=True)]) for rival in rivals]
+    )
+    whole = (moved**2).sum(axis=1) / k
+    together = np.stack([np.bincount(member, weights=row, minlength=len(names)) for row in moved])
+    squares = together**2
+    common = np.clip((k * squares.sum(axis=1) / k**2 - whole) / (k - 1), 0, whole)
+    freedom = np.maximum(3 * squares.sum(axis=1) ** 2 / np.maximum((squares**2).sum(axis=1), 1e-300) - 2, 1)
+    return Gaps(value, whole - common, common, freedom)
 
 
-def plain(values: NDArray[np.float64], _: Sampling) -> tuple[float, float, float]:
+Method = Callable[[Gaps, Vector], Vector]
+"""From gaps and a true difference ``(R,)`` to p-values ``(R,)``; the interval holds the truth if its p is over 0.05."""
+
+
+def _t(distance: Vector, error: Vector, freedom: "float | Vector") -> Vector:
+    ratio = np.divide(distance, error, out=np.where(distance > 0, np.inf, 0.0), where=error > 0)
+    return np.asarray(2 * stats.t.sf(ratio, freedom))
+
+
+def plain(g: Gaps, null: Vector) -> Vector:
     """The paired t-test."""
-    k = len(values)
-    error = values.std(ddof=1) / np.sqrt(k)
-    if error < 1e-12:
-        return (1.0 if abs(values.mean()) < 1e-12 else 0.0), values.mean(), values.mean()
-    half = stats.t.ppf(0.975, k - 1) * error
-    return 2 * stats.t.sf(abs(values.mean()) / error, k - 1), values.mean() - half, values.mean() + half
+    k = g.value.shape[1]
+    return _t(abs(g.value.mean(axis=1) - null), g.value.std(axis=1, ddof=1) / np.sqrt(k), k - 1)
 
 
-def corrected(values: NDArray[np.float64], _: Sampling) -> tuple[float, float, float]:
+def corrected(g: Gaps, null: Vector) -> Vector:
     """The corrected resampled t-test (Nadeau and Bengio, 2003), 15 of 70 %."""
-    k = len(values)
-    error = values.std(ddof=1) * np.sqrt(1 / k + 15 / 70)
-    if error < 1e-12:
-        return (1.0 if abs(values.mean()) < 1e-12 else 0.0), values.mean(), values.mean()
-    half = stats.t.ppf(0.975, k - 1) * error
-    return 2 * stats.t.sf(abs(values.mean()) / error, k - 1), values.mean() - half, values.mean() + half
+    k = g.value.shape[1]
+    error = g.value.std(axis=1, ddof=1) * np.sqrt(1 / k + 15 / 70)
+    return _t(abs(g.value.mean(axis=1) - null), error, k - 1)
 
 
-def knapp_hartung(values: NDArray[np.float64], variance: Sampling) -> tuple[float, float, float]:
-    """Student's t with the sampling of recordings as a floor of the variance."""
-    k = len(values)
-    floor = variance.common + variance.own / k
-    error = np.sqrt(max(values.var(ddof=1) / k + variance.common, floor))
-    half = stats.t.ppf(0.975, k - 1) * error
-    return 2 * stats.t.sf(abs(values.mean()) / error, k - 1), values.mean() - half, values.mean() + half
+def floor(g: Gaps, null: Vector) -> Vector:
+    """Student's t with the sampling of recordings as a floor of the variance (Knapp and Hartung, 2003)."""
+    k = g.value.shape[1]
+    error = np.sqrt(g.common + np.maximum(g.value.var(axis=1, ddof=1), g.own) / k)
+    return _t(abs(g.value.mean(axis=1) - null), error, k - 1)
 
 
-def integrated(scale: float) -> Method:
-    """The spread over seeds integrated out, with a prior of this scale."""
+def satterthwaite(g: Gaps, null: Vector) -> Vector:
+    """The same, with degrees of freedom of the sum of both variances."""
+    k = g.value.shape[1]
+    extra = np.maximum(g.value.var(axis=1, ddof=1) - g.own, 0) / k
+    sampled = g.common + g.own / k
+    freedom = (sampled + extra) ** 2 / np.maximum(sampled**2 / g.freedom + extra**2 / (k - 1), 1e-300)
+    return _t(abs(g.value.mean(axis=1) - null), np.sqrt(sampled + extra), freedom)
 
-    def method(values: NDArray[np.float64], variance: Sampling) -> tuple[float, float, float]:
-        found = posterior(values, variance, scale)
-        low, high = found.interval()
-        return found.p_value(), low, high
+
+def integrated(scale: float, tail: float = 1.0, relative: bool = False) -> Method:
+    """The spread over seeds integrated out; half-t prior with ``tail`` degrees of freedom (inf: half-normal)."""
+
+    def method(g: Gaps, null: Vector) -> Vector:
+        k = g.value.shape[1]
+        unit = scale * (np.sqrt(g.own + g.common) if relative else np.ones(len(g.own)))
+        unit = unit[:, None]
+        spread = unit * np.concatenate([[0], np.geomspace(0.01, 200 if tail < 50 else 6, 150)])
+        step = np.gradient(spread, axis=1)
+        each = np.maximum(g.own[:, None], 1e-8) + spread**2
+        squares = ((g.value - g.value.mean(axis=1, keepdims=True)) ** 2).sum(axis=1, keepdims=True)
+        ratio = (spread / unit) ** 2
+        prior = -ratio / 2 if tail > 50 else -(tail + 1) / 2 * np.log1p(ratio / tail)
+        log = prior - (k - 1) / 2 * np.log(each) - squares / (2 * each)
+        weight = step * np.exp(log - log.max(axis=1, keepdims=True))
+        weight /= weight.sum(axis=1, keepdims=True)
+        distance = abs(g.value.mean(axis=1) - null)[:, None]
+        error = np.sqrt(g.common[:, None] + each / k)
+        return np.asarray((weight * 2 * stats.t.sf(distance / error, g.freedom[:, None])).sum(axis=1))
 
     return method
 
@@ -162,61 +211,73 @@ def integrated(scale: float) -> Method:
 METHODS: dict[str, Method] = {
     "plain t": plain,
     "corrected t": corrected,
-    "floor": knapp_hartung,
-    "integrated 0.5": integrated(0.5),
-    "integrated 1": integrated(1.0),
-    "integrated 2": integrated(2.0),
+    "floor": floor,
+    "satterthwaite": satterthwaite,
+    "relative normal 0.5": integrated(0.5, 100, True),
+    "normal 0.01": integrated(0.01, 100),
+    "normal 0.02": integrated(0.02, 100),
+    "normal 0.03": integrated(0.03, 100),
+    "t3 0.01": integrated(0.01, 3),
+    "t3 0.02": integrated(0.02, 3),
+    "Cauchy 0.005": integrated(0.005),
+    "Cauchy 0.01": integrated(0.01),
+    "Cauchy 0.015": integrated(0.015),
 }
 
 
-def holm_rejects(p: NDArray[np.float64], level: float = 0.05) -> bool:
-    """Return whether Holm's procedure rejects any."""
-    return bool(p.min() * len(p) < level)
+def judge(cell: Cell, sweeps: int, seed: int = 1, seeds: Sequence[int] = SEEDS) -> Iterator[dict[str, object]]:
+    """Yield a row by metric, number of seeds and method.
+
+    The seeds of a sweep are cut into parts of k, each a report of its own. ``false`` of 7 rivals and of 1 are shares of
+    reports in which Holm's procedure calls an equal configuration different; ``covered`` shares of intervals that hold
+    the truth, of equal and different configurations; ``power`` by true difference, without adjustment.
+    """
+    shifts = [0.0] * (1 + RIVALS) + list(SHIFTS)
+    results = [sweep(cell, shifts, max(seeds), np.random.default_rng([seed, number])) for number in range(sweeps)]
+    for metric in METRICS:
+        values = np.array([[[m[metric].value for m in runs] for runs in found] for found in results]).mean(axis=(0, 2))
+        truth = np.concatenate([np.zeros(RIVALS), values[1 + RIVALS :] - values[: 1 + RIVALS].mean()])
+        for k in seeds:
+            p: dict[str, list[tuple[Vector, Vector]]] = {name: [] for name in METHODS}
+            for found in results:
+                for begin in range(0, max(seeds) - k + 1, k):
+                    chosen = [[m[metric] for m in runs[begin : begin + k]] for runs in found]
+                    g = gaps(chosen[0], chosen[1:])
+                    for name, method in METHODS.items():
+                        p[name].append((method(g, np.zeros(len(truth))), method(g, truth)))
+            for name, pairs in p.items():
+                of_zero, of_truth = (np.array(column) for column in zip(*pairs, strict=True))
+                yield {
+                    "metric": metric,
+                    "seeds": k,
+                    "method": name,
+                    "false7": 100 * float((of_zero[:, :RIVALS].min(axis=1) * RIVALS < 0.05).mean()),
+                    "false1": 100 * float((of_zero[:, :RIVALS] < 0.05).mean()),
+                    "covered": 100 * float((of_truth[:, :RIVALS] >= 0.05).mean()),
+                    "covered_shifted": 100 * float((of_truth[:, RIVALS:] >= 0.05).mean()),
+                    **{f"gap{i}": 100 * gap for i, gap in enumerate(truth[RIVALS:])},
+                    **{f"power{i}": 100 * float(share) for i, share in enumerate((of_zero[:, RIVALS:] < 0.05).mean(0))},
+                }
 
 
-def judge(cell: Cell, reports: int, seed: int, metric: str, shift: float = 0.0) -> dict[str, dict[str, float]]:
-    """Return by method the share of reports with a false verdict, coverage and width, and power for a shift."""
-    found = {name: {"false": 0.0, "coverage": 0.0, "width": 0.0, "power": 0.0} for name in METHODS}
-    for number in range(reports):
-        rng = np.random.default_rng([seed, number])
-        configurations = [figures(c, metric) for c in sweep(cell, [0.0] * (1 + cell.rivals) + [shift], rng)]
-        reference = configurations[0]
-        results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in METHODS}
-        for values, influence in configurations[1:]:
-            gap = values - reference[0]
-            moved = [(a[0], b[1] - a[1]) for a, b in zip(reference[1], influence, strict=True)]
-            variance = sampling(moved)
-            for name, method in METHODS.items():
-                results[name].append(method(gap, variance))
-        for name, rows in results.items():
-            p, low, high = np.array(rows).T
-            equal = slice(0, cell.rivals)
-            found[name]["false"] += holm_rejects(p[equal])
-            found[name]["coverage"] += float(((low <= 0) & (0 <= high))[equal].mean())
-            found[name]["width"] += float((high - low)[equal].mean())
-            found[name]["power"] += p[-1] < 0.05
-    return {name: {key: value / reports for key, value in row.items()} for name, row in found.items()}
+def cells(clips: Sequence[int], habit: Sequence[float], training: Sequence[float]) -> Iterator[Cell]:
+    """Yield the designs of a grid, both ways to split and with and without clusters."""
+    for values in itertools.product(clips, (False, True), (1, 4), habit, training):
+        yield Cell(*values)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--reports", type=int, default=200)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5, 10, 20])
-    parser.add_argument("--clips", type=int, nargs="+", default=[38, 178, 1662])
-    parser.add_argument("--own", type=float, nargs="+", default=[0.0, 0.3])
-    parser.add_argument("--training", type=float, nargs="+", default=[0.0, 0.1])
-    parser.add_argument("--metrics", nargs="+", default=["accuracy", "macro_f1"])
+    parser.add_argument("table", help="CSV file to write")
+    parser.add_argument("--sweeps", type=int, default=100, help="sweeps of 20 seeds a design")
+    parser.add_argument("--clips", type=int, nargs="+", default=list(CLASSES))
+    parser.add_argument("--habit", type=float, nargs="+", default=[0.3])
+    parser.add_argument("--training", type=float, nargs="+", default=[0.0, 0.05, 0.1])
     given = parser.parse_args()
-    grid = itertools.product(given.clips, given.seeds, (False, True), (1, 4), (1, 7), given.own, given.training)
-    for clips, seeds, one_split, clusters, rivals, own, training in grid:
-        cell = Cell(seeds, clips, one_split, clusters, rivals, own, training)
-        for metric in given.metrics:
-            row = judge(cell, given.reports, 1, metric, shift=0.2)
-            text = "; ".join(
-                f"{name} {100 * f['false']:.1f} {100 * f['coverage']:.1f} {100 * f['width']:.1f} {100 * f['power']:.0f}"
-                for name, f in row.items()
-            )
-            print(cell, metric, text, flush=True)
+    rows: list[dict[str, object]] = []
+    for cell in cells(given.clips, given.habit, given.training):
+        rows += [{**asdict(cell), **row} for row in judge(cell, given.sweeps)]
+        pd.DataFrame(rows).to_csv(given.table, index=False)
 
 
 if __name__ == "__main__":

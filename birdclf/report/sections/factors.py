@@ -1,8 +1,8 @@
 """Effects of the factors of a sweep, and their interactions."""
 
 from collections.abc import Sequence
-from itertools import product
-from typing import Final
+from itertools import combinations, product
+from typing import Final, NamedTuple
 
 import pandas as pd
 
@@ -10,60 +10,88 @@ from birdclf.metrics.effects import effects
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration, settings_of
 from birdclf.report.document import Block, Cell, Section, Table, counted, listed, number, p_number
+from birdclf.report.estimates import measured
 
 MEASURED: Final = {"accuracy": "Test accuracy", "macro_f1": "Test macro F1"}
 MOST_FACTORS: Final = 4
 TITLE: Final = "Main effects and interactions"
 
 
+class Factorial(NamedTuple):
+    """The settings that vary, and the configuration of each combination of their values."""
+
+    factors: list[str]
+    cells: dict[tuple[str, ...], Configuration]
+
+
 def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Section:
     """Return the section: effects of each level, where the runs make a complete factorial, else why there are none."""
-    table, factors = factorial(found)
-    why = _why_not(table, factors)
+    grid, confounded = _without_confounded(factorial(found))
+    blocks: list[Block] = [*confounded]
+    why = _why_not(grid)
     if why:
-        return Section("effects", TITLE, (why,))
-    blocks: list[Block] = [
-        f"{counted(len(table), 'run')} of {listed([f'{table[f].nunique()} × {f}' for f in factors])}. An effect is the "
-        f"mean of a level minus the mean over all, with its {settings.coverage} interval; an x marks what factors do "
-        "together beyond their sum. p is the F-test of the whole term, with the seeds as replicates."
-    ]
-    if table.groupby(factors).size().max() == 1:
-        blocks.append(
-            "Each combination ran once: with no replicate, what is left over stands for the noise. Add seeds."
-        )
+        return Section("effects", TITLE, (*blocks, why))
+    shared = sorted(set.intersection(*(set(cell.runs) for cell in grid.cells.values())))
+    if not shared:
+        return Section("effects", TITLE, (*blocks, "The combinations share no seed, so that no effect can be told."))
+    levels = [f"{len({cell[i] for cell in grid.cells})} × {name}" for i, name in enumerate(grid.factors)]
+    dropped = sum(len(cell.runs) for cell in grid.cells.values()) - len(shared) * len(grid.cells)
+    blocks.append(
+        f"{counted(len(shared), 'seed')} of {listed(levels)}. An effect is the mean of a level minus the mean over "
+        f"all, with its {settings.coverage} interval; an x marks what factors do together beyond their sum. p is "
+        "adjusted for the number of effects (Holm)."
+        + (f" {counted(dropped, 'run')} of seeds that some combinations lack had no part." if dropped else "")
+    )
+    if len(shared) == 1:
+        blocks.append("Of one seed the intervals cover the choice of test recordings, not the luck of a seed.")
     for metric, name in MEASURED.items():
-        try:
-            blocks.append(_table(name, effects(table, factors, metric, settings.confidence)))
-        except ValueError as error:
-            blocks.append(f"{name}: no effects can be estimated, because {error}.")
+        cells = {
+            levels: [measured(cell.runs[seed], f"test/{metric}", settings) for seed in shared]
+            for levels, cell in grid.cells.items()
+        }
+        known = {levels: [m for m in of_seeds if m] for levels, of_seeds in cells.items()}
+        blocks.append(_table(name, effects(known, grid.factors, settings.confidence)))
     return Section("effects", TITLE, tuple(blocks))
 
 
-def factorial(found: Sequence[Configuration]) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row per run with its settings, ``accuracy`` and ``macro_f1``, and the names of settings that vary."""
-    rows = [
-        {**settings_of(run), **{metric: run.figure(f"test/{metric}") for metric in MEASURED}, "seed": run.seed}
-        for configuration in found
-        for run in configuration.runs.values()
-        if run.trained
-    ]
-    table = pd.DataFrame(rows)
-    names = [c for c in table.columns if c not in (*MEASURED, "seed")]
-    table[names] = table[names].fillna("default")
-    return table, [name for name in names if table[name].nunique() > 1]
+def factorial(found: Sequence[Configuration]) -> Factorial:
+    """Return the settings that vary over trained configurations, and the first configuration of each combination."""
+    table = pd.DataFrame([settings_of(c.first) for c in found if c.first.trained]).fillna("default")
+    factors = [str(name) for name in table.columns if table[name].nunique() > 1]
+    cells: dict[tuple[str, ...], Configuration] = {}
+    for configuration, row in zip((c for c in found if c.first.trained), table[factors].to_numpy(), strict=True):
+        cells.setdefault(tuple(map(str, row)), configuration)
+    return Factorial(factors, cells)
 
 
-def _why_not(table: pd.DataFrame, factors: list[str]) -> str:
+def _without_confounded(grid: Factorial) -> tuple[Factorial, list[str]]:
+    """Return the grid without factors that vary only together with an earlier one, and a sentence for each."""
+    sentences, kept = [], list(range(len(grid.factors)))
+    for a, b in combinations(range(len(grid.factors)), 2):
+        pairs = {(cell[a], cell[b]) for cell in grid.cells}
+        if a in kept and b in kept and len(pairs) == len({p[0] for p in pairs}) == len({p[1] for p in pairs}):
+            kept.remove(b)
+            sentences.append(
+                f"{grid.factors[b]} is confounded with {grid.factors[a]}: each value of one goes with one value of the "
+                f"other, so that the effect of {grid.factors[a]} may be that of {grid.factors[b]}. Run the other "
+                "combinations to tell them apart."
+            )
+    cells = {tuple(cell[i] for i in kept): configuration for cell, configuration in grid.cells.items()}
+    return Factorial([grid.factors[i] for i in kept], cells), sentences
+
+
+def _why_not(grid: Factorial) -> str:
+    factors = grid.factors
     if len(factors) < 2:
         varied = f"only {factors[0]} varies" if factors else "nothing varies"
         return f"Effects need a sweep over two factors or more; here {varied}."
     if len(factors) > MOST_FACTORS:
         return f"{len(factors)} settings vary ({listed(factors)}); up to {MOST_FACTORS} are analysed."
-    combinations = set(product(*(table[factor].unique() for factor in factors)))
-    missing = len(combinations) - len(table[factors].drop_duplicates())
+    combined = set(product(*({cell[i] for cell in grid.cells} for i in range(len(factors)))))
+    missing = len(combined) - len(grid.cells)
     if missing:
         return (
-            f"The runs are no complete factorial of {listed(factors)}: {missing} of {len(combinations)} combinations "
+            f"The runs are no complete factorial of {listed(factors)}: {missing} of {len(combined)} combinations "
             "are missing, and effects would be confounded. Run those, or report on the sweep alone."
         )
     return ""
@@ -76,4 +104,4 @@ def _table(name: str, found: pd.DataFrame) -> Table:
             f" [{row['low']:+.3f}, {row['high']:+.3f}]" if row["low"] == row["low"] else ""
         )
         rows.append((str(row["term"]), str(row["level"]), number(row["effect"], text), p_number(row["p_value"])))
-    return Table(f"Effects on {name[0].lower()}{name[1:]}", ("term", "level", "effect", "p of the term"), tuple(rows))
+    return Table(f"Effects on {name[0].lower()}{name[1:]}", ("term", "level", "effect", "adjusted p"), tuple(rows))

@@ -32,7 +32,7 @@ METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")
 class Pair:
     """Two runs on the same test recordings; differences are the reference minus its rival."""
 
-    seed: int
+    seeds: str
     mcnemar: McNemar
     difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap
 
@@ -108,7 +108,7 @@ def _comparison(reference: Configuration, rival: Configuration, settings: Evalua
         test.target, test.prediction, other, test.cluster, len(first.classes), settings
     )
     for metric in METRICS:
-        values = [{pair[0].seed: pair[side].figure(f"test/{metric}") or 0.0 for pair in usable} for side in (0, 1)]
+        values = [{i: p[side].figure(f"test/{metric}") or 0.0 for i, p in enumerate(usable)} for side in (0, 1)]
         difference = paired_by_seed(*values) if len(usable) > 1 else None
         if difference is not None:
             comparison.by_seed[metric] = difference
@@ -119,7 +119,7 @@ def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:
     other = _aligned(a, b)
     target, predicted = a.test.target, a.test.prediction
     return Pair(
-        a.seed,
+        a.seeds,
         mcnemar(predicted == target, other == target),
         {
             metric: paired_bootstrap(target, predicted, other, a.test.cluster, len(a.classes), settings, metric)

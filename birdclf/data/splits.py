@@ -81,7 +81,7 @@ class Split(ABC):
         train = train.iloc[draw.permutation(len(train))]
         place, n = train.groupby("species").cumcount(), train.species.value_counts().sort_index()
         rounding = (draw.permutation(len(n)) + 0.5) / len(n)
-        quota = np.ceil(self.train_fraction * n - rounding)
+        quota = pd.Series(np.ceil(self.train_fraction * n - rounding), index=n.index)
         none = [str(name) for name in n.index[quota < 1]]
         kept = quota.clip(lower=1, upper=self.train_per_species)
         gone = place.index[place >= train.species.map(kept)]

@@ -43,7 +43,7 @@ def test_points_go_from_few_recordings_to_many_with_what_twice_would_bring(tmp_p
     recordings = [row[1].value for row in points.rows]
     assert recordings == sorted(recordings) and len(recordings) == 4 and recordings[-1] / recordings[0] > 6
     assert all(isinstance(row[3], Number) and "[" in row[3].text for row in points.rows)
-    assert figure.svg and "accuracy from 0." in figure.caption and "Dotted" in figure.caption
+    assert figure.svg and "accuracy 0." in figure.caption and "Dotted" in figure.caption
     gain = float(gains.rows[0][1].value)
     assert gains.rows[0][0] == "accuracy" and 0.02 < gain < 0.25
     assert any(

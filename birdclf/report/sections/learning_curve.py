@@ -87,7 +87,7 @@ def _shown(curve: Sequence[Configuration], settings: Evaluation, of: str, number
     points = [_by_whole_split(configuration, settings) for configuration in curve]
     estimates = {name: [estimate(point, f"test/{name}", settings) for point in points] for name in ALL}
     n = [_recordings(configuration) for configuration in curve]
-    doublings = {name: found for name in ALL if (found := _doubling(curve, name, settings))}
+    doublings = {name: doubling for name in ALL if (doubling := _doubling(curve, name, settings))}
     yield _figure(n, estimates, doublings, of, number_of_curve)
     yield _sentence(doublings)
     rows: list[tuple[Cell, ...]] = []
@@ -121,7 +121,7 @@ def _rejudged(run: Run, settings: Evaluation) -> Run:
 
 
 def _doubling(curve: Sequence[Configuration], metric: str, settings: Evaluation) -> Doubling | None:
-    """Return what twice the recordings would bring; None under three numbers of recordings of one seed.
+    """Return what twice the recordings would bring; None under three numbers of recordings of one seed, or no spread.
 
     The interval over seeds is Student's, and never narrower than the sampling of test recordings allows: that of all
     seeds, or of one where all have the same test recordings.
@@ -138,6 +138,8 @@ def _doubling(curve: Sequence[Configuration], metric: str, settings: Evaluation)
         if np.isnan(score).any():
             continue
         gain, error = gain_of_doubling(n, score, np.stack([moved for _, moved in figures], axis=1), clips)
+        if not error > 0:  # all wrong, or all right: the test recordings show no spread
+            continue
         law = fit_power_law(n, score, clips)
         gains.append(gain)
         errors.append(error)
@@ -160,21 +162,20 @@ def _figure_of(run: Run, metric: str, settings: Evaluation) -> tuple[float, np.n
 
 
 def _sentence(doublings: dict[str, Doubling]) -> str:
-    if not doublings:
+    found = {name: doublings[name].gain for name in SCORES if name in doublings}
+    if not found:
         return (
             f"What twice the recordings would bring takes a fit through {LEAST_POINTS} numbers of train recordings or "
-            "more of one seed. Add values, such as split.train_fraction=0.25,0.5,1."
+            "more of one seed, of which none has all answers right or all wrong. Add values, such as "
+            "split.train_fraction=0.25,0.5,1."
         )
-    gains = []
-    for name in SCORES:
-        gain = doublings[name].gain
-        gains.append(f"{interval_cell(gain.value, gain.low, gain.high).text} points of {SCORES[name]}")
-    seeds = doublings["accuracy"].gain.seeds
+    gains = [f"{interval_cell(g.value, g.low, g.high).text} points of {SCORES[name]}" for name, g in found.items()]
+    seeds = max(gain.seeds for gain in found.values())
     over = f"the spread of {seeds} seeds as well as" if seeds > 1 else "one seed:"
     return (
         f"Twice the recordings, more of the same kind, would bring {' and '.join(gains)}, if the error falls on as it "
         "does along the curve: as a power of their number (Hestness et al., 2017), fitted to each seed. The intervals "
-        f"count {over} the sampling of test recordings; that the law holds on is an assumption."
+        f"count {over} the sampling of test recordings, not whether the law holds: see its misfit below."
     )
 
 
@@ -199,7 +200,7 @@ def _figure(
                     x * 1.02**i, value, np.stack([value - low, high - value]).clip(0), label=title, color=colour,
                     marker=marker, markersize=5, linestyle=line, linewidth=1.5, elinewidth=1, capsize=2,
                 )  # fmt: skip
-                words.append(f"{title} from {value[0]:.2f} to {value[-1]:.2f}")
+                words.append(f"{title} {value[0]:.2f} to {value[-1]:.2f}")
                 if name in doublings and names is SCORES:
                     grid = np.geomspace(x[0], 2 * x[-1], 50)
                     fitted = np.mean([law.score(grid) for law in doublings[name].laws], axis=0)
@@ -214,7 +215,7 @@ def _figure(
             axes.legend(frameon=False, fontsize=9, loc="upper left")
         fits = " Dotted: the fits, up to twice the recordings." if doublings else ""
         caption = (
-            f"From {n[0]:,.0f} to {n[-1]:,.0f} train recordings, on a logarithmic axis, go {', '.join(words)}.{fits} "
-            "Bars are the intervals of the table below."
+            f"From {n[0]:,.0f} to {n[-1]:,.0f} train recordings (logarithmic axis): {', '.join(words)}.{fits} Bars are "
+            "the intervals of the table below."
         )
         return svg_figure(f"Learning curve{of}", caption, picture, unique=f"learning curve {number_of_curve}")

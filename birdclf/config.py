@@ -158,6 +158,10 @@ def hashed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, callback in (config.get("callbacks") or {}).items()
         if name not in NOT_HASHED_CALLBACKS
     }
+    # Runs from before these settings lack them; with these values they change nothing.
+    unset = {"seed": (None, config.get("seed")), "train_fraction": (1,), "train_per_species": (None,)}
+    if isinstance(split := config.get("split"), Mapping):
+        kept["split"] = {key: value for key, value in split.items() if value not in unset.get(key, ())}
     for group, key in (("loader", "num_workers"), ("trainer", "timeout_s")):
         kept[group] = {k: v for k, v in (config.get(group) or {}).items() if k != key}
     return kept

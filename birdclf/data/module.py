@@ -146,6 +146,7 @@ class RecordingDataModule(pl.LightningDataModule):
         self.store: FeatureStore
         self.audit: pd.DataFrame
         self.table: pd.DataFrame
+        self.left_out: pd.DataFrame
         self.classes: tuple[str, ...]
 
     def prepare(self) -> None:
@@ -171,7 +172,8 @@ class RecordingDataModule(pl.LightningDataModule):
                 "%d of %d recordings are set aside, first: %s %s. audit.csv in the run folder lists them.",
                 len(self.rejected), len(self.source), printable(first.recording_id), printable(first.reason),
             )  # fmt: skip
-        stages = self.split.assign(self.source.subset(pd.Series(usable)), self.seed)
+        seed = self.seed if self.split.seed is None else self.split.seed
+        stages = self.split.assign(self.source.subset(pd.Series(usable)), seed)
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))
         if len(absent):
             raise UserError(
@@ -183,6 +185,7 @@ class RecordingDataModule(pl.LightningDataModule):
         table = table.assign(**{column: self.audit[name] for column, name in measured.items()})
         table["split"] = pd.Series(stages.reindex(table.recording_id).to_numpy(), dtype=stages.dtype).where(usable)
         self.table = table[table.split.notna()].reset_index(drop=True)
+        self._subsample(seed)
         self.classes = tuple(sorted(self.table.species.unique()))
         if len(self.classes) < 2:
             raise UserError(
@@ -199,6 +202,20 @@ class RecordingDataModule(pl.LightningDataModule):
                     f"{len(self.classes)} species are too few for this split. Add recordings or change split.*."
                 )
         self.features.fit(self._train_windows())
+
+    def _subsample(self, seed: int) -> None:
+        """Keep a part of the train recordings, where the split wants it; :attr:`left_out` has the others."""
+        self.left_out = self.table.iloc[:0]
+        if not self.split.subsamples:
+            return
+        kept, none = self.split.subsample(self.table, seed)
+        if none:
+            log.warning(
+                "split.train_fraction=%g would leave %d species without a train recording; one of each is kept: %s",
+                self.split.train_fraction, len(none), printable(", ".join(none)),
+            )  # fmt: skip
+        self.left_out = self.table[~kept]
+        self.table = self.table[kept].reset_index(drop=True)
 
     def _warn_of_straddling_files(self) -> None:
         files = self.table[self.table.path != ""].groupby("path").split.nunique()
@@ -247,7 +264,14 @@ class RecordingDataModule(pl.LightningDataModule):
         unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
         if unseen:
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
-        if unassigned := len(self.source) - len(self.rejected) - len(self.table):
+        if len(self.left_out):
+            n = int(train.sum())
+            lines.append(
+                f"kept of train: {n:,} of {n + len(self.left_out):,} recordings "
+                f"(split.train_fraction={self.split.train_fraction:g}, "
+                f"split.train_per_species={self.split.train_per_species or 'null'}; left_out.csv has the others)"
+            )
+        if unassigned := len(self.source) - len(self.rejected) - len(self.left_out) - len(self.table):
             lines.append(f"left out by the split: {unassigned} usable recordings")
         if len(self.rejected):
             lines.append(f"set aside as unusable: {len(self.rejected)} recordings (audit.csv)")

@@ -1,15 +1,16 @@
 """Splits of a catalog into train, validation and test recordings."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import ClassVar, Final, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdclf.checks import is_whole, require
+from birdclf.checks import above, is_whole, require, whole
 from birdclf.data.allocation import allocate, group_codes
 from birdclf.data.catalog import Catalog
 from birdclf.data.tables import read_own
@@ -19,15 +20,75 @@ from birdclf.random import stream
 STAGES: Final = ("train", "val", "test")
 
 
-class Split(Protocol):
-    """Assigns recordings to train, val or test."""
+class Training(TypedDict, total=False):
+    """Arguments that every split accepts."""
 
+    seed: int | None
+    train_fraction: float
+    train_per_species: int | None
+
+
+class Split(ABC):
+    """Assigns recordings to train, val or test, and may keep a part of the train recordings alone.
+
+    Args:
+        seed: Of all draws, 0 to 2**32 - 1; None takes the run's.
+        train_fraction: Share of each species' train recordings that is kept, above 0 and at most 1.
+        train_per_species: Most train recordings of a species that are kept, of those that the share leaves; None for
+            all.
+
+    Raises:
+        UserError: If a value is out of range, or there is a seed where nothing is drawn.
+    """
+
+    draws: ClassVar[bool] = True
+    """Whether the seed decides the stages."""
+
+    def __init__(
+        self, seed: int | None = None, train_fraction: float = 1.0, train_per_species: int | None = None
+    ) -> None:
+        self.seed = None if seed is None else whole("split.seed", seed, 0, 2**32 - 1)
+        self.train_fraction = above("split.train_fraction", train_fraction, 0, 1)
+        self.train_per_species = train_per_species
+        if train_per_species is not None:
+            whole("split.train_per_species", train_per_species, 1)
+        self.subsamples = train_fraction < 1 or train_per_species is not None
+        if seed is not None and not (self.draws or self.subsamples):
+            raise UserError(
+                f"split.seed is {seed}, but a file or a column decides this split and nothing is drawn. Leave "
+                f"split.seed out; seed alone varies the training."
+            )
+
+    @abstractmethod
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
         """Return the stage of each recording, indexed by ``recording_id``; recordings left out are absent."""
-        ...
+
+    def subsample(self, table: pd.DataFrame, seed: int) -> "tuple[pd.Series[bool], list[str]]":
+        """Return which rows are kept, and the species of which the share alone would keep no train recording.
+
+        Each species has one random order of its train recordings, of which the first are kept: a smaller share or
+        number keeps a subset of a larger one. Numbers are rounded so that all species together keep the share, but a
+        species keeps one recording at least: all points of a learning curve then have the same classes, which a long
+        tail would not allow otherwise. Recordings are drawn, not groups: validation and test stay as they are, so that
+        no group can come into two stages.
+
+        Args:
+            table: ``recording_id``, ``species`` and ``split`` of the recordings that the split keeps.
+            seed: Of the draw.
+        """
+        draw = stream(seed, "train subsample")
+        train = table[table.split == "train"].sort_values("recording_id")
+        train = train.iloc[draw.permutation(len(train))]
+        place, n = train.groupby("species").cumcount(), train.species.value_counts().sort_index()
+        rounding = (draw.permutation(len(n)) + 0.5) / len(n)
+        quota = pd.Series(np.ceil(self.train_fraction * n - rounding), index=n.index)
+        none = [str(name) for name in n.index[quota < 1]]
+        kept = quota.clip(lower=1, upper=self.train_per_species)
+        gone = place.index[place >= train.species.map(kept)]
+        return pd.Series(~table.index.isin(gone), index=table.index), none
 
 
-class StratifiedSplit:
+class StratifiedSplit(Split):
     """Splits each species by recording: first the test split, then validation from the rest.
 
     Each stage has as many recordings as in the study's two-stage split (rounded up), distributed over the species by
@@ -40,7 +101,15 @@ class StratifiedSplit:
         UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
     """
 
-    def __init__(self, train: float = 0.70, val: float = 0.15, test: float = 0.15, min_recordings: int = 2) -> None:
+    def __init__(
+        self,
+        train: float = 0.70,
+        val: float = 0.15,
+        test: float = 0.15,
+        min_recordings: int = 2,
+        **training: Unpack[Training],
+    ) -> None:
+        super().__init__(**training)
         check_shares(train, val, test, min_recordings)
         self.val, self.test, self.min_recordings = val, test, min_recordings
 
@@ -94,7 +163,7 @@ def enough(catalog: Catalog, min_recordings: int) -> pd.DataFrame:
     return table
 
 
-class FileSplit:
+class FileSplit(Split):
     """Reads the split from a file, such as the ``split.csv`` of an earlier run.
 
     Args:
@@ -104,7 +173,10 @@ class FileSplit:
         UserError: If the file cannot be read, lacks a column, or holds another word than train, val or test.
     """
 
-    def __init__(self, path: str) -> None:
+    draws = False
+
+    def __init__(self, path: str, **training: Unpack[Training]) -> None:
+        super().__init__(**training)
         file = Path(path).expanduser()
         if not file.is_file():
             raise UserError(f"split.path={path} does not exist. Point it at the split.csv of a run folder.")
@@ -119,14 +191,17 @@ class FileSplit:
         return self.stages
 
 
-class ColumnSplit:
+class ColumnSplit(Split):
     """Takes the split from a column of the catalog, such as a manifest's ``split``.
 
     Args:
         column: Name of the column; its words are train, val and test, and rows without a word are left out.
     """
 
-    def __init__(self, column: str = "split") -> None:
+    draws = False
+
+    def __init__(self, column: str = "split", **training: Unpack[Training]) -> None:
+        super().__init__(**training)
         self.column = column
 
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
@@ -173,7 +248,7 @@ def _shares(counts: Mapping[str, int], share: float, order: np.random.Generator)
     return dict.fromkeys(counts, 0) | dict(zip(species, taken.tolist(), strict=True))
 
 
-class GroupedSplit:
+class GroupedSplit(Split):
     """Splits each species by group, as close to the shares as the groups allow.
 
     A recording without a group is a group of its own. A species in one group is wholly in train, since it can be
@@ -184,7 +259,15 @@ class GroupedSplit:
         UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
     """
 
-    def __init__(self, train: float = 0.70, val: float = 0.15, test: float = 0.15, min_recordings: int = 2) -> None:
+    def __init__(
+        self,
+        train: float = 0.70,
+        val: float = 0.15,
+        test: float = 0.15,
+        min_recordings: int = 2,
+        **training: Unpack[Training],
+    ) -> None:
+        super().__init__(**training)
         check_shares(train, val, test, min_recordings)
         self.shares, self.min_recordings = (train, val, test), min_recordings
 
@@ -207,7 +290,7 @@ class GroupedSplit:
         return _by_id(table.recording_id, np.array(STAGES, dtype=object)[stage[group]])
 
 
-class KFoldSplit:
+class KFoldSplit(Split):
     """Splits for cross-validation: fold ``fold`` is test, the next fold validation, the rest train.
 
     Each species is distributed evenly, by recording or by group. The test folds partition the recordings. A species
@@ -229,8 +312,15 @@ class KFoldSplit:
     """
 
     def __init__(
-        self, folds: int = 5, fold: int = 0, repeats: int = 1, grouped: bool = False, min_recordings: int = 2
+        self,
+        folds: int = 5,
+        fold: int = 0,
+        repeats: int = 1,
+        grouped: bool = False,
+        min_recordings: int = 2,
+        **training: Unpack[Training],
     ) -> None:
+        super().__init__(**training)
         require(folds >= 3, "split.folds", folds, "3 or more, for train, val and test")
         require(repeats >= 1, "split.repeats", repeats, "1 or more")
         if not 0 <= fold < folds * repeats:

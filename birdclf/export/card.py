@@ -147,7 +147,7 @@ def data(facts: CardRun) -> str:
         + (", birdclf's procedural aviary: made-up sound" if facts.synthetic else ""),
         f"Recordings: {', '.join(counts)}",
         f"Content hash of the source: {in_markdown(str(facts.catalog('content_hash') or 'not noted'))}",
-        f"Split: {in_markdown(name(facts, 'split'))}, seed {in_markdown(str(facts.config.get('seed')))}",
+        f"Split: {in_markdown(name(facts, 'split'))}, seed {in_markdown(str(facts.split_seed))}",
     ]
     for row in facts.leaks[facts.leaks.known > 0].itertuples():
         text = LEAKS.get(str(row.leak), str(row.leak))

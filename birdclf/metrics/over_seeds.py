@@ -19,8 +19,8 @@ from scipy import optimize, stats
 
 from birdclf.metrics.figures import Vector
 
-SCALE: Final = 0.015
-"""Scale of the half-Cauchy prior, a share: training and split as often add less than 1.5 points as more."""
+SCALE: Final = 0.02
+"""Scale of the half-Cauchy prior, a share: training and split as often add less than 2 points as more."""
 ADDED: Final = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 199)])
 """Standard deviations that the integral is a sum over; a share cannot vary by more than 1."""
 _WEIGHT: Final = np.gradient(ADDED) / (1 + (ADDED / SCALE) ** 2)

@@ -1,4 +1,4 @@
-"""Runs of one configuration, which differ by their seed alone."""
+"""Runs of one configuration, which differ by the seeds of training and split alone."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,26 +11,32 @@ import numpy as np
 from birdclf.config import config_hash, direction
 from birdclf.runs.run import LeftOut, Run
 
-UNSAID = ("seed", "sweep", "hydra", "run_dir", "store", "logger", "callbacks", "name", "reference", "criteria")
+UNSAID = (
+    *("seed", "split.seed", "sweep", "hydra", "run_dir", "store"),
+    *("logger", "callbacks", "name", "reference", "criteria"),
+)
 """Settings that do not tell configurations apart for a reader."""
+
+Seeds = tuple[int, int]
+"""Seeds of training and split, which name a replicate."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A configuration and its runs."""
+    """A configuration and its runs, by their seeds of training and split."""
 
     label: str
-    runs: Mapping[int, Run]
+    runs: Mapping[Seeds, Run]
 
     @property
     def first(self) -> Run:
-        """The run of the lowest seed, which stands for the configuration where one must."""
+        """The run of the lowest seeds, which stands for the configuration where one must."""
         return next(iter(self.runs.values()))
 
-    def values(self, metric: str) -> dict[int, float]:
-        """Return a metric such as ``test/accuracy`` by seed, without the runs that lack it."""
-        found = {seed: run.figure(metric) for seed, run in self.runs.items()}
-        return {seed: value for seed, value in found.items() if value is not None}
+    def values(self, metric: str) -> dict[Seeds, float]:
+        """Return a metric such as ``test/accuracy`` by seeds, without the runs that lack it."""
+        found = {seeds: run.figure(metric) for seeds, run in self.runs.items()}
+        return {seeds: value for seeds, value in found.items() if value is not None}
 
     def mean(self, metric: str) -> float | None:
         """Return the mean of a metric over the seeds, None where no run has it."""
@@ -40,25 +46,52 @@ class Configuration:
 
 def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], list[LeftOut]]:
     """Return the configurations in the order of their first run, and the runs that repeat another exactly."""
-    groups: dict[str, dict[int, Run]] = {}
+    groups: dict[str, dict[Seeds, Run]] = {}
     left_out = []
     of_folder: dict[str, str] = {}
     for _ in range(3):  # an ensemble of second stages of runs; a longer chain is told apart by its folders
         of_folder = {run.folder.name: _key(run.config, of_folder) for run in runs}
     for run in runs:
-        seeds = groups.setdefault(_key(run.config, of_folder), {})
-        if run.seed in seeds:
-            same = seeds[run.seed].folder
+        group, seeds = groups.setdefault(_key(run.config, of_folder), {}), (run.seed, run.split_seed)
+        if seeds in group:
+            same = group[seeds].folder
             left_out.append(LeftOut(run.folder, f"It has the configuration and the seed of {same}, which is shown."))
         else:
-            seeds[run.seed] = run
+            group[seeds] = run
     by_seed = [dict(sorted(group.items())) for group in groups.values()]
     names = _labels([next(iter(group.values())) for group in by_seed])
     return [Configuration(name, group) for name, group in zip(names, by_seed, strict=True)], left_out
 
 
+def what_varied(found: Sequence[Configuration]) -> str:
+    """Return a sentence on what the seeds of the configurations varied, and what verdicts therefore cover.
+
+    It is empty where each configuration ran once. Test recordings tell splits apart: a file's or a column's are the
+    same for every seed.
+    """
+    kinds = set()
+    for runs in (configuration.runs.values() for configuration in found):
+        tests = {frozenset(run.test.recording_id) for run in runs}
+        kinds.add((len({run.seed for run in runs}) > 1, len(tests) > 1))
+    kinds.discard((False, False))  # those of one run
+    if len(kinds) > 1:
+        return "Seeds varied training or split in some configurations, and something else in others; see their seeds."
+    return "".join(VARIED[kind] for kind in kinds)
+
+
+VARIED = {
+    (True, True): "Seeds varied both training and split: verdicts cover other trainings on other splits of the same "
+    "source.",
+    (True, False): "Seeds varied training alone, on one split: verdicts cover other trainings on the same train "
+    "recordings and other test recordings like these, not other train recordings.",
+    (False, True): "Seeds varied the split alone: verdicts cover other splits of the same source, with the same "
+    "initial weights.",
+}
+"""What verdicts cover, by whether seeds of training and splits varied."""
+
+
 def _key(config: Mapping[str, Any], of_folder: Mapping[str, str]) -> str:
-    """Return what all seeds of a configuration have in common.
+    """Return what all runs of a configuration have in common.
 
     Where it builds on another run of the report, of the same seed as a rule, that run's configuration counts.
     """
@@ -67,7 +100,8 @@ def _key(config: Mapping[str, Any], of_folder: Mapping[str, str]) -> str:
         name: [of_folder.get(Path(str(path)).name, path) for path in ([value] if isinstance(value, str) else value)]
         for name, value in built_on.items()
     }
-    return config_hash({**config, **known, "seed": None})
+    split = {key: value for key, value in (config.get("split") or {}).items() if key != "seed"}
+    return config_hash({**config, **known, "seed": None, "split": split})
 
 
 def best_first(found: Sequence[Configuration]) -> tuple[list[Configuration], str]:
@@ -92,7 +126,7 @@ def settings_of(run: Run) -> dict[str, str]:
     """Return what was set on the command line and can tell runs apart, by key, the most telling first."""
     pairs = dict(word.lstrip("+~").partition("=")[::2] for word in run.overrides)
     keys = sorted(pairs, key=_importance)
-    return {key: pairs[key] for key in keys if key.split(".")[0] not in UNSAID}
+    return {key: pairs[key] for key in keys if not {key, key.split(".")[0]} & set(UNSAID)}
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
@@ -141,8 +175,9 @@ def _distinguished(labels: list[str], runs: Sequence[Run]) -> list[str]:
 def _flat(node: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         for key, value in node.items():
-            if name or key not in UNSAID:
-                yield from _flat(value, f"{name}.{key}" if name else str(key))
+            dotted = f"{name}.{key}" if name else str(key)
+            if dotted not in UNSAID:
+                yield from _flat(value, dotted)
     else:
         yield name, str(node)
 

@@ -34,7 +34,7 @@ METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")
 class Pair:
     """Two runs on the same test recordings; differences are the reference minus its rival."""
 
-    seed: int
+    seeds: str
     mcnemar: McNemar
     difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap
 
@@ -161,7 +161,7 @@ def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:
     other = _aligned(a, b)
     target, predicted = a.test.target, a.test.prediction
     return Pair(
-        a.seed,
+        a.seeds,
         mcnemar(predicted == target, other == target),
         {
             metric: paired_bootstrap(target, predicted, other, a.test.cluster, len(a.classes), settings, metric)

@@ -15,6 +15,7 @@ from birdclf.report.sections.comparison import comparison_rows, comparison_secti
 from birdclf.report.sections.criteria import criteria_section
 from birdclf.report.sections.factors import factors_section
 from birdclf.report.sections.gallery import gallery_section
+from birdclf.report.sections.learning_curve import learning_curve_section
 from birdclf.report.sections.published import published_section, repeat_section
 from birdclf.report.sections.search import search_section, studies_below
 from birdclf.report.sections.species import species_section
@@ -84,11 +85,13 @@ def _sections(
 ) -> tuple[Section, ...]:
     settings = reference.first.evaluation
     comparisons = compare(reference, [c for c in ranked if c is not reference], settings)
+    curve = learning_curve_section(ranked, settings)
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
         table_section(ranked, monitor, settings),
         comparison_section(reference, comparisons, settings),
+        *([curve] if curve else []),
         factors_section(ranked, settings),
         *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,

@@ -26,7 +26,7 @@ from birdclf.metrics.predictions import Predictions
 from birdclf.runs.opening import calibration_of, check_folder, open_run, read_settings
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import figures_of, print_table, score, write_tables
-from birdclf.runs.run import CONFIG, DONE, METRICS, PREDICTIONS, Run, supports_of
+from birdclf.runs.run import CONFIG, DONE, LEFT_OUT, METRICS, PREDICTIONS, Run, supports_of
 from birdclf.text import printable
 
 JUDGED = ("val", "test")
@@ -169,7 +169,7 @@ def _in_order(first: Member, member: Member) -> dict[str, Predictions]:
     return out
 
 
-COPIED = ("split.csv", "leaks.csv", "audit.csv")
+COPIED = ("split.csv", LEFT_OUT, "leaks.csv", "audit.csv")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ DONE: Final = "done.json"
 FAILED: Final = "failed.json"
 PRUNED: Final = "pruned.json"
 PREDICTIONS: Final = "predictions.parquet"
+LEFT_OUT: Final = "left_out.csv"
+"""Train recordings that ``split.train_fraction`` and ``split.train_per_species`` leave out."""
 MARKS: Final = (DONE, CONFIG, "split.csv", METRICS, PREDICTIONS)
 """Files of which any marks a run folder, finished or not."""
 
@@ -129,6 +131,17 @@ class Run:
         return self.supports["train"]
 
     @cached_property
+    def whole_train_counts(self) -> "NDArray[np.int64]":
+        """``(K,)`` train recordings of each species, with those that ``left_out.csv`` names."""
+        from birdclf.data.tables import read_own
+
+        file = self.folder / LEFT_OUT
+        if not file.is_file():
+            return self.train_counts
+        left_out = read_own(file, ("recording_id", "species")).assign(split="train")
+        return self.train_counts + supports_of(left_out, self.classes)["train"]
+
+    @cached_property
     def supports(self) -> "dict[str, NDArray[np.int64]]":
         """``(K,)`` recordings of each species, by split."""
         return supports_of(self.split, self.classes)
@@ -143,6 +156,17 @@ class Run:
     def seed(self) -> int:
         """The run's seed."""
         return int(self.config["seed"])
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of its split: ``split.seed``, or the run's where that is not set."""
+        seed = (self.config.get("split") or {}).get("seed")  # older runs have no such setting
+        return self.seed if seed is None else int(seed)
+
+    @property
+    def seeds(self) -> str:
+        """The run's seed for a reader, with that of its split where it is another."""
+        return str(self.seed) if self.split_seed == self.seed else f"{self.seed} (split {self.split_seed})"
 
     @property
     def trained(self) -> bool:
@@ -194,8 +218,8 @@ class Run:
                 _ = self.metrics[split]["accuracy"]["low"], self.metrics[split]["macro_f1"]["low"]
                 _ = self.metrics[split]["buckets"], self.metrics[split]["clips"]
             facts = ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")
-            _ = self.evaluation, self.seed, self.overrides, self.provenance, [self.metrics[name] for name in facts]
-            _ = float(self.done["seconds"]), self.history, self.supports
+            _ = self.evaluation, self.overrides, self.provenance, [self.metrics[name] for name in facts]
+            _ = self.split_seed, float(self.done["seconds"]), self.history, self.supports
             if self.trained:
                 _ = [self.history[column] for column in ("epoch", "lr", "train/accuracy", "val/accuracy", "val/nll")]
         except UserError:

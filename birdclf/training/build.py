@@ -18,6 +18,7 @@ from birdclf.augment.chain import Chain
 from birdclf.config import conf_dir, resolved_config
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.samplers import Sampler
+from birdclf.data.splits import Split
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.training.module import SpeciesClassifier
@@ -32,7 +33,7 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
     return RecordingDataModule(
         catalog=instantiate(cfg.data),
         features=instantiate(cfg.features),
-        split=instantiate(cfg.split),
+        split=build_of(Split, cfg.split, "split"),  # type: ignore[type-abstract]
         window=instantiate(cfg.window),
         audio=instantiate(cfg.audio),
         audit=instantiate(cfg.audit),

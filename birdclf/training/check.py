@@ -19,6 +19,7 @@ from torch import nn
 from birdclf.checks import above, choice, in_range, is_number, most_processes, whole
 from birdclf.config import FALLS, TrainConfig, direction
 from birdclf.data.samplers import Sampler
+from birdclf.data.splits import Split
 from birdclf.declared import check_types
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
@@ -349,7 +350,8 @@ def check_settings(cfg: DictConfig) -> None:
         classifier.make_scheduler(optimizer)
     except (TypeError, ValueError) as error:
         raise UserError(f"The schedule refuses its settings (scheduler.*): {error}") from error
-    for group in (cfg.split, cfg.window, cfg.audio, cfg.audit):
+    build_of(Split, cfg.split, "split")  # type: ignore[type-abstract]
+    for group in (cfg.window, cfg.audio, cfg.audit):
         instantiate(group)
     instantiate(cfg.criteria, _convert_="all")
     callbacks = build_callbacks(cfg)

@@ -25,7 +25,7 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.checkpoint import keep_calibration
 from birdclf.runs.results import Calibration, as_dict, write_tables
-from birdclf.runs.run import CONFIG, DONE, METRICS, Run
+from birdclf.runs.run import CONFIG, DONE, LEFT_OUT, METRICS, Run
 from birdclf.training.loggers import Loggers
 from birdclf.training.start import source_file
 
@@ -118,14 +118,18 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     """Write the files that are complete before training.
 
     They are ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: findings on each recording, and the
-    verdict. ``config.yaml`` comes last: where it is, the run has begun.
+    verdict; ``left_out.csv`` where a part of the train recordings is used. ``config.yaml`` comes last: where it is, the
+    run has begun.
     """
     write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
-    for name, table in (
-        ("split.csv", data.table[["recording_id", "species", "split"]]),
-        ("leaks.csv", data.leaks()),
-        ("audit.csv", data.audit),
-    ):
+    tables = {
+        "split.csv": data.table[["recording_id", "species", "split"]],
+        "leaks.csv": data.leaks(),
+        "audit.csv": data.audit,
+    }
+    if len(data.left_out):
+        tables[LEFT_OUT] = data.left_out[["recording_id", "species"]]
+    for name, table in tables.items():
         write_whole(folder / name, csv_text(table))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 

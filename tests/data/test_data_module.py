@@ -42,6 +42,33 @@ def test_split_and_counts(make, folder):
     assert sum(data.support(stage) for stage in ("train", "val", "test")).tolist() == [8] * 4
 
 
+def test_the_seed_of_the_split_is_the_runs_unless_it_has_its_own(make):
+    def stages(seed: int, own: int | None) -> list[str]:
+        return make(split=StratifiedSplit(seed=own), seed=seed).table.split.tolist()
+
+    assert stages(1, 5) == stages(2, 5) == stages(5, None) != stages(1, None)
+
+
+def test_a_train_fraction_leaves_validation_and_test_as_they_are(make, caplog):
+    whole, part = make(), make(split=StratifiedSplit(train_fraction=0.5))
+    for stage in ("val", "test"):
+        rows = [data.table[data.table.split == stage].reset_index(drop=True) for data in (whole, part)]
+        pd.testing.assert_frame_equal(*rows)
+    assert abs(part.support("train") - whole.support("train") / 2).max() < 1
+    assert part.class_counts.tolist() == part.support("train").tolist()
+    together = [*part.table.recording_id, *part.left_out.recording_id]
+    assert sorted(together) == sorted(whole.table.recording_id)
+    said = part.summary()
+    assert f"kept of train: {part.support('train').sum()} of 22 recordings (split.train_fraction=0.5" in said
+    assert "left out by the split" not in said and whole.left_out.empty and not caplog.records
+
+
+def test_classes_stay_where_a_fraction_would_empty_them(make, caplog):
+    data = make(split=StratifiedSplit(train_fraction=0.01))
+    assert data.support("train").tolist() == [1, 1, 1, 1] and len(data.classes) == 4
+    assert "would leave 4 species without a train recording" in caplog.text and data.classes[0] in caplog.text
+
+
 def test_class_counts_are_of_the_train_split_only(make, folder):
     split = ["train"] * 6 + ["val", "test"] + ["train"] + ["val"] * 4 + ["test"] * 3 + ["train", "val"] * 8
     data = make(with_split(folder, split), split=ColumnSplit())

@@ -258,6 +258,7 @@ IGNORED = [
     ("layers.norm_stats=learnt", "layers=default"),
     ("loss.beta=0.9", "loss=ldam", "model.head=cosine", "loss.reweight_from=null"),
     ("model.scale=20", "model.head=linear"),
+    ("split.seed=3", "split=predefined"),
     ("redraw_output=true", "init_from=null"),
     ("allow=[prior_twice]", "loss=focal"),
     ("augment.specaugment.time_width_s=0.4", "augment=specaugment", "augment.specaugment.time_masks=0"),

@@ -45,6 +45,7 @@ def write_run(
     loss: str = "cross_entropy",
     data_seed: int | None = None,
     overrides: tuple[str, ...] = (),
+    fraction: float = 1.0,
     **config: Any,
 ) -> Path:
     """Write a run that is right in a share ``skill`` of its clips, more often for frequent species.
@@ -60,17 +61,15 @@ def write_run(
         loss: The same.
         data_seed: Seed of recordings and split, that of the run if None.
         overrides: Set on the command line beside model, loss and seed.
+        fraction: Share of the train recordings that is kept, as ``split.train_fraction``.
         **config: Further top-level keys of the configuration.
     """
     names, data = species_names(classes), np.random.default_rng(seed if data_seed is None else data_seed)
     rng = np.random.default_rng([seed, round(1000 * skill), *f"{model} {loss}".encode()])
     train = np.maximum(2, (300 * np.arange(1, classes + 1) ** -1.6).astype(int))
-    frequency = train / train.sum()
-    tables, metrics, rows = (
-        [],
-        {},
-        [(f"train{k}_{i}", names[k], "train") for k in range(classes) for i in range(train[k])],
-    )
+    frequency, kept = train / train.sum(), np.ceil(fraction * train).astype(int)
+    tables, metrics = [], {}
+    rows = [(f"train{k}_{i}", names[k], "train") for k in range(classes) for i in range(kept[k])]
     for split in ("val", "test"):
         target = data.choice(classes, size=clips, p=frequency)
         ids = np.array(
@@ -81,10 +80,14 @@ def write_run(
         answer = np.where(right, target, rng.integers(0, classes, clips))
         logits[np.arange(clips), answer] = logits.max(axis=1) + rng.uniform(0.1, 6, clips)
         predictions = Predictions(ids, target, logits, ids)
-        metrics[split] = predictions.figures(train, Evaluation(draws=100))
+        metrics[split] = predictions.figures(kept, Evaluation(draws=100))
         tables.append(predictions.table(split, tuple(names)))
         rows += [(name, names[k], split) for name, k in zip(ids, target, strict=True)]
     folder.mkdir(parents=True)
+    if fraction < 1:
+        config = {"split": {"train_fraction": fraction}} | config
+        gone = [(f"train{k}_{i}", names[k]) for k in range(classes) for i in range(kept[k], train[k])]
+        pd.DataFrame(gone, columns=["recording_id", "species"]).to_csv(folder / "left_out.csv", index=False)
     pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet")
     pd.DataFrame(rows, columns=["recording_id", "species", "split"]).to_csv(folder / "split.csv", index=False)
     accuracy = metrics["val"]["accuracy"]["value"]

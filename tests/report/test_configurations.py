@@ -1,6 +1,9 @@
+import pytest
 from made_up_runs import configured, write_run, write_sweep
 
-from birdclf.report.configurations import best_first
+from birdclf.metrics.figures import Evaluation
+from birdclf.report.configurations import best_first, what_varied
+from birdclf.report.paired_tests import compare
 
 
 def test_runs_that_differ_by_seed_alone_are_one_configuration(tmp_path):
@@ -11,7 +14,7 @@ def test_runs_that_differ_by_seed_alone_are_one_configuration(tmp_path):
         "audio_cnn_v2 cross_entropy",
         "audio_cnn_v2 focal",
     ]
-    assert [list(c.runs) for c in found] == [[1, 2]] * 4
+    assert [list(c.runs) for c in found] == [[(1, 1), (2, 2)]] * 4
     assert not left_out
 
 
@@ -48,7 +51,8 @@ def test_runs_that_build_on_the_run_of_their_seed_are_one_configuration(tmp_path
         write_run(tmp_path / f"{seed}_both", name="both", seed=seed, members=[f"{seed}_first", f"{seed}_second"])
     write_run(tmp_path / "3_other", name="other", seed=1, init_from="elsewhere/run")
     found, left_out = configured(tmp_path)
-    assert sorted(list(c.runs) for c in found) == [[1], [1, 2], [1, 2], [1, 2]] and not left_out
+    both = [(1, 1), (2, 2)]
+    assert sorted(list(c.runs) for c in found) == [[(1, 1)], both, both, both] and not left_out
 
 
 def test_what_one_sweep_sets_and_the_others_have_anyway_is_no_part_of_a_label(tmp_path):
@@ -57,3 +61,47 @@ def test_what_one_sweep_sets_and_the_others_have_anyway_is_no_part_of_a_label(tm
     assert [c.label for c in configured(tmp_path)[0]] == ["plain cross_entropy", "wide focal"]
     write_run(tmp_path / "2_c", overrides=("experiment=low", "monitor=val/nll"), monitor="val/nll")
     assert [c.label for c in configured(tmp_path)[0]][2] == "low cross_entropy val/nll"
+
+
+def write_seeds(folder, seeds, **more):
+    """Write two losses with seeds of training and split; the split's seed decides the recordings."""
+    for loss, skill in (("a", 0.4), ("b", 0.7)):
+        for seed, own in seeds:
+            name = f"{loss}_{seed}_{own}"
+            words = (f"split.seed={own}",)
+            write_run(
+                folder / name, skill, seed, loss=loss, data_seed=own, split={"seed": own}, overrides=words, **more
+            )
+
+
+@pytest.mark.parametrize(
+    "seeds, says",
+    [
+        ([(1, 1), (2, 2)], "both training and split"),
+        ([(1, 0), (2, 0), (3, 0)], "training alone, on one split"),
+        ([(0, 1), (0, 2), (0, 3)], "the split alone"),
+        ([(1, 1)], ""),
+    ],
+)
+def test_seeds_of_training_and_split_make_replicates_of_one_configuration(tmp_path, seeds, says):
+    write_seeds(tmp_path, seeds)
+    found, left_out = configured(tmp_path)
+    assert not left_out and [c.label for c in found] == ["a", "b"]
+    assert [list(c.runs) for c in found] == [sorted(seeds)] * 2
+    assert (says in what_varied(found)) if says else what_varied(found) == ""
+    (comparison,) = compare(found[1], found[:1], Evaluation(draws=100))
+    assert len(comparison.pairs) == len(seeds)
+    assert len({pair.seeds for pair in comparison.pairs}) == len(seeds)
+
+
+def test_configurations_of_which_other_seeds_varied_are_said_to_mix(tmp_path):
+    write_seeds(tmp_path / "split", [(0, 1), (0, 2)])
+    write_seeds(tmp_path / "training", [(1, 0), (2, 0)], model="audio_cnn_v2")
+    assert "something else in others" in what_varied(configured(tmp_path)[0])
+
+
+def test_a_run_from_before_split_seed_is_of_the_configuration_of_those_after(tmp_path):
+    write_run(tmp_path / "0_old", seed=1, split={"train": 0.7})
+    write_run(tmp_path / "1_new", seed=2, split={"train": 0.7, "seed": None, "train_fraction": 1.0})
+    found, _ = configured(tmp_path)
+    assert [list(c.runs) for c in found] == [[(1, 1), (2, 2)]]

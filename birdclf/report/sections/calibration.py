@@ -50,7 +50,7 @@ def reliability_drawing(label: str, run: Run, settings: Evaluation) -> Figure:
         if temperature:
             caption += f" Squares: after division by the temperature, {temperature:.2f}."
         return svg_figure(
-            f"Reliability of {label}, seed {run.seed}", caption, picture, unique=f"reliability {run.folder}"
+            f"Reliability of {label}, seed {run.seeds}", caption, picture, unique=f"reliability {run.folder}"
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from birdclf.metrics.figures import Evaluation
-from birdclf.report.configurations import Configuration
+from birdclf.report.configurations import Configuration, what_varied
 from birdclf.report.document import (
     Block,
     Bullets,
@@ -40,7 +40,8 @@ def comparison_section(reference: Configuration, comparisons: Sequence[Compariso
             f"{settings.coverage} intervals. One seed: McNemar's exact test for accuracy and a permutation test "
             "over groups of recordings for macro F1. Several seeds: a test paired by seed, so that the luck of a seed "
             "counts as well. "
-            f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}.",
+            f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}. "
+            f"{what_varied([reference, *(comparison.rival for comparison in tested)])}".strip(),
             Table("Tests, one row per rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
             Folded("The pair of each seed", (_pairs(tested),)),
             *_classes(reference, tested),
@@ -79,7 +80,7 @@ def _pairs(tested: Sequence[Comparison]) -> Table:
             rows.append(
                 (
                     comparison.rival.label,
-                    Number(pair.seed, str(pair.seed)),
+                    pair.seeds,
                     Number(only_a, f"{only_a:,}"),
                     Number(only_b, f"{only_b:,}"),
                     p_number(p),
@@ -127,7 +128,7 @@ def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.
             "configuration": configuration.label,
             "parameters": runs[0].metrics["parameters"],
             "parameters_per_class": runs[0].metrics["parameters"] / runs[0].metrics["classes"],
-            "seeds": " ".join(str(run.seed) for run in runs),
+            "seeds": " ".join(run.seeds for run in runs),
             "val_score": float(np.mean([run.metrics["score"] for run in runs])),
         }
         for name in ("accuracy", "macro_f1"):

@@ -128,7 +128,7 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
     activation_map = activation_map_of(run)
     cards = gallery(run, most_bytes, None if isinstance(activation_map, str) else activation_map)
     text = (
-        f"Of {label}, seed {run.seed}, on test data: its most confident mistakes, where the label may be wrong, and "
+        f"Of {label}, seed {run.seeds}, on test data: its most confident mistakes, where the label may be wrong, and "
         f"the right answers it was least sure of. Sound and picture are the middle {SECONDS:g} s, at full level. "
         f"Whatever features the run used, pictures go evenly from 0 Hz below to {RATE_HZ / 2000:.0f} kHz above."
     )

@@ -97,7 +97,7 @@ def _command(run: Run) -> str:
 def _row(label: str, run: Run) -> tuple[Cell, ...]:
     catalog, machine = run.provenance.get("catalog") or {}, run.provenance.get("machine") or {}
     return (
-        label, str(run.seed), str(catalog.get("name", UNKNOWN)), str(catalog.get("content_hash", UNKNOWN)),
+        label, run.seeds, str(catalog.get("name", UNKNOWN)), str(catalog.get("content_hash", UNKNOWN)),
         str(run.provenance.get("split_hash", UNKNOWN)),
         ", ".join(f"{key} {value}" for key, value in machine.items()) or UNKNOWN, str(run.folder),
     )  # fmt: skip

@@ -125,7 +125,7 @@ def species_section(configuration: Configuration, settings: Evaluation) -> Secti
         for p in confused_pairs(confusion, MOST_PAIRS)
     )
     text = (
-        f"Of {configuration.label}, seed {run.seed}, on test data. The {settings.coverage} intervals count groups of "
+        f"Of {configuration.label}, seed {run.seeds}, on test data. The {settings.coverage} intervals count groups of "
         "recordings, not clips, as independent. A species without a test recording has no F1. Of a species with few of "
         "them the interval is wide: an F1 of 0 from one recording says little."
     )

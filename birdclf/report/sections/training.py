@@ -95,7 +95,7 @@ def curves(label: str, run: Run) -> Figure:
             )
             axes.set_xlabel("epoch")
             axes.set_ylim(bottom=0)
-        title = f"{label}, seed {run.seed}"
+        title = f"{label}, seed {run.seeds}"
         caption = (
             f"Validation NLL was best in epoch {best_nll}, {run.metrics['monitor']} in epoch {best} of "
             f"{run.metrics['epochs']}; dotted lines mark them."
@@ -108,7 +108,7 @@ def _row(label: str, run: Run, settings: Evaluation) -> tuple[Cell, ...]:
     gap, low, high = generalisation_gap(run, settings) if _trained(run) else (float("nan"),) * 3
     text = f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     return (
-        label, number(run.seed, "{:.0f}"), number(float(run.history["val/nll"].min())), number(best_nll, "{:.0f}"),
+        label, number(run.seed, run.seeds), number(float(run.history["val/nll"].min())), number(best_nll, "{:.0f}"),
         number(run.metrics["score"]), number(best, "{:.0f}"), number(run.metrics["epochs"], "{:.0f}"),
         number(gap, text),
     )  # fmt: skip

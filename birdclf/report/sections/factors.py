@@ -10,6 +10,7 @@ from birdclf.metrics.effects import effects
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration, settings_of
 from birdclf.report.document import Block, Cell, Section, Table, counted, listed, number, p_number
+from birdclf.report.sections.pictures import effects_plot
 
 MEASURED: Final = {"accuracy": "Test accuracy", "macro_f1": "Test macro F1"}
 MOST_FACTORS: Final = 4
@@ -31,12 +32,15 @@ def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Sec
         blocks.append(
             "Each combination ran once: with no replicate, what is left over stands for the noise. Add seeds."
         )
+    fitted: dict[str, pd.DataFrame] = {}
+    below: list[Block] = []
     for metric, name in MEASURED.items():
         try:
-            blocks.append(_table(name, effects(table, factors, metric, settings.confidence)))
+            fitted[name] = effects(table, factors, metric, settings.confidence)
+            below.append(_table(name, fitted[name]))
         except ValueError as error:
-            blocks.append(f"{name}: no effects can be estimated, because {error}.")
-    return Section("effects", TITLE, tuple(blocks))
+            below.append(f"{name}: no effects can be estimated, because {error}.")
+    return Section("effects", TITLE, (*blocks, *([effects_plot(fitted, settings)] if fitted else []), *below))
 
 
 def factorial(found: Sequence[Configuration]) -> tuple[pd.DataFrame, list[str]]:

@@ -85,9 +85,9 @@ SIZES = """drawing => Array.from(drawing.querySelectorAll("text, .label, [role=c
 """Sizes of the letters of a drawing on the screen, in px."""
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_letters_of_drawings_are_large_and_apart(browser: Browser, pages: dict[str, Path], width: str):
-    page = opened(browser, pages["report"], "light", WIDTHS[width])
+@pytest.mark.parametrize("width", [*WIDTHS.values(), 320])
+def test_letters_of_drawings_are_large_and_apart(browser: Browser, pages: dict[str, Path], width: int):
+    page = opened(browser, pages["report"], "light", width)
     drawings = page.query_selector_all(".dots, .drawing svg")
     assert len(drawings) == 4 + 7 + 1 + 2, "scores, differences, species and effects; curves, calibration, species"
     for drawing in drawings:
@@ -95,7 +95,7 @@ def test_letters_of_drawings_are_large_and_apart(browser: Browser, pages: dict[s
         assert sizes and min(sizes) >= 9, drawing.inner_text()
     for plot in page.query_selector_all(".dots"):
         inside, boxes = plot.bounding_box(), plot.evaluate(BOXES)
-        assert len(boxes) > 10 and all(b[0] >= 0 and b[1] <= WIDTHS[width] for b in boxes), inside
+        assert len(boxes) > 10 and all(b[0] >= 0 and b[1] <= width for b in boxes), inside
         for i, (left, right, top, bottom) in enumerate(boxes):
             touching = [b for b in boxes[i + 1 :] if left < b[1] and b[0] < right and top < b[3] and b[2] < bottom]
             assert not touching, plot.inner_text()

@@ -136,7 +136,13 @@ def test_equal_predictions_have_no_plot_of_species(swept):
     assert len(results_section(found[-1], found, comparisons, SETTINGS).blocks) == 3
     refused = [replace(c, refused="other recordings") for c in comparisons]
     assert len(results_section(found[-1], found, refused, SETTINGS).blocks) == 1
-    assert len(results_section(found[0], found[:1], [], SETTINGS).blocks) == 1
+
+
+def test_one_configuration_is_said_in_words(swept):
+    (plot,) = results_section(swept[0][0], swept[0][:1], [], SETTINGS).blocks
+    accuracy, macro, few = (mark.text for mark in plot.rows[0].marks)
+    assert plot.caption.endswith(f"accuracy {accuracy}; macro F1 {macro}; few-shot recall {few}.")
+    assert "reference" not in plot.caption
 
 
 def test_effects_stand_under_their_term():

@@ -63,9 +63,16 @@ def scores_plot(reference: Configuration, ranked: Sequence[Configuration], setti
     several = max(len(one.runs) for one in shown) > 1
     caption = (
         f"Points are {'means over seeds' if several else 'scores'} on test data, lines their {settings.coverage} "
-        f"intervals; the best on validation data is at the top and the reference {reference.label} is bold and orange. "
-        f"{_extremes(shown, found)} Intervals that overlap decide nothing; the tests of differences do."
+        "intervals"
     )
+    if len(shown) == 1:
+        marks = zip(names, rows[0].marks, strict=True)
+        caption += f": {'; '.join(f'{name} {mark.text}' for name, mark in marks if mark)}."
+    else:
+        caption += (
+            f". The best on validation data is at the top; the reference {reference.label} is bold and orange. "
+            f"{_extremes(found)} Intervals that overlap decide nothing; the tests of differences do."
+        )
     caption += _left(len(ranked) - len(shown), "configuration")
     return DotPlot("Scores of each configuration", caption, "configuration", _axes(names, rows, "{:g}"), rows)
 
@@ -200,11 +207,11 @@ def _verdicts(tested: Sequence[Comparison], metric: str, verdict: int) -> int:
     return sum(comparison.decided(metric) == verdict for comparison in tested)
 
 
-def _extremes(shown: Sequence[Configuration], found: Mapping[str, Sequence[Estimate | None]]) -> str:
-    scores = {one.label: estimates[0].value for one in shown if (estimates := found[one.label])[0]}
+def _extremes(found: Mapping[str, Sequence[Estimate | None]]) -> str:
+    """Return which configurations have the highest and the lowest of the first score."""
+    scores = {label: first.value for label, (first, *_) in found.items() if first}
     best, worst = (pick(scores, key=scores.__getitem__) for pick in (max, min))
-    lowest = f" and lowest for {worst} ({scores[worst]:.3f})" if len(shown) > 1 else ""
-    return f"Accuracy is highest for {best} ({scores[best]:.3f}){lowest}."
+    return f"Accuracy is highest for {best} ({scores[best]:.3f}) and lowest for {worst} ({scores[worst]:.3f})."
 
 
 def _axes(
@@ -219,8 +226,8 @@ def _axes(
             seen += [zero - (margin or 0.0), zero + (margin or 0.0)]
         pad = 0.05 * (max(seen) - min(seen)) or 0.05
         low, high = min(seen) - pad, max(seen) + pad
-        # As many ticks as have room on a phone.
-        places = MaxNLocator(7 - len(names), steps=[1, 2, 5, 10]).tick_values(low, high)
+        most = {1: 6, 2: 5}.get(len(names), 3)  # ticks that have room on a phone
+        places = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
         ticks = tuple(
             (v, form.format(v) if v else "0") for v in (round(float(p), 9) for p in places) if low <= v <= high
         )

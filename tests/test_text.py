@@ -14,7 +14,21 @@ from rich.console import Console
 from birdclf.audit.page import write_page
 from birdclf.cli import main
 from birdclf.metrics.plots import confusion_figure
-from birdclf.report.document import Bullets, Card, Cards, Code, Folded, Section, Table, markdown, page
+from birdclf.report.document import (
+    Axis,
+    Bullets,
+    Card,
+    Cards,
+    Code,
+    DotPlot,
+    Folded,
+    Mark,
+    Row,
+    Section,
+    Table,
+    markdown,
+    page,
+)
 from birdclf.report.sections.species import matrix_figure
 from birdclf.text import in_markdown, printable
 
@@ -89,7 +103,9 @@ def sections(name: str) -> tuple[Section, ...]:
     card = Card(name, name, name + "b", 0.1, 0.9, "confident mistake", b"png", b"wav", "audio/wav", name)
     drawn = matrix_figure(np.array([[2, 1], [1, 2]]), (name, name + "b"))
     table = Table(name, (name, "n"), ((name, name), ("b", "")), filterable=True)
-    blocks = (name, Code(name), Bullets((name,)), table, Table(name, (name,), ()), drawn, Cards(name, (card,)))
+    mark = Mark(0.5, 0.4, 0.6, name)
+    dots = DotPlot(name, name, name, (Axis(name, 0, 1, ((0.5, name),)),), (Row(name, (mark,), name), Row(name)))
+    blocks = (name, Code(name), Bullets((name,)), table, Table(name, (name,), ()), drawn, dots, Cards(name, (card,)))
     return (Section("one", name, (*blocks, Folded(name, (table,)))),)
 
 

@@ -49,6 +49,54 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A point of a dot plot, with its interval where there is one."""
+
+    value: float
+    low: float  # NaN without an interval
+    high: float
+    text: str  # the figures, for who cannot see them
+    filled: bool = True  # hollow otherwise
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The axis of a column of a dot plot, which all its rows share."""
+
+    name: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]  # inside the limits
+    zero: float | None = None  # where to draw a line
+    margin: float | None = None  # half the width of a band around that line
+
+    def at(self, value: float) -> str:
+        """Return the place of a value: per cent of the column's width, from the left."""
+        return f"{100 * (value - self.low) / (self.high - self.low):.4g}%"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a dot plot: one mark an axis, or none of them under a heading."""
+
+    label: str
+    marks: tuple[Mark | None, ...] = ()
+    note: str = ""
+    strong: bool = False  # in the second colour
+
+
+@dataclass(frozen=True)
+class DotPlot:
+    """Points and intervals, a row each; the page draws it as wide as the screen with letters of one size."""
+
+    title: str
+    caption: str
+    head: str  # what the labels are
+    axes: tuple[Axis, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
 class Bullets:
     """A list of sentences."""
 
@@ -94,7 +142,7 @@ class Folded:
     blocks: "tuple[Block, ...]"
 
 
-Block = str | Table | Figure | Bullets | Code | Cards | Folded
+Block = str | Table | Figure | DotPlot | Bullets | Code | Cards | Folded
 """A part of a section; a text is a paragraph."""
 
 
@@ -162,12 +210,12 @@ def _block(block: Block) -> str:
         return "\n".join(f"    {line}" for line in printable(block.text, keep="\n").split("\n"))
     if isinstance(block, Table):
         return _table(block)
-    if isinstance(block, Figure):
+    if isinstance(block, Figure | DotPlot):
         return f"*{in_markdown(block.title)}* (drawn in report.html). {in_markdown(block.caption)}"
     if isinstance(block, Cards):
         return _cards(block)
     # What is folded on the page is detail; its tables are kept, its figures are on the page alone.
-    inside = [b for b in block.blocks if not isinstance(b, Figure)]
+    inside = [b for b in block.blocks if not isinstance(b, Figure | DotPlot)]
     return "\n\n".join([f"### {in_markdown(block.summary)}", *(map(_block, inside) if inside else ["In report.html."])])
 
 

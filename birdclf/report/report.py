@@ -16,6 +16,7 @@ from birdclf.report.sections.criteria import criteria_section
 from birdclf.report.sections.factors import factors_section
 from birdclf.report.sections.gallery import gallery_section
 from birdclf.report.sections.learning_curve import learning_curve_section
+from birdclf.report.sections.pictures import results_section
 from birdclf.report.sections.published import published_section, repeat_section
 from birdclf.report.sections.search import search_section, studies_below
 from birdclf.report.sections.species import species_section
@@ -89,10 +90,11 @@ def _sections(
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
-        table_section(ranked, monitor, settings),
-        comparison_section(reference, comparisons, settings),
+        results_section(reference, ranked, comparisons, settings),
         *([curve] if curve else []),
         factors_section(ranked, settings),
+        table_section(ranked, monitor, settings),
+        comparison_section(reference, comparisons, settings),
         *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,
         published_section(ranked),

@@ -23,7 +23,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A report and an audit with something in every section, and clips to label."""
     folder = tmp_path_factory.mktemp("pages")
     more = {"data": AVIARY, "criteria": CRITERIA, "reference": REFERENCE, "evaluation": {"draws": 100}}
-    write_sweep(folder / "in", seeds=(1,), clips=60, **more)
+    write_sweep(folder / "in", seeds=(1, 2), clips=60, **more)
     name_recordings_of_the_aviary(folder / "in")
     (folder / "in" / "3_job" / "done.json").unlink()  # left out, which has a section of its own
     told = report([folder / "in"], folder / "out").folder
@@ -73,6 +73,32 @@ def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, 
     page = opened(browser, pages[name], scheme, width)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "scrolls sideways"
+    page.close()
+
+
+BOXES = """plot => Array.from(plot.querySelectorAll("text, .label, [role=columnheader]"))
+  .map(letters => letters.getBoundingClientRect()).filter(box => box.width && box.height)
+  .map(box => [box.left, box.right, box.top, box.bottom])"""
+"""Left, right, top and bottom of the labels of a dot plot, in px."""
+SIZES = """drawing => Array.from(drawing.querySelectorAll("text, .label, [role=columnheader]")).map(letters =>
+  parseFloat(getComputedStyle(letters).fontSize) * (letters.getCTM ? letters.getScreenCTM().a || 1 : 1))"""
+"""Sizes of the letters of a drawing on the screen, in px."""
+
+
+@pytest.mark.parametrize("width", [*WIDTHS.values(), 320])
+def test_letters_of_drawings_are_large_and_apart(browser: Browser, pages: dict[str, Path], width: int):
+    page = opened(browser, pages["report"], "light", width)
+    drawings = page.query_selector_all(".dots, .drawing svg")
+    assert len(drawings) == 4 + 7 + 1 + 2, "scores, differences, species and effects; curves, calibration, species"
+    for drawing in drawings:
+        sizes = drawing.evaluate(SIZES)
+        assert sizes and min(sizes) >= 9, drawing.inner_text()
+    for plot in page.query_selector_all(".dots"):
+        inside, boxes = plot.bounding_box(), plot.evaluate(BOXES)
+        assert len(boxes) > 10 and all(b[0] >= 0 and b[1] <= width for b in boxes), inside
+        for i, (left, right, top, bottom) in enumerate(boxes):
+            touching = [b for b in boxes[i + 1 :] if left < b[1] and b[0] < right and top < b[3] and b[2] < bottom]
+            assert not touching, plot.inner_text()
     page.close()
 
 

@@ -39,7 +39,7 @@ def test_history_best_settings_and_importances(tmp_path: Path, monitor: str, bes
     before = (folder / JOURNAL).read_bytes()
     section = search_section(folder)
     assert (folder / JOURNAL).read_bytes() == before
-    said, history, table, importance = section.blocks
+    said, history, importance, table = section.blocks
     assert "12 trials: 9 trained to their end, 3 stopped early" in said and "flatters" in said
     assert isinstance(history, Figure) and "Crosses: 3 trials" in history.caption and "var(--first)" in history.svg
     values = [trial.value for trial in read_study(folder).trials if trial.state == TrialState.COMPLETE]
@@ -51,7 +51,7 @@ def test_history_best_settings_and_importances(tmp_path: Path, monitor: str, bes
 
 
 def test_few_trials_say_nothing_of_importance(tmp_path: Path):
-    assert "cannot be estimated" in str(search_section(search(tmp_path / "one", 1)).blocks[-1])
+    assert "cannot be estimated" in str(search_section(search(tmp_path / "one", 1)).blocks[-2])
     assert search_section(search(tmp_path / "none", 0)).blocks[0].startswith("0 trials")
 
 

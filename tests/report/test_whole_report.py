@@ -10,7 +10,7 @@ from scipy import stats
 from test_report_page import Seen
 
 from birdclf.errors import UserError
-from birdclf.report.document import Bullets, Table
+from birdclf.report.document import Bullets, DotPlot, Figure, Table
 from birdclf.report.report import report
 
 QUICK = {"evaluation": {"draws": 200}}
@@ -40,9 +40,10 @@ def summary(made):
 def test_every_part_is_there_in_three_files(made):
     anchors = [
         "summary",
+        "results",
+        "effects",
         "table",
         "tests",
-        "effects",
         "criteria",
         "published",
         "training",
@@ -59,7 +60,20 @@ def test_every_part_is_there_in_three_files(made):
     assert all(f"## {part.title}" in text for part in made.sections)
     ids = [a["id"] for _, a in seen.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    assert len(seen.named("svg")) == 12 + 1 + 2
+    assert len([svg for svg in seen.named("svg") if "aria-label" in svg]) == 12 + 1 + 2
+    assert [a["aria-label"] for a in seen.named("div") if a.get("role") == "table"] == [
+        block.title for part in made.sections for block in part.blocks if isinstance(block, DotPlot)
+    ]
+
+
+def test_pictures_come_before_tables(made):
+    shown = [block for part in made.sections for block in part.blocks]
+    first = next(i for i, block in enumerate(shown) if isinstance(block, Table))
+    assert [type(block) for block in shown[1:4]] == [DotPlot, DotPlot, DotPlot]  # scores, differences, species
+    assert [block.title for block in shown[4:first] if isinstance(block, DotPlot)] == ["Effects of each factor"]
+    for part in made.sections:
+        kinds = [isinstance(block, Table) for block in part.blocks if isinstance(block, Table | Figure | DotPlot)]
+        assert kinds == sorted(kinds), part.title
 
 
 def test_the_csv_has_a_row_a_configuration_the_best_first(made):

@@ -8,7 +8,7 @@ from birdclf.metrics.calibration import reliability
 from birdclf.metrics.figures import Evaluation, log_softmax
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, number, svg_figure
+from birdclf.report.document import FIRST, SECOND, Cell, Figure, Section, Table, canvas, number, svg_figure
 from birdclf.runs.run import Run
 
 FIGURES = ("ece", "ece_calibrated", "nll", "nll_calibrated")
@@ -23,9 +23,9 @@ def calibration_section(ranked: Sequence[Configuration], settings: Evaluation) -
         f"and after temperature scaling (Guo et al., 2017), with a temperature fitted on validation; means over seeds. "
         f"A temperature above 1 means that the network is surer than it ought to be."
     )
-    blocks: list[Block] = [text, Table("Calibration of each configuration", head, rows)]
-    blocks.append(reliability_drawing(ranked[0].label, ranked[0].first, settings))
-    return Section("calibration", "Calibration", tuple(blocks))
+    drawing = reliability_drawing(ranked[0].label, ranked[0].first, settings)
+    table = Table("Calibration of each configuration", head, rows)
+    return Section("calibration", "Calibration", (text, drawing, table))
 
 
 def reliability_drawing(label: str, run: Run, settings: Evaluation) -> Figure:

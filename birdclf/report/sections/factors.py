@@ -11,6 +11,7 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration, settings_of
 from birdclf.report.document import Block, Cell, Section, Table, counted, listed, number, p_number
 from birdclf.report.estimates import measured
+from birdclf.report.sections.pictures import effects_plot
 
 MEASURED: Final = {"accuracy": "Test accuracy", "macro_f1": "Test macro F1"}
 MOST_FACTORS: Final = 4
@@ -44,14 +45,16 @@ def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Sec
     )
     if len(shared) == 1:
         blocks.append("Of one seed the intervals cover the choice of test recordings, not the luck of a seed.")
+    fitted: dict[str, pd.DataFrame] = {}
     for metric, name in MEASURED.items():
         cells = {
             levels: [measured(cell.runs[seed], f"test/{metric}", settings) for seed in shared]
             for levels, cell in grid.cells.items()
         }
         known = {levels: [m for m in of_seeds if m] for levels, of_seeds in cells.items()}
-        blocks.append(_table(name, effects(known, grid.factors, settings.confidence)))
-    return Section("effects", TITLE, tuple(blocks))
+        fitted[name] = effects(known, grid.factors, settings.confidence)
+    tables = [_table(name, found) for name, found in fitted.items()]
+    return Section("effects", TITLE, (*blocks, effects_plot(fitted, settings), *tables))
 
 
 def factorial(found: Sequence[Configuration]) -> Factorial:

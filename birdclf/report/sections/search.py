@@ -58,7 +58,7 @@ def search_section(folder: Path, anchor: str = "search") -> Section:
     )
     if not whole:
         return Section(anchor, title, (text,))
-    blocks: list[Block] = [text, history(folder, whole, stopped, monitor), _best(whole, monitor)]
+    blocks: list[Block] = [text, history(folder, whole, stopped, monitor)]
     importance = importances(study)
     if importance:
         blocks += [importance_drawing(folder, importance, len(whole))]
@@ -66,7 +66,7 @@ def search_section(folder: Path, anchor: str = "search") -> Section:
         blocks.append(
             "The importance of settings cannot be estimated: it takes two complete trials of different values."
         )
-    return Section(anchor, title, tuple(blocks))
+    return Section(anchor, title, (*blocks, _best(whole, monitor)))
 
 
 def importances(study: "Study") -> dict[str, float]:

@@ -16,8 +16,8 @@ from birdclf.report.configurations import Configuration
 from birdclf.report.document import FIRST, Cell, Figure, Number, Section, Table, canvas, number, svg_figure
 from birdclf.text import printable
 
-CELL: Final = 10  # units of the drawing a cell
-LABELS: Final = 150  # units left for names
+CELL: Final = 12  # units of the drawing a cell
+LABELS: Final = 180  # units left for names
 
 
 class Confused(NamedTuple):
@@ -131,10 +131,10 @@ def species_section(configuration: Configuration, settings: Evaluation) -> Secti
     )
     blocks = (
         text,
-        Table("Species", head, tuple(rows), filterable=True),
         tail_figure(f1, run.train_counts, support),
-        Table("Most confused pairs", ("true species", "named", "clips", "of its clips"), pairs),
         matrix_figure(confusion, names),
+        Table("Species", head, tuple(rows), filterable=True),
+        Table("Most confused pairs", ("true species", "named", "clips", "of its clips"), pairs),
     )
     return Section("species", "Species", blocks)
 

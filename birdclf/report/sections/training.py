@@ -45,10 +45,11 @@ def training_section(ranked: Sequence[Configuration], settings: Evaluation) -> S
         "overconfident."
     )
     figures = [curves(label, run) for label, run in runs[:MOST_FIGURES]]
-    blocks: list[Block] = [text, Table("Training of each run", (*head, "gap, points"), rows), figures[0]]
+    blocks: list[Block] = [text, figures[0]]
     if figures[1:]:
         blocks.append(Folded(f"Curves of the other {len(figures) - 1} runs", tuple(figures[1:])))
-    return Section("training", "Training", tuple(blocks))
+    table = Table("Training of each run", (*head, "gap, points"), rows)
+    return Section("training", "Training", (*blocks, table))
 
 
 def generalisation_gap(run: Run, settings: Evaluation) -> tuple[float, float, float]:

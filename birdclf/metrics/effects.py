@@ -6,9 +6,9 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
-from birdclf.metrics.figures import Vector
 from birdclf.metrics.comparison import holm
-from birdclf.metrics.over_seeds import Influence, OverSeeds, sampling
+from birdclf.metrics.figures import Vector
+from birdclf.metrics.over_seeds import Influence, OverSeeds
 
 Cell = tuple[str, ...]
 """A level of each factor."""
@@ -16,9 +16,7 @@ Measured = tuple[float, Influence]
 """A figure of one seed and its influence."""
 
 
-def effects(
-    cells: Mapping[Cell, Sequence[Measured]], factors: Sequence[str], confidence: float = 0.95
-) -> pd.DataFrame:
+def effects(cells: Mapping[Cell, Sequence[Measured]], factors: Sequence[str], confidence: float = 0.95) -> pd.DataFrame:
     """Return what each level, and each pair of levels beyond their sum, adds to the mean over all cells.
 
     Deviations sum to zero in each term (Montgomery, 2017, section 5.3). Each is a weighted sum of the cells' figures,
@@ -53,20 +51,22 @@ def effects(
     loss = [np.stack([_spread(cells[cell][seed][1], clusters[seed]) for cell in names]) for seed in seeds]
     rows: list[dict[str, object]] = []
     p_values: dict[tuple[float, ...], float] = {}
+    keys: list[tuple[float, ...]] = []
     for term in (term for order in (1, 2) for term in combinations(varied, order)):
         for level in product(*(levels[i] for i in term)):
             weight = _contrast(names, dict(zip(term, level, strict=True)))
             moved = [Influence(clusters[seed], weight @ loss[seed]) for seed in seeds]
-            found = OverSeeds.of(weight @ value, sampling(moved))
+            found = OverSeeds.of(weight @ value, moved)
             low, high = found.interval(confidence)
             key = tuple(np.round(weight * np.sign(weight[np.argmax(np.abs(weight) > 1e-9)]), 9))
-            p_values[key] = found.p_value()
+            p_values[key] = found.p_value()  # mirror images, as of the two levels of a factor, are one
+            keys.append(key)
             rows.append(
                 {"term": " x ".join(factors[i] for i in term), "level": " x ".join(level), "effect": found.value}
-                | {"low": low, "high": high, "key": key}
+                | {"low": low, "high": high}
             )
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return pd.DataFrame([{**row, "p_value": adjusted[row["key"]]} for row in rows]).drop(columns="key")
+    return pd.DataFrame(rows).assign(p_value=[adjusted[key] for key in keys])
 
 
 def _contrast(names: Sequence[Cell], level: Mapping[int, str]) -> Vector:

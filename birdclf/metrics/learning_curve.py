@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from birdclf.metrics.figures import Vector
-from birdclf.metrics.intervals import ClusterCounts, Ratio, standard_error
 
 LEAST_POINTS: Final = 3  # a line through two fits anything
 
@@ -40,16 +38,16 @@ def fit_power_law(n: Vector, score: Vector, clips: int) -> PowerLaw:
     return PowerLaw(float(level), float(slope))
 
 
-def gain_of_doubling(n: Vector, score: Vector, influence: Vector, clips: int) -> tuple[float, float]:
-    """Return by how much the fitted score at twice the most recordings exceeds that at the most, and its error.
-
-    The error is that of the sampling of test recordings, the same for all runs, by linearisation.
+def gain_of_doubling(n: Vector, score: Vector, clips: int) -> tuple[float, Vector]:
+    """Return by how much the fitted score at twice the most recordings exceeds that at the most, and its gradient.
 
     Args:
         n: ``(m,)`` train recordings of each run.
         score: ``(m,)`` their figures.
-        influence: ``(C, m)`` what each figure loses without a cluster of test recordings.
         clips: Test recordings.
+
+    Returns:
+        The gain, and ``(m,)`` what it changes by each score, from which its sampling error follows by linearisation.
     """
     x, most = np.log(n), np.log(n.max())
     law = fit_power_law(n, score, clips)
@@ -57,26 +55,8 @@ def gain_of_doubling(n: Vector, score: Vector, influence: Vector, clips: int) ->
     slopes = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     ends = ((here, most), (there, most + np.log(2)))
     weights = [error * (1 / len(n) + (at - x.mean()) * slopes) for error, at in ends]
-    by_score = (weights[1] - weights[0]) / _error(score, clips)
-    return float(here - there), float(standard_error(influence @ by_score[:, None])[0])
+    return float(here - there), (weights[1] - weights[0]) / _error(score, clips)
 
 
 def _error(score: Vector, clips: int) -> Vector:
     return np.maximum(1 - score, 0.5 / clips)
-
-
-def figure_of(counts: ClusterCounts, metric: str, buckets: dict[str, NDArray[np.bool_]]) -> tuple[float, Vector]:
-    """Return accuracy, macro F1 or the recall of a bucket, and its influence ``(C,)``; NaN without a clip.
-
-    Args:
-        counts: Counts by cluster of test recordings.
-        metric: ``accuracy``, ``macro_f1``, or a bucket with ``_recall``.
-        buckets: ``(K,)`` which species each bucket has.
-    """
-    support = counts.total.support
-    kind: Ratio = "f1" if metric == "macro_f1" else "recall"
-    weight = {"accuracy": support, "macro_f1": np.ones(len(support))}.get(metric)
-    if weight is None:
-        weight = (buckets[metric.removesuffix("_recall")] & (support > 0)).astype(np.float64)
-    weight = weight / weight.sum() if weight.any() else np.full(len(support), np.nan)
-    return float(counts.total.ratio(kind) @ weight), counts.influence(kind) @ weight

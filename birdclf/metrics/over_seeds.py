@@ -23,7 +23,7 @@ SCALE: Final = 0.02
 """Scale of the half-Cauchy prior, a share: training and split as often add less than 2 points as more."""
 ADDED: Final = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 199)])
 """Standard deviations that the integral is a sum over; a share cannot vary by more than 1."""
-_WEIGHT: Final = np.gradient(ADDED) / (1 + (ADDED / SCALE) ** 2)
+_PRIOR: Final = np.gradient(ADDED) / (1 + (ADDED / SCALE) ** 2)
 POWER: Final = 0.8
 MOST_SEEDS: Final = 200
 
@@ -76,47 +76,33 @@ def sampling(influence: Sequence[Influence]) -> Sampling:
 class OverSeeds(NamedTuple):
     """What seeds say of the mean over all seeds: a mixture of t-distributions around their mean.
 
+    One seed says nothing of others: what follows from it is of the choice of test recordings alone.
+
     Attributes:
         values: ``(k,)`` a figure or difference by seed.
         sampling: Variances by the choice of test recordings.
-        added: ``(P,)`` standard deviations that training and split may add.
-        weight: ``(P,)`` probability of each.
     """
 
     values: Vector
     sampling: Sampling
-    added: Vector
-    weight: Vector
 
     @classmethod
-    def of(cls, values: Sequence[float] | Vector, sampling: Sampling) -> "OverSeeds":
-        """Weigh the standard deviations by prior and values ``(k,)``.
-
-        One seed says nothing of other seeds: the result is then of the choice of test recordings alone.
-        """
-        found = np.asarray(values, dtype=np.float64)
-        if len(found) == 1:
-            return cls(found, sampling, np.zeros(1), np.ones(1))
-        return cls(found, sampling, ADDED, _posterior(sampling.own, float(found.var(ddof=1)), len(found)))
+    def of(cls, values: Sequence[float] | Vector, influence: Sequence[Influence]) -> "OverSeeds":
+        """Return what ``(k,)`` values and their influences say."""
+        return cls(np.asarray(values, dtype=np.float64), sampling(influence))
 
     @property
     def value(self) -> float:
         """The mean over the seeds."""
         return float(self.values.mean())
 
-    @property
-    def error(self) -> float:
-        """Root mean square of the standard errors."""
-        return float(np.sqrt(self.weight @ self._errors(len(self.values)) ** 2))
-
     def p_value(self, null: float = 0.0) -> float:
         """Return twice the probability beyond ``null``, on the side of it that is less likely."""
-        errors = self._errors(len(self.values))
-        return min(1.0, 2 * _beyond(abs(self.value - null), errors, self.weight, self.sampling.freedom))
+        return min(1.0, 2 * self._beyond(abs(self.value - null), *self._mixture(len(self.values))))
 
     def half_width(self, confidence: float = 0.95) -> float:
         """Return half the width of the central interval."""
-        return _half_width(self._errors(len(self.values)), self.weight, self.sampling.freedom, confidence)
+        return self._half_width(confidence, *self._mixture(len(self.values)))
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the central interval."""
@@ -124,19 +110,15 @@ class OverSeeds(NamedTuple):
         return self.value - half, self.value + half
 
     def detectable(self, level: float = 0.05, seeds: int | None = None) -> float:
-        """Return the least difference that a test at a level finds with power 0.8.
+        """Return the least difference that a test finds with power 0.8.
 
         Args:
             level: Of the two-sided test.
             seeds: As if there were so many, with the spread and the clips that are seen; None for those there are.
         """
-        k = seeds or len(self.values)
-        weight = self.weight
-        if seeds and len(self.values) > 1:
-            weight = _posterior(self.sampling.own, float(self.values.var(ddof=1)), seeds)
-        errors = self._errors(k)
-        half = _half_width(errors, weight, self.sampling.freedom, 1 - level)
-        return half + float(stats.norm.ppf(POWER)) * float(np.sqrt(weight @ errors**2))
+        errors, weight = self._mixture(seeds or len(self.values))
+        error = float(np.sqrt(weight @ errors**2))
+        return self._half_width(1 - level, errors, weight) + float(stats.norm.ppf(POWER)) * error
 
     def seeds_needed(self, difference: float, level: float = 0.05) -> int | None:
         """Return the fewest seeds with which :meth:`detectable` is at most ``difference``; None if 200 are too few."""
@@ -148,29 +130,25 @@ class OverSeeds(NamedTuple):
             low, high = (low, middle) if self.detectable(level, middle) <= difference else (middle, high)
         return high
 
-    def _errors(self, seeds: int) -> Vector:
+    def _mixture(self, seeds: int) -> tuple[Vector, Vector]:
+        """Return standard errors of the mean over so many seeds, and the probability of each, ``(P,)`` both."""
         own, common, _ = self.sampling
-        return np.asarray(np.sqrt(common + (own + self.added**2) / seeds))
+        if seeds == 1:
+            return np.array([np.sqrt(common + own)]), np.ones(1)
+        weight = _PRIOR
+        if len(self.values) > 1 and np.isfinite(own):
+            each = np.maximum(own, 1e-9) + ADDED**2
+            log = -(seeds - 1) / 2 * (np.log(each) + float(self.values.var(ddof=1)) / each)
+            weight = weight * np.exp(log - log.max())
+        return np.sqrt(common + (own + ADDED**2) / seeds), weight / weight.sum()
 
+    def _half_width(self, confidence: float, errors: Vector, weight: Vector) -> float:
+        beyond, top = (1 - confidence) / 2, float(errors.max())
+        if top == 0 or not np.isfinite(top):
+            return top
+        end = top * float(stats.t.isf(beyond, self.sampling.freedom)) * 1.001
+        return float(optimize.brentq(lambda half: self._beyond(half, errors, weight) - beyond, 0.0, end))
 
-def _posterior(own: float, variance: float, seeds: int) -> Vector:
-    """Return the weight of each standard deviation of ``ADDED``, given the variance of so many seeds."""
-    if not np.isfinite(own):
-        return np.asarray(_WEIGHT / _WEIGHT.sum())
-    each = np.maximum(own, 1e-9) + ADDED**2
-    log = -(seeds - 1) / 2 * (np.log(each) + variance / each)
-    weight = _WEIGHT * np.exp(log - log.max())
-    return np.asarray(weight / weight.sum())
-
-
-def _beyond(distance: float, errors: Vector, weight: Vector, freedom: float) -> float:
-    ratio = np.divide(distance, errors, out=np.full_like(errors, np.inf if distance else 0.0), where=errors > 0)
-    return float(weight @ stats.t.sf(ratio, freedom))
-
-
-def _half_width(errors: Vector, weight: Vector, freedom: float, confidence: float) -> float:
-    beyond, top = (1 - confidence) / 2, float(errors.max())
-    if top == 0 or not np.isfinite(top):
-        return top
-    ends = top * float(stats.t.isf(beyond, freedom)) * 1.001
-    return float(optimize.brentq(lambda half: _beyond(half, errors, weight, freedom) - beyond, 0.0, ends))
+    def _beyond(self, distance: float, errors: Vector, weight: Vector) -> float:
+        ratio = np.divide(distance, errors, out=np.full_like(errors, np.inf if distance else 0.0), where=errors > 0)
+        return float(weight @ stats.t.sf(ratio, self.sampling.freedom))

@@ -42,13 +42,19 @@ class Predictions:
         """Counts by cluster."""
         return ClusterCounts.of(self.target, self.prediction, self.cluster, self.logits.shape[1])
 
-    def influence(self, metric: str, train_counts: NDArray[np.int64], settings: Evaluation) -> Influence | None:
-        """Return what a figure such as ``macro_f1`` loses without each cluster.
+    def measured(
+        self, metric: str, train_counts: NDArray[np.int64], settings: Evaluation
+    ) -> tuple[float, Influence] | None:
+        """Return a figure such as ``macro_f1`` or ``few_recall``, and what it loses without each cluster.
 
         None of a figure that is no weighted sum of the classes' ratios, or of a bucket without a clip.
         """
         found = class_means(self.counts.total.support, train_counts, settings).get(metric)
-        return found and Influence(np.unique(self.cluster), self.counts.influence(found[0]) @ found[1])
+        if found is None:
+            return None
+        kind, weight = found
+        influence = Influence(np.unique(self.cluster), self.counts.influence(kind) @ weight)
+        return float(self.counts.total.ratio(kind) @ weight), influence
 
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:
         """Return every figure, those with an interval as ``{value, low, high}``.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from birdclf.config import config_hash, direction
+from birdclf.errors import UserError
 from birdclf.runs.run import LeftOut, Run
 
 UNSAID = (
@@ -120,6 +121,21 @@ def best_first(found: Sequence[Configuration]) -> tuple[list[Configuration], str
         return float(np.mean([run.metrics["val"]["accuracy"]["value"] for run in configuration.runs.values()]))
 
     return sorted(found, key=score, reverse=True), monitor
+
+
+def chosen(ranked: Sequence[Configuration], reference: str | None) -> Configuration:
+    """Return the configuration of a label or experiment name, the first for None.
+
+    Raises:
+        UserError: If none has it.
+    """
+    if reference is None:
+        return ranked[0]
+    for configuration in ranked:
+        if reference in (configuration.label, configuration.first.name):
+            return configuration
+    known = ", ".join(configuration.label for configuration in ranked)
+    raise UserError(f"--reference {reference} is none of the configurations; they are: {known}.")
 
 
 def settings_of(run: Run) -> dict[str, str]:

@@ -10,7 +10,7 @@ from scipy.stats import chi2, norm, t
 from birdclf.config import direction
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.intervals import bootstrap_intervals, score, wilson
-from birdclf.metrics.over_seeds import Influence, OverSeeds, sampling
+from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Number
 from birdclf.runs.run import Run
@@ -50,9 +50,8 @@ Measured = tuple[float, Influence]
 def measured(run: Run, metric: str, settings: Evaluation) -> Measured | None:
     """Return a metric such as ``test/accuracy`` with its influence; None where it has none."""
     split, _, name = metric.rpartition("/")
-    value, predictions = run.figure(metric), run.predictions.get(split or "test")
-    influence = predictions and predictions.influence(name, run.train_counts, settings)
-    return None if influence is None or value is None else (value, influence)
+    predictions = run.predictions.get(split or "test")
+    return predictions.measured(name, run.train_counts, settings) if predictions else None
 
 
 def estimate(configuration: Configuration, metric: str, settings: Evaluation) -> Estimate | None:
@@ -81,7 +80,7 @@ def estimate(configuration: Configuration, metric: str, settings: Evaluation) ->
 
 def _interval_of_mean(of_runs: Sequence[Measured], confidence: float) -> tuple[float, float]:
     influence = [influence for _, influence in of_runs]
-    over = OverSeeds.of([value for value, _ in of_runs], sampling(influence))
+    over = OverSeeds.of([value for value, _ in of_runs], influence)
     mean, z = over.value, float(norm.ppf(0.5 + confidence / 2))
     error = over.half_width(confidence) / z
     clusters = len(np.unique(np.concatenate([each.cluster for each in influence])))

@@ -21,13 +21,14 @@ from birdclf.metrics.comparison import (
     why_not_comparable,
 )
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.over_seeds import Influence, OverSeeds, sampling
+from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.report.configurations import Configuration
 from birdclf.report.estimates import Measured, measured
 from birdclf.runs.run import Run
 
 LEVEL: Final = 0.05
 METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")
+NAMES: Final[dict[str, str]] = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _over_seeds(pairs: Sequence[tuple[Run, Run]], metric: str, settings: Evaluat
         values.append(a - b)
         # Both name their clusters in sorted order, and they are the same.
         influence.append(Influence(moved.cluster, moved.loss - other.loss))
-    return OverSeeds.of(values, sampling(influence))
+    return OverSeeds.of(values, influence)
 
 
 def _measured(run: Run, metric: str, settings: Evaluation) -> Measured:

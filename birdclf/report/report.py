@@ -7,7 +7,7 @@ from typing import Final
 
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, write_whole
-from birdclf.report.configurations import Configuration, best_first, configurations
+from birdclf.report.configurations import Configuration, best_first, chosen, configurations
 from birdclf.report.document import Bullets, Section, counted, markdown, page
 from birdclf.report.paired_tests import compare
 from birdclf.report.sections.calibration import calibration_section
@@ -66,11 +66,11 @@ def report(
     found, repeated = configurations(runs)
     left_out = [*unusable, *repeated]
     ranked, monitor = best_first(found)
-    chosen = _chosen(ranked, reference)
-    sections = _sections(ranked, monitor, chosen, left_out, with_gallery, studies_below(paths))
+    first = chosen(ranked, reference)
+    sections = _sections(ranked, monitor, first, left_out, with_gallery, studies_below(paths))
     title = f"Report on {ranked[0].label}" if len(ranked) == 1 else f"Report on {len(ranked)} configurations"
     out.mkdir(parents=True, exist_ok=True)
-    table = comparison_rows(ranked, chosen.first.evaluation).to_csv(index=False)
+    table = comparison_rows(ranked, first.first.evaluation).to_csv(index=False)
     for name, text in zip(FILES, (table, markdown(title, sections), page(title, sections)), strict=True):
         write_whole(out / name, text.encode(errors="backslashreplace"))
     return Report(out, sections, tuple(ranked), tuple(left_out))
@@ -109,13 +109,3 @@ def _sections(
         items = tuple(f"{folder}: {reason}" for folder, reason in left_out)
         sections.append(Section("left-out", "Left out", (Bullets(items),)))
     return tuple(sections)
-
-
-def _chosen(ranked: list[Configuration], reference: str | None) -> Configuration:
-    if reference is None:
-        return ranked[0]
-    for configuration in ranked:
-        if reference in (configuration.label, configuration.first.name):
-            return configuration
-    known = ", ".join(configuration.label for configuration in ranked)
-    raise UserError(f"--reference {reference} is none of the configurations; they are: {known}.")

@@ -33,12 +33,12 @@ PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-co
 
 
 def write_provenance(
-    folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int, init_from: str | None = None
+    folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int, precision: str, init_from: str | None = None
 ) -> None:
     """Write ``provenance.json``, which repeats a run, without user or host: home folders become ``~``.
 
-    ``split`` has ``recording_id`` and ``split`` of the recordings that are used; ``init_from`` is the run folder or
-    file of the first weights, or None.
+    ``split`` has ``recording_id`` and ``split`` of the recordings that are used, ``precision`` is the one that
+    ``trainer.precision`` came to; ``init_from`` is the run folder or file of the first weights, or None.
     """
     command, overrides = _words()
     content = {
@@ -59,6 +59,7 @@ def write_provenance(
         },
         "split_hash": split_hash(split),
         "seed": seed,
+        "precision": precision,
         "init_from": _start(init_from) if init_from is not None else None,
     }
     (folder / "provenance.json").write_text(json.dumps(content, indent=1))
@@ -114,14 +115,14 @@ def _processor() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataModule) -> None:
+def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataModule, precision: str) -> None:
     """Write the files that are complete before training.
 
     They are ``provenance.json``, ``split.csv``, ``leaks.csv``, and ``audit.csv``: findings on each recording, and the
     verdict; ``left_out.csv`` where a part of the train recordings is used. ``config.yaml`` comes last: where it is, the
     run has begun.
     """
-    write_provenance(folder, data.source, data.table, config["seed"], config["init_from"])
+    write_provenance(folder, data.source, data.table, config["seed"], precision, config["init_from"])
     tables = {
         "split.csv": data.table[["recording_id", "species", "split"]],
         "leaks.csv": data.leaks(),

@@ -139,7 +139,7 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         if alone_on_cpu and (remedy := NEIGHBOURS.remedy(torch.get_num_threads())):
             log.warning("%s", remedy)
         if progress is None:
-            write_beginning(folder, config, data)
+            write_beginning(folder, config, data, trainer.precision)
             logger.begin({key: value for key, value in config.items() if key not in NOT_HYPERPARAMETERS})
         else:
             check_unchanged(run, data, cfg.init_from)

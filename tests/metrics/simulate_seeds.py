@@ -109,9 +109,7 @@ def sweep(cell: Cell, shifts: Sequence[float], seeds: int, rng: np.random.Genera
     fixed = population.split(rng)
     splits = [fixed if cell.one_split else population.split(rng) for _ in range(seeds)]
     skills = [population.habits(rng) + shift for shift in shifts]
-    return [
-        [figures(population, rows, population.answers(rows, skill, rng)) for rows in splits] for skill in skills
-    ]
+    return [[figures(population, rows, population.answers(rows, skill, rng)) for rows in splits] for skill in skills]
 
 
 class Gaps(NamedTuple):

@@ -8,9 +8,9 @@ from statsmodels.stats.multitest import multipletests
 
 from birdclf.metrics.comparison import (
     class_differences,
+    holm,
     mcnemar,
     paired_bootstrap,
-    paired_by_seed,
     why_not_comparable,
 )
 from birdclf.metrics.figures import Evaluation, confusion_matrix, precision_recall_f1, summarise
@@ -102,21 +102,9 @@ def test_the_worse_classes_are_found():
     np.testing.assert_allclose(table.q_value, multipletests(table.p_value, method="fdr_bh")[1])
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8))
-def test_paired_by_seed_is_scipys(values):
-    a, b = ({seed: row[k] for seed, row in enumerate(values)} for k in (0, 1))
-    gap = np.subtract(*np.array(values).T)
-    if gap.std() < 1e-9:
-        return
-    ours = paired_by_seed(a | {99: 0.5}, b | {77: 0.5})
-    theirs = stats.ttest_rel(list(a.values()), list(b.values()))
-    assert ours[0] == pytest.approx(gap.mean()) and ours.p_value == pytest.approx(theirs.pvalue)
-    assert ours[1:3] == pytest.approx(tuple(theirs.confidence_interval(0.95)))
-
-
-def test_seeds_that_cannot_be_paired():
-    assert paired_by_seed({1: 0.5, 2: 0.6}, {2: 0.5, 3: 0.4}) is None
-    assert paired_by_seed({1: 0.5, 2: 0.5}, {1: 0.5, 2: 0.5}) == (0, 0, 0, 1)
+@pytest.mark.parametrize("p", [[0.01, 0.04, 0.03, 0.5], [0.2], [0.05, 0.05], []])
+def test_holm_is_that_of_statsmodels(p):
+    assert holm(p) == pytest.approx(list(multipletests(p, method="holm")[1]) if p else [])
 
 
 def predictions(ids: str, target: list[int]) -> Predictions:

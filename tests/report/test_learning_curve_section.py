@@ -66,6 +66,7 @@ def test_species_of_a_bucket_are_the_same_at_each_point(tmp_path):
 
 def test_the_interval_of_the_gain_is_never_narrower_than_the_test_recordings_allow(tmp_path):
     """Two trainings with equal results on one split have no spread, and know no more than one of them."""
+    width = lambda row: float(np.ptp([*map(float, re.findall(r"[-+][0-9.]+", row[1].text)[1:])]))  # noqa: E731
     write_curve(tmp_path / "one", seeds=(1,))
     one = of(section(tmp_path), Table)[1].rows[0]
     for job in sorted((tmp_path / "one").iterdir()):
@@ -74,9 +75,8 @@ def test_the_interval_of_the_gain_is_never_narrower_than_the_test_recordings_all
         config |= {"seed": 2, "split": config.get("split", {}) | {"seed": 1}}
         again.write_text(yaml.safe_dump(config))
     points, gains = of(section(tmp_path), Table)
-    assert [row[2].value for row in points.rows] == [2] * 4 and gains.rows[0] == one
-    low, high = map(float, re.findall(r"[-+][0-9.]+", one[1].text)[1:])
-    assert high - low > 1  # points, of 160 clips
+    assert [row[2].value for row in points.rows] == [2] * 4
+    assert width(gains.rows[0]) >= width(one) > 1  # points, of 160 clips
 
 
 def test_two_points_are_too_few_for_a_forecast(tmp_path):

@@ -81,32 +81,36 @@ def test_past_the_most_rows_the_rest_is_counted_and_the_reference_kept(swept, mo
 
 def test_differences_are_in_points_and_filled_where_decided(swept, monkeypatch):
     found, comparisons = swept
-    verdicts = {comparison.rival.label: verdict for comparison, verdict in zip(comparisons, (1, 0, -1), strict=True)}
-    monkeypatch.setattr(Comparison, "decided", lambda self, metric: verdicts[self.rival.label] * (metric == "accuracy"))
-    plot = differences_plot(found[-1], comparisons, SETTINGS, margin=0.02)
+    verdicts = dict(zip([c.rival.label for c in comparisons], ("better", "undecided", "worse"), strict=True))
+    monkeypatch.setattr(
+        Comparison,
+        "verdict",
+        lambda self, metric: verdicts[self.rival.label] if metric == "accuracy" else "no relevant difference",
+    )
+    plot = differences_plot(found[-1], comparisons, SETTINGS)
     assert inside(plot) and [row.label for row in plot.rows] == [c.rival.label for c in comparisons]
     for comparison, row in zip(comparisons, plot.rows, strict=True):
         for metric, mark in zip(METRICS, row.marks, strict=True):
             gap = comparison.difference(metric)
             assert (mark.value, mark.low, mark.high) == tuple(100 * v for v in (gap.value, gap.low, gap.high))
-            assert mark.filled == (metric == "accuracy" and comparison is not comparisons[1])
-            assert mark.text.endswith(", decided" if mark.filled else ", undecided")
-    assert "By accuracy it is better than 1, worse than 1, and undecided against 1 of 3 rivals." in plot.caption
-    assert "By macro F1 it is better than 0, worse than 0, and undecided against 3 of 3 rivals." in plot.caption
+            assert mark.filled == (metric == "macro_f1" or comparison is not comparisons[1])
+            assert mark.text.endswith(f", {comparison.verdict(metric)}")
+    counts = "better than {}, worse than {}, not relevantly different from {} and undecided against {} of 3 rivals."
+    assert f"By accuracy it is {counts.format(1, 1, 0, 1)}" in plot.caption
+    assert f"By macro F1 it is {counts.format(0, 0, 3, 0)}" in plot.caption
     for axis in plot.axes:
         assert (axis.zero, axis.margin) == (0, 2) and axis.low < -2 < 2 < axis.high
         assert (0.0, "0") in axis.ticks
-    assert "less than 2 points" in plot.caption
+    assert "up to 2 points" in plot.caption
 
 
-def test_without_a_margin_there_is_no_band(swept):
+def test_a_margin_is_a_band_and_none_is_none(swept):
     found, comparisons = swept
-    plot = differences_plot(found[-1], comparisons, SETTINGS)
-    assert all(axis.margin is None for axis in plot.axes) and "band" not in plot.caption
     band = 'class="band"'
-    assert band not in page("", [Section("a", "", (plot,))])
-    drawn = page("", [Section("a", "", (differences_plot(found[-1], comparisons, SETTINGS, 0.02),))])
-    assert drawn.count(band) == len(METRICS) * len(comparisons)
+    for margin, bands in ((0.0, 0), (0.02, len(METRICS) * len(comparisons))):
+        plot = differences_plot(found[-1], comparisons, replace(SETTINGS, margin=margin))
+        assert page("", [Section("a", "", (plot,))]).count(band) == bands
+        assert ("band" in plot.caption) == bool(bands)
 
 
 def test_species_are_the_surest_in_the_order_of_their_difference(swept):

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.over_seeds import MOST_SEEDS, POWER
 from birdclf.report.configurations import Configuration, what_varied
 from birdclf.report.document import (
     Block,
     Bullets,
     Cell,
+    Code,
     Folded,
     Number,
     Section,
@@ -23,8 +25,7 @@ from birdclf.report.document import (
 )
 from birdclf.report.estimates import estimate
 from birdclf.report.paired_tests import LEVEL, METRICS, Comparison
-
-NAMES = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+from birdclf.report.plan import more_seeds
 
 
 def comparison_section(reference: Configuration, comparisons: Sequence[Comparison], settings: Evaluation) -> Section:
@@ -35,19 +36,33 @@ def comparison_section(reference: Configuration, comparisons: Sequence[Compariso
     tested = [comparison for comparison in comparisons if not comparison.refused]
     blocks: list[Block] = []
     if tested:
+        seeds = max(len(comparison.pairs) for comparison in tested)
+        how = (
+            "McNemar's exact test for accuracy and a permutation test over groups of recordings for macro F1"
+            if seeds == 1
+            else "of one seed McNemar's exact test and a permutation test, of several the spread over seeds, which is "
+            "unknown and integrated over, and the choice of test recordings, which seeds may share"
+        )
         blocks += [
             f"Differences are {reference.label} minus the other, in points of accuracy or of F1 × 100, with "
-            f"{settings.coverage} intervals. One seed: McNemar's exact test for accuracy and a permutation test "
-            "over groups of recordings for macro F1. Several seeds: a test paired by seed, so that the luck of a seed "
-            "counts as well. "
-            f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}. "
-            f"{what_varied([reference, *(comparison.rival for comparison in tested)])}".strip(),
+            f"{settings.coverage} intervals. Tests: {how}. "
+            f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}; there is no "
+            f"relevant difference where the interval lies within {100 * settings.margin:g} points "
+            f"(evaluation.margin). {what_varied([reference, *(comparison.rival for comparison in tested)])}".strip(),
             Table("Tests, one row per rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
+            *_could_be_seen(tested),
             Folded("The pair of each seed", (_pairs(tested),)),
             *_classes(reference, tested),
         ]
+    missing = [
+        f"{comparison.rival.label}: compared on {counted(len(comparison.pairs), 'seed')} that both have, of "
+        f"{len(reference.runs)} and {len(comparison.rival.runs)}."
+        for comparison in tested
+        if not len(comparison.pairs) == len(reference.runs) == len(comparison.rival.runs)
+    ]
     refused = [f"{c.rival.label}: not compared. {c.refused}" for c in comparisons if c.refused]
-    return Section("tests", title, (*blocks, Bullets(tuple(refused))) if refused else tuple(blocks))
+    notes = (*missing, *refused)
+    return Section("tests", title, (*blocks, Bullets(notes)) if notes else tuple(blocks))
 
 
 _HEAD = ("against", "seeds", "accuracy", "p", "adjusted p", "verdict", "macro F1", "p", "adjusted p", "verdict")
@@ -61,9 +76,39 @@ def _row(comparison: Comparison) -> tuple[Cell, ...]:
             interval_cell(difference.value, difference.low, difference.high),
             p_number(comparison.p_value(metric)),
             p_number(comparison.adjusted[metric]),
-            ("worse", "undecided", "better")[comparison.decided(metric) + 1],
+            comparison.verdict(metric),
         ]
     return tuple(cells)
+
+
+def _could_be_seen(tested: Sequence[Comparison]) -> list[Block]:
+    """Return what the comparisons could have shown, and the command that adds the seeds they lack."""
+    rows: list[tuple[Cell, ...]] = []
+    most = 0
+    for comparison in tested:
+        cells: list[Cell] = [comparison.rival.label]
+        for metric in METRICS:
+            cells.append(number(100 * comparison.detectable(metric), "{:.1f}"))
+            if comparison.verdict(metric) != "undecided":
+                cells.append("")
+                continue
+            seeds = comparison.seeds_needed(metric)
+            if seeds is not None:
+                most = max(most, seeds)
+            cells.append(f"more than {MOST_SEEDS}" if seeds is None else Number(seeds, str(seeds)))
+        rows.append(tuple(cells))
+    head = ("against", "accuracy: could have been seen, points", "seeds to decide", "macro F1: could have been seen")
+    blocks: list[Block] = [
+        f"What could have been seen: the smallest difference that these runs show with a probability of {POWER:g}, at "
+        "the spread seen. Where nothing is decided, so many seeds in all would show, as surely, the difference that "
+        f"was seen, or the margin where that is more. Where {MOST_SEEDS} seeds are too few, it takes more test "
+        "recordings.",
+        Table("What could have been seen", (*head, "seeds to decide"), tuple(rows), filterable=True),
+    ]
+    command = more_seeds([c.rival for c in tested], most)
+    if command:
+        blocks += [f"To add the seeds up to the largest of these numbers, {most}:", Code(command)]
+    return blocks
 
 
 def interval_cell(value: float, low: float, high: float) -> Number:

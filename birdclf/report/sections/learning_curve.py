@@ -7,17 +7,17 @@ from typing import Final
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullLocator
-from scipy.stats import norm, t
 
 from birdclf.config import config_hash
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import ClusterCounts
-from birdclf.metrics.learning_curve import LEAST_POINTS, PowerLaw, figure_of, fit_power_law, gain_of_doubling
+from birdclf.metrics.learning_curve import LEAST_POINTS, PowerLaw, fit_power_law, gain_of_doubling
+from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, number, svg_figure
 from birdclf.report.estimates import Estimate, estimate
-from birdclf.report.sections.comparison import BUCKETS, NAMES, interval_cell
+from birdclf.report.paired_tests import NAMES
+from birdclf.report.sections.comparison import BUCKETS, interval_cell
 from birdclf.runs.run import Run
 
 SETTINGS: Final = ("train_fraction", "train_per_species")
@@ -123,42 +123,33 @@ def _rejudged(run: Run, settings: Evaluation) -> Run:
 def _doubling(curve: Sequence[Configuration], metric: str, settings: Evaluation) -> Doubling | None:
     """Return what twice the recordings would bring; None under three numbers of recordings of one seed, or no spread.
 
-    The interval over seeds is Student's, and never narrower than the sampling of test recordings allows: that of all
-    seeds, or of one where all have the same test recordings.
+    One seed's interval is that of the choice of its test recordings.
     """
-    gains, errors, laws, misfit, tests = [], [], [], 0.0, set()
+    gains, moved, laws, misfit = [], [], [], 0.0
     for seeds in sorted({seeds for configuration in curve for seeds in configuration.runs}):
         runs = [configuration.runs[seeds] for configuration in curve if seeds in configuration.runs]
         n = np.array([run.train_counts.sum() for run in runs], dtype=np.float64)
-        judged_on = {frozenset(run.test.recording_id) for run in runs}
-        if len(set(n)) < LEAST_POINTS or len(judged_on) > 1:
+        if len(set(n)) < LEAST_POINTS or len({frozenset(run.test.recording_id) for run in runs}) > 1:
             continue
-        figures = [_figure_of(run, metric, settings) for run in runs]
-        score, clips = np.array([value for value, _ in figures]), len(runs[0].test.target)
-        if np.isnan(score).any():
+        figures = [run.test.measured(metric, run.whole_train_counts, settings) for run in runs]
+        known = [found for found in figures if found]
+        if len(known) < len(runs):
             continue
-        gain, error = gain_of_doubling(n, score, np.stack([moved for _, moved in figures], axis=1), clips)
-        if not error > 0:  # all wrong, or all right: the test recordings show no spread
+        score, clips = np.array([value for value, _ in known]), len(runs[0].test.target)
+        gain, gradient = gain_of_doubling(n, score, clips)
+        loss = np.stack([influence.loss for _, influence in known], axis=1) @ gradient
+        if not loss.any():  # all wrong, or all right: the test recordings show no spread
             continue
         law = fit_power_law(n, score, clips)
         gains.append(gain)
-        errors.append(error)
+        moved.append(Influence(known[0][1].cluster, loss))
         laws.append(law)
         misfit = max(misfit, float(np.abs(law.score(n) - score).max()))
-        tests |= judged_on
     if not gains:
         return None
-    quantile, k, value = 0.5 + settings.confidence / 2, len(gains), float(np.mean(gains))
-    sd = float(np.std(gains, ddof=1)) if k > 1 else float("nan")
-    half = float(norm.ppf(quantile)) * float(np.sqrt(np.mean(np.square(errors)) / len(tests)))
-    if k > 1:
-        half = max(half, float(t.ppf(quantile, k - 1)) * sd / k**0.5)
-    return Doubling(Estimate(value, value - half, value + half, sd, k), laws, misfit)
-
-
-def _figure_of(run: Run, metric: str, settings: Evaluation) -> tuple[float, np.ndarray]:
-    counts = ClusterCounts.of(run.test.target, run.test.prediction, run.test.cluster, len(run.classes))
-    return figure_of(counts, metric, settings.buckets(run.whole_train_counts))
+    over = OverSeeds.of(gains, moved)
+    sd = float(np.std(gains, ddof=1)) if len(gains) > 1 else float("nan")
+    return Doubling(Estimate(over.value, *over.interval(settings.confidence), sd, len(gains)), laws, misfit)
 
 
 def _sentence(doublings: dict[str, Doubling]) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from birdclf.metrics.comparison import Statistic
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Bullets, Section, counted, listed
 from birdclf.report.estimates import estimate
-from birdclf.report.paired_tests import METRICS, Comparison
-from birdclf.report.sections.comparison import NAMES, by_how_much
+from birdclf.report.paired_tests import METRICS, NAMES, Comparison, Verdict
+from birdclf.report.sections.comparison import by_how_much
 from birdclf.runs.run import LeftOut
 
 
@@ -31,6 +32,7 @@ def summary_section(
             f"Not compared, because it was not measured on the same recordings and species: {listed(refused)}."
         )
     sentences += _seeds(ranked)
+    sentences += _mixed(ranked)
     if left_out:
         sentences.append(
             f"{counted(len(left_out), 'folder')} {'is' if len(left_out) == 1 else 'are'} left out; the last section "
@@ -64,24 +66,34 @@ def _figures(reference: Configuration, settings: Evaluation) -> list[str]:
     return [f"On test data {reference.label} has {text[0]} and {text[1]}."]
 
 
-def _against(reference: Configuration, comparisons: Sequence[Comparison], metric: str) -> list[str]:
+def _against(reference: Configuration, comparisons: Sequence[Comparison], metric: Statistic) -> list[str]:
     """Return what the tests show of one metric: who is beaten, who is better, what stays open."""
     tested = [comparison for comparison in comparisons if not comparison.refused]
     if not tested:
         return []
-    groups = {verdict: [c for c in tested if c.decided(metric) == verdict] for verdict in (1, -1, 0)}
+    groups: dict[Verdict, list[Comparison]] = {}
+    for comparison in tested:
+        groups.setdefault(comparison.verdict(metric), []).append(comparison)
     name, out = NAMES[metric].capitalize() if metric == "accuracy" else "Macro F1", []
-    for verdict, verb in ((1, "beats"), (-1, "is beaten by")):
-        if groups[verdict]:
+    decided: dict[Verdict, str] = {"better": "beats", "worse": "is beaten by"}
+    for verdict, verb in decided.items():
+        if verdict in groups:
             found = sorted(groups[verdict], key=lambda c: abs(c.difference(metric).value), reverse=True)
             each = [f"{c.rival.label} ({by_how_much(c, metric)})" for c in found]
             out.append(f"{name}: {reference.label} {verb} {listed(each, most=3)}.")
-    if groups[0]:
-        names = [comparison.rival.label for comparison in groups[0]]
-        if len(names) == 1:
-            out.append(f"{name}: undecided against {names[0]} ({by_how_much(groups[0][0], metric)}).")
+    if equal := groups.get("no relevant difference"):
+        out.append(
+            f"{name}: no relevant difference, one of more than {100 * equal[0].margin:g} points, to "
+            f"{listed([c.rival.label for c in equal])}."
+        )
+    if undecided := groups.get("undecided"):
+        seen = f"; these runs would have shown {100 * max(c.detectable(metric) for c in undecided):.1f} points"
+        if len(undecided) == 1:
+            one = undecided[0]
+            out.append(f"{name}: undecided against {one.rival.label} ({by_how_much(one, metric)}){seen}.")
         else:
-            out.append(f"{name}: undecided against {listed(names)}; the data cannot tell them from {reference.label}.")
+            names = listed([c.rival.label for c in undecided])
+            out.append(f"{name}: undecided against {names}{seen} or less.")
     return out
 
 
@@ -109,3 +121,20 @@ def _seeds(ranked: Sequence[Configuration]) -> list[str]:
         f"{which} run with one seed: intervals and tests then cover the choice of test recordings, not the luck of a "
         "seed. Run several with seed=1,2,3."
     ]
+
+
+def _mixed(ranked: Sequence[Configuration]) -> list[str]:
+    """Return sentences on versions and precisions that differ where the settings do not."""
+    runs = [run for configuration in ranked for run in configuration.runs.values()]
+    versions = [run.provenance.get("versions", {}) for run in runs]
+    names = sorted({name for each in versions for name in each})
+    out = []
+    changed = [name for name in names if len({each.get(name) for each in versions if name in each}) > 1]
+    if changed:
+        known = [f"{name} {listed(sorted({str(v[name]) for v in versions if name in v}))}" for name in changed]
+        out.append(f"Runs of several versions are compared, which may be a reason of differences: {'; '.join(known)}.")
+    for configuration in ranked:
+        precisions = {str(p) for run in configuration.runs.values() if (p := run.provenance.get("precision"))}
+        if len(precisions) > 1:
+            out.append(f"The seeds of {configuration.label} were trained in {listed(sorted(precisions))}.")
+    return out

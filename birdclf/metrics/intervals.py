@@ -97,13 +97,14 @@ class ClusterCounts(Counts):
         """The sums over clusters, ``(K,)`` each."""
         return Counts(self.hits.sum(axis=0), self.support.sum(axis=0), self.predicted.sum(axis=0))
 
-    def influence(self, kind: Ratio) -> Vector:
+    def influence(self, kind: Ratio, least: int = STRATUM) -> Vector:
         """Return ``(C, K)``: what each class's ratio loses when a cluster is left out.
 
         The sum of its squares over clusters is the jackknife's variance. The clips that are left are post-stratified by
         true class anew (Yung and Rao, 1996), since a stratified split fixes how many there are. Of a stratum with h
-        clusters ``(h - 1) / h`` of the sum counts (Jones, 1974). Rare classes go without that factor: the jackknife
-        then errs upward on average (Efron and Stein, 1981), as intervals from few clusters need.
+        clusters ``(h - 1) / h`` of the sum counts (Jones, 1974). Classes of fewer than ``least`` clusters go without
+        that factor: the jackknife then errs upward on average (Efron and Stein, 1981), as intervals from few clusters
+        need. With ``least=2`` it hardly errs, as is better where several seeds are averaged.
 
         A class whose clips are all of one cluster loses its whole value, or nothing where it had none: that is a second
         moment, not a variance. Such classes are centred on their common mean, as strata with one unit are collapsed
@@ -112,7 +113,7 @@ class ClusterCounts(Counts):
         own = self.support > 0
         held = own.sum(axis=0)
         loss = self.total.ratio(kind) - self.without.ratio(kind)
-        loss *= np.where(own & (held >= STRATUM), np.sqrt(1 - 1 / np.maximum(held, 1)), 1)
+        loss *= np.where(own & (held >= least), np.sqrt(1 - 1 / np.maximum(held, 1)), 1)
         alone = own & (held == 1)
         holders = int(alone.any(axis=1).sum())
         if holders > 1:

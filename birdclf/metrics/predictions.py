@@ -53,7 +53,7 @@ class Predictions:
         if found is None:
             return None
         kind, weight = found
-        influence = Influence(np.unique(self.cluster), self.counts.influence(kind) @ weight)
+        influence = Influence(np.unique(self.cluster), self.counts.influence(kind, least=2) @ weight)
         return float(self.counts.total.ratio(kind) @ weight), influence
 
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:

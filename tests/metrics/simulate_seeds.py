@@ -1,6 +1,6 @@
 """Sweeps of configurations over seeds, simulated: how often is a verdict false, an interval right, a difference seen?
 
-    python tests/metrics/simulate_seeds.py --sweeps 100
+    python tests/metrics/simulate_seeds.py seeds.csv --sweeps 100
 
 A population of recordings in clusters (recordists) and classes of unequal size, of which each seed tests 15 %. A
 configuration's answer to a recording is right with a probability that depends on class, cluster, recording, what the
@@ -20,7 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from birdclf.metrics.intervals import ClusterCounts
+from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.intervals import ClusterCounts, class_means
+from birdclf.metrics.over_seeds import Influence, OverSeeds, Sampling, sampling
 
 Vector = NDArray[np.float64]
 CLASSES = {38: 8, 178: 20, 1662: 89}
@@ -93,13 +95,12 @@ def figures(population: Population, rows: NDArray[np.int64], predicted: NDArray[
     """Return accuracy and macro F1 of a training."""
     target, cluster = population.target[rows], population.cluster[rows]
     counts = ClusterCounts.of(target, predicted, cluster, population.classes)
-    support = counts.total.support
-    weights = {"accuracy": support / support.sum(), "macro_f1": (support > 0) / (support > 0).sum()}
+    means = class_means(counts.total.support, np.full(population.classes, 50), Evaluation())
     found = {}
-    for metric, weight in weights.items():
-        kind = "f1" if metric == "macro_f1" else "recall"
-        influence = counts.influence(kind) @ weight
-        found[metric] = Measured(float(counts.total.ratio(kind) @ weight), np.unique(cluster), influence)
+    for metric in METRICS:
+        kind, weight = means[metric]
+        value, influence = float(counts.total.ratio(kind) @ weight), counts.influence(kind, least=2) @ weight
+        found[metric] = Measured(value, np.unique(cluster), influence)
     return found
 
 
@@ -113,14 +114,7 @@ def sweep(cell: Cell, shifts: Sequence[float], seeds: int, rng: np.random.Genera
 
 
 class Gaps(NamedTuple):
-    """Differences of a reference and its rivals over seeds.
-
-    Attributes:
-        value: ``(R, k)``.
-        own: ``(R,)`` variance of one seed by the sampling of its recordings alone, without what seeds share.
-        common: ``(R,)`` covariance of two seeds by the recordings that they share.
-        freedom: ``(R,)`` degrees of freedom of that variance.
-    """
+    """Differences of a reference and its rivals over seeds, ``(R, k)``, and their :class:`Sampling`, ``(R,)`` each."""
 
     value: Vector
     own: Vector
@@ -129,20 +123,13 @@ class Gaps(NamedTuple):
 
 
 def gaps(reference: Sequence[Measured], rivals: Sequence[Sequence[Measured]]) -> Gaps:
-    """Return the differences of each rival and the reference, with variances."""
-    value = np.array([[b.value - a.value for a, b in zip(reference, rival, strict=True)] for rival in rivals])
-    k = len(reference)
-    names, member = np.unique(np.concatenate([a.names for a in reference]), return_inverse=True)
-    few = np.concatenate([np.full(len(a.names), np.sqrt(len(a.names) / (len(a.names) - 1))) for a in reference])
-    moved = few * np.array(
-        [np.concatenate([b.influence - a.influence for a, b in zip(reference, rival, strict=True)]) for rival in rivals]
-    )
-    whole = (moved**2).sum(axis=1) / k
-    together = np.stack([np.bincount(member, weights=row, minlength=len(names)) for row in moved])
-    squares = together**2
-    common = np.clip((k * squares.sum(axis=1) / k**2 - whole) / (k - 1), 0, whole)
-    freedom = np.maximum(3 * squares.sum(axis=1) ** 2 / np.maximum((squares**2).sum(axis=1), 1e-300) - 2, 1)
-    return Gaps(value, whole - common, common, freedom)
+    """Return the differences of each rival and the reference."""
+    value, choices = [], []
+    for rival in rivals:
+        pairs = list(zip(reference, rival, strict=True))
+        value.append([b.value - a.value for a, b in pairs])
+        choices.append(sampling([Influence(a.names, b.influence - a.influence) for a, b in pairs]))
+    return Gaps(np.array(value), *map(np.array, zip(*choices, strict=True)))
 
 
 Method = Callable[[Gaps, Vector], Vector]
@@ -206,20 +193,22 @@ def integrated(scale: float, tail: float = 1.0, relative: bool = False) -> Metho
     return method
 
 
+def over_seeds(g: Gaps, null: Vector) -> Vector:
+    """What birdclf does."""
+    choices = (Sampling(*map(float, each)) for each in zip(g.own, g.common, g.freedom, strict=True))
+    return np.array([OverSeeds(v, c).p_value(n) for v, c, n in zip(g.value, choices, null, strict=True)])
+
+
 METHODS: dict[str, Method] = {
-    "plain t": plain,
+    "over seeds": over_seeds,
+    "paired t": plain,
     "corrected t": corrected,
     "floor": floor,
-    "satterthwaite": satterthwaite,
-    "relative normal 0.5": integrated(0.5, 100, True),
-    "normal 0.01": integrated(0.01, 100),
-    "normal 0.02": integrated(0.02, 100),
-    "normal 0.03": integrated(0.03, 100),
-    "t3 0.01": integrated(0.01, 3),
-    "t3 0.02": integrated(0.02, 3),
-    "Cauchy 0.005": integrated(0.005),
-    "Cauchy 0.01": integrated(0.01),
-    "Cauchy 0.015": integrated(0.015),
+    "Satterthwaite": satterthwaite,
+    "half-normal, half the sampling error": integrated(0.5, 100, True),
+    "half-normal 0.02": integrated(0.02, 100),
+    "half-Cauchy 0.01": integrated(0.01),
+    "half-Cauchy 0.04": integrated(0.04),
 }
 
 

@@ -21,7 +21,16 @@ def test_every_class_is_in_one_bucket(train, few, more):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("few", -1), ("many", 19), ("draws", 99), ("bins", 0), ("confidence", 0.0), ("confidence", 1.0)],
+    [
+        ("few", -1),
+        ("many", 19),
+        ("draws", 99),
+        ("bins", 0),
+        ("confidence", 0.0),
+        ("confidence", 1.0),
+        ("margin", -0.01),
+        ("margin", 1),
+    ],
 )
 def test_a_value_out_of_range_is_refused_by_name(key, value):
     with pytest.raises(UserError, match=rf"evaluation\.{key} is {value}"):

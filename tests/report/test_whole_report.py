@@ -163,6 +163,24 @@ def test_two_equal_runs_are_undecided(tmp_path):
     assert "Accuracy: undecided against" in said and "beats" not in said
 
 
+def test_no_relevant_difference_is_said_as_such(tmp_path):
+    for job, loss in enumerate(("a", "b")):
+        write_run(tmp_path / "in" / f"{job}_run", 0.8, loss=loss, clips=1500, evaluation={"margin": 0.1, "draws": 100})
+    said = summary(report([tmp_path / "in"], tmp_path / "out", with_gallery=False))
+    assert "Accuracy: no relevant difference, one of more than 10 points, to " in said and "undecided" not in said
+
+
+def test_runs_of_several_versions_and_precisions_are_named(tmp_path):
+    for seed, changed in ((1, {}), (2, {"versions": {"torch": "2.9.0"}, "precision": "32-true"})):
+        folder = write_run(tmp_path / "in" / f"{seed}_run", seed=seed)
+        known = json.loads((folder / "provenance.json").read_text()) | {"precision": "bf16-mixed"} | changed
+        (folder / "provenance.json").write_text(json.dumps(known))
+    made = report([tmp_path / "in"], tmp_path / "out", with_gallery=False)
+    said = summary(made)
+    assert "Runs of several versions are compared" in said and "torch 2.11.0 and 2.9.0" in said
+    assert f"The seeds of {made.configurations[0].label} were trained in 32-true and bf16-mixed." in said
+
+
 def test_what_cannot_be_used_is_left_out_and_the_rest_made(tmp_path):
     for job in range(3):
         write_run(tmp_path / "in" / f"{job}_run", seed=job + 1, **QUICK)

@@ -47,11 +47,13 @@ class Sampling(NamedTuple):
         own: Of one seed, without the part that seeds share; the mean over seeds.
         common: Covariance of two seeds, by the recordings that both test.
         freedom: Degrees of freedom of the variance of the mean.
+        doubt: Standard error of ``common``.
     """
 
     own: float
     common: float
     freedom: float
+    doubt: float = 0.0
 
 
 def sampling(influence: Sequence[Influence]) -> Sampling:
@@ -69,8 +71,11 @@ def sampling(influence: Sequence[Influence]) -> Sampling:
     whole = float((loss**2).sum()) / k
     squares = np.bincount(member, weights=loss, minlength=len(names)) ** 2
     freedom = 3 * squares.sum() ** 2 / np.maximum((squares**2).sum(), 1e-300) - 2
-    common = min(max((float(squares.sum()) / k - whole) / (k - 1), 0.0), whole) if k > 1 else 0.0
-    return Sampling(whole - common, common, max(float(freedom), 1.0))
+    if k == 1:
+        return Sampling(whole, 0.0, max(float(freedom), 1.0))
+    products = (squares - np.bincount(member, weights=loss**2, minlength=len(names))) / (k * (k - 1))
+    common = min(max(float(products.sum()), 0.0), whole)
+    return Sampling(whole - common, common, max(float(freedom), 1.0), float(np.sqrt((products**2).sum())))
 
 
 class OverSeeds(NamedTuple):
@@ -132,7 +137,9 @@ class OverSeeds(NamedTuple):
 
     def _mixture(self, seeds: int) -> tuple[Vector, Vector]:
         """Return standard errors of the mean over so many seeds, and the probability of each, ``(P,)`` both."""
-        own, common, _ = self.sampling
+        own, common, _, doubt = self.sampling
+        if seeds > len(self.values):  # a forecast: few seeds share few recordings, and may seem to err together by luck
+            own, common = own + min(common, doubt), max(common - doubt, 0.0)
         if seeds == 1:
             return np.array([np.sqrt(common + own)]), np.ones(1)
         weight = _PRIOR

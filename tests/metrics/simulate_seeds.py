@@ -129,7 +129,8 @@ def gaps(reference: Sequence[Measured], rivals: Sequence[Sequence[Measured]]) ->
         pairs = list(zip(reference, rival, strict=True))
         value.append([b.value - a.value for a, b in pairs])
         choices.append(sampling([Influence(a.names, b.influence - a.influence) for a, b in pairs]))
-    return Gaps(np.array(value), *map(np.array, zip(*choices, strict=True)))
+    own, common, freedom, _ = map(np.array, zip(*choices, strict=True))
+    return Gaps(np.array(value), own, common, freedom)
 
 
 Method = Callable[[Gaps, Vector], Vector]

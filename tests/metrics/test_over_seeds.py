@@ -81,6 +81,17 @@ def test_the_jackknife_of_one_split_and_of_several():
     assert sampling([Influence(names, np.ones(100))]).freedom == pytest.approx(298)
 
 
+def test_a_forecast_takes_no_luck_for_shared_recordings():
+    """Three seeds share a few recordings, whose errors agree by chance in half of all pilots."""
+    rng = np.random.default_rng(3)
+    lost = [Influence(rng.permutation(1000)[:150], rng.normal(0, 0.03 / 150**0.5, 150)) for _ in range(3)]
+    apart, lucky = sampling(lost), sampling(lost)._replace(common=1e-4, doubt=1e-4)
+    assert apart.doubt == pytest.approx(0.03**2 * (67 / 3) ** 0.5 / 150, rel=0.5)  # 67 shared by two of the three
+    assert OverSeeds(np.array([0.0, 0.02, 0.01]), lucky).seeds_needed(0.02) < MOST_SEEDS
+    sure = lucky._replace(doubt=0.0)
+    assert OverSeeds(np.array([0.0, 0.02, 0.01]), sure).seeds_needed(0.02) is None
+
+
 def test_one_cluster_says_nothing():
     found = OverSeeds.of([0.1, 0.1], [Influence(np.array(["a"]), np.array([0.1]))] * 2)
     assert found.p_value() == 1 and np.isinf(found.half_width())

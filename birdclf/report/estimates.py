@@ -9,7 +9,7 @@ from scipy.stats import chi2, norm, t
 
 from birdclf.config import direction
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import bootstrap_intervals, score, wilson
+from birdclf.metrics.intervals import figure_intervals, score, wilson
 from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Number
@@ -110,5 +110,5 @@ def _interval_of(run: Run, metric: str, settings: Evaluation) -> tuple[float, fl
         return float("nan"), float("nan")
     if name == "accuracy":
         return wilson(int((run.test.target == run.test.prediction).sum()), len(run.test.target), settings.confidence)
-    found = bootstrap_intervals(run.test.counts, run.train_counts, settings).get(name)
+    found = figure_intervals(run.test.counts, run.train_counts, settings).get(name)
     return (found.low, found.high) if found else (float("nan"), float("nan"))

@@ -8,7 +8,7 @@ from simulation import CLASSES, TARGET, TRAIN_COUNTS, splits
 
 from birdclf.metrics.comparison import class_differences, paired_bootstrap
 from birdclf.metrics.figures import Evaluation, bucket_table, confusion_matrix, summarise
-from birdclf.metrics.intervals import ClusterCounts, bootstrap_intervals
+from birdclf.metrics.intervals import ClusterCounts, figure_intervals
 
 QUICK = Evaluation(draws=300)
 FIGURES = ("macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", "many_f1", "few_f1")
@@ -30,7 +30,7 @@ def truth() -> dict[str, float]:
 def coverage(truth: dict[str, float], number: int) -> dict[str, float]:
     held = dict.fromkeys(FIGURES, 0)
     for cluster, prediction in splits(number, seed=2):
-        found = bootstrap_intervals(ClusterCounts.of(TARGET, prediction, cluster, CLASSES), TRAIN_COUNTS, QUICK)
+        found = figure_intervals(ClusterCounts.of(TARGET, prediction, cluster, CLASSES), TRAIN_COUNTS, QUICK)
         for name in FIGURES:
             held[name] += found[name].low <= truth[name] <= found[name].high
     return {name: count / number for name, count in held.items()}
@@ -89,7 +89,7 @@ def test_the_published_size_takes_seconds(clusters):
     a, b = (np.where(rng.random(1662) < 0.5, target, rng.integers(0, 89, 1662)) for _ in range(2))
     group = rng.permutation(1662) % clusters
     began = time.process_time()
-    bootstrap_intervals(ClusterCounts.of(target, a, group, 89), np.arange(89) * 3, Evaluation())
+    figure_intervals(ClusterCounts.of(target, a, group, 89), np.arange(89) * 3, Evaluation())
     assert time.process_time() - began < 5
     began = time.process_time()
     paired_bootstrap(target, a, b, group, 89, Evaluation())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from birdclf.metrics.figures import Evaluation, bucket_table, confusion_matrix, precision_recall_f1, summarise
-from birdclf.metrics.intervals import ClusterCounts, Interval, bootstrap_intervals, class_f1_intervals, wilson
+from birdclf.metrics.intervals import ClusterCounts, Interval, class_f1_intervals, figure_intervals, wilson
 
 
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.99))
@@ -32,8 +32,8 @@ def example(n: int = 400, classes: int = 8, seed: int = 0) -> tuple[np.ndarray, 
     return target, np.where(rng.random(n) < 0.6, target, rng.integers(0, classes, n))
 
 
-def intervals(target, prediction, cluster, settings=QUICK, seed=0) -> dict[str, Interval]:
-    return bootstrap_intervals(ClusterCounts.of(target, prediction, cluster, 8), TRAIN, settings, seed)
+def intervals(target, prediction, cluster, settings=QUICK) -> dict[str, Interval]:
+    return figure_intervals(ClusterCounts.of(target, prediction, cluster, 8), TRAIN, settings)
 
 
 def width(interval: Interval) -> float:
@@ -66,12 +66,12 @@ def test_the_order_of_clips_changes_nothing(seed):
 
 
 def test_twice_the_clips_in_the_same_clusters_say_no_more():
-    """Copies of a clip in its own cluster leave each cluster's share of every figure as it was."""
+    """Copies of a clip in its own cluster leave each cluster's share of every figure, and nearly the correlation."""
     target, prediction = example()
     cluster = np.arange(400) % 100
     once = intervals(target, prediction, cluster)
     twice = intervals(np.tile(target, 2), np.tile(prediction, 2), np.tile(cluster, 2))
-    assert twice["macro_f1"] == pytest.approx(once["macro_f1"])
+    np.testing.assert_allclose(twice["macro_f1"], once["macro_f1"], atol=2e-4)
 
 
 def test_twice_the_clusters_narrow_the_interval_by_the_root_of_two():
@@ -83,7 +83,7 @@ def test_twice_the_clusters_narrow_the_interval_by_the_root_of_two():
 
 
 def test_weighted_recall_has_the_spread_of_a_proportion():
-    """With one class the balanced accuracy is a proportion, so that only the critical value differs from Wilson's."""
+    """With one class the balanced accuracy is a proportion, so that little but the floor differs from Wilson's."""
     target, prediction = np.zeros(400, dtype=int), (np.arange(400) < 120).astype(int)
     ours = intervals(target, prediction, np.arange(400), Evaluation())["balanced_accuracy"]
     assert ours == pytest.approx(wilson(280, 400), abs=0.005)
@@ -93,7 +93,8 @@ def test_weighted_recall_has_the_spread_of_a_proportion():
 def test_all_right_or_all_wrong_still_has_a_width(right):
     target = np.repeat(np.arange(8), 5)
     found = intervals(target, target if right else (target + 1) % 8, np.arange(40))
-    assert found["macro_f1"] == pytest.approx(wilson(40 if right else 0, 40))
+    assert found["balanced_accuracy"] == pytest.approx(wilson(40 if right else 0, 40))
+    np.testing.assert_allclose(found["macro_f1"], wilson(40 if right else 0, 40), atol=2e-3)
 
 
 def test_the_class_list_is_fixed():

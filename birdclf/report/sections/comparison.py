@@ -76,9 +76,16 @@ def _row(comparison: Comparison) -> tuple[Cell, ...]:
             interval_cell(difference.value, difference.low, difference.high),
             p_number(comparison.p_value(metric)),
             p_number(comparison.adjusted[metric]),
-            comparison.verdict(metric),
+            _in_words(comparison, metric),
         ]
     return tuple(cells)
+
+
+def _in_words(comparison: Comparison, metric: str) -> str:
+    verdict = comparison.verdict(metric)
+    if verdict != "undecided":
+        return verdict
+    return f"undecided: too few {'recordings' if comparison.seeds_needed(metric) is None else 'seeds'}"
 
 
 def _could_be_seen(tested: Sequence[Comparison]) -> list[Block]:

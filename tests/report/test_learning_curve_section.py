@@ -8,6 +8,7 @@ from made_up_runs import configured, write_run
 
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.document import Figure, Number, Table
+from birdclf.report.sections import learning_curve
 from birdclf.report.sections.learning_curve import learning_curve_section
 
 QUICK = Evaluation(draws=100)
@@ -77,6 +78,21 @@ def test_the_interval_of_the_gain_is_never_narrower_than_the_test_recordings_all
     points, gains = of(section(tmp_path), Table)
     assert [row[2].value for row in points.rows] == [2] * 4
     assert width(gains.rows[0]) >= width(one) > 1  # points, of 160 clips
+
+
+def test_no_point_of_the_drawing_is_cut_off(tmp_path, monkeypatch):
+    """Both drawings share an axis, whose end was that of the first."""
+    limits, drawn = [], learning_curve.svg_figure
+
+    def look(title, caption, picture, unique):
+        limits.extend(axes.get_ylim() for axes in picture.axes)
+        return drawn(title, caption, picture, unique=unique)
+
+    monkeypatch.setattr(learning_curve, "svg_figure", look)
+    write_curve(tmp_path)
+    ends = [float(text) for row in of(section(tmp_path), Table)[0].rows for cell in row[3:] if cell
+            for text in re.findall(r"[0-9.]+(?=\])", cell.text)]  # fmt: skip
+    assert len(limits) == 2 and all(low == 0 and high >= max(ends) for low, high in limits)
 
 
 def test_two_points_are_too_few_for_a_forecast(tmp_path):

@@ -179,6 +179,7 @@ def _figure(
 ) -> Figure:
     """Return two drawings: accuracy and macro F1 with their fits up to twice the recordings, and recall by bucket."""
     words = []
+    top = max(found.high for one in estimates.values() for found in one if found)  # of both drawings, which share it
     with canvas(10, 3.6) as picture:
         for axes, names in zip(picture.subplots(1, 2, sharey=True), (SCORES, RECALLS), strict=True):
             for i, ((name, title), (colour, marker, line)) in enumerate(zip(names.items(), LOOKS, strict=False)):
@@ -200,7 +201,7 @@ def _figure(
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:,.10g}")
             axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * top)
             axes.set_xlabel("train recordings")
             axes.grid(alpha=0.2, color=INK)
             axes.legend(frameon=False, fontsize=9, loc="upper left")

@@ -226,6 +226,7 @@ def test_a_factor_that_varies_with_another_is_refused_an_effect(tmp_path):
                 model=model,
                 loss=loss,
                 optimizer={"lr": rate},
+                evaluation={"draws": 100},
                 overrides=(f"optimizer.lr={rate}",),
             )
     found = section(report([sweep], tmp_path / "out", with_gallery=False), "effects")

@@ -88,14 +88,8 @@ class Split(ABC):
         return pd.Series(~table.index.isin(gone), index=table.index), none
 
 
-class StratifiedSplit(Split):
-    """Splits each species by recording: first the test split, then validation from the rest.
-
-    Each stage has as many recordings as in the study's two-stage split (rounded up), distributed over the species by
-    largest remainder with ties drawn by the seed. A species always keeps a recording in train.
-
-    Args:
-        min_recordings: Species with fewer recordings are left out; with 1, single recordings stay in train.
+class DrawnSplit(Split):
+    """A split whose shares are drawn.
 
     Raises:
         UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
@@ -111,7 +105,21 @@ class StratifiedSplit(Split):
     ) -> None:
         super().__init__(**training)
         check_shares(train, val, test, min_recordings)
-        self.val, self.test, self.min_recordings = val, test, min_recordings
+        self.shares, self.min_recordings = (train, val, test), min_recordings
+
+
+class StratifiedSplit(DrawnSplit):
+    """Splits each species by recording: first the test split, then validation from the rest.
+
+    Each stage has as many recordings as in the study's two-stage split (rounded up), distributed over the species by
+    largest remainder with ties drawn by the seed. A species always keeps a recording in train.
+
+    Args:
+        min_recordings: Species with fewer recordings are left out; with 1, single recordings stay in train.
+
+    Raises:
+        UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
+    """
 
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
         """Return the stage of each kept recording, indexed by ``recording_id``, a function of ids and seed alone.
@@ -119,15 +127,15 @@ class StratifiedSplit(Split):
         Raises:
             UserError: If no species has enough recordings.
         """
-        order = stream(seed, "split")
+        order, (_, val_share, test_share) = stream(seed, "split"), self.shares
         ids = {
             str(species): order.permutation(np.sort(rows.to_numpy(dtype=object)))
             for species, rows in enough(catalog, self.min_recordings).groupby("species").recording_id
         }
         counts = {species: len(names) for species, names in ids.items()}
-        test = _shares(counts, self.test, order)
+        test = _shares(counts, test_share, order)
         rest = {species: counts[species] - test[species] for species in counts}
-        val = _shares(rest, self.val / (1 - self.test), order)
+        val = _shares(rest, val_share / (1 - test_share), order)
         stages: dict[str, str] = {}
         for species, names in ids.items():
             borders = np.cumsum([test[species], val[species]])
@@ -248,7 +256,7 @@ def _shares(counts: Mapping[str, int], share: float, order: np.random.Generator)
     return dict.fromkeys(counts, 0) | dict(zip(species, taken.tolist(), strict=True))
 
 
-class GroupedSplit(Split):
+class GroupedSplit(DrawnSplit):
     """Splits each species by group, as close to the shares as the groups allow.
 
     A recording without a group is a group of its own. A species in one group is wholly in train, since it can be
@@ -258,18 +266,6 @@ class GroupedSplit(Split):
     Raises:
         UserError: If the shares are not positive or do not sum to 1, or ``min_recordings`` is below 1.
     """
-
-    def __init__(
-        self,
-        train: float = 0.70,
-        val: float = 0.15,
-        test: float = 0.15,
-        min_recordings: int = 2,
-        **training: Unpack[Training],
-    ) -> None:
-        super().__init__(**training)
-        check_shares(train, val, test, min_recordings)
-        self.shares, self.min_recordings = (train, val, test), min_recordings
 
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
         """Return the stage of each kept recording by ``recording_id``, a function of ids, groups and seed alone.

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.tables": set(),
     "data.catalog": {"audio", "data.tables"},
     "data.sources": {"audio", "data.tables", "data.catalog"},
-    "features": set(),
+    "features": {"audio"},
     "store": {*SOUND, "features"},
     "data": DATA - {"data"},
     "augment": {"features"},

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from birdclf.checks import in_range
 from birdclf.errors import UserError
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 Rows = NDArray[np.int64]
@@ -52,6 +53,16 @@ class Augmentation(nn.Module, ABC):
         return
 
     @classmethod
+    def mel(cls, features: Representation) -> MelFeatures:
+        """Return the features as ones over time and frequency, or raise a UserError."""
+        if not isinstance(features, MelFeatures):
+            raise UserError(
+                f"augment.{cls.name} changes sound over time and frequency, but these features are one vector per "
+                f"window. Remove {cls.name} from augment; mixup, remix and jitter act on vectors."
+            )
+        return features
+
+    @classmethod
     def require(cls, holds: bool, setting: str, value: object, allowed: str) -> None:
         """Raise a UserError that names a setting, its value and what it must be, unless it holds."""
         if not holds:
@@ -74,8 +85,12 @@ class Augmentation(nn.Module, ABC):
 class OnBands(Augmentation):
     """Acts on stored bands, before deltas and normalisation."""
 
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Refuse features that are not over time and frequency."""
+        self.mel(features)
+
     @abstractmethod
-    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: MelFeatures) -> Tensor:
         """Return bands ``(B, F, T)`` float32 with the rows changed."""
 
 
@@ -86,10 +101,12 @@ class OnPower(Augmentation):
     average for independent signals; phases are ignored.
     """
 
+    def bind(self, features: Representation, class_counts: Tensor) -> None:
+        """Refuse features that are not over time and frequency."""
+        self.mel(features)
+
     @abstractmethod
-    def forward(
-        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
-    ) -> Tensor:
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MelFeatures) -> Tensor:
         """Return changed power of the rows.
 
         Args:
@@ -106,7 +123,38 @@ class OnFeatures(Augmentation):
 
     @abstractmethod
     def forward(self, x: Tensor, rows: Rows, rng: np.random.Generator) -> Tensor:
-        """Return features ``(B, C, F, T)`` with the rows changed."""
+        """Return features ``(B, *shape)`` with the rows changed."""
+
+
+class Bags:
+    """Windows of each recording of a batch.
+
+    Args:
+        owner: ``(W,)`` recording of each window, ascending; None where each recording has one window.
+    """
+
+    def __init__(self, owner: NDArray[np.int64] | None = None) -> None:
+        self.owner = owner
+
+    def paired(
+        self, rows: Rows, partner: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the windows ``(V,)`` of some recordings, those that they are mixed with, and their places in rows.
+
+        Args:
+            rows: ``(R,)`` recordings, ascending.
+            partner: ``(R,)`` recording that each is mixed with.
+        """
+        if self.owner is None:
+            return rows, partner, np.arange(len(rows))
+        counts = np.bincount(self.owner, minlength=int(max(rows.max(), partner.max())) + 1)
+        first = np.cumsum(counts) - counts
+        place = np.repeat(np.arange(len(rows)), counts[rows])
+        nth = np.arange(len(place)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
+        return first[rows][place] + nth, first[partner][place] + nth % counts[partner][place], place
+
+
+ONE_EACH: Final = Bags()
 
 
 class OnPairs(Augmentation):
@@ -115,8 +163,18 @@ class OnPairs(Augmentation):
     needs_partner = True
 
     @abstractmethod
-    def forward(self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return features ``(B, C, F, T)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes."""
+    def forward(
+        self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator, bags: Bags = ONE_EACH
+    ) -> tuple[Tensor, Tensor]:
+        """Return features ``(W, ...)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes.
+
+        Args:
+            x: ``(W, ...)`` normalised features of windows.
+            target: ``(B,)`` classes of recordings.
+            rows: ``(R,)`` recordings to mix.
+            rng: Random generator of this batch and augmentation.
+            bags: Which windows a recording has.
+        """
 
 
 Number = TypeVar("Number", np.int64, np.float64)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from birdclf.augment.augmentation import Augmentation, OnBands, OnFeatures, OnPairs, OnPower, Rows, replace_rows
+from birdclf.augment.augmentation import Augmentation, Bags, OnBands, OnFeatures, OnPairs, OnPower, Rows, replace_rows
 from birdclf.errors import UserError
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 from birdclf.random import stream
 
@@ -71,20 +72,27 @@ class Chain(nn.Module):
             raise UserError(f"augment has both {mixing[0]} and {mixing[1]}; each mixes targets. Choose one of them.")
 
     def forward(
-        self, bands: Tensor, target: Tensor, features: Representation, position: BatchPosition
+        self,
+        bands: Tensor,
+        target: Tensor,
+        features: Representation,
+        position: BatchPosition,
+        owner: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return normalised features and the targets of a batch.
 
         Args:
-            bands: ``(B, F, T)`` stored bands, of any float type; they are not changed.
-            target: ``(B,)`` classes.
+            bands: ``(W, F, T)`` what is stored of its windows, of any float type; it is not changed.
+            target: ``(B,)`` classes of its recordings.
             features: Fitted feature module.
             position: Position of the batch.
+            owner: ``(W,)`` recording of each window, ascending; None where each has one. A window of a recording is
+                mixed with one of its partner's, the n-th with the n-th, beginning again where that has fewer.
 
         Returns:
-            ``(B, C, F, T)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
+            Features ``(W, ...)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
         """
-        size = len(target)
+        size = len(bands)
         with torch.no_grad(), torch.autocast(bands.device.type, enabled=False):
             for shift, rows, rng in self._acting(OnBands, position, size):
                 bands = shift(bands.float(), rows, rng, features)
@@ -96,14 +104,16 @@ class Chain(nn.Module):
             return x, target
         # Targets are soft in every batch and process, even where none is mixed: DDP processes exchange them.
         soft = functional.one_hot(target, self.num_classes).float()
-        for mix, rows, rng in self._acting(OnPairs, position, size):
-            x, soft = mix(x, target, rows, rng)
+        bags = Bags(None if owner is None or len(owner) == len(target) else owner.cpu().numpy())
+        for mix, rows, rng in self._acting(OnPairs, position, len(target)):
+            x, soft = mix(x, target, rows, rng, bags)
         return x, soft
 
     def _on_power(self, bands: Tensor, features: Representation, position: BatchPosition) -> Tensor:
         acting = self._acting(OnPower, position, len(bands))
         if not acting:
             return bands
+        assert isinstance(features, MelFeatures)  # bind has refused others
         bands = bands.float()
         touched = reduce(np.union1d, [rows for _, rows, _ in acting])
         db = features.to_db(bands[touched])

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, take_rows
 from birdclf.errors import UserError
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 
@@ -30,17 +31,16 @@ class Gain(OnPower):
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Check that the level changes these features, unlike deltas of dB alone."""
-        db = torch.rand(1, len(features.centres_hz), features.frames, generator=torch.Generator().manual_seed(0)) * 40
-        quiet, loud = (features.stack(features.from_db(db + gain)) for gain in (0.0, 6.0))
+        mel = self.mel(features)
+        db = torch.rand(1, len(mel.centres_hz), mel.frames, generator=torch.Generator().manual_seed(0)) * 40
+        quiet, loud = (mel.stack(mel.from_db(db + gain)) for gain in (0.0, 6.0))
         if torch.allclose(quiet, loud, atol=1e-3):
             raise UserError(
-                f"augment.gain has no effect on features.channels={list(features.channels)}. Add static, or remove "
+                f"augment.gain has no effect on features.channels={list(mel.channels)}. Add static, or remove "
                 f"gain from augment."
             )
 
-    def forward(
-        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
-    ) -> Tensor:
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MelFeatures) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB after the gain."""
         gain = take_rows(rng.uniform(*self.range_db, len(bands)), rows, db.device)
         return db.add_(gain[:, None, None])

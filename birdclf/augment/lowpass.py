@@ -8,6 +8,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, take_rows
 from birdclf.augment.spectrum import floor_db
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 
@@ -40,13 +41,12 @@ class LowPass(OnPower):
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Set the mel bands; refuse a cut-off above the highest one, which would have no effect."""
-        self.register_buffer("centres_hz", features.centres_hz.detach().clone(), persistent=False)
-        highest, most = float(features.centres_hz.max()), self.cutoff_hz[1]
+        centres_hz = self.mel(features).centres_hz.detach().clone()
+        self.register_buffer("centres_hz", centres_hz, persistent=False)
+        highest, most = float(centres_hz.max()), self.cutoff_hz[1]
         self.require(most <= highest, "max_cutoff_hz", most, f"at most {highest:.0f}, the highest band of the features")
 
-    def forward(
-        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
-    ) -> Tensor:
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MelFeatures) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB, filtered."""
         least, most = self.cutoff_hz
         cutoff_hz = take_rows(np.exp(rng.uniform(math.log(least), math.log(most), len(bands))), rows, db.device)

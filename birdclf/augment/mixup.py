@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from birdclf.augment.augmentation import OnPairs, Rows, partners, replace_rows, take_rows
+from birdclf.augment.augmentation import ONE_EACH, Bags, OnPairs, Rows, partners, replace_rows, take_rows
 from birdclf.features.representation import Representation
 
 
@@ -37,15 +37,21 @@ class Mixup(OnPairs):
         """Set the number of classes."""
         self.num_classes = len(class_counts)
 
-    def forward(self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return mixed features ``(B, C, F, T)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes."""
-        share = take_rows(rng.beta(self.alpha, self.alpha, len(x)), rows, x.device)
-        own, other = take_rows(np.arange(len(x)), rows, x.device), take_rows(partners(len(x), rng), rows, x.device)
-        whole = len(rows) == len(x)
-        mixed = x[other].lerp_(x if whole else x[own], share[:, None, None, None])
+    def forward(
+        self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator, bags: Bags = ONE_EACH
+    ) -> tuple[Tensor, Tensor]:
+        """Return mixed features ``(W, ...)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes."""
+        size = len(target)
+        share = take_rows(rng.beta(self.alpha, self.alpha, size), rows, x.device)
+        partner = partners(size, rng)[rows]
+        windows, others, place = bags.paired(rows, partner)
+        own, other = (torch.from_numpy(one).to(x.device) for one in (rows, partner))
+        mine = x if len(windows) == len(x) else x[torch.from_numpy(windows).to(x.device)]
+        shares = share[torch.from_numpy(place).to(x.device)].reshape(-1, *[1] * (x.ndim - 1))
+        mixed = x[torch.from_numpy(others).to(x.device)].lerp_(mine, shares)
         y = functional.one_hot(target, self.num_classes).float()
         y_mixed = y[other].lerp_(y[own], self.label_share(share, target[own], target[other])[:, None])
-        return replace_rows(x, rows, mixed), replace_rows(y, rows, y_mixed)
+        return replace_rows(x, windows, mixed), replace_rows(y, rows, y_mixed)
 
     def label_share(self, share: Tensor, own: Tensor, other: Tensor) -> Tensor:
         """Return the share of a window's own label.

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnPower, Rows, partners, take_rows
 from birdclf.augment.spectrum import Spectrum, to_db_, to_power_
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 
@@ -42,11 +43,9 @@ class Noise(OnPower):
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Set the mel bands."""
-        self.spectrum = Spectrum(features)
+        self.spectrum = Spectrum(self.mel(features))
 
-    def forward(
-        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
-    ) -> Tensor:
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MelFeatures) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB with noise."""
         snr_db = take_rows(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         exponent = take_rows(rng.uniform(*self.exponent, len(bands)), rows, db.device)
@@ -79,11 +78,9 @@ class Background(OnPower):
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Set the mel bands."""
-        self.spectrum = Spectrum(features)
+        self.spectrum = Spectrum(self.mel(features))
 
-    def forward(
-        self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: Representation
-    ) -> Tensor:
+    def forward(self, db: Tensor, rows: Rows, rng: np.random.Generator, bands: Tensor, features: MelFeatures) -> Tensor:
         """Return power of the rows ``(R, M, T)`` in dB with a background."""
         snr_db = take_rows(rng.uniform(*self.snr_db, len(bands)), rows, db.device)
         power, other = to_power_(db), to_power_(features.to_db(bands[partners(len(bands), rng)[rows]]))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from birdclf.augment.augmentation import OnBands, Rows, replace_rows, take_rows
 from birdclf.augment.spectrum import floor_db
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 FILLS = ("silence", "edge", "mirror")
@@ -34,12 +35,13 @@ class Shift(OnBands):
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Convert the limit to frames."""
-        frame_s = features.hop / features.sample_rate_hz
+        mel = self.mel(features)
+        frame_s = mel.hop / mel.sample_rate_hz
         self.most = round(self.max_s / frame_s)
-        allowed = f"from a frame of {frame_s:g} s to less than the window of {features.frames * frame_s:g} s"
-        self.require(1 <= self.most < features.frames, "max_s", self.max_s, allowed)
+        allowed = f"from a frame of {frame_s:g} s to less than the window of {mel.frames * frame_s:g} s"
+        self.require(1 <= self.most < mel.frames, "max_s", self.max_s, allowed)
 
-    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: MelFeatures) -> Tensor:
         """Return bands ``(B, F, T)`` with the rows shifted."""
         frames = bands.shape[2]
         by = take_rows(rng.integers(-self.most, self.most + 1, len(bands)), rows, bands.device)
@@ -76,7 +78,7 @@ class Roll(OnBands):
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
 
-    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: Representation) -> Tensor:
+    def forward(self, bands: Tensor, rows: Rows, rng: np.random.Generator, features: MelFeatures) -> Tensor:
         """Return bands ``(B, F, T)`` with the rows rolled."""
         frames = bands.shape[2]
         by = take_rows(rng.integers(0, frames, len(bands)), rows, bands.device)

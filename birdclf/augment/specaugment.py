@@ -63,10 +63,11 @@ class SpecAugment(OnFeatures):
 
     def bind(self, features: Representation, class_counts: Tensor) -> None:
         """Convert widths to frames and bands, and set the fill to the train mean, None where that is 0."""
-        mean = features.normalised_mean.detach().clone()
+        mel = self.mel(features)
+        mean = mel.normalised_mean.detach().clone()
         self.register_buffer("fill", mean if bool(mean.any()) else None, persistent=False)
-        _, bands, frames = features.shape
-        frame_s = features.hop / features.sample_rate_hz
+        _, bands, frames = mel.shape
+        frame_s = mel.hop / mel.sample_rate_hz
         self.widest_frames, self.widest_bands = round(self.time_width_s / frame_s), round(self.freq_width * bands)
         self.most_frames = int(self.max_time_share * frames)
         if self.time_masks:

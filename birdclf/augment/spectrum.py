@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from birdclf.features.representation import Representation
+from birdclf.features.mel import MelFeatures
 
 LOWEST_DB: Final = -100.0
 """Power of digital silence in the features."""
@@ -29,7 +29,7 @@ class Spectrum(nn.Module):
     share: Tensor
     white: Tensor
 
-    def __init__(self, features: Representation) -> None:
+    def __init__(self, features: MelFeatures) -> None:
         super().__init__()
         centres_hz = features.centres_hz.detach().double().cpu()
         width = torch.gradient(centres_hz)[0] if len(centres_hz) > 1 else torch.ones_like(centres_hz)

@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """Windows of some recordings.
 
     Attributes:
-        bands: ``(W, F, T)`` float16 stored features of the windows.
+        bands: ``(W, F, T)`` stored features of the windows.
         target: ``(B,)`` int64 class of each recording.
         recording: ``(B,)`` int64 row of each recording in the catalog.
         owner: ``(W,)`` int64 position in the batch of each window's recording, ascending; with one window a
@@ -45,7 +45,7 @@ class WindowDataset(Dataset[Batch]):
         target: ``(n,)`` class of each recording.
         policy: Window policy, ``random`` or a fixed one.
         frames: Frames per window.
-        apart: Whether each window of a recording is a separate item, as in training.
+        apart: Whether each window of a recording is a separate item, as in training unless the policy is ``bag``.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class WindowDataset(Dataset[Batch]):
         self.apart = apart
         self.random = RandomWindows(store, rows, frames, seed) if policy == "random" else None
         if self.random is None:
-            self.start, owner = window_starts(policy, store, rows, frames)
+            self.apart = apart = apart and policy != "bag"
+            self.start, owner = window_starts("all" if policy == "bag" else policy, store, rows, frames)
             if apart:
                 self.rows, self.target = rows[owner], target[owner]
             else:
@@ -96,7 +97,7 @@ class WindowDataset(Dataset[Batch]):
         )
 
 
-def cut(frames: NDArray[np.float16], start: NDArray[np.int64], length: int) -> Tensor:
+def cut(frames: NDArray[np.floating], start: NDArray[np.int64], length: int) -> Tensor:
     """Return windows ``(W, F, length)`` that start at ``start`` ``(W,)`` in packed frames ``(total, F)``."""
     windows = frames[start[:, None] + np.arange(length)]  # (W, length, F)
     return torch.from_numpy(windows).transpose(1, 2)

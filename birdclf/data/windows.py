@@ -11,7 +11,7 @@ from birdclf.data.samplers import split_draws
 from birdclf.random import key_of, uniform
 from birdclf.store.open import FeatureStore
 
-TRAIN_POLICIES: Final = ("random", "first", "center", "loudest", "all")
+TRAIN_POLICIES: Final = ("random", "first", "center", "loudest", "all", "bag")
 EVAL_POLICIES: Final = ("first", "center", "loudest", "all")
 SILENT_DB: Final = -99.0
 """Level below which a frame is digital silence, for which the features have an energy of 1e-10."""
@@ -22,9 +22,11 @@ class WindowPolicy:
     """Policies that choose the window of a recording in training and in evaluation.
 
     Attributes:
-        train: ``random`` (another one in each epoch), ``first``, ``center``, ``loudest``, or ``all``: adjacent windows,
-            each of them an example, so a long recording counts more.
-        eval: ``first``, ``center``, ``loudest``, or ``all``: adjacent windows, their logits averaged.
+        train: ``random`` (another one in each epoch), ``first``, ``center``, ``loudest``; ``all``: adjacent windows,
+            each of them an example, so a long recording counts more; or ``bag``: adjacent windows, all of a recording
+            together one example, whose logits are pooled as in evaluation.
+        eval: ``first``, ``center``, ``loudest``, or ``all``: adjacent windows, their logits pooled: the mean, or what
+            a probe's ``pool`` says.
 
     Raises:
         UserError: If a policy is unknown.

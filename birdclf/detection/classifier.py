@@ -68,8 +68,9 @@ class TorchClassifier:
         features = loaded.features
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
-        samples = features.frames * features.hop
-        self.input_spec = InputSpec(loaded.classes, features.sample_rate_hz, samples, features.padding, mix)
+        self.input_spec = InputSpec(
+            loaded.classes, features.sample_rate_hz, features.window_samples, features.padding, mix
+        )
 
     def fingerprint(self) -> str:
         """Return the hash of the file."""

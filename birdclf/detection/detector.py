@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from birdclf.audio.clip import Waveform
 from birdclf.audio.resampling import resample_blocks
+from birdclf.audio.windows import windows_of
 from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
-from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, stream_scores, windows_of
+from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, stream_scores
 from birdclf.errors import UserError
 
 Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

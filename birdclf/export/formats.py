@@ -20,6 +20,7 @@ from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
 from birdclf.detection.classifier import FORMAT, METADATA, InputSpec, Vectors
 from birdclf.errors import UserError
+from birdclf.features.mel import MelFeatures
 from birdclf.runs.checkpoint import LoadedRun
 from birdclf.runs.waveforms import WaveformClassifier
 
@@ -53,11 +54,12 @@ DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
 def make_traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
     """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out."""
     features = loaded.predictor.features
-    features.without_fft()
+    if isinstance(features, MelFeatures):
+        features.without_fft()
     module = WaveformClassifier(loaded, channels_last=False).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     # Two windows: a batch of one would be taken for a constant.
-    return module, (0.1 * torch.randn(2, features.frames * features.hop, generator=generator),)
+    return module, (0.1 * torch.randn(2, features.window_samples, generator=generator),)
 
 
 @contextmanager

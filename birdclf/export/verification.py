@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from birdclf.audio.clip import AudioError, Clip, Reader, Samples, Waveform
 from birdclf.audio.files import FileReader
 from birdclf.audio.resampling import resample_blocks
+from birdclf.audio.windows import windows_of
 from birdclf.data.catalog import Catalog
 from birdclf.data.splits import FileSplit
 from birdclf.detection.classifier import InputSpec, Vectors
 from birdclf.detection.inputs import recordings_of
-from birdclf.detection.stream import windows_of
 from birdclf.errors import UserError
 from birdclf.runs.opening import NAMED, read_settings, run_catalog
 from birdclf.text import printable

@@ -11,7 +11,8 @@ from torch.nn import functional
 from torchaudio.compliance import kaldi
 
 from birdclf.checks import require
-from birdclf.features.representation import Analysis, Representation, mean_and_std
+from birdclf.features.mel import MelFeatures
+from birdclf.features.representation import Analysis, mean_and_std
 from birdclf.features.spectrum import PowerByProducts, frame_chunks, pad_short
 
 RATE_HZ: Final = 16_000
@@ -26,7 +27,7 @@ DB: Final = 10 / math.log(10)
 """Decibels in a unit of the natural logarithm of power."""
 
 
-class AstFilterbank(Representation):
+class AstFilterbank(MelFeatures):
     """Logarithm of power by mel band, at 16 kHz: waveform to ``(n_mels, T)``, and that to ``(1, n_mels, frames)``.
 
     A frame of 25 ms begins every 10 ms; its mean is subtracted, then pre-emphasis of 0.97 and a symmetric Hann window

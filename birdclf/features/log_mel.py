@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from birdclf.features.representation import Representation
+from birdclf.features.mel import MelFeatures
 
 
-class LogMel(Representation):
+class LogMel(MelFeatures):
     """Log-mel spectrogram of a window: waveform to power by mel band in dB, and that to ``(C, n_mels, frames)``.
 
     Values agree with ``librosa.feature.melspectrogram`` (Slaney mel) and ``power_to_db`` with ``top_db`` relative to
-    the recording's peak. The arguments are those of :class:`Representation`.
+    the recording's peak. The arguments are those of :class:`MelFeatures`.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.

@@ -8,15 +8,15 @@ import torchaudio
 from torch import Tensor
 
 from birdclf.checks import require
-from birdclf.features.representation import ALL, Representation
+from birdclf.features.mel import ALL, MelFeatures
 
 
-class MFCCStack(Representation):
+class MFCCStack(MelFeatures):
     """MFCC stack of a window: waveform to static coefficients, and those to ``(C, n_mfcc, frames)``.
 
     Values agree with ``librosa.feature.mfcc`` (Slaney mel, ``power_to_db`` with ``top_db`` relative to the
     recording's peak, orthonormal DCT-II) and with ``librosa.feature.delta(mode="nearest")``. The arguments are those of
-    :class:`Representation`, and ``n_mfcc``, the number of coefficients.
+    :class:`MelFeatures`, and ``n_mfcc``, the number of coefficients.
 
     Raises:
         UserError: If a size is out of range or a window is not a whole number of frames.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from birdclf.checks import require
-from birdclf.features.representation import Analysis, Representation
+from birdclf.features.mel import MelFeatures
+from birdclf.features.representation import Analysis
 from birdclf.features.spectrum import CHUNK_FRAMES, decibels
 
 SCALE: Final = 2.0**30
@@ -19,7 +20,7 @@ LEAST: Final = 1e-2
 """Least value of a band at its mean level; float16 represents it, and values 1,000 times smaller, with 10 bits."""
 
 
-class PCEN(Representation):
+class PCEN(MelFeatures):
     """PCEN of a window: waveform to normalised mel bands, and those to ``(C, n_mels, frames)``.
 
     With power E of a mel band and its mean M over the past, ``M(t) = (1 - b) M(t - 1) + b E(t)``, a band is
@@ -29,7 +30,7 @@ class PCEN(Representation):
     ``eps`` needs another store. Values agree with ``librosa.pcen`` of a spectrogram scaled by 2^30, with its filter
     starting at the first frame.
 
-    The arguments are those of :class:`Representation` and five more: ``gain`` (exponent of the mean level, above 0, at
+    The arguments are those of :class:`MelFeatures` and five more: ``gain`` (exponent of the mean level, above 0, at
     most 1), ``bias`` (level below which bands are linear instead of compressed, 0 or more), ``power`` (exponent of the
     compression, above 0, at most 1, which is none), ``time_constant_s`` (of the mean, in seconds) and ``eps`` (added to
     the mean, in units of power of samples times 2^30).

@@ -23,11 +23,12 @@ from birdclf.audio.files import FileReader
 from birdclf.audio.mixing import Mix
 from birdclf.audio.picture import encode_wav, spectrogram
 from birdclf.audio.resampling import read_waveform
+from birdclf.audio.windows import Window
 from birdclf.detection.classifier import Classifier, Vectors
 from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
-from birdclf.detection.stream import StreamSettings, Window
+from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, writing_to
 from birdclf.pages import data_url, page_template

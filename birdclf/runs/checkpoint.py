@@ -160,7 +160,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]
     target = (config.get("features") or {}).get("_target_")
-    features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)
+    features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)  # type: ignore[type-abstract]
     network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
     both = nn.ModuleDict({"network": network, "features": features})
     weights = {

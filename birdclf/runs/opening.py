@@ -90,7 +90,7 @@ def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path, trusted: 
     """
     trained = {f"features.{name}": value for name, value in loaded.predictor.features.settings.items()}
     trained |= {f"audio.{name}": value for name, value in (loaded.config.get("audio") or {}).items()}
-    features = built(cfg, "features", Representation, run, trusted)
+    features = built(cfg, "features", Representation, run, trusted)  # type: ignore[type-abstract]
     given = {f"features.{name}": value for name, value in features.settings.items()}
     given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
     for name in sorted(trained.keys() | given.keys()):

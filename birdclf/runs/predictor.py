@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from birdclf.data.dataset import Batch
 from birdclf.features.representation import Representation
 from birdclf.metrics.predictions import Predictions
+from birdclf.models.probes import Probe, in_format, mean_by_owner
 
 WINDOWS_AT_ONCE = 256  # bounds the memory of an evaluation over all windows of long recordings
 
@@ -19,8 +20,8 @@ class Predictor(pl.LightningModule):
     """Turns stored features into logits.
 
     Args:
-        network: ``(B, C, F, T)`` features to ``(B, K)`` logits.
-        features: Fitted feature module, stored bands to ``(B, C, F, T)``.
+        network: features ``(B, C, F, T)`` or vectors ``(B, E)`` to ``(B, K)`` logits.
+        features: Fitted feature module, stored bands to features.
         channels_last: Keep the network's tensors in channels-last memory format.
     """
 
@@ -35,16 +36,34 @@ class Predictor(pl.LightningModule):
         return self.logits(self.features(bands))
 
     def logits(self, features: Tensor) -> Tensor:
-        """Map normalised features ``(W, C, F, T)`` to logits ``(W, K)``."""
-        logits: Tensor = self.network(features.contiguous(memory_format=self.memory_format))
+        """Map normalised features ``(W, C, F, T)`` or ``(W, E)`` to logits ``(W, K)``."""
+        logits: Tensor = self.network(in_format(features, self.memory_format))
         return logits
 
+    def pooled(self, logits: Tensor, features: Tensor, owner: Tensor, recordings: int) -> Tensor:
+        """Return one row of logits a recording ``(B, K)``, of those of its windows ``(W, K)``.
+
+        Args:
+            logits: ``(W, K)``.
+            features: ``(W, ...)`` normalised features of the windows.
+            owner: ``(W,)`` position of each window's recording, ascending.
+            recordings: B.
+        """
+        if len(logits) == recordings:
+            return logits
+        if isinstance(self.network, Probe):
+            return self.network.pool_windows(logits, features, owner, recordings)
+        return mean_by_owner(logits, owner, recordings)
+
     def recording_logits(self, batch: Batch) -> Tensor:
-        """Return one row of logits a recording ``(B, K)``, the mean over its windows."""
+        """Return one row of logits a recording ``(B, K)``, pooled over its windows."""
         if len(batch.bands) == len(batch.target):
             return self.forward(batch.bands)
+        if isinstance(self.network, Probe):  # pooling may need all vectors, which are small
+            features = self.features(batch.bands)
+            return self.pooled(self.logits(features), features, batch.owner, len(batch.target))
         logits = torch.cat([self.forward(part) for part in torch.split(batch.bands, WINDOWS_AT_ONCE)])
-        return mean_by_owner(logits, batch)
+        return mean_by_owner(logits, batch.owner, len(batch.target))
 
     def evaluation_logits(self, batch: Batch) -> Tensor:
         """Return :meth:`recording_logits` in float32 whatever the trainer's mixed precision.
@@ -58,12 +77,6 @@ class Predictor(pl.LightningModule):
         """Return ``(recording, target, logits)`` of a batch on the CPU."""
         logits = self.evaluation_logits(batch)
         return batch.recording.cpu(), batch.target.cpu(), logits.float().cpu()
-
-
-def mean_by_owner(values: Tensor, batch: Batch) -> Tensor:
-    """Return the mean over each recording's windows, ``(W, D)`` to ``(B, D)``."""
-    sums = values.new_zeros(len(batch.target), values.shape[1]).index_add_(0, batch.owner, values)
-    return sums / torch.bincount(batch.owner, minlength=len(batch.target))[:, None]
 
 
 def predict(

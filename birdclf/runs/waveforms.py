@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from birdclf.models.head import output_layer
+from birdclf.models.probes import in_format
 from birdclf.runs.checkpoint import LoadedRun
 
 
@@ -42,7 +43,7 @@ class WaveformClassifier(nn.Module):
         bands = self._bands(waveforms)
         features = self.features(bands)
         self._embeddings.clear()
-        logits = self.network(features.contiguous(memory_format=self.memory_format))
+        logits = self.network(in_format(features, self.memory_format))
         embeddings = self._embeddings.pop().flatten(1)
         return torch.softmax(logits.float() * self.scale + self.offset, dim=1), embeddings.float()
 

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from birdclf.audio.clip import Clip
 from birdclf.checks import most_processes, whole
 from birdclf.cores import usable_cores
-from birdclf.store.extraction import Extraction, begin_worker
+from birdclf.store.extraction import LEVEL_FILE, Analyser, Extraction, begin_worker, frame_bytes, frames_file
 from birdclf.store.plan import JOURNAL, Journal, Rows
 
 CLIPS_A_TASK: Final = 8
@@ -36,7 +36,7 @@ Files = tuple[BinaryIO, BinaryIO]
 def build(
     clips: list[Clip], extraction: Extraction, folder: Path, scratch: Path, title: str, workers: int | None
 ) -> Rows:
-    """Decode clips and write their ``frames.f16`` and ``level.f16`` to a folder, resuming an earlier build.
+    """Decode clips and write their packed frames and levels to a folder, resuming an earlier build.
 
     Returns:
         One row per clip: ``recording_id``, ``frames`` and the measurement.
@@ -52,13 +52,13 @@ def build(
                 part.unlink()
             yield rows
 
-    return fill(clips, folder, extraction.analyser.n_bands, title, decoded)
+    return fill(clips, folder, extraction.analyser, title, decoded)
 
 
 def fill(
-    clips: list[Clip], folder: Path, n_bands: int, title: str, append: Callable[[int, Files], Iterator[Rows]]
+    clips: list[Clip], folder: Path, analyser: Analyser, title: str, append: Callable[[int, Files], Iterator[Rows]]
 ) -> Rows:
-    """Write ``frames.f16``, ``level.f16`` and the journal of some clips to a folder, resuming an earlier build.
+    """Write packed frames, levels and the journal of some clips to a folder, resuming an earlier build.
 
     The journal is kept; :meth:`birdclf.store.plan.StorePlan.finish` removes it. ``append`` is given the number of
     finished clips and the files, appends the data of the others in parts and yields the rows of each part.
@@ -69,10 +69,10 @@ def fill(
     folder.mkdir(exist_ok=True)
     with (
         Journal(folder / JOURNAL) as journal,
-        open(folder / "frames.f16", "ab") as frames,
-        open(folder / "level.f16", "ab") as level,
+        open(folder / frames_file(analyser.stored_type), "ab") as frames,
+        open(folder / LEVEL_FILE, "ab") as level,
     ):
-        journal.recover({frames: 2 * n_bands, level: 2}, clips)
+        journal.recover({frames: frame_bytes(analyser), level: 2}, clips)
         with _progress() as progress:
             bar = progress.add_task(title, total=len(clips), completed=len(journal.rows))
             for rows in append(len(journal.rows), (frames, level)):

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -26,14 +27,28 @@ class Analyser(Protocol):
 
     sample_rate_hz: int
     n_bands: int
+    stored_type: str
 
-    def analyse_blocks(self, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
-        """Yield the stored features of a waveform in blocks ``(samples,)``."""
+    def analyse_recording(self, recording_id: str, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
+        """Yield the stored features of a recording, whose waveform comes in blocks ``(samples,)``."""
         ...
 
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes what is stored."""
         ...
+
+
+LEVEL_FILE: Final = "level.f16"
+
+
+def frames_file(stored_type: str) -> str:
+    """Return the name of the file that holds the packed frames of all recordings."""
+    return "frames.f32" if stored_type == "float32" else "frames.f16"
+
+
+def frame_bytes(analyser: Analyser) -> int:
+    """Return the size of a frame in that file."""
+    return np.dtype(analyser.stored_type).itemsize * analyser.n_bands
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,7 @@ class Extraction:
 
     def _write_one(self, clip: Clip, frames: BinaryIO, level: BinaryIO) -> dict[str, Any]:
         begin, measured, meter = frames.tell(), 0, None
+        stored = torch.float32 if self.analyser.stored_type == "float32" else torch.float16
         try:
             with self.reader.open(clip) as sound:
                 meter = Meter(sound)
@@ -66,13 +82,14 @@ class Extraction:
                 waveform = resample_blocks(
                     map(mixer, meter.blocks()), sound.sample_rate_hz, self.analyser.sample_rate_hz
                 )
-                for bands, level_db in self.analyser.analyse_blocks(torch.from_numpy(part) for part in waveform):
-                    frames.write(bands.T.contiguous().half().numpy().data)
+                parts = (torch.from_numpy(part) for part in waveform)
+                for bands, level_db in self.analyser.analyse_recording(clip.recording_id, parts):
+                    frames.write(bands.T.contiguous().to(stored).numpy().data)
                     level.write(level_db.half().numpy().data)
                     measured += len(level_db)
                 measurement = meter.measurement()
         except AudioError as error:
-            for file, start in ((frames, begin), (level, begin // self.analyser.n_bands)):
+            for file, start in ((frames, begin), (level, begin // frame_bytes(self.analyser) * 2)):
                 file.seek(start)
                 file.truncate()
             measured = 0

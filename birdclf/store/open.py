@@ -1,4 +1,4 @@
-"""Feature store: features of whole recordings in memory-mapped float16 files, with the measurements of the audit.
+"""Feature store: features of whole recordings in memory-mapped files, with the measurements of the audit.
 
 A store is a folder named by the hash of its catalog and of every setting of its features. It is built in a temporary
 folder under a file lock and then renamed, so an incomplete store is never read, and a killed build can be resumed.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from birdclf.audio.mixing import Mix
 from birdclf.data.catalog import Catalog
 from birdclf.store.build import build, scratch_folder
-from birdclf.store.extraction import Analyser, Extraction
+from birdclf.store.extraction import LEVEL_FILE, Analyser, Extraction, frames_file
 from birdclf.store.plan import StorePlan
 from birdclf.store.shard import clear_shards, describe_shards
 
@@ -32,21 +32,24 @@ class FeatureStore:
         index: One row per recording: ``recording_id``, ``offset`` and ``frames`` (into the packed frames; 0 frames if
             it could not be decoded), and the columns of :class:`birdclf.audit.measure.Measurement`.
         n_bands: Values per frame.
+        stored_type: Their type.
     """
 
     folder: Path
     index: pd.DataFrame
     n_bands: int
+    stored_type: str = "float16"
 
     @cached_property
-    def frames(self) -> NDArray[np.float16]:
-        """Frames of all recordings, one after the other: ``(total, n_bands)``."""
-        return np.memmap(self.folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, self.n_bands)
+    def frames(self) -> NDArray[np.floating]:
+        """Frames of all recordings, one after the other: ``(total, n_bands)`` of the stored type."""
+        file = self.folder / frames_file(self.stored_type)
+        return np.memmap(file, dtype=self.stored_type, mode="r").reshape(-1, self.n_bands)
 
     @cached_property
     def level_db(self) -> NDArray[np.float16]:
         """Energy of each frame between 1 and 10 kHz, in dB: ``(total,)``."""
-        return np.memmap(self.folder / "level.f16", dtype=np.float16, mode="r")
+        return np.memmap(self.folder / LEVEL_FILE, dtype=np.float16, mode="r")
 
 
 def open_store(
@@ -76,7 +79,8 @@ def open_store(
 
 def open_finished(plan: StorePlan) -> FeatureStore:
     """Open a finished store."""
-    return FeatureStore(plan.folder, pd.read_parquet(plan.folder / "index.parquet"), plan.extraction.analyser.n_bands)
+    index, analyser = pd.read_parquet(plan.folder / "index.parquet"), plan.extraction.analyser
+    return FeatureStore(plan.folder, index, analyser.n_bands, analyser.stored_type)
 
 
 def _build(plan: StorePlan, workers: int | None) -> None:

@@ -19,7 +19,7 @@ from birdclf.declared import check_types
 from birdclf.errors import UserError
 from birdclf.files import lock_file, refuse_existing, write_whole, writing_to
 from birdclf.store.build import Files, build, fill, scratch_folder
-from birdclf.store.extraction import Analyser, Extraction
+from birdclf.store.extraction import LEVEL_FILE, Analyser, Extraction, frame_bytes, frames_file
 from birdclf.store.open import FeatureStore, open_finished, open_store
 from birdclf.store.plan import JOURNAL, Rows, StorePlan
 from birdclf.store.shard import Shard, clear_shards, shard_numbers, shard_overrides, unbuilt_shards
@@ -28,8 +28,8 @@ from birdclf.text import printable
 RECORDINGS_A_PIECE: Final = 256
 
 
-def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_bands: int, title: str) -> Rows:
-    """Concatenate the ``frames.f16`` and ``level.f16`` of finished shards in a folder.
+def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, analyser: Analyser, title: str) -> Rows:
+    """Concatenate the frames and levels of finished shards in a folder.
 
     The shards are kept, so the disk holds about twice the store. The journal is that of a build: a killed merge can be
     resumed by a merge or by a build of the whole store, and the other way round.
@@ -46,36 +46,38 @@ def merge(clips: list[Clip], shards: list[Shard], store: Path, folder: Path, n_b
             span = shard.range(len(clips))
             if span.stop > done:
                 yield from _pieces(
-                    shard, store, clips[span.start : span.stop], max(0, done - span.start), files, n_bands
+                    shard, store, clips[span.start : span.stop], max(0, done - span.start), files, analyser
                 )
 
-    return fill(clips, folder, n_bands, title, copied)
+    return fill(clips, folder, analyser, title, copied)
 
 
-def read_rows(place: Path, clips: list[Clip], n_bands: int) -> Rows | None:
+def read_rows(place: Path, clips: list[Clip], analyser: Analyser) -> Rows | None:
     """Return the rows of a shard, or None if it is not complete."""
     try:
         rows: Rows = [json.loads(line) for line in (place / JOURNAL).read_bytes().splitlines()]
         frames = sum(row["frames"] for row in rows)
         names = [row["recording_id"] for row in rows]
-        sizes = [(place / name).stat().st_size for name in ("frames.f16", "level.f16")]
+        sizes = [(place / name).stat().st_size for name in (frames_file(analyser.stored_type), LEVEL_FILE)]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    whole = names == [clip.recording_id for clip in clips] and sizes == [2 * n_bands * frames, 2 * frames]
+    whole = names == [clip.recording_id for clip in clips] and sizes == [frame_bytes(analyser) * frames, 2 * frames]
     return rows if whole else None
 
 
-def _pieces(shard: Shard, store: Path, clips: list[Clip], done: int, files: Files, n_bands: int) -> Iterator[Rows]:
+def _pieces(
+    shard: Shard, store: Path, clips: list[Clip], done: int, files: Files, analyser: Analyser
+) -> Iterator[Rows]:
     place = shard.folder(store)
-    rows = read_rows(place, clips, n_bands)
+    rows = read_rows(place, clips, analyser)
     if rows is None:
         raise UserError(
             f"{place} is damaged. Start its worker again, which repairs it: birdclf prepare with the same source and "
             f"store.shards={shard.count} store.shard={shard.number}."
         )
     before = sum(row["frames"] for row in rows[:done])
-    with open(place / "frames.f16", "rb") as frames, open(place / "level.f16", "rb") as level:
-        sources = tuple(zip((frames, level), files, (2 * n_bands, 2), strict=True))
+    with open(place / frames_file(analyser.stored_type), "rb") as frames, open(place / LEVEL_FILE, "rb") as level:
+        sources = tuple(zip((frames, level), files, (frame_bytes(analyser), 2), strict=True))
         for source, _, size in sources:
             source.seek(before * size)
         for start in range(done, len(rows), RECORDINGS_A_PIECE):
@@ -133,7 +135,7 @@ def _build(plan: StorePlan, shard: Shard, workers: int | None) -> None:
     own_clips = clips[span.start : span.stop]
     mark = shard.mark(plan.folder)
     if mark.exists():
-        if read_rows(place, own_clips, plan.extraction.analyser.n_bands) is not None:
+        if read_rows(place, own_clips, plan.extraction.analyser) is not None:
             log.info("%s is finished already", shard)
             return
         log.warning("%s is damaged; its lost part is computed again", place)
@@ -160,8 +162,8 @@ def _merge_if_complete(plan: StorePlan, shard: Shard) -> bool:
         with plan.lock():
             if not plan.finished:
                 log.info("all %d shards are finished; merging the store", shard.count)
-                n_bands, title = plan.extraction.analyser.n_bands, f"merging {plan.catalog.name}"
-                plan.finish(merge(plan.catalog.clips(), shards, plan.folder, plan.building, n_bands, title))
+                analyser, title = plan.extraction.analyser, f"merging {plan.catalog.name}"
+                plan.finish(merge(plan.catalog.clips(), shards, plan.folder, plan.building, analyser, title))
                 return True
     log.info(
         "the store %s is finished; nothing is left to do. Its audit is in the run folder of the worker that merged it; "

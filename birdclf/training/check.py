@@ -22,9 +22,11 @@ from birdclf.data.samplers import Sampler
 from birdclf.data.splits import Split
 from birdclf.declared import check_types
 from birdclf.errors import UserError
+from birdclf.features.embedders.embedder import VectorFeatures
 from birdclf.features.representation import Representation
 from birdclf.losses.base import Loss
 from birdclf.models.head import CosineLinear, output_layer
+from birdclf.models.probes import Probe
 from birdclf.posthoc.base import PostHoc
 from birdclf.training.build import build_callbacks, build_classifier, build_of, check_target, trainer_of
 from birdclf.training.callbacks.history import History
@@ -334,6 +336,23 @@ def check_settings(cfg: DictConfig) -> None:
     check_rows(posthoc, network, num_classes=2)
     if transfer is not None:
         check_frozen(network, transfer, 2, head=False)
+    if isinstance(network, Probe) != isinstance(features, VectorFeatures):
+        kind = type(network).__name__
+        if isinstance(network, Probe):
+            raise UserError(
+                f"model: {kind} takes one vector per window, but the features are of shape {tuple(features.shape)} "
+                f"(channels, bands, frames). Choose an embedder, such as features=birdnet, or another model."
+            )
+        raise UserError(
+            f"model: {kind} takes channels, bands and frames, but the features are one vector of {features.shape[0]} "
+            f"values per window. Choose a probe: model=linear_probe, mlp_probe, cosine_probe, prototype_probe or "
+            f"attention_probe."
+        )
+    if isinstance(network, Probe) and network.attention is not None and cfg.window.train != "bag":
+        raise UserError(
+            f"model.pool=attention learns the weights of a recording's windows, but window.train={cfg.window.train} "
+            f"shows one window at a time. Use window.train=bag, or another pool."
+        )
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(1, *features.shape))

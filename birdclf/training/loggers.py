@@ -32,8 +32,10 @@ from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 from birdclf.data.dataset import Batch
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
+from birdclf.features.mel import MelFeatures
 from birdclf.metrics.plots import Picture
-from birdclf.runs.predictor import Predictor, mean_by_owner
+from birdclf.models.probes import mean_by_owner
+from birdclf.runs.predictor import Predictor
 
 NAME: Final = "events.out.tfevents"
 NUMBER: Final = count()
@@ -154,9 +156,11 @@ class ClipEmbedder(pl.Callback):
         begin, self._passed = self._passed, self._passed + len(batch.target)
         wanted = torch.from_numpy(self.chosen[(self.chosen >= begin) & (self.chosen < self._passed)] - begin)
         wanted = wanted.to(batch.owner.device)
-        vectors = mean_by_owner(torch.cat(embeddings).float(), batch)[wanted]
-        mel_db = pl_module.features.to_db(batch.bands[torch.searchsorted(batch.owner, wanted)])
-        self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), _pictures(mel_db).cpu()))
+        vectors = mean_by_owner(torch.cat(embeddings).float(), batch.owner, len(batch.target))[wanted]
+        bands = batch.bands[torch.searchsorted(batch.owner, wanted)]
+        features = pl_module.features
+        pictures = _pictures(features.to_db(bands)) if isinstance(features, MelFeatures) else _bars(features(bands))
+        self.kept.append((vectors.cpu(), batch.recording[wanted].cpu(), pictures.cpu()))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove the hook."""
@@ -180,6 +184,12 @@ def _pictures(mel_db: Tensor) -> Tensor:
     small = functional.adaptive_avg_pool2d(mel_db.flip(1).unsqueeze(1), SIDE)[:, 0]
     low, high = small.amin(dim=(1, 2), keepdim=True), small.amax(dim=(1, 2), keepdim=True)
     return (small - low) / (high - low).clamp_min(1e-6)
+
+
+def _bars(vectors: Tensor) -> Tensor:
+    """Return vectors ``(B, E)`` as pictures ``(B, 32, 32)`` in [0, 1], as their store has no spectrogram."""
+    wide = functional.adaptive_avg_pool1d(vectors.unsqueeze(1), SIDE * SIDE)
+    return wide.reshape(-1, SIDE, SIDE).clamp(-2, 2) / 4 + 0.5
 
 
 def _sprite(pictures: Tensor) -> Image.Image:

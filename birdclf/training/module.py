@@ -210,8 +210,8 @@ class SpeciesClassifier(Predictor):
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         if stage == "train" and self.augment is not None:
             position = BatchPosition(self.current_epoch, batch_idx, self.global_rank)
-            features, target = self.augment(batch.bands, batch.target, self.features, position)
-            logits = self.logits(features)
+            features, target = self.augment(batch.bands, batch.target, self.features, position, batch.owner)
+            logits = self.pooled(self.logits(features), features, batch.owner, len(target))
         else:
             logits = self.recording_logits(batch) if stage == "train" else self.evaluation_logits(batch)
             target = batch.target

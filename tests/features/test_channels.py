@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
-from birdclf.features.representation import ALL, check_channels
+from birdclf.features.mel import ALL, check_channels
 
 CHOICES = [list(choice) for size in (1, 2, 3) for choice in permutations(ALL, size)]
 

@@ -18,6 +18,7 @@ from birdclf.audio.picture import encode_wav, spectrogram
 from birdclf.audio.resampling import read_waveform
 from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
+from birdclf.features.mel import MelFeatures
 from birdclf.metrics.figures import log_softmax
 from birdclf.report.document import Card, Cards, Section
 from birdclf.runs.checkpoint import load_run
@@ -62,12 +63,14 @@ class ActivationMap:
     def over_time(self, reader: Reader, clip: Clip, species: str, seconds: float) -> NDArray[np.float32] | None:
         """Return ``(frames,)`` from 0 to 1 over the middle of a recording, 0 outside of its middle window.
 
-        None for a network that has no convolution.
+        None for features that are one vector per window, and for a network that has no convolution.
 
         Raises:
             AudioError: If the recording cannot be decoded.
         """
         features = self.loaded.predictor.features
+        if not isinstance(features, MelFeatures):
+            return None
         hop_s = features.hop / features.sample_rate_hz
         waveform = read_waveform(reader, clip, features.sample_rate_hz, self.mix)
         bands = features.analyse(torch.from_numpy(waveform)).bands

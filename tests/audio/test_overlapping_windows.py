@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.audio.clip import AudioError
-from birdclf.detection.stream import windows_of
+from birdclf.audio.windows import windows_of
 
 RATE_HZ = 100
 

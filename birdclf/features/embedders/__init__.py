@@ -1,0 +1,1 @@
+"""Frozen networks of others as features: one vector per window of sound."""

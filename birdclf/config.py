@@ -76,6 +76,7 @@ class TrainConfig:
     window: Any = MISSING
     sampler: Any = MISSING
     model: Any = MISSING
+    init: Any = None
     init_from: str | None = None
     members: Any = None
     redraw_output: bool = False

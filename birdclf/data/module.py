@@ -295,6 +295,13 @@ class RecordingDataModule(pl.LightningDataModule):
         """Return the test split, in the order of the table."""
         return self._in_order("test")
 
+    def all_windows(self, stage: str) -> Batch:
+        """Return all windows of all recordings of a split, one after the other, in the order of the table."""
+        rows = self.table[self.table.split == stage]
+        row, target = (rows[name].to_numpy(dtype=np.int64) for name in ("row", "target"))
+        dataset = WindowDataset(self.store, row, target, "all", self.features.frames, self.seed)
+        return dataset.__getitems__(list(range(len(dataset))))
+
     def _dataset(self, stage: str, policy: str, part: "pd.Index[int] | None" = None) -> WindowDataset:
         chosen = self.table.index[self.table.split == stage] if part is None else part
         row, target = (self.table[name].loc[chosen].to_numpy(dtype=np.int64) for name in ("row", "target"))

@@ -92,19 +92,16 @@ class Probe(nn.Module):
             owner: ``(W,)`` position of each window's recording, ascending from 0.
             recordings: B.
         """
+        logits = logits.float()
         if self.pool == "max":
             return max_by_owner(logits, owner, recordings)
         if self.attention is not None:
-            weights: Tensor = self.attention(vectors, owner, recordings)
-            weighted = logits.float() * weights
-            sums: Tensor = weighted.new_zeros(recordings, logits.shape[1]).index_add_(0, owner, weighted)
-        return sums
+            weighted: Tensor = logits * self.attention(vectors, owner, recordings)
+            return weighted.new_zeros(recordings, logits.shape[1]).index_add_(0, owner, weighted)
         if self.pool == "log_mean_exp":
-            logits = logits.float()
             most = max_by_owner(logits, owner, recordings).detach()
             mean = mean_by_owner(((logits - most[owner]) * self.sharpness).exp(), owner, recordings)
-            pooled: Tensor = mean.log() / self.sharpness + most
-            return pooled
+            return mean.log() / self.sharpness + most
         return mean_by_owner(logits, owner, recordings)
 
 

@@ -31,6 +31,7 @@ from birdclf.posthoc.base import PostHoc
 from birdclf.training.build import build_callbacks, build_classifier, build_of, check_target, trainer_of
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
+from birdclf.training.closed_form import ClosedForm
 from birdclf.training.processes import group_of
 from birdclf.training.start import check_frozen
 
@@ -224,6 +225,10 @@ RULES = (
 )
 
 
+ANY: Final = "any"
+"""The name in ``allow`` that allows all, for a sweep over both parts of a combination."""
+
+
 def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Sequence[str]) -> None:
     """Refuse parts that correct for the class counts twice.
 
@@ -231,8 +236,10 @@ def check_combinations(loss: Loss, sampler: Sampler, posthoc: PostHoc, allow: Se
         UserError: If a rule is broken and not allowed, or ``allow`` has a name that is unknown or not needed.
     """
     known = [rule.name for rule in RULES]
-    if unknown := [name for name in allow if name not in known]:
-        raise UserError(f"allow has {unknown[0]!r}; it may have {', '.join(known)}.")
+    if unknown := [name for name in allow if name not in (*known, ANY)]:
+        raise UserError(f"allow has {unknown[0]!r}; it may have {', '.join(known)}, or {ANY}.")
+    if ANY in allow:
+        return
     parts = Parts(
         loss_corrects=loss.corrects_prior,
         loss_weighs=loss.weighs_classes,
@@ -336,6 +343,12 @@ def check_settings(cfg: DictConfig) -> None:
     check_rows(posthoc, network, num_classes=2)
     if transfer is not None:
         check_frozen(network, transfer, 2, head=False)
+    if cfg.init is not None:
+        if cfg.init_from is not None:
+            raise UserError(
+                "init and init_from both set the first weights. Use one of them: init=none, or no init_from."
+            )
+        build_of(ClosedForm, cfg.init, "init").check(network)  # type: ignore[type-abstract]
     if isinstance(network, Probe) != isinstance(features, VectorFeatures):
         kind = type(network).__name__
         if isinstance(network, Probe):
@@ -389,6 +402,8 @@ def _check_groups(cfg: DictConfig) -> None:
             check_target(cfg[field.name], field.name)
     if cfg.averaging is not None:
         check_target(cfg.averaging, "averaging")
+    if cfg.init is not None:
+        check_target(cfg.init, "init")
     for group in ("callbacks", "augment", "logger"):
         if not OmegaConf.is_dict(cfg[group]):
             raise UserError(f"{group} is {cfg[group]!r}; it must be a mapping of names to settings. Leave it out.")

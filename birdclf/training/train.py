@@ -28,10 +28,11 @@ from birdclf.runs.results import fit_calibration, print_results, rows_of
 from birdclf.runs.run import Run
 from birdclf.runs.state import check_same, finished_score, lock_run, remove_failure
 from birdclf.text import printable
-from birdclf.training.build import build_callbacks, build_classifier, build_data, trainer_of
+from birdclf.training.build import build_callbacks, build_classifier, build_data, build_of, trainer_of
 from birdclf.training.callbacks.rate_finder import check_finder, suggest_rate
 from birdclf.training.callbacks.snapshot import Progress, ending, latest
 from birdclf.training.check import check_settings
+from birdclf.training.closed_form import ClosedForm
 from birdclf.training.loggers import ClipEmbedder, build_loggers
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.processes import (
@@ -126,6 +127,8 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     if transfer is not None:
         report(transfer, data.features.settings, data.table, folder)
         check_frozen(classifier.network, transfer, len(data.classes))
+    if cfg.init is not None and progress is None:
+        build_of(ClosedForm, cfg.init, "init").start(classifier, data)  # type: ignore[type-abstract]
     if cfg.lr_find:
         return suggest_rate(cfg, folder, classifier, data)
     logger = build_loggers(cfg.logger, (progress.epoch + 1 if progress else 1) if run.begun else None)

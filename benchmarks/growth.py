@@ -43,10 +43,18 @@ def track_peak(peak: list[float]) -> None:
 
 def made_up(folder: Path, windows: int) -> tuple[Catalog, FeatureStore]:
     """Return recordings of half a minute, and the store of their features."""
+    table, index = index_of_made_up(windows // WINDOWS_EACH, FRAMES * WINDOWS_EACH, SPECIES)
+    for name, width in (("frames.f16", BANDS), ("level.f16", 1)):
+        with open(folder / name, "wb") as file:
+            file.truncate(2 * width * int(index.frames.sum()))
+    return Catalog(table, FileReader(), "made up"), FeatureStore(folder, index, BANDS)
+
+
+def index_of_made_up(n: int, frames_each: int, most_species: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a catalogue's table of n recordings of some species by a power law, and the index of its store."""
     rng = np.random.default_rng(1)
-    n = windows // WINDOWS_EACH
     ids = np.char.add("XC", np.arange(n).astype(str))
-    species = np.minimum(rng.zipf(1.3, n), SPECIES)
+    species = np.minimum(rng.zipf(1.3, n), most_species)
     table = pd.DataFrame(
         {
             "recording_id": ids,
@@ -55,7 +63,7 @@ def made_up(folder: Path, windows: int) -> tuple[Catalog, FeatureStore]:
             "group": np.char.add("recordist ", rng.integers(0, max(2, n // 50), n).astype(str)),
         }
     )
-    frames = np.full(n, FRAMES * WINDOWS_EACH)
+    frames = np.full(n, frames_each)
     seconds = frames / 100.0
     index = pd.DataFrame(
         {
@@ -66,10 +74,7 @@ def made_up(folder: Path, windows: int) -> tuple[Catalog, FeatureStore]:
             "reason": "",
         }
     )  # fmt: skip
-    for name, width in (("frames.f16", BANDS), ("level.f16", 1)):
-        with open(folder / name, "wb") as file:
-            file.truncate(2 * width * int(frames.sum()))
-    return Catalog(table, FileReader(), "made up"), FeatureStore(folder, index, BANDS)
+    return table, index
 
 
 def main() -> None:

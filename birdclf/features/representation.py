@@ -46,7 +46,7 @@ class Representation(nn.Module, ABC):
 
     :meth:`analyse_recording` runs once per recording and is stored; :meth:`forward` runs on every batch, on the device.
     :class:`birdclf.features.mel.MelFeatures` is the base of features over time and frequency,
-    :class:`birdclf.features.embedders.embedder.Vectors` of those that give one vector per window.
+    :class:`birdclf.features.embedders.embedder.VectorFeatures` of those that give one vector per window.
 
     Attributes:
         sample_rate_hz: Rate of the waveform.

@@ -1,5 +1,6 @@
 """Probes: small networks on vectors of a frozen embedder, and the pooling of a recording's windows."""
 
+import math
 from typing import Any, Final
 
 import torch
@@ -229,7 +230,7 @@ class Prototypes(CosineLinear):
             cosine = functional.linear(functional.normalize(x.float()), each)
             cosine = cosine.reshape(len(x), *self.weight.shape[:2])
             mean: Tensor = (self.scale * cosine).logsumexp(dim=2)
-        return mean - torch.tensor(float(self.weight.shape[1])).log()
+        return mean - math.log(self.weight.shape[1])
 
 
 class PrototypeProbe(Probe):

@@ -59,14 +59,7 @@ def power_of(bands: Tensor, features: MFCCStack = EXACT) -> Tensor:
 
 def augmented_bands(link: Chain, bands: Tensor, position: BatchPosition = NOW) -> Tensor:
     """Return the stored bands ``(B, F, T)`` that a chain makes features of."""
-    seen = []
-
-    class StreamSettings(torch.nn.Module):
-        to_db, from_db, top_db = EXACT.to_db, EXACT.from_db, EXACT.top_db
-
-        def forward(self, bands: Tensor) -> Tensor:
-            seen.append(bands)
-            return EXACT(bands)
-
-    link(bands, torch.zeros(len(bands), dtype=torch.int64), StreamSettings(), position)
+    seen: list[Tensor] = []
+    with EXACT.register_forward_pre_hook(lambda module, given: seen.append(given[0])):
+        link(bands, torch.zeros(len(bands), dtype=torch.int64), EXACT, position)
     return seen[0]

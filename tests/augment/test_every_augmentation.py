@@ -17,7 +17,18 @@ each = pytest.mark.parametrize("name", NAMES)
 
 
 def test_there_are_some():
-    assert {"specaugment", "mixup", "remix", "gain", "shift", "roll", "background", "noise", "lowpass"} <= set(NAMES)
+    assert {
+        "specaugment",
+        "mixup",
+        "remix",
+        "gain",
+        "shift",
+        "roll",
+        "background",
+        "noise",
+        "lowpass",
+        "jitter",
+    } <= set(NAMES)
     assert node_of("none") == {}
 
 
@@ -104,7 +115,7 @@ def test_a_network_learns_behind_it(name: str):
     assert layer.weight.grad.isfinite().all() and layer.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", ["specaugment", "mixup", "remix"])
+@pytest.mark.parametrize("name", ["specaugment", "mixup", "remix", "jitter"])
 def test_a_gradient_goes_through_what_acts_on_features(name: str):
     scale = torch.ones(3, 1, 1, requires_grad=True)
     bands, target = batch()

@@ -184,6 +184,20 @@ def test_with_all_an_epoch_has_every_window_of_the_train_split_once(make):
     assert orders[0] != orders[1]
 
 
+def test_with_bag_a_recording_is_drawn_with_all_its_windows_and_counted_once(make):
+    usual, data = make(), make(window=WindowPolicy(train="bag"))
+    assert torch.equal(data.class_counts, usual.class_counts)
+    train = data.table[data.table.split == "train"]
+    windows = -(-data.store.index.frames[train.row].to_numpy() // 500)
+    seen: dict[int, int] = {}
+    for batch in data.train_dataloader():
+        assert len(batch.target) <= 5 and (batch.owner.diff() >= 0).all()
+        seen |= dict(
+            zip(batch.recording.tolist(), batch.owner.bincount(minlength=len(batch.target)).tolist(), strict=True)
+        )
+    assert seen == dict(zip(train.row.tolist(), windows.tolist(), strict=True)) and max(seen.values()) > 1
+
+
 @pytest.mark.parametrize("train", ["random", "all"])
 def test_a_sampler_changes_what_is_drawn_and_not_what_is_counted(make, folder, train):
     """Train has 3, 7, 7 and 7 recordings of the species; drawn balanced it gives 6 of each."""

@@ -7,7 +7,8 @@ from birdclf.data.dataset import DrawSampler, WindowDataset, as_fetched, cut
 LENGTHS = [500, 901, 1200, 2750]
 ROWS = np.array([3, 0, 2])
 TARGET = np.array([7, 5, 6])
-POLICIES = ["random", "first", "center", "loudest", "all"]
+POLICIES = ["random", "first", "center", "loudest", "all", "bag"]
+ONE_WINDOW = POLICIES[:4]
 
 
 def frame_numbers(bands: torch.Tensor) -> np.ndarray:
@@ -63,6 +64,17 @@ def test_apart_every_window_is_an_item_of_its_own(make):
     assert batch.target.tolist() == dataset.target.tolist() == [7] * 6 + [5] + [6] * 3
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_bag_is_a_recording_with_all_its_windows(make, apart):
+    bag, together = make("bag", apart=apart), make("all")
+    assert len(bag) == 3 and not bag.apart
+    for one, other in zip(bag.__getitems__([2, 0, 1]), together.__getitems__([2, 0, 1]), strict=True):
+        assert torch.equal(one, other)
+    again = bag.__getitems__([5, 12, 3])  # draws of later epochs are of the same recordings
+    assert again.target.tolist() == [6, 7, 7]
+    assert torch.equal(again.owner.bincount(), torch.tensor([3, 6, 6]))
+
+
 def test_apart_a_draw_of_a_later_epoch_is_the_same_window(make):
     dataset = make("all", apart=True)
     first, later = dataset.__getitems__([9, 0, 6]), dataset.__getitems__([39, 10, 26])
@@ -70,7 +82,7 @@ def test_apart_a_draw_of_a_later_epoch_is_the_same_window(make):
     assert frame_numbers(first.bands)[:, 0].tolist() == [2101, 2601, 0]
 
 
-@pytest.mark.parametrize("policy", POLICIES[:-1])
+@pytest.mark.parametrize("policy", ONE_WINDOW)
 def test_one_window_a_recording_is_the_same_apart_or_not(make, policy):
     one, other = (make(policy, apart=apart).__getitems__([2, 0, 1]) for apart in (True, False))
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

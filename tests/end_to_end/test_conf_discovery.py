@@ -25,6 +25,7 @@ from layouts import BUILDERS
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from made_embedder import needs_birdnet, with_file
 from omegaconf import DictConfig, OmegaConf
 from small_networks import smaller
 from tiny_runs import REPO
@@ -39,12 +40,15 @@ from birdclf.config import conf_dir, folder_name
 from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
+from birdclf.features.representation import Representation
 from birdclf.metrics.criteria import Criteria
 from birdclf.metrics.figures import Evaluation
+from birdclf.models.probes import LinearProbe, Probe
 from birdclf.posthoc.base import OutputRows, PostHoc
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
 from birdclf.training.check import LOGGER_EXTRAS, check_settings
+from birdclf.training.closed_form import ClosedForm
 from birdclf.training.loggers import build_loggers
 
 CONF = conf_dir()
@@ -101,8 +105,13 @@ def build_audit(node: DictConfig, tmp_path: Path) -> None:
     assert all(rules.verdict(problem) in VERDICTS for problem in VERDICT_OF)
 
 
+def features_of(node: DictConfig) -> Representation:
+    """Return features, with the file of a made network where they need one."""
+    return instantiate(with_file(OmegaConf.to_container(node)))
+
+
 def build_features(node: DictConfig, tmp_path: Path) -> None:
-    features = instantiate(node)
+    features = features_of(node)
     sound = torch.randn(int(features.sample_rate_hz * 5.3), generator=torch.Generator().manual_seed(0))
     bands = features.analyse(sound).bands[None, :, : features.frames]
     stack = features(bands)
@@ -116,9 +125,19 @@ def features_for(model: str) -> str:
 
 
 def build_model(node: DictConfig, tmp_path: Path) -> None:
-    shape = instantiate(node._get_root().features).shape
+    shape = features_of(node._get_root().features).shape
     logits = instantiate(smaller(node), num_classes=5, in_channels=shape[0]).eval()(torch.randn(2, *shape))
     assert logits.shape == (2, 5) and logits.isfinite().all()
+
+
+def build_init(node: DictConfig, tmp_path: Path) -> None:
+    if node is None:  # init=none
+        return
+    fit = instantiate(node)
+    assert isinstance(fit, ClosedForm)
+    fit.check(LinearProbe(5, in_channels=6))
+    with pytest.raises(UserError):
+        fit.check(network())
 
 
 def build_loss(node: DictConfig, tmp_path: Path) -> None:
@@ -237,6 +256,7 @@ BUILD: dict[str, Callable[[DictConfig, Path], None]] = {
     "audit": build_audit,
     "features": build_features,
     "model": build_model,
+    "init": build_init,
     "loss": build_loss,
     "layers": build_layers,
     "optimizer": build_optimizer,
@@ -286,7 +306,7 @@ def test_every_option_composes_and_instantiates(place: str, given: dict[str, str
         cfg = composed(f"{group}={option}", *beside, f"run_dir={tmp_path}", root=root)
         if group == "data" and option in LAYOUTS:
             given["data.root"] = str(LAYOUTS[option](tmp_path / option))
-        for key in OmegaConf.missing_keys(cfg[group] or {}):
+        for key in OmegaConf.missing_keys(cfg[group] or {}) if group != "features" else ():
             OmegaConf.update(cfg, key, given[key])
         BUILD[group](cfg[group], tmp_path)
 
@@ -343,11 +363,12 @@ def pairs() -> list[Any]:
 def test_every_model_takes_a_step_under_every_loss(model: str, loss: str):
     torch.manual_seed(0)
     cfg = composed(f"model={model}", features_for(model), f"loss={loss}")
-    shape = instantiate(cfg.features).shape
+    shape = features_of(cfg.features).shape
     net = instantiate(smaller(cfg.model), num_classes=5, in_channels=shape[0]).train()
     criterion = instantiate(cfg.loss, class_counts=COUNTS)
-    logits = net(torch.randn(2, *shape))
-    target = torch.tensor([0, 4])
+    x, target = torch.randn(4, *shape), torch.tensor([0, 4])
+    bags = torch.tensor([0, 0, 1, 1])
+    logits = net.pool_windows(net(x), x, bags, 2) if isinstance(net, Probe) else net(x[:2])
     value = criterion(logits, target)
     soft = criterion(logits, torch.nn.functional.one_hot(target, 5).float())
     assert value.isfinite() and torch.isclose(value, soft, rtol=1e-4)
@@ -376,6 +397,8 @@ def small(place: str, run: Path) -> DictConfig:
     narrow = ["model.width=0.05"] if "width" in composed(f"experiment={name}").model else []
     cfg = composed(f"experiment={name}", *SMALL, *narrow, f"run_dir={run}")
     assert cfg.name == name
+    if cfg.features._target_.endswith(".BirdNET"):
+        needs_birdnet()
     smaller(cfg.model)
     return cfg
 

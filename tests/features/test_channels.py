@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from birdclf.errors import UserError
-from birdclf.features.mfcc import MFCCStack
 from birdclf.features.mel import ALL, check_channels
+from birdclf.features.mfcc import MFCCStack
 
 CHOICES = [list(choice) for size in (1, 2, 3) for choice in permutations(ALL, size)]
 

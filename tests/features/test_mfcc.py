@@ -17,7 +17,7 @@ from birdclf.audio.files import FileReader
 from birdclf.audio.formats import is_sound
 from birdclf.audio.resampling import read_waveform
 from birdclf.errors import UserError
-from birdclf.features import representation
+from birdclf.features import mel
 from birdclf.features.mfcc import MFCCStack
 
 RATE = 32_000
@@ -96,10 +96,10 @@ def test_a_long_recording_spills_to_disk_and_has_the_same_values(monkeypatch):
             rolled.append(self.tell())
             super().rollover()
 
-    monkeypatch.setattr(representation, "SpooledTemporaryFile", Spool)
+    monkeypatch.setattr(mel, "SpooledTemporaryFile", Spool)
     usual = analyse(noise(4 * WINDOW))
     assert not rolled
-    monkeypatch.setattr(representation, "IN_MEMORY", 300_000)
+    monkeypatch.setattr(mel, "IN_MEMORY", 300_000)
     np.testing.assert_array_equal(analyse(noise(4 * WINDOW)), usual)
     assert len(rolled) == 1
 
@@ -127,7 +127,7 @@ def test_half_an_hour_takes_no_more_memory_than_a_spool():
     done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
     minute_mb, half_hour_mb = map(float, done.stdout.split())
     # Its waveform alone would take 220 MB, its mel spectrogram 88 MB.
-    assert half_hour_mb - minute_mb < 2 * representation.IN_MEMORY / 2**20
+    assert half_hour_mb - minute_mb < 2 * mel.IN_MEMORY / 2**20
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_fft": 512}, {"n_fft": 512, "n_mels": 40}, {"n_fft": 2048, "hop": 640}])

@@ -8,23 +8,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig
 from small_networks import smaller
 from torch import nn
 
 from birdclf.config import conf_dir
 from birdclf.errors import UserError
 from birdclf.models.head import CosineLinear, output_layer
+from birdclf.models.probes import POOLS, Probe
 
-NAMES = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+
+def node_of(name: str) -> DictConfig:
+    """Return what ``model=NAME`` adds to a configuration."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", overrides=[f"model={name}"]).model
+
+
+FOUND = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+PROBES = [name for name in FOUND if issubclass(get_class(node_of(name)._target_), Probe)]
+NAMES = [name for name in FOUND if name not in PROBES]
 SHAPES = ((3, 20, 500), (1, 128, 400), (2, 64, 90))
 
 
 def built(name: str, channels: int, **knobs: Any) -> nn.Module:
     torch.manual_seed(0)
-    node = smaller(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"))
+    node = smaller(node_of(name))
     assert set(knobs) <= set(node), f"{name} has no {', '.join(set(knobs) - set(node))}"
     network = instantiate({**node, **knobs}, num_classes=5, in_channels=channels)
     assert isinstance(network, nn.Module)
@@ -52,12 +65,26 @@ def test_the_head_can_be_cosine_and_is_found(name: str):
         assert type(layer) is kind and layer is output_layer(net, num_classes=5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_takes_vectors_and_its_output_layer_is_found(name: str, pool: str):
+    net = built(name, 7, pool=pool).eval()
+    vectors, owner = torch.randn(4, 7), torch.tensor([0, 0, 0, 1])
+    logits = net(vectors)
+    assert logits.shape == (4, 5) and logits.isfinite().all()
+    pooled = net.pool_windows(logits, vectors, owner, 2)
+    assert pooled.shape == (2, 5) and pooled.isfinite().all()
+    torch.testing.assert_close(pooled[1], logits[3])
+    assert output_layer(net, num_classes=5) is output_layer(net) is net.classifier
+
+
+@pytest.mark.parametrize("name", FOUND)
 def test_training_draws_from_the_generators_that_a_snapshot_keeps(name: str):
     knobs = {"dropout": 0.4}
-    if "drop_path" in OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"):
+    if "drop_path" in node_of(name):
         knobs["drop_path"] = 0.4
-    net, x = built(name, 1, **knobs).train(), torch.randn(3, 1, 128, 400)
+    shape = (7,) if name in PROBES else (1, 128, 400)
+    net, x = built(name, shape[0], **knobs).train(), torch.randn(3, *shape)
     with torch.no_grad():
         state, others = torch.get_rng_state(), (random.getstate(), np.random.get_state()[1].tolist())
         first = net(x)

@@ -62,8 +62,9 @@ class Sums:
     scale: float = 1.0
     sample_rate_hz: int = RATE
     n_bands: int = 2
+    stored_type: str = "float16"
 
-    def analyse_blocks(self, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
+    def analyse_recording(self, recording_id: str, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
         for block in blocks:
             sums = block.reshape(-1, 2, 160).sum(dim=2) * self.scale
             yield Analysis(sums.T, sums.sum(dim=1))

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import pytest
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import ModelCheckpoint
+from made_embedder import made_onnx
 from omegaconf import DictConfig
 
 from birdclf.config import conf_dir
@@ -97,3 +98,52 @@ def test_every_name_is_one_of_lightnings_and_the_defaults_pass():
     assert set(OF_TRAINER) <= set(of_trainer) | ours
     assert set(OF_CHECKPOINT) <= set(signature(ModelCheckpoint).parameters)
     check_settings(composed())
+
+
+def with_vectors(*words: str) -> DictConfig:
+    file = made_onnx(800)
+    settings = (f"features.file={file}", "features.sample_rate_hz=8000", "features.window_s=0.1", "run_dir=run")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("train", overrides=["features=embedder", *settings, "trainer.accelerator=cpu", *words])
+
+
+@pytest.mark.parametrize("model", ["linear_probe", "mlp_probe", "cosine_probe", "prototype_probe", "attention_probe"])
+def test_a_probe_is_taken_with_vectors_and_refused_with_bands(model: str):
+    check_settings(with_vectors(f"model={model}", "window.train=bag"))
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose(
+            "train", overrides=[f"model={model}", "window.train=bag", "run_dir=run", "trainer.accelerator=cpu"]
+        )
+    said = r"Probe takes one vector per window, but the features are of shape \(3, 20, 500\).*features=birdnet"
+    with pytest.raises(UserError, match=said):
+        check_settings(cfg)
+
+
+@pytest.mark.parametrize("model", ["audio_cnn", "audio_cnn_v2"])
+def test_other_networks_are_refused_with_vectors(model: str):
+    said = (
+        r"AudioCNN\w* takes channels, bands and frames, but the features are one vector of 6 values.*model=linear_probe"
+    )
+    with pytest.raises(UserError, match=said):
+        check_settings(with_vectors(f"model={model}"))
+
+
+def test_attention_needs_bags():
+    for policy in ("random", "all", "first"):
+        with pytest.raises(
+            UserError, match=rf"window\.train={policy} shows one window at a time\. Use window\.train=bag"
+        ):
+            check_settings(with_vectors("model=attention_probe", f"window.train={policy}"))
+    check_settings(with_vectors("model=linear_probe", "model.pool=log_mean_exp", "model.sharpness=5"))
+
+
+@pytest.mark.parametrize("name", ["gain", "specaugment", "shift"])
+def test_augmentations_of_bands_are_refused_with_vectors(name: str):
+    with pytest.raises(UserError, match=rf"augment\.{name} changes sound over time and frequency"):
+        check_settings(with_vectors("model=linear_probe", f"augment={name}"))
+
+
+def test_a_closed_form_is_for_linear_probes_and_the_only_start():
+    check_settings(with_vectors("model=linear_probe", "window.train=bag", "init=logistic"))
+    with pytest.raises(UserError, match=r"init sets the weights of a linear probe, but the model is MLPProbe"):
+        check_settings(with_vectors("model=mlp_probe", "init=ridge"))

@@ -153,8 +153,8 @@ class Embedder(VectorFeatures):
             )
             if self._network.width != self.n_bands:
                 raise UserError(
-                    f"{self.file} gives vectors of {self._network.width} values; {self.n_bands} are needed. Choose "
-                    f"another file, or leave features.width out."
+                    f"{self.file} gives vectors of {self._network.width} values; {self.n_bands} are needed. Bring "
+                    f"back the file that the run was trained with."
                 )
         return self._network
 

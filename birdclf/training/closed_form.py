@@ -28,8 +28,8 @@ UNSEEN: Final = 20.0
 class ClosedForm(ABC):
     """A convex fit of the output layer of a linear probe.
 
-    With ``window.train=bag`` and ``model.pool=mean`` an example is the mean vector of a recording; otherwise each window
-    is one, of weight 1 with ``window.train=all``, else such that a recording counts as 1.
+    With ``window.train=bag`` and ``model.pool=mean`` an example is the mean vector of a recording; otherwise it is a
+    window, of weight 1 with ``window.train=all``, else such that a recording counts as 1.
 
     Args:
         strength: Of the penalty, above 0; its meaning is the subclass's.

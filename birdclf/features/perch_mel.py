@@ -19,7 +19,7 @@ HOP: Final = 320
 FRAME: Final = 640
 N_FFT: Final = 1024
 HEADROOM_DB: Final = 100.0
-"""Added to the power before its floor of -100 dB, so that scaling to the peak comes before the floor of the features."""
+"""Added to the power before its floor of -100 dB, so that sound is scaled before the floor of the features applies."""
 LEAST_PEAK: Final = 1e-5
 """Sound that is quieter than 16 bits can hold is not scaled further."""
 

@@ -31,6 +31,7 @@ from birdclf.posthoc.base import PostHoc
 from birdclf.training.build import build_callbacks, build_classifier, build_of, check_target, trainer_of
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
+from birdclf.training.original import check_original
 from birdclf.training.processes import group_of
 from birdclf.training.start import check_frozen
 
@@ -336,6 +337,9 @@ def check_settings(cfg: DictConfig) -> None:
     check_rows(posthoc, network, num_classes=2)
     if transfer is not None:
         check_frozen(network, transfer, 2, head=False)
+    if cfg.original is not None:
+        check_target(cfg.original, "features@original")
+        check_original(instantiate(cfg.original), features, output_layer(network, 2).in_features)
     if isinstance(network, Probe) != isinstance(features, VectorFeatures):
         kind = type(network).__name__
         if isinstance(network, Probe):

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 COMPARED: Final = 100
 """Recordings, evenly spaced in the order of their ids, whose first windows are compared."""
 AT_ONCE: Final = 8
-ALIKE: Final = 0.95
+ALIKE: Final = 0.99
 """Mean cosine below which the front end or the weights are doubted."""
 TABLE: Final = "original.csv"
 

@@ -382,7 +382,7 @@ def small(place: str, run: Path) -> DictConfig:
 
 def with_weights(cfg: DictConfig, file: Path) -> DictConfig:
     """Give an experiment that starts from weights some to begin with, for the four species of ``SMALL``."""
-    if OmegaConf.is_missing(cfg.model, "pretrained"):
+    if isinstance(OmegaConf.select(cfg, "model.pretrained"), str):
         made = instantiate({**cfg.model, "pretrained": False}, num_classes=4, in_channels=1)
         torch.save(made.backbone.state_dict(), file)
         cfg.model.pretrained = str(file)

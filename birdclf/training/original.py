@@ -39,7 +39,7 @@ def check_original(original: object, features: Representation, width: int) -> Ve
     if not isinstance(original, VectorFeatures):
         raise UserError(
             f"features@original builds a {type(original).__name__}, which gives no vectors. Choose the original "
-            f"network as an embedder: features@original=perch, or features@original=embedder, with original.file=FILE."
+            f"network as an embedder, features@original=perch or features@original=embedder."
         )
     ours, theirs = (one.window_samples / one.sample_rate_hz for one in (features, original))
     if abs(ours - theirs) > 1e-3:
@@ -102,7 +102,7 @@ def compare(predictor: Predictor, data: RecordingDataModule, original: VectorFea
 
 
 def _offsets(store: FeatureStore, ids: NDArray[np.object_]) -> NDArray[np.int64]:
-    return store.index.set_index("recording_id").offset[ids].to_numpy(dtype=np.int64)
+    return store.index.set_index("recording_id").offset.reindex(ids).to_numpy(dtype=np.int64)
 
 
 @torch.no_grad()

@@ -126,11 +126,11 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         {"recordings": split_hash(data.table)},
     )
     classifier, transfer = build_classifier(cfg, data, begins=progress is None)
+    if progress is None and isinstance(classifier.network, ImageNetwork) and classifier.network.loaded:
+        report_loaded(classifier.network.loaded, cfg.model.pretrained, folder)
     if transfer is not None:
         report(transfer, data.features.settings, data.table, folder)
         check_frozen(classifier.network, transfer, len(data.classes))
-    if progress is None and isinstance(classifier.network, ImageNetwork) and classifier.network.loaded:
-        report_loaded(classifier.network.loaded, cfg.model.pretrained, folder)
     if progress is None and cfg.original is not None:
         width = output_layer(classifier.network, len(data.classes)).in_features
         compare(classifier, data, check_original(instantiate(cfg.original), data.features, width), folder)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from perch_port import NAME, write_onnx, write_weights
@@ -73,6 +74,13 @@ def test_another_front_end_is_noticed(files, folder, store_root, tmp_path, caplo
     other.prepare()
     compare(Predictor(network(files), other.features), other, Perch(str(files["onnx"])), tmp_path)
     assert "does not give the original's embeddings" in caplog.text
+
+
+def test_an_original_without_any_vector_is_refused(files, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Perch, "embed", lambda self, windows: np.full((len(windows), self.n_bands), np.nan, np.float32))
+    monkeypatch.setattr(data, "store_dir", tmp_path)  # the other one holds the right vectors
+    with pytest.raises(UserError, match=r"no vector of any of the 32 recordings that were tried, such as 'barn owl/"):
+        compare(Predictor(network(files), data.features), data, Perch(str(files["onnx"])), tmp_path)
 
 
 def test_what_cannot_be_compared_is_refused(files):

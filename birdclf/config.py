@@ -18,6 +18,7 @@ FALLS = ("nll",)  # metrics of which lower values are better
 # Keys that change no result; of the callbacks only some do.
 NOT_HASHED = (
     *("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find", "pictures"),
+    "original",
 )
 NOT_HASHED_CALLBACKS = ("snapshot", "history", "progress", "pruning")
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
@@ -72,6 +73,7 @@ class TrainConfig:
     audio: Any = MISSING
     audit: Any = MISSING
     features: Any = MISSING
+    original: Any = None
     split: Any = MISSING
     window: Any = MISSING
     sampler: Any = MISSING

@@ -11,8 +11,8 @@ from torch.nn import functional
 from torchaudio.compliance import kaldi
 
 from birdclf.checks import require
-from birdclf.features.mel import MelFeatures
-from birdclf.features.representation import Analysis, mean_and_std
+from birdclf.features.mel import FixedMelFeatures
+from birdclf.features.representation import Analysis
 from birdclf.features.spectrum import PowerByProducts, frame_chunks, pad_short
 
 RATE_HZ: Final = 16_000
@@ -27,7 +27,7 @@ DB: Final = 10 / math.log(10)
 """Decibels in a unit of the natural logarithm of power."""
 
 
-class AstFilterbank(MelFeatures):
+class AstFilterbank(FixedMelFeatures):
     """Logarithm of power by mel band, at 16 kHz: waveform to ``(n_mels, T)``, and that to ``(1, n_mels, frames)``.
 
     A frame of 25 ms begins every 10 ms; its mean is subtracted, then pre-emphasis of 0.97 and a symmetric Hann window
@@ -51,7 +51,6 @@ class AstFilterbank(MelFeatures):
     stored_as: ClassVar = "ast-fbank-1"
 
     kaldi_banks: Tensor
-    train_mean: Tensor
     hann: Tensor
 
     def __init__(
@@ -68,17 +67,14 @@ class AstFilterbank(MelFeatures):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on empty bands of torchaudio's scale, used here for the level only
             super().__init__(
-                sample_rate_hz=RATE_HZ, window_s=window_s, hop=HOP, n_fft=N_FFT, n_mels=n_mels, channels=["static"],
-                delta_width=None, padding=padding,
+                sample_rate_hz=RATE_HZ, window_s=window_s, hop=HOP, n_fft=N_FFT, n_mels=n_mels, padding=padding,
+                mean=mean, std=2 * std,
             )  # fmt: skip
         self.settings = {"window_s": window_s, "n_mels": n_mels, "mean": mean, "std": std, "padding": padding}
         banks, centres_hz = kaldi.get_mel_banks(n_mels, N_FFT, RATE_HZ, LOWEST_HZ, RATE_HZ / 2, 100.0, -500.0, 1.0)
         self.register_buffer("kaldi_banks", functional.pad(banks, (0, 1)).T.contiguous(), persistent=False)
         self.register_buffer("hann", torch.hann_window(FRAME, periodic=False), persistent=False)
         self.register_buffer("centres_hz", centres_hz.flatten().float(), persistent=False)
-        self.mean.fill_(mean)
-        self.std.fill_(2 * std)
-        self.register_buffer("train_mean", self.mean.clone(), persistent=False)
 
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes what :meth:`analyse` returns."""
@@ -117,13 +113,3 @@ class AstFilterbank(MelFeatures):
     def from_db(self, db: Tensor) -> Tensor:
         """Return stored bands ``(..., n_mels, T)`` of power by mel band in dB, float32."""
         return db.float() / DB
-
-    @property
-    def normalised_mean(self) -> Tensor:
-        """Mean of the train split after normalisation, ``(1, n_mels, 1)``; 0 is the mean of AudioSet."""
-        return (self.train_mean - self.mean) / self.std
-
-    @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
-        """Measure the mean of the train split; ``mean`` and ``std`` do not change."""
-        self.train_mean.copy_(mean_and_std((self.stack(bands) for bands in batches), self.mean.shape)[0])

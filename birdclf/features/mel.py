@@ -13,7 +13,7 @@ from torch.nn import functional
 from birdclf.checks import require, whole
 from birdclf.errors import UserError
 from birdclf.features import spectrum as spectra
-from birdclf.features.representation import Analysis, Representation
+from birdclf.features.representation import Analysis, Representation, mean_and_std
 from birdclf.features.spectrum import PowerByProducts, PowerSpectrum, decibels, frame_chunks, pad_short
 
 ORDERS: Final = {"static": 0, "delta": 1, "delta2": 2}
@@ -275,3 +275,32 @@ class MelFeatures(Representation):
     def stack(self, bands: Tensor) -> Tensor:
         """Return the channels ``(B, C, F, frames)`` before normalisation."""
         return stack_channels(bands, self.channels, self.delta_kernels)
+
+
+class FixedMelFeatures(MelFeatures):
+    """Mel features with the normalisation that published weights were trained with; the train split does not set it.
+
+    Its one channel is ``static``. The arguments are those of :class:`MelFeatures`, and ``mean`` (subtracted) and
+    ``std`` (divisor).
+
+    Attributes:
+        train_mean: ``(1, n_mels, 1)`` buffer, mean of the train split before normalisation.
+    """
+
+    train_mean: Tensor
+
+    def __init__(self, *, mean: float, std: float, **sizes: Any) -> None:
+        super().__init__(channels=["static"], delta_width=None, **sizes)
+        self.mean.fill_(mean)
+        self.std.fill_(std)
+        self.register_buffer("train_mean", self.mean.clone(), persistent=False)
+
+    @property
+    def normalised_mean(self) -> Tensor:
+        """Mean of the train split after normalisation, ``(1, n_mels, 1)``."""
+        return (self.train_mean - self.mean) / self.std
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Measure the mean of the train split; ``mean`` and ``std`` do not change."""
+        self.train_mean.copy_(mean_and_std((self.stack(bands) for bands in batches), self.mean.shape)[0])

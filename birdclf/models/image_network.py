@@ -31,8 +31,12 @@ class ImageNetwork(nn.Module):
         pretrained: True downloads weights trained on images from the Hugging Face Hub, a path reads them from a file.
         stem_stride: Stride of the first convolution over ``(frequency, time)``; None for timm's.
         size: ``(F, T)`` that features are interpolated to; a network of fixed size needs it.
+        time_first: Show images of (time, frequency), as weights from elsewhere may have been trained on.
         head: Last layer, ``linear`` or ``cosine``.
         scale: Scale of the cosine head's logits; None for 30.
+
+    Attributes:
+        loaded: Names and outcomes of the tensors of the file ``pretrained``; empty without a file.
 
     Raises:
         UserError: If timm is not installed, has no such network or refuses an argument, or the weights cannot be
@@ -51,13 +55,16 @@ class ImageNetwork(nn.Module):
         size: Sequence[int] | None = None,
         head: str = "linear",
         scale: float | None = None,
+        time_first: bool = False,
     ) -> None:
         super().__init__()
         check_pretrained(pretrained)
-        self.size = None if size is None else _pair("size", size)
-        self.backbone = _backbone(name, in_channels, drop_path, self.size, pretrained)
+        self.size, self.time_first = None if size is None else _pair("size", size), time_first
+        image = self.size[::-1] if self.size and time_first else self.size
+        self.backbone, self.loaded = _backbone(name, in_channels, drop_path, image, pretrained)
         if stem_stride is not None:
-            _restride(self.backbone, name, _pair("stem_stride", stem_stride))
+            stride = _pair("stem_stride", stem_stride)
+            _restride(self.backbone, name, stride[::-1] if time_first else stride)
         width: Any = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.classifier = nn.Sequential(dropout_layer(dropout), classifier_layer(head, int(width), num_classes, scale))
 
@@ -65,14 +72,16 @@ class ImageNetwork(nn.Module):
         """Map features ``(B, in_channels, F, T)`` to logits ``(B, K)``."""
         if self.size is not None:
             x = interpolate(x, self.size, mode="bilinear", align_corners=False, antialias=True)
+        if self.time_first:
+            x = x.transpose(2, 3)
         logits: Tensor = self.classifier(self.backbone(x))
         return logits
 
 
 def _backbone(
     name: str, in_channels: int, drop_path: float, size: tuple[int, int] | None, pretrained: bool | str
-) -> nn.Module:
-    """Return a network of timm without its head."""
+) -> tuple[nn.Module, dict[str, str]]:
+    """Return a network of timm without its head, and what became of the tensors of a file."""
     timm = from_extra("timm", EXTRA)
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
@@ -104,9 +113,8 @@ def _backbone(
     drops = (module for module in network.modules() if isinstance(module, timm.layers.DropPath))
     if drop_path and not any(module.drop_prob for module in drops):
         raise _no_drop_path(name)
-    if isinstance(pretrained, str):
-        _load(network, read_weights(pretrained), pretrained, in_channels)
-    return network
+    loaded = _load(network, read_weights(pretrained), pretrained, in_channels) if isinstance(pretrained, str) else {}
+    return network, loaded
 
 
 def _no_drop_path(name: str) -> UserError:
@@ -122,16 +130,23 @@ def _hub_weights(name: str, known: Any) -> Any:
     return from_hub(known.hf_hub_id, *([known.hf_hub_filename] if known.hf_hub_filename else []))
 
 
-def _load(network: nn.Module, weights: dict[str, Tensor], source: str, in_channels: int) -> None:
-    """Load the weights of a file, with its first convolution adapted to the channels and without its head."""
+def _load(network: nn.Module, weights: dict[str, Tensor], source: str, in_channels: int) -> dict[str, str]:
+    """Load the weights of a file, with its first convolution adapted to the channels and without its head.
+
+    Returns:
+        Outcome of each tensor of the file, by name.
+    """
     adapt = from_extra("timm.models", EXTRA).adapt_input_conv
     # Any of these entries may be missing.
     known: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    adapted = {}
     for layer in _names(known.get("first_conv")):
         for name, value in weights.items():
             if f".{name}".endswith(f".{layer}.weight") and value.ndim == 4 and value.shape[1] != in_channels:
                 weights[name] = adapt(in_channels, value, base_chans=value.shape[1])
-    load_weights(network, weights, source, replaced=_names(known.get("classifier")))
+                adapted[name] = f"fitted: adapted from {value.shape[1]} channels to {in_channels}"
+    fitted = load_weights(network, weights, source, replaced=_names(known.get("classifier")))
+    return {name: adapted.get(name, "fitted" if name in fitted else "not used") for name in weights}
 
 
 def _restride(network: nn.Module, name: str, stride: tuple[int, int]) -> None:

@@ -62,7 +62,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str, replaced: Collection[str] = ()) -> None:
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Tensor], source: str, replaced: Collection[str] = ()
+) -> set[str]:
     """Load all weights of a module, whose names may have a prefix such as ``module.`` or ``network.backbone.``.
 
     Args:
@@ -70,6 +72,9 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str, 
         weights: By name.
         source: File or repository, for messages.
         replaced: Names of layers, such as ``head.fc``, whose weights are left out since they are for other classes.
+
+    Returns:
+        Those of the names of ``weights`` that are loaded.
 
     Raises:
         UserError: If a weight is missing, left over or of another shape.
@@ -93,6 +98,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str, 
             f"{len(problems)} such differences in all. Choose the model that they were trained with."
         )
     module.load_state_dict(given, strict=False)
+    return {prefix + name for name in given}
 
 
 def prefix_of(own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:

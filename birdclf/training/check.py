@@ -32,6 +32,7 @@ from birdclf.training.build import build_callbacks, build_classifier, build_of, 
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
 from birdclf.training.closed_form import ClosedForm
+from birdclf.training.original import check_original
 from birdclf.training.processes import group_of
 from birdclf.training.start import check_frozen
 
@@ -349,6 +350,9 @@ def check_settings(cfg: DictConfig) -> None:
                 "init and init_from both set the first weights. Use one of them: init=none, or no init_from."
             )
         build_of(ClosedForm, cfg.init, "init").check(network)  # type: ignore[type-abstract]
+    if cfg.original is not None:
+        check_target(cfg.original, "features@original")
+        check_original(instantiate(cfg.original), features, output_layer(network, 2).in_features)
     if isinstance(network, Probe) != isinstance(features, VectorFeatures):
         kind = type(network).__name__
         if isinstance(network, Probe):

@@ -188,6 +188,7 @@ def _listed(rest: Mapping[str, str]) -> str:
 log = logging.getLogger(__name__)
 
 TABLE: Final = "init_from.csv"
+LOADED: Final = "pretrained.csv"
 LISTED: Final = 12  # names that a log shows
 
 
@@ -218,6 +219,17 @@ def report(transfer: Transfer, features: Mapping[str, Any], recordings: pd.DataF
             printable(name), printable(value), printable(features.get(name)),
         )  # fmt: skip
     _warn_of_overlap(source.path, recordings)
+
+
+def report_loaded(loaded: Mapping[str, str], source: str, folder: Path) -> None:
+    """Log how much of the file ``model.pretrained`` was loaded, and write ``pretrained.csv``, one row per tensor."""
+    others = {name: outcome for name, outcome in loaded.items() if outcome != "fitted"}
+    fitted = sum(outcome.startswith("fitted") for outcome in loaded.values())
+    log.info("model.pretrained %s: %d of %d tensors fitted, by name", printable(source), fitted, len(loaded))
+    for name, outcome in list(others.items())[:LISTED]:
+        log.info("  %s: %s", printable(name), outcome)
+    table = pd.DataFrame(loaded.items(), columns=["of_the_file", "outcome"])
+    write_whole(folder / LOADED, table.to_csv(index=False))
 
 
 def check_frozen(network: nn.Module, transfer: Transfer, num_classes: int, head: bool = True) -> None:

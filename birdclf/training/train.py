@@ -22,6 +22,8 @@ from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
 from birdclf.files import writing_to
+from birdclf.models.head import output_layer
+from birdclf.models.image_network import ImageNetwork
 from birdclf.runs.checkpoint import load_weights
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import fit_calibration, print_results, rows_of
@@ -35,6 +37,7 @@ from birdclf.training.check import check_settings
 from birdclf.training.closed_form import ClosedForm
 from birdclf.training.loggers import ClipEmbedder, build_loggers
 from birdclf.training.module import SpeciesClassifier
+from birdclf.training.original import check_original, compare
 from birdclf.training.processes import (
     TIMEOUT_S,
     Group,
@@ -48,7 +51,7 @@ from birdclf.training.processes import (
     run_processes,
 )
 from birdclf.training.results import check_unchanged, mark_done, split_hash, write_beginning, write_results
-from birdclf.training.start import check_frozen, report
+from birdclf.training.start import check_frozen, report, report_loaded
 from birdclf.training.trainer import fast_precision
 
 log = logging.getLogger(__name__)
@@ -56,7 +59,7 @@ log = logging.getLogger(__name__)
 INTERRUPTED = 1  # status that Lightning leaves with after Ctrl-C
 NOT_HYPERPARAMETERS = (
     *("name", "run_dir", "callbacks", "logger", "store", "reference", "channels_last", "evaluation", "criteria"),
-    *("resume", "fail_fast", "members", "allow", "lr_find", "pictures"),
+    *("resume", "fail_fast", "members", "allow", "lr_find", "pictures", "original"),
 )
 
 
@@ -124,11 +127,16 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         {"recordings": split_hash(data.table)},
     )
     classifier, transfer = build_classifier(cfg, data, begins=progress is None)
+    if progress is None and isinstance(classifier.network, ImageNetwork) and classifier.network.loaded:
+        report_loaded(classifier.network.loaded, cfg.model.pretrained, folder)
     if transfer is not None:
         report(transfer, data.features.settings, data.table, folder)
         check_frozen(classifier.network, transfer, len(data.classes))
     if cfg.init is not None and progress is None:
         build_of(ClosedForm, cfg.init, "init").start(classifier, data)  # type: ignore[type-abstract]
+    if progress is None and cfg.original is not None:
+        width = output_layer(classifier.network, len(data.classes)).in_features
+        compare(classifier, data, check_original(instantiate(cfg.original), data.features, width), folder)
     if cfg.lr_find:
         return suggest_rate(cfg, folder, classifier, data)
     logger = build_loggers(cfg.logger, (progress.epoch + 1 if progress else 1) if run.begun else None)

@@ -404,7 +404,11 @@ def small(place: str, run: Path) -> DictConfig:
 
 
 def with_weights(cfg: DictConfig, file: Path) -> DictConfig:
-    """Give the second stage of another run weights to begin with, for the four species of ``SMALL``."""
+    """Give an experiment that starts from weights some to begin with, for the four species of ``SMALL``."""
+    if isinstance(OmegaConf.select(cfg, "model.pretrained"), str):
+        made = instantiate({**cfg.model, "pretrained": False}, num_classes=4, in_channels=1)
+        torch.save(made.backbone.state_dict(), file)
+        cfg.model.pretrained = str(file)
     if cfg.redraw_output:
         torch.save(instantiate(cfg.model, num_classes=4, in_channels=3).state_dict(), file)
         cfg.init_from = str(file)

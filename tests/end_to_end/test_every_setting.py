@@ -77,7 +77,11 @@ WITH = {
     "layers/default.norm_stats": ["layers.freeze=[features.0]"],
 }
 # What a setting is changed by where neither its name nor its type says.
-ELSEWHERE = {"loss/ldam.scale": "model.scale=20", "loss/focal.alpha": "loss.alpha=class_frequency"}
+ELSEWHERE = {
+    "loss/ldam.scale": "model.scale=20",
+    "loss/focal.alpha": "loss.alpha=class_frequency",
+    "features/perch_mel.padding": "features.padding=repeat",
+}
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from birdclf.config import conf_dir
 from birdclf.errors import UserError
 from birdclf.models import pretrained
 from birdclf.models.head import CosineLinear, output_layer
@@ -270,3 +271,59 @@ def test_a_list_of_the_configuration_will_do():
     node = OmegaConf.create({"_target_": "birdclf.models.image_network.ImageNetwork", "name": "test_resnet"})
     node.stem_stride, node.size = [1, 2], [32, 64]
     assert instantiate(node, num_classes=3, in_channels=1).eval()(torch.randn(1, 1, 20, 90)).shape == (1, 3)
+
+
+def test_images_of_time_and_frequency(tmp_path: Path):
+    torch.manual_seed(5)
+    theirs = timm.create_model("test_efficientnet", in_chans=1, num_classes=0).eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pt")
+    knobs = {"in_channels": 1, "stem_stride": None, "pretrained": str(tmp_path / "weights.pt")}
+    x = torch.randn(2, 1, 128, 500)
+    seen: list[Tensor] = []
+    for time_first in (True, False):
+        ours = tiny("test_efficientnet", time_first=time_first, **knobs).eval()
+        output_layer(ours).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        ours(x)
+    torch.testing.assert_close(seen[0], theirs(x.transpose(2, 3)))
+    torch.testing.assert_close(seen[1], theirs(x))
+    assert torch.cosine_similarity(seen[0], theirs(x.transpose(2, 3))).min() > 1 - 1e-6
+    assert torch.cosine_similarity(*seen).min() < 1 - 1e-4
+
+
+def test_strides_and_sizes_are_of_frequency_and_time_either_way():
+    net = tiny("test_efficientnet", stem_stride=[1, 2], time_first=True)
+    assert net.backbone.conv_stem.stride == (2, 1)
+    fixed = ImageNetwork(4, name="test_vit", size=[64, 128], time_first=True)
+    assert fixed.backbone.patch_embed.img_size == (128, 64)
+    assert fixed.eval()(torch.randn(2, 3, 20, 500)).shape == (2, 4)
+
+
+def test_what_became_of_a_files_tensors_is_listed(tmp_path: Path):
+    theirs = timm.create_model("test_efficientnet").state_dict()
+    torch.save({f"module.{name}": value for name, value in theirs.items()}, tmp_path / "weights.pt")
+    loaded = tiny("test_efficientnet", in_channels=1, pretrained=str(tmp_path / "weights.pt")).loaded
+    assert set(loaded) == {f"module.{name}" for name in theirs}
+    others = {name: outcome for name, outcome in loaded.items() if outcome != "fitted"}
+    assert others == {
+        "module.conv_stem.weight": "fitted: adapted from 3 channels to 1",
+        "module.classifier.weight": "not used",
+        "module.classifier.bias": "not used",
+    }
+    assert tiny("test_efficientnet").loaded == {}
+
+
+@pytest.mark.slow
+def test_weights_in_the_layout_of_a_port_of_perch_give_its_embeddings(tmp_path: Path):
+    node = OmegaConf.load(conf_dir() / "model" / "efficientnet_b3.yaml")
+    torch.manual_seed(5)
+    theirs = timm.create_model("tf_efficientnet_b3", in_chans=1, num_classes=0).eval()
+    save_safely(theirs.state_dict(), tmp_path / "perch.safetensors")
+    node.pretrained = str(tmp_path / "perch.safetensors")
+    ours = instantiate(node, num_classes=3, in_channels=1).eval()
+    assert set(ours.loaded.values()) == {"fitted"} and len(ours.loaded) == len(theirs.state_dict())
+    seen: list[Tensor] = []
+    output_layer(ours).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = torch.randn(1, 1, 128, 500)
+    with torch.no_grad():
+        assert ours(x).shape == (1, 3) and seen[0].shape == (1, 1536)
+        torch.testing.assert_close(seen[0], theirs(x.transpose(2, 3)))

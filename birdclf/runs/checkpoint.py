@@ -182,29 +182,29 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
 
 
-def build_features(node: Any, trusted: Collection[str] = (), of: str = "the checkpoint") -> Representation:
-    """Build features from an untrusted configuration; each of its ``parts``, if it has any, by the same rules.
+def build_features(
+    node: Any, trusted: Collection[str] = (), of: str = "the checkpoint", **known: Any
+) -> Representation:
+    """Build features from an untrusted configuration; the ``parts`` of a fusion one by one, under the same rules.
 
     Args:
-        node: ``_target_`` and its arguments. Of a fusion, ``parts`` holds such nodes, whose arguments are plain values.
+        node: ``_target_`` and its arguments, as plain values; ``parts`` may be a mapping of names to such nodes.
         trusted: Top-level packages that the user trusts beside ``birdclf``.
         of: The file that holds the node, for messages.
+        known: Arguments that take the place of those in the node.
 
     Raises:
-        UserError: If a name is not trusted or no representation, or refuses its arguments.
+        UserError: If a name is not trusted or is no representation, or refuses its arguments.
     """
     kind: type[Representation] = Representation  # type: ignore[type-abstract]
-    parts = node.get("parts") if isinstance(node, Mapping) else None
-    if not isinstance(parts, Mapping):
-        return build(node, kind, "features", trusted, of)
-    own = {name: value for name, value in node.items() if name != "parts"}
-    named(own, kind, "features", trusted, of)  # before anything is built
-    known = {
-        str(name): build(part, kind, f"features.parts.{name}", trusted, of)
-        for name, part in parts.items()
-        if part is not None
-    }
-    return build(own, kind, "features", trusted, of, parts=known)
+    if isinstance(node, Mapping) and isinstance(node.get("parts"), Mapping):
+        given = {str(name): part for name, part in node["parts"].items() if part is not None}
+        node = {name: value for name, value in node.items() if name != "parts"}
+        named(node, kind, "features", trusted, of)  # before a part is built
+        known["parts"] = {
+            name: build(part, kind, f"features.parts.{name}", trusted, of) for name, part in given.items()
+        }
+    return build(node, kind, "features", trusted, of, **known)
 
 
 def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:

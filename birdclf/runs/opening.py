@@ -89,11 +89,14 @@ def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path, trusted: 
     """
     trained = {f"features.{name}": value for name, value in loaded.predictor.features.settings.items()}
     trained |= {f"audio.{name}": value for name, value in (loaded.config.get("audio") or {}).items()}
-    node: dict[str, Any] = OmegaConf.to_container(cfg.features, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    kept = {name: trained[key] for name in ("content_hash", "width") if (key := f"features.{name}") in trained}
-    features = build_features(
-        kept | node, trusted, str(run / "config.yaml")
-    )  # its file may be gone: the store is there
+    # The file of a frozen network counts by its hash, and is needed only where the store lacks vectors.
+    known = {
+        name: value
+        for name, value in loaded.features.settings.items()
+        if name == "file" or (name in ("content_hash", "width") and OmegaConf.select(cfg.features, name) is None)
+    }
+    node = OmegaConf.to_container(cfg.features, resolve=True, throw_on_missing=True)
+    features = build_features(node, trusted, str(run / "config.yaml"), **known)
     given = {f"features.{name}": value for name, value in features.settings.items()}
     given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
     for name in sorted(trained.keys() | given.keys()):

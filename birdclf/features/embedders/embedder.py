@@ -183,6 +183,14 @@ class Embedder(VectorFeatures):
                 )
         return self._network
 
+    def check_new_sound(self) -> None:
+        """Open the network.
+
+        Raises:
+            UserError: If its file is gone, or gives vectors of another width.
+        """
+        _ = self.network
+
     def embed(self, windows: Windows) -> Vectors:
         """Return the vectors ``(B, E)`` of windows ``(B, window_samples)``."""
         windows = windows * np.float32(self.scale) if self.scale != 1 else windows

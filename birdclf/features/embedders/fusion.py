@@ -13,6 +13,7 @@ from birdclf.checks import above
 from birdclf.errors import UserError
 from birdclf.features.embedders.embedder import VectorFeatures
 from birdclf.features.embedders.network import Vectors, Windows
+from birdclf.features.embedders.vectors import PrecomputedVectors
 from birdclf.features.representation import Representation
 
 
@@ -47,12 +48,11 @@ class Fusion(VectorFeatures):
         if not chosen:
             raise UserError("features.parts is empty. Choose one or more: features@features.parts.first=birdnet")
         for name, part in chosen.items():
-            if not isinstance(part, Representation) or isinstance(part, Fusion):
+            if not isinstance(part, Representation) or isinstance(part, Fusion | PrecomputedVectors):
                 raise UserError(
-                    f"features.parts.{name} is a {type(part).__name__}; it must be features of sound, such as "
-                    f"features@features.parts.{name}=mfcc"
+                    f"features.parts.{name} is a {type(part).__name__}; it must be features that are computed from "
+                    f"sound, such as features@features.parts.{name}=mfcc"
                 )
-            part.check_new_sound()
         longest = max(part.window_samples / part.sample_rate_hz for part in chosen.values())
         window_s = longest if window_s is None else above("features.window_s", window_s, 0)
         if window_s < longest:
@@ -80,6 +80,15 @@ class Fusion(VectorFeatures):
         """Return a text that changes with every setting that changes what is stored."""
         own = (self.sample_rate_hz, self.window_samples, self.hop_samples, self.padding)
         return f"{self.stored_as} {own} {[part.fingerprint() for part in self.parts]}"
+
+    def check_new_sound(self) -> None:
+        """Refuse a part that cannot be computed.
+
+        Raises:
+            UserError: If there is one.
+        """
+        for part in self.parts:
+            part.check_new_sound()
 
     def embed(self, windows: Windows) -> Vectors:
         """Return the vectors ``(B, E)`` of windows ``(B, window_samples)``."""

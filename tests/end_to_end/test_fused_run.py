@@ -8,16 +8,18 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 from tiny_runs import Command, metrics_of, on_folder
 
 import birdclf as package
+from birdclf.runs.checkpoint import load_run
 
 PROBE = (
-    "model=linear_probe", "window.train=bag", "window.eval=all", "trainer.max_epochs=2", "trainer.accelerator=cpu",
+    "model=linear_probe", "window.train=bag", "window.eval=all", "trainer.max_epochs=5", "trainer.accelerator=cpu",
     "trainer.precision=32-true", "callbacks.progress=null", "+trainer.enable_progress_bar=false", "store.workers=0",
-    "optimizer.lr=0.05", "scheduler=constant",
+    "optimizer.lr=0.1", "scheduler=constant",
 )  # fmt: skip
 SECOND = 8_000
 
@@ -108,13 +110,17 @@ def test_a_fused_run_classifies_new_sound_as_it_did_the_stored(birdclf, work, re
     assert pd.read_parquet(next((tmp_path / "store").glob("*/index.parquet"))).frames.sum() == frames
 
 
-def test_a_loaded_fused_run_gives_the_probabilities_of_its_predictions(work, recordings, monkeypatch):
+def test_a_loaded_fused_run_gives_new_sound_the_vectors_of_the_stored(work, recordings, monkeypatch):
     monkeypatch.chdir(work)
-    detector = package.load("fused", device="cpu")
+    detector, network = package.load("fused", device="cpu"), load_run(Path("fused")).network
     stored = probabilities(work / "fused").loc["test"]
-    for name in stored.index:
-        found = np.asarray(detector.probabilities(recordings / name)[1])
-        assert len(found) >= 1 and np.isfinite(found).all()
+    assert detector.window_s == 1 and len(stored) > 3
+    for name, expected in stored.iterrows():
+        windows, vectors = detector.embeddings(recordings / str(name))
+        assert len(windows) == len(vectors) and vectors.shape[1] == 6 + 2 * 13
+        with torch.no_grad():
+            found = network(torch.from_numpy(vectors)).mean(dim=0).softmax(dim=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_members_of_other_features_are_averaged(birdclf, work):

@@ -56,12 +56,14 @@ class TorchClassifier:
     """A checkpoint, on a GPU where there is one.
 
     Raises:
-        UserError: If there is no such device, or the checkpoint mixes channels in an unknown way.
+        UserError: If there is no such device, the checkpoint mixes channels in an unknown way, or its features cannot
+            be computed for new sound.
     """
 
     def __init__(
         self, loaded: LoadedRun, source: Path, device: str | None = None, trusted: Collection[str] = ()
     ) -> None:
+        loaded.features.check_new_sound()
         self.source = source
         self.device = _device(device)
         self.module = WaveformClassifier(loaded).to(self.device)

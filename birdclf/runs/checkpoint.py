@@ -5,7 +5,7 @@ import math
 import os
 import pickle
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -160,7 +160,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]
     target = (config.get("features") or {}).get("_target_")
-    features = build({"_target_": target, **own["features"]}, Representation, "features", trusted)  # type: ignore[type-abstract]
+    features = build_features({"_target_": target, **own["features"]}, trusted)
     network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
     both = nn.ModuleDict({"network": network, "features": features})
     weights = {
@@ -180,6 +180,31 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     both.eval()
     channels_last, epoch = bool(config.get("channels_last", True)), int(content["epoch"]) + 1
     return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
+
+
+def build_features(
+    node: Any, trusted: Collection[str] = (), of: str = "the checkpoint", **known: Any
+) -> Representation:
+    """Build features from an untrusted configuration; the ``parts`` of a fusion one by one, under the same rules.
+
+    Args:
+        node: ``_target_`` and its arguments, as plain values; ``parts`` may be a mapping of names to such nodes.
+        trusted: Top-level packages that the user trusts beside ``birdclf``.
+        of: The file that holds the node, for messages.
+        known: Arguments that take the place of those in the node.
+
+    Raises:
+        UserError: If a name is not trusted or is no representation, or refuses its arguments.
+    """
+    kind: type[Representation] = Representation  # type: ignore[type-abstract]
+    if isinstance(node, Mapping) and isinstance(node.get("parts"), Mapping):
+        given = {str(name): part for name, part in node["parts"].items() if part is not None}
+        node = {name: value for name, value in node.items() if name != "parts"}
+        named(node, kind, "features", trusted, of)  # before a part is built
+        known["parts"] = {
+            name: build(part, kind, f"features.parts.{name}", trusted, of) for name, part in given.items()
+        }
+    return build(node, kind, "features", trusted, of, **known)
 
 
 def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:

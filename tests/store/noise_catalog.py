@@ -1,6 +1,6 @@
 """Recordings of noise by name, and features of them that cost nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,9 @@ class Sums:
 
     def fingerprint(self) -> str:
         return f"sums {self.scale}"
+
+    def begin_store(self, clips: Sequence[Clip], scratch: Path) -> None:
+        """Need nothing."""
 
 
 def noise_catalog(n: int = 6, **reader) -> Catalog:

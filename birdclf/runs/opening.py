@@ -90,7 +90,13 @@ def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path, trusted: 
     """
     trained = {f"features.{name}": value for name, value in loaded.predictor.features.settings.items()}
     trained |= {f"audio.{name}": value for name, value in (loaded.config.get("audio") or {}).items()}
-    features = built(cfg, "features", Representation, run, trusted)  # type: ignore[type-abstract]
+    # The file of a frozen network counts by its hash, and is needed only where the store lacks vectors.
+    known = {
+        name: value
+        for name, value in loaded.features.settings.items()
+        if name == "file" or (name in ("content_hash", "width") and OmegaConf.select(cfg.features, name) is None)
+    }
+    features = built(cfg, "features", Representation, run, trusted, **known)  # type: ignore[type-abstract]
     given = {f"features.{name}": value for name, value in features.settings.items()}
     given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
     for name in sorted(trained.keys() | given.keys()):
@@ -266,6 +272,7 @@ def open_run(
     source: Sequence[str] = (),
     trusted: Collection[str] = (),
     with_train: bool = False,
+    embedder: Path | None = None,
 ) -> OpenedRun:
     """Open a run folder; features are computed where the store lacks them.
 
@@ -276,6 +283,7 @@ def open_run(
         source: Settings of another source, such as ``data.root=DIR``.
         trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
         with_train: Whether to add the train split, in windows as in training.
+        embedder: Where the file of its frozen network is now, if it has one.
 
     Raises:
         UserError: If something is missing or does not fit together.
@@ -284,7 +292,7 @@ def open_run(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_freed_memory()
     cfg = read_settings(run, source, trusted)
-    loaded = load_run(run, checkpoint, trusted)
+    loaded = load_run(run, checkpoint, trusted, embedder)
     check_preprocessing(cfg, loaded, run, trusted)
     policy = window or str(cfg.window.eval)
     recordings = open_recordings(cfg, run, loaded, policy, bool(source), trusted, with_train)

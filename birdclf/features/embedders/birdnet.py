@@ -30,7 +30,7 @@ class BirdNET(Embedder):
 
     stored_as: ClassVar = "birdnet-2.4-1"
     stored_type = "float16"  # values between 0 and about 5
-    licence: ClassVar = "CC BY-NC-SA 4.0"
+    licence = "CC BY-NC-SA 4.0"
 
     def __init__(self, file: str | None = None, hop_s: float = 3.0, padding: str = "silence") -> None:
         super().__init__(

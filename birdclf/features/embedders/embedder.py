@@ -34,6 +34,8 @@ class VectorFeatures(Representation):
     """
 
     frames = 1
+    licence: str = ""
+    """Of the weights that give the vectors; empty if it is not known."""
 
     def __init__(self, sample_rate_hz: int, window_samples: int, width: int, padding: str) -> None:
         super().__init__()

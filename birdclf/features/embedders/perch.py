@@ -21,7 +21,7 @@ class Perch(Embedder):
     """
 
     stored_as: ClassVar = "perch-2-1"
-    licence: ClassVar = "Apache-2.0"
+    licence = "Apache-2.0"
 
     def __init__(
         self,

@@ -125,8 +125,9 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
+WAVEFORMS: Final = 1
 VECTORS: Final = 2
-"""Format of a file that takes the vectors of a frozen network."""
+"""Formats of a file that takes waveforms, and of one that takes the vectors of a frozen network."""
 METADATA: Final = "birdclf"
 """Key of the file's metadata under which all that a reader needs is JSON."""
 FORMAT: Final = VECTORS

@@ -161,9 +161,7 @@ def load_run(
     own = _own(content, file)
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]
-    target = (config.get("features") or {}).get("_target_")
-    settings = own["features"] | ({} if embedder is None else moved(own["features"], embedder, file))
-    features = build({"_target_": target, **settings}, Representation, "features", trusted)  # type: ignore[type-abstract]
+    features = _features(own, file, trusted, embedder)
     network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
     both = nn.ModuleDict({"network": network, "features": features})
     weights = {
@@ -183,6 +181,21 @@ def load_run(
     both.eval()
     channels_last, epoch = bool(config.get("channels_last", True)), int(content["epoch"]) + 1
     return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
+
+
+def load_features(file: Path, trusted: Collection[str] = ()) -> Representation:
+    """Return the features of a checkpoint, without their normalisation.
+
+    Raises:
+        UserError: As :func:`load_run`.
+    """
+    return _features(_own(read_checkpoint(file), file), file, trusted, None)
+
+
+def _features(own: dict[str, Any], file: Path, trusted: Collection[str], embedder: Path | None) -> Representation:
+    target = (own["config"].get("features") or {}).get("_target_")
+    settings = own["features"] | ({} if embedder is None else moved(own["features"], embedder, file))
+    return build({"_target_": target, **settings}, Representation, "features", trusted)  # type: ignore[type-abstract]
 
 
 def moved(features: Mapping[str, Any], embedder: Path, of: Path) -> dict[str, str]:

@@ -44,10 +44,15 @@ def search_current_folder(trusted: Sequence[str]) -> None:
         sys.path.append(os.getcwd())
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--device``."""
+    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: a GPU if there is one)")
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the run, and how it is opened."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a file of birdclf export --format onnx")
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: a GPU if there is one)")
+    add_device(parser)
     add_embedder(parser)
     add_checkpoint(parser)
     add_trust(parser)

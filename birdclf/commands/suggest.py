@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     search_current_folder(arguments.trust)
     from birdclf.detection.inputs import read_species
     from birdclf.detection.stream import StreamSettings
-    from birdclf.labelling.suggest import NEW_FOLDER, SuggestSettings, suggest
+    from birdclf.labelling.clips import NEW_FOLDER
+    from birdclf.labelling.suggest import SuggestSettings, suggest
 
     out = arguments.out.expanduser()
     refuse_existing(out, NEW_FOLDER)

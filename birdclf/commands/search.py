@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
     classifier, query = open_model(arguments), printable(arguments.query)
     window_s, padding = classifier.input_spec.window_s, classifier.input_spec.padding
-    example, windows, found = search(embedded, classifier, arguments.query, out, arguments.n)
-    if example.shortest_s < window_s - 1e-6:
+    found = search(embedded, classifier, arguments.query, out, arguments.n)
+    if found.example.shortest_s < window_s - 1e-6:
         print(f"{query} is shorter than a window of {window_s:g} s, and filled up by {padding}", file=sys.stderr)
-    print(f"{found:,} clips of {windows:,} windows in {len(embedded.recordings):,} recordings")
+    print(f"{found.clips:,} clips of {found.windows:,} windows in {found.recordings:,} recordings")
     print(f"listen to them and label them on {out / 'index.html'}, or in {out / TABLE}")

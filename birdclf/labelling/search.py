@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -36,14 +36,20 @@ class Example:
     shortest_s: float = np.inf
 
 
-def search(embedded: Embedded, classifier: Classifier, query: str, out: Path, n: int) -> tuple[Example, int, int]:
+class Matches(NamedTuple):
+    """Clips that were found, and what they were found in."""
+
+    example: Example
+    recordings: int
+    windows: int
+    clips: int
+
+
+def search(embedded: Embedded, classifier: Classifier, query: str, out: Path, n: int) -> Matches:
     """Rank embedded windows by the cosine of their embedding and the nearest of an example's windows.
 
     Writes a table of the ``n`` likest, no two of which overlap, and a page to listen to them. Windows of the example's
     own file are left out.
-
-    Returns:
-        The example, and the numbers of windows searched and of clips found.
 
     Raises:
         UserError: If a model other than the classifier embedded the recordings, the example cannot be used, there is
@@ -57,9 +63,8 @@ def search(embedded: Embedded, classifier: Classifier, query: str, out: Path, n:
     example = example_of(classifier, query)
     vectors, pool, windows = np.stack(example.vectors), Pool(n), 0
     with new_folder(out) as folder:
-        for recording in embedded.recordings:
-            if recording.file == example.recording.file:
-                continue
+        recordings = [one for one in embedded.recordings if one.file != example.recording.file]
+        for recording in recordings:
             theirs, start_s, end_s = embedded.windows(recording)
             if theirs.shape[1] != vectors.shape[1]:
                 raise UserError(
@@ -78,7 +83,7 @@ def search(embedded: Embedded, classifier: Classifier, query: str, out: Path, n:
         shown = Suggestion(0, example.recording, 0.0, min(example.end_s, SHOWN_S), (), 1.0)
         words = Words(f"the one most like {printable(example.recording.name)} first", TABLE, shown)
         write_clips(folder, found, classifier.input_spec.classes, classifier.input_spec.mix, words)
-    return example, windows, len(found)
+    return Matches(example, len(recordings), windows, len(found))
 
 
 NONE: Final = np.empty(0, np.float32)

@@ -148,12 +148,10 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     from torch.onnx.errors import OnnxExporterError
 
     module, example = make_traceable(loaded)
-    size, features = (
-        sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers())),
-        loaded.features,
-    )
-    joins = isinstance(features, Embedder) and not is_head(loaded, "onnx")
-    size += features.file.stat().st_size if joins else 0
+    features = loaded.features
+    inside = features if isinstance(features, Embedder) and not is_head(loaded, "onnx") else None
+    size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    size += inside.file.stat().st_size if inside else 0
     if size > LARGEST:
         raise UserError(f"The network has {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB. Use torch_export.")
     try:
@@ -168,8 +166,8 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
         raise cannot_be_traced(loaded, error) from error
     network = [node.name for node in model.graph.node if _within_network(node)]
     _forget_origin(model)
-    if joins:
-        model = joined(model, features)
+    if inside:
+        model = joined(model, inside)
     set_metadata(model, metadata)
     file.write_bytes(model.SerializeToString(deterministic=True))
     return network

@@ -62,11 +62,11 @@ def embedder_of(file: Path, **settings: Any) -> Embedder:
 def write_probe(folder: Path, features: Embedder, seed: int = 0, classes: tuple[str, ...] = CLASSES) -> Path:
     """Write the best checkpoint of a linear probe that was not trained; return the run."""
     torch.manual_seed(seed)
-    network = LinearProbe(len(classes), WIDTH)
+    network, kind = LinearProbe(len(classes), features.n_bands), type(features)
     weights = {f"network.{k}": v for k, v in network.state_dict().items()}
     weights |= {f"features.{k}": v for k, v in features.state_dict().items()}
     config = {
-        "features": {"_target_": "birdclf.features.embedders.embedder.Embedder", **features.settings},
+        "features": {"_target_": f"{kind.__module__}.{kind.__name__}", **features.settings},
         "model": {"_target_": "birdclf.models.probes.LinearProbe"},
     }
     own = {

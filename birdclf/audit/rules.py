@@ -16,7 +16,7 @@ from birdclf.checks import choice, in_range
 from birdclf.errors import UserError
 
 VERDICTS: Final = ("ok", "warn", "reject")
-UNREADABLE: Final = ("undecodable", "empty", "not_finite")
+UNREADABLE: Final = ("undecodable", "empty", "not_finite", "no_vector")
 """Problems that leave a recording without features; it is always rejected."""
 VERDICT_OF: Final[dict[str, str]] = {
     **dict.fromkeys((*UNREADABLE, "too_short", "silent", "duplicate", "conflicting_duplicate"), "reject"),

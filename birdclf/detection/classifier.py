@@ -57,17 +57,17 @@ class TorchClassifier:
     """A checkpoint, on a GPU where there is one.
 
     Raises:
-        UserError: If there is no such device, or the checkpoint mixes channels in an unknown way.
+        UserError: If there is no such device, the checkpoint mixes channels in an unknown way, or its features cannot
+            be computed for new sound.
     """
 
     def __init__(
         self, loaded: LoadedRun, source: Path, device: str | None = None, trusted: Collection[str] = ()
     ) -> None:
+        loaded.features.check_new_sound()
         self.source = source
         self.device = _device(device)
         features = loaded.features
-        if isinstance(features, Embedder):
-            _ = features.network  # refuses a file that is missing, before any recording is decoded
         self.module = WaveformClassifier(loaded).to(self.device)
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
@@ -211,7 +211,7 @@ def _embedder(own: Mapping[str, Any], source: Path, file: Path | None) -> Embedd
             f"that file is: --embedder FILE"
         )
     embedder = build(node, Embedder, "embedder", of=str(source))
-    _ = embedder.network
+    embedder.check_new_sound()
     return embedder
 
 

@@ -1,11 +1,14 @@
 """Contract of all features: what is stored of a recording, and the input of a network that is made of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from birdclf.audio.clip import Clip
 
 LEAST_STD: Final = 1e-5
 
@@ -46,7 +49,7 @@ class Representation(nn.Module, ABC):
 
     :meth:`analyse_recording` runs once per recording and is stored; :meth:`forward` runs on every batch, on the device.
     :class:`birdclf.features.mel.MelFeatures` is the base of features over time and frequency,
-    :class:`birdclf.features.embedders.embedder.Vectors` of those that give one vector per window.
+    :class:`birdclf.features.embedders.embedder.VectorFeatures` of those that give one vector per window.
 
     Attributes:
         sample_rate_hz: Rate of the waveform.
@@ -99,6 +102,19 @@ class Representation(nn.Module, ABC):
     @abstractmethod
     def stack(self, bands: Tensor) -> Tensor:
         """Return the features ``(B, *shape)`` before normalisation, of stored ones ``(B, F, frames)``."""
+
+    def begin_store(self, clips: Sequence[Clip], scratch: Path) -> None:
+        """Prepare for a store of these recordings, all of the catalog.
+
+        Args:
+            clips: The recordings.
+            scratch: Folder for what worker processes share, removed when the store is finished.
+        """
+        return
+
+    def check_new_sound(self) -> None:
+        """Refuse features that cannot be computed for a recording outside the store."""
+        return
 
     def analyse_recording(self, recording_id: str, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
         """Yield the result of :meth:`analyse_blocks` for a recording of the catalog."""

@@ -98,7 +98,7 @@ class Probe(nn.Module):
             weights: Tensor = self.attention(vectors, owner, recordings)
             weighted = logits.float() * weights
             sums: Tensor = weighted.new_zeros(recordings, logits.shape[1]).index_add_(0, owner, weighted)
-        return sums
+            return sums
         if self.pool == "log_mean_exp":
             logits = logits.float()
             most = max_by_owner(logits, owner, recordings).detach()

@@ -195,7 +195,7 @@ def load_features(file: Path, trusted: Collection[str] = ()) -> Representation:
 def _features(own: dict[str, Any], file: Path, trusted: Collection[str], embedder: Path | None) -> Representation:
     target = (own["config"].get("features") or {}).get("_target_")
     settings = own["features"] | ({} if embedder is None else moved(own["features"], embedder, file))
-    return build({"_target_": target, **settings}, Representation, "features", trusted)  # type: ignore[type-abstract]
+    return build_features({"_target_": target, **settings}, trusted)
 
 
 def moved(features: Mapping[str, Any], embedder: Path, of: Path) -> dict[str, str]:
@@ -204,11 +204,38 @@ def moved(features: Mapping[str, Any], embedder: Path, of: Path) -> dict[str, st
     Raises:
         UserError: If the features of a run, which ``of`` names, have no such file, or there is none.
     """
+    if "parts" in features:
+        raise UserError(f"--embedder is for a run on one frozen network; {of} has several parts. Put their files back.")
     if "file" not in features:
         raise UserError(f"--embedder is for a run on a frozen network; {of} has features that need none. Leave it out.")
     if not embedder.is_file():
         raise UserError(f"--embedder {embedder} does not exist. Give the .tflite or .onnx file of the frozen network.")
     return {"file": str(embedder)}
+
+
+def build_features(
+    node: Any, trusted: Collection[str] = (), of: str = "the checkpoint", **known: Any
+) -> Representation:
+    """Build features from an untrusted configuration; the ``parts`` of a fusion one by one, under the same rules.
+
+    Args:
+        node: ``_target_`` and its arguments, as plain values; ``parts`` may be a mapping of names to such nodes.
+        trusted: Top-level packages that the user trusts beside ``birdclf``.
+        of: The file that holds the node, for messages.
+        known: Arguments that take the place of those in the node.
+
+    Raises:
+        UserError: If a name is not trusted or is no representation, or refuses its arguments.
+    """
+    kind: type[Representation] = Representation  # type: ignore[type-abstract]
+    if isinstance(node, Mapping) and isinstance(node.get("parts"), Mapping):
+        given = {str(name): part for name, part in node["parts"].items() if part is not None}
+        node = {name: value for name, value in node.items() if name != "parts"}
+        named(node, kind, "features", trusted, of)  # before a part is built
+        known["parts"] = {
+            name: build(part, kind, f"features.parts.{name}", trusted, of) for name, part in given.items()
+        }
+    return build(node, kind, "features", trusted, of, **known)
 
 
 def _network(node: Any, trusted: Collection[str], **known: int) -> nn.Module:

@@ -24,11 +24,10 @@ from birdclf.data.splits import STAGES, FileSplit
 from birdclf.data.tables import read_own
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
-from birdclf.features.representation import Representation
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
 from birdclf.posthoc.base import PostHoc, Unadjusted
-from birdclf.runs.checkpoint import LoadedRun, load_run
+from birdclf.runs.checkpoint import LoadedRun, build_features, load_run
 from birdclf.runs.results import Calibration, fit_calibration, rows_of
 from birdclf.runs.run import CONFIG, Run
 from birdclf.runs.trust import build, check_names
@@ -96,7 +95,8 @@ def check_preprocessing(cfg: DictConfig, loaded: LoadedRun, run: Path, trusted: 
         for name, value in loaded.features.settings.items()
         if name == "file" or (name in ("content_hash", "width") and OmegaConf.select(cfg.features, name) is None)
     }
-    features = built(cfg, "features", Representation, run, trusted, **known)  # type: ignore[type-abstract]
+    node = OmegaConf.to_container(cfg.features, resolve=True, throw_on_missing=True)
+    features = build_features(node, trusted, str(run / "config.yaml"), **known)
     given = {f"features.{name}": value for name, value in features.settings.items()}
     given |= {f"audio.{name}": value for name, value in cfg.audio.items()}
     for name in sorted(trained.keys() | given.keys()):

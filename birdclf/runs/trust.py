@@ -6,7 +6,8 @@ from. Any other name than these is refused:
 - the module lies in the package ``birdclf``, or in one that the user named with ``--trust``; others are not imported;
 - the name is defined there, not something that the module merely imports (``birdclf.cli.os.system``);
 - it is a class of the required kind, or a function annotated to return one;
-- its arguments are plain values: none of them is a ``_target_`` of its own, and none is filled in from elsewhere.
+- its arguments are plain values: none of them is a ``_target_`` of its own, and none is filled in from elsewhere. The
+  parts of a fusion of features alone are such nodes; each must name features, and is held to these rules.
 
 A network that takes ``pretrained`` gets ``False`` whatever the file says, so it opens and fetches nothing.
 """

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
@@ -28,6 +28,10 @@ class Analyser(Protocol):
     sample_rate_hz: int
     n_bands: int
     stored_type: str
+
+    def begin_store(self, clips: Sequence[Clip], scratch: Path) -> None:
+        """Prepare for a store of these recordings, with a folder for what worker processes share."""
+        ...
 
     def analyse_recording(self, recording_id: str, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
         """Yield the stored features of a recording, whose waveform comes in blocks ``(samples,)``."""

@@ -87,7 +87,8 @@ def _build(plan: StorePlan, workers: int | None) -> None:
     if text := describe_shards(plan.folder):
         log.info("%s", text)
     with scratch_folder(plan.folder.with_name(f".{plan.folder.name}.tasks.")) as scratch:
-        title = f"decoding {plan.catalog.name}"
-        rows = build(plan.catalog.clips(), plan.extraction, plan.building, scratch, title, workers)
+        title, clips = f"decoding {plan.catalog.name}", plan.catalog.clips()
+        plan.extraction.analyser.begin_store(clips, scratch)
+        rows = build(clips, plan.extraction, plan.building, scratch, title, workers)
     plan.finish(rows)
     clear_shards(plan.folder)

@@ -143,6 +143,7 @@ def _build(plan: StorePlan, shard: Shard, workers: int | None) -> None:
     log.info("%s: %d of %d recordings, from position %d", shard, len(own_clips), len(clips), span.start)
     place.mkdir(exist_ok=True)
     with scratch_folder(place / "tasks.") as scratch:
+        plan.extraction.analyser.begin_store(clips, scratch)
         build(own_clips, plan.extraction, place, scratch, f"decoding {shard} of {plan.catalog.name}", workers)
     mark.touch()
 

@@ -1,6 +1,6 @@
 """Recordings of noise by name, and features of them that cost nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +62,18 @@ class Sums:
     scale: float = 1.0
     sample_rate_hz: int = RATE
     n_bands: int = 2
+    stored_type: str = "float16"
 
-    def analyse_blocks(self, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
+    def analyse_recording(self, recording_id: str, blocks: Iterator[Tensor]) -> Iterator[Analysis]:
         for block in blocks:
             sums = block.reshape(-1, 2, 160).sum(dim=2) * self.scale
             yield Analysis(sums.T, sums.sum(dim=1))
 
     def fingerprint(self) -> str:
         return f"sums {self.scale}"
+
+    def begin_store(self, clips: Sequence[Clip], scratch: Path) -> None:
+        """Need nothing."""
 
 
 def noise_catalog(n: int = 6, **reader) -> Catalog:

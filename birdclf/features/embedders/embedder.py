@@ -1,6 +1,7 @@
 """Vectors of a frozen network: one per window, a window every hop."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,9 +27,12 @@ LEVEL_FFT: Final = 1024
 class VectorFeatures(Representation):
     """Features that are one vector per window: stored ``(E, windows)``, input of a network ``(B, E)``.
 
+    A window begins every ``hop_samples``; where the last one ends before the recording does, one more ends with it.
+
     Args:
         sample_rate_hz: Rate of the waveform.
         window_samples: Samples of a window.
+        hop_samples: Samples from the beginning of one window to that of the next.
         width: E.
         padding: Fills a recording shorter than a window: ``repeat`` or ``silence``, in the waveform.
     """
@@ -37,10 +41,10 @@ class VectorFeatures(Representation):
     licence: str = ""
     """Of the weights that give the vectors; empty if it is not known."""
 
-    def __init__(self, sample_rate_hz: int, window_samples: int, width: int, padding: str) -> None:
+    def __init__(self, sample_rate_hz: int, window_samples: int, hop_samples: int, width: int, padding: str) -> None:
         super().__init__()
-        self.sample_rate_hz, self.window_samples, self.n_bands = sample_rate_hz, window_samples, width
-        self.padding = choice("features.padding", padding, ("repeat", "silence"))
+        self.sample_rate_hz, self.window_samples, self.hop_samples = sample_rate_hz, window_samples, hop_samples
+        self.n_bands, self.padding = width, choice("features.padding", padding, ("repeat", "silence"))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
 
@@ -53,11 +57,30 @@ class VectorFeatures(Representation):
         """Return vectors ``(B, E)`` float32 of stored ones ``(B, E, 1)``."""
         return bands.squeeze(2).float()
 
+    @abstractmethod
+    def embed(self, windows: Windows) -> Vectors:
+        """Return the vectors ``(B, E)`` of windows ``(B, window_samples)``."""
+
+    @torch.no_grad()
+    def analyse_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
+        """Yield the vectors of a recording in parts, from blocks ``(samples,)`` float32."""
+        sound = (block.numpy() for block in blocks)
+        parts = windows_of(sound, self.sample_rate_hz, self.window_samples, self.hop_samples, self.padding)
+        while some := list(islice(parts, AT_ONCE)):
+            windows = np.stack([window.samples for window in some])
+            vectors = self.embed(windows)
+            if not np.isfinite(vectors).all():
+                raise AudioError("has an embedding that is not finite", "not_finite")
+            yield Analysis(torch.from_numpy(vectors).T, level_db(torch.from_numpy(windows), self.sample_rate_hz))
+
+    def analyse_windows(self, waveforms: Tensor) -> Tensor:
+        """Return vectors ``(B, E, 1)`` of windows ``(B, window_samples)``, on their device."""
+        vectors = self.embed(waveforms.detach().cpu().numpy())
+        return torch.from_numpy(vectors).unsqueeze(2).to(waveforms.device)
+
 
 class Embedder(VectorFeatures):
     """Vectors of the network in a TFLite or ONNX file, whose weights never change.
-
-    A window begins every ``hop_s``; where the last one ends before the recording does, one more ends with it.
 
     Args:
         file: The file of the network.
@@ -101,7 +124,7 @@ class Embedder(VectorFeatures):
         if peak is not None:
             above("features.peak", peak, 0)
         self.file, samples = Path(file).expanduser(), round(window_s * sample_rate_hz)
-        self.hop_samples = max(1, round(hop_s * sample_rate_hz))
+        hop = max(1, round(hop_s * sample_rate_hz))
         self.input_name, self.output_name, self.scale, self.peak = input, output, scale, peak
         self._network: Network | None = None
         self.content_hash, given = content_hash or "", self.file.is_file()
@@ -110,7 +133,7 @@ class Embedder(VectorFeatures):
         if width is None:
             self._network = opened = open_network(self.file, samples, torch.get_num_threads(), input, output)
             width = opened.width
-        super().__init__(sample_rate_hz, samples, width, padding)
+        super().__init__(sample_rate_hz, samples, hop, width, padding)
         self.settings: dict[str, Any] = {
             "file": file, "sample_rate_hz": sample_rate_hz, "window_s": window_s, "hop_s": hop_s, "input": input,
             "output": output, "scale": scale, "peak": peak, "padding": padding, "content_hash": self.content_hash,
@@ -160,6 +183,14 @@ class Embedder(VectorFeatures):
                 )
         return self._network
 
+    def check_new_sound(self) -> None:
+        """Open the network.
+
+        Raises:
+            UserError: If its file is gone, or gives vectors of another width.
+        """
+        _ = self.network
+
     def embed(self, windows: Windows) -> Vectors:
         """Return the vectors ``(B, E)`` of windows ``(B, window_samples)``."""
         windows = windows * np.float32(self.scale) if self.scale != 1 else windows
@@ -167,23 +198,6 @@ class Embedder(VectorFeatures):
             loudest = np.abs(windows).max(axis=1, keepdims=True)
             windows = windows * (np.float32(self.peak) / np.maximum(loudest, np.float32(1e-9)))
         return self.network(windows.astype(np.float32, copy=False))
-
-    @torch.no_grad()
-    def analyse_blocks(self, blocks: Iterable[Tensor]) -> Iterator[Analysis]:
-        """Yield the vectors of a recording in parts, from blocks ``(samples,)`` float32."""
-        sound = (block.numpy() for block in blocks)
-        parts = windows_of(sound, self.sample_rate_hz, self.window_samples, self.hop_samples, self.padding)
-        while some := list(islice(parts, AT_ONCE)):
-            windows = np.stack([window.samples for window in some])
-            vectors = self.embed(windows)
-            if not np.isfinite(vectors).all():
-                raise AudioError("has an embedding that is not finite", "not_finite")
-            yield Analysis(torch.from_numpy(vectors).T, level_db(torch.from_numpy(windows), self.sample_rate_hz))
-
-    def analyse_windows(self, waveforms: Tensor) -> Tensor:
-        """Return vectors ``(B, E, 1)`` of windows ``(B, window_samples)``, on their device."""
-        vectors = self.embed(waveforms.detach().cpu().numpy())
-        return torch.from_numpy(vectors).unsqueeze(2).to(waveforms.device)
 
 
 def level_db(windows: Tensor, sample_rate_hz: int) -> Tensor:

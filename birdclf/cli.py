@@ -15,6 +15,7 @@ from birdclf.commands import export as export_command
 from birdclf.commands import fetch as fetch_command
 from birdclf.commands import predict as predict_command
 from birdclf.commands import report as report_command
+from birdclf.commands import search as search_command
 from birdclf.commands import serve as serve_command
 from birdclf.commands import soup as soup_command
 from birdclf.commands import suggest as suggest_command
@@ -44,6 +45,7 @@ PLAIN = {
     "export": export_command,
     "serve": serve_command,
     "suggest": suggest_command,
+    "search": search_command,
 }
 """Commands with ordinary arguments, each a module that declares and runs it."""
 

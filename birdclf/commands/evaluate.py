@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from birdclf.commands.options import add_checkpoint, add_trust, search_current_folder
+from birdclf.commands.options import add_checkpoint, add_embedder, add_trust, search_current_folder
 from birdclf.errors import UserError
 
 SUMMARY = "evaluate a run's checkpoint again, or several runs as an ensemble"
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR",
         help="new folder for the results (default: RUN/evaluations/NAME; for an ensemble outputs/ensembles/TIME)",
     )  # fmt: skip
+    add_embedder(parser)
     add_trust(parser)
 
 
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     if len(arguments.runs) == 1 and (arguments.average or arguments.weights):
         option = "--average" if arguments.average else "--weights"
         raise UserError(f"{option} says how several runs are averaged; one is given: {arguments.runs[0]}.")
+    if len(arguments.runs) > 1 and arguments.embedder:
+        raise UserError("--embedder says where one run's frozen network is; evaluate each run by itself with it.")
     search_current_folder(arguments.trust)
     out = arguments.out.expanduser() if arguments.out else None
     runs = [run.expanduser() for run in arguments.runs]
@@ -60,5 +63,5 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from birdclf.runs.evaluate import evaluate
 
-    if not evaluate(runs[0], *how):
+    if not evaluate(runs[0], *how, arguments.embedder):
         sys.exit(1)

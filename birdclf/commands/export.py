@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from birdclf.commands.options import add_checkpoint, add_trust, search_current_folder
+from birdclf.commands.options import add_checkpoint, add_embedder, add_trust, search_current_folder
 from birdclf.errors import UserError
 from birdclf.export import OTHER_FILE
 from birdclf.files import refuse_existing
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="where the run's recordings are now, such as data.root=DIR",
     )  # fmt: skip
+    add_embedder(parser)
     add_trust(parser)
 
 
@@ -68,7 +69,8 @@ def run(arguments: argparse.Namespace) -> None:
     if set(formats) & set(NETWORKS):
         from birdclf.export.network import Origin, export_network
 
-        origin = Origin(folder, arguments.checkpoint, arguments.verify, arguments.source, arguments.trust)
+        where = (arguments.source, arguments.trust, arguments.embedder)
+        origin = Origin(folder, arguments.checkpoint, arguments.verify, *where)
         for form in NETWORKS:
             if form in outs:
                 export_network(origin, form, outs[form], int8=arguments.quantize == "int8")
@@ -100,6 +102,7 @@ def _check(arguments: argparse.Namespace, formats: list[str]) -> None:
         ("--licence", arguments.licence is not None, "card" in formats, "is for the card: add --format card"),
         ("--verify", arguments.verify, networks, "is for --format onnx and torch_export"),
         ("--source", arguments.source, networks, "is for --format onnx and torch_export"),
+        ("--embedder", arguments.embedder, networks, "is for --format onnx and torch_export"),
         ("--trust", arguments.trust, networks, "is for --format onnx and torch_export"),
         ("--checkpoint last", arguments.checkpoint == "last", "card" not in formats, "has no card: its figures are "
          "those of the best one"),

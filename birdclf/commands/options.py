@@ -5,6 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from birdclf.detection.classifier import Classifier
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -26,18 +30,44 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_embedder(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--embedder``: the file of a frozen network."""
+    parser.add_argument(
+        "--embedder", type=lambda word: Path(word).expanduser(), metavar="FILE",
+        help="file of the frozen network that the model takes its features from, if it is not where it was in training",
+    )  # fmt: skip
+
+
 def search_current_folder(trusted: Sequence[str]) -> None:
     """Look for trusted packages in the current folder too, as training does: a user's own source or network."""
     if trusted:
         sys.path.append(os.getcwd())
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--device``."""
+    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: a GPU if there is one)")
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declare the run, and how it is opened."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or a file of birdclf export --format onnx")
-    parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: a GPU if there is one)")
+    add_device(parser)
+    add_embedder(parser)
     add_checkpoint(parser)
     add_trust(parser)
+
+
+def open_model(arguments: argparse.Namespace) -> "Classifier":
+    """Return the classifier of :func:`add_model`'s options.
+
+    Raises:
+        UserError: If it cannot be opened.
+    """
+    from birdclf.detection.classifier import open_classifier
+
+    source = arguments.run.expanduser()
+    return open_classifier(source, arguments.checkpoint, arguments.device, arguments.trust, arguments.embedder)
 
 
 def add_recordings(parser: argparse.ArgumentParser, listed: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from birdclf.commands.options import add_model, add_recordings, listed_lines, search_current_folder
+from birdclf.commands.options import add_model, add_recordings, listed_lines, open_model, search_current_folder
 from birdclf.errors import UserError
 
 SUMMARY = "find the species in recordings"
@@ -59,13 +59,12 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.out.expanduser() if arguments.out else None
     formats = _formats(arguments, out)
     search_current_folder(arguments.trust)
-    from birdclf.detection.classifier import open_classifier
     from birdclf.detection.detections import DetectionSettings
     from birdclf.detection.inputs import read_species
     from birdclf.detection.predict import check_any, predict_to_folder, predict_to_screen, summary
     from birdclf.detection.stream import StreamSettings
 
-    classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
+    classifier = open_model(arguments)
     input_spec = classifier.input_spec
     listed = arguments.species_list
     detection_settings = DetectionSettings(

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from birdclf.commands.options import add_model, search_current_folder
+from birdclf.commands.options import add_model, open_model, search_current_folder
 from birdclf.errors import UserError
 
 SUMMARY = "serve a local web page to view, play and correct detections"
@@ -46,14 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise UserError(f"birdclf serve needs {' and '.join(missing)}. Install it: pip install 'birdclf[serve]'")
     search_current_folder(arguments.trust)
-    from birdclf.detection.classifier import open_classifier
     from birdclf.serving.server import serve
     from birdclf.serving.settings import Limits
 
     limits = Limits(arguments.max_upload_mb, arguments.max_minutes)
-    source: Path = arguments.run.expanduser()
-    classifier = open_classifier(source, arguments.checkpoint, arguments.device, arguments.trust)
-    serve(classifier, arguments.host, arguments.port, folder_of(source, arguments.folder), limits)
+    folder = folder_of(arguments.run.expanduser(), arguments.folder)
+    serve(open_model(arguments), arguments.host, arguments.port, folder, limits)
 
 
 def folder_of(source: Path, given: Path | None) -> Path:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from birdclf.commands.options import add_model, add_recordings, listed_lines, search_current_folder
+from birdclf.commands.options import add_model, add_recordings, listed_lines, open_model, search_current_folder
 from birdclf.files import refuse_existing
 
 SUMMARY = "choose clips of recordings to label"
@@ -37,17 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Choose clips."""
     search_current_folder(arguments.trust)
-    from birdclf.detection.classifier import open_classifier
     from birdclf.detection.inputs import read_species
     from birdclf.detection.stream import StreamSettings
-    from birdclf.labelling.suggest import NEW_FOLDER, SuggestSettings, suggest
+    from birdclf.labelling.clips import NEW_FOLDER
+    from birdclf.labelling.suggest import SuggestSettings, suggest
 
     out = arguments.out.expanduser()
     refuse_existing(out, NEW_FOLDER)
     SuggestSettings(
         arguments.n, arguments.uncertainty, arguments.pool
     )  # before the model is opened, which takes seconds
-    classifier = open_classifier(arguments.run.expanduser(), arguments.checkpoint, arguments.device, arguments.trust)
+    classifier = open_model(arguments)
     input_spec, listed = classifier.input_spec, arguments.species_list
     species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
     settings = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)

@@ -1,7 +1,7 @@
 """Classifiers of windows of sound, from a run folder or an ONNX file."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
 from birdclf.errors import UserError
+from birdclf.features.embedders.embedder import Embedder
 from birdclf.files import file_hash, refuse_pointer
-from birdclf.runs.checkpoint import LoadedRun, load_run
+from birdclf.runs.checkpoint import LoadedRun, load_run, moved
 from birdclf.runs.trust import build
 from birdclf.runs.waveforms import WaveformClassifier
 
@@ -66,8 +67,8 @@ class TorchClassifier:
         loaded.features.check_new_sound()
         self.source = source
         self.device = _device(device)
-        self.module = WaveformClassifier(loaded).to(self.device)
         features = loaded.features
+        self.module = WaveformClassifier(loaded).to(self.device)
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
         self.input_spec = InputSpec(
@@ -89,7 +90,11 @@ class TorchClassifier:
 
 
 def open_classifier(
-    source: Path, checkpoint: str = "best", device: str | None = None, trusted: Collection[str] = ()
+    source: Path,
+    checkpoint: str = "best",
+    device: str | None = None,
+    trusted: Collection[str] = (),
+    embedder: Path | None = None,
 ) -> Classifier:
     """Return the classifier of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
 
@@ -102,11 +107,11 @@ def open_classifier(
         if checkpoint != "best" or trusted:
             option = "--trust" if trusted else f"--checkpoint {checkpoint}"
             raise UserError(f"{option} is for a run folder; {source} holds one network, and no code. Leave it out.")
-        return OnnxClassifier(source, device)
+        return OnnxClassifier(source, device, embedder)
     if source.is_file():
         raise UserError(f"{source} is neither a run folder nor an .onnx file. Give the folder that holds checkpoints/.")
     file = source / "checkpoints" / f"{checkpoint}.ckpt"
-    return TorchClassifier(load_run(source, checkpoint, trusted), file, device, trusted)
+    return TorchClassifier(load_run(source, checkpoint, trusted, embedder), file, device, trusted)
 
 
 def _device(name: str | None) -> torch.device:
@@ -120,9 +125,13 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
+WAVEFORMS: Final = 1
+VECTORS: Final = 2
+"""Formats of a file that takes waveforms, and of one that takes the vectors of a frozen network."""
 METADATA: Final = "birdclf"
 """Key of the file's metadata under which all that a reader needs is JSON."""
-FORMAT: Final = 1
+FORMAT: Final = VECTORS
+"""Newest format that is known."""
 NEEDED: Final = {"format": int, "classes": list, "sample_rate_hz": int, "samples": int, "padding": str, "audio": dict}
 
 
@@ -132,12 +141,14 @@ class OnnxClassifier:
     Args:
         source: The file. Nothing in it is executed but the operators of ONNX.
         device: ``cpu`` or ``cuda``; None takes the fastest that ONNX Runtime has here.
+        embedder: File of the frozen network whose vectors it takes, if it is a head alone; None for that of a package.
 
     Raises:
-        UserError: If ONNX Runtime is missing, or the file cannot be read, is another program's or a newer birdclf's.
+        UserError: If ONNX Runtime is missing, or the file cannot be read, is another program's or a newer birdclf's,
+            or the frozen network is missing or another one.
     """
 
-    def __init__(self, source: Path, device: str | None = None) -> None:
+    def __init__(self, source: Path, device: str | None = None, embedder: Path | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -159,6 +170,9 @@ class OnnxClassifier:
             mix = Mix(**own["audio"])
         except TypeError as error:
             raise UserError(f"{source} is damaged: {error}. Export it again.") from error
+        self.embedder = _embedder(own, source, embedder)
+        taken = self.session.get_inputs()[0]
+        self.input, self.one_by_one = taken.name, taken.shape[:1] == [1]  # of a frozen network inside that takes one
         classes = tuple(map(str, own["classes"]))
         self.input_spec = InputSpec(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix)
 
@@ -168,9 +182,37 @@ class OnnxClassifier:
 
     def __call__(self, windows: Samples) -> tuple[Vectors, Vectors]:
         """Return calibrated probabilities ``(B, K)`` and embeddings ``(B, D)`` of windows ``(B, samples)``."""
-        inputs = {"waveform": np.ascontiguousarray(windows, dtype=np.float32)}
-        probabilities, embeddings = self.session.run(["probabilities", "embeddings"], inputs)
+        inputs = np.ascontiguousarray(windows if self.embedder is None else self.embedder.embed(windows), np.float32)
+        parts = np.split(inputs, len(inputs)) if self.one_by_one else [inputs]
+        found = [self.session.run(["probabilities", "embeddings"], {self.input: part}) for part in parts]
+        probabilities, embeddings = (np.concatenate(rows) for rows in zip(*found, strict=True))
         return probabilities, embeddings
+
+
+def _embedder(own: Mapping[str, Any], source: Path, file: Path | None) -> Embedder | None:
+    """Return the frozen network whose vectors a file takes; None if it takes waveforms.
+
+    Raises:
+        UserError: If the network's file is not where it is looked for, or another one.
+    """
+    if own["format"] < VECTORS:
+        if file is not None:
+            raise UserError(f"--embedder is for a head alone; {source} takes sound as it is. Leave it out.")
+        return None
+    kept = own.get("embedder")
+    if not isinstance(kept, dict) or not isinstance(kept.get("settings"), dict):
+        raise UserError(f"{source} is damaged: its metadata do not say whose vectors it takes. Export it again.")
+    node = {"_target_": kept.get("target"), **kept["settings"]}
+    if file is not None:
+        node |= moved(node, file, source)
+    elif node.get("file") is not None:  # its name: the folder is not written into a file that is handed on
+        raise UserError(
+            f"{source} takes the vectors of {node['file']}, whose content has the hash {kept.get('hash')}. Say where "
+            f"that file is: --embedder FILE"
+        )
+    embedder = build(node, Embedder, "embedder", of=str(source))
+    embedder.check_new_sound()
+    return embedder
 
 
 def _own(metadata: dict[str, str], source: Path) -> dict[str, Any]:

@@ -147,7 +147,11 @@ class Detector:
 
 
 def load(
-    run: str | os.PathLike[str], checkpoint: str = "best", device: str | None = None, trust: Collection[str] = ()
+    run: str | os.PathLike[str],
+    checkpoint: str = "best",
+    device: str | None = None,
+    trust: Collection[str] = (),
+    embedder: str | os.PathLike[str] | None = None,
 ) -> Detector:
     """Return the trained model of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
 
@@ -156,8 +160,10 @@ def load(
         checkpoint: ``best`` or ``last``, of a run folder.
         device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
         trust: Top-level packages beside ``birdclf`` whose networks may be built.
+        embedder: File of the frozen network that it takes its features from, if it is not where it was in training.
 
     Raises:
         UserError: If it is neither, or cannot be used.
     """
-    return Detector(open_classifier(Path(run).expanduser(), checkpoint, device, trust))
+    file = None if embedder is None else Path(embedder).expanduser()
+    return Detector(open_classifier(Path(run).expanduser(), checkpoint, device, trust, file))

@@ -7,17 +7,19 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdclf.audio.files import read_header
 from birdclf.data.sources.tree import stamp_of
-from birdclf.detection.classifier import Classifier
+from birdclf.detection.classifier import Classifier, Vectors
 from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import Recording, assign_names, files_of, recordings_of
 from birdclf.detection.results import (
@@ -42,8 +44,10 @@ LOCK: Final = "predict.lock"
 
 
 @contextmanager
-def results_folder(path: Path, settings: Mapping[str, Any]) -> "Iterator[ResultsFolder]":
+def results_folder(path: Path, settings: Mapping[str, Any], source: Path | None = None) -> "Iterator[ResultsFolder]":
     """Open a folder of results, made if it is not there, and keep other processes out while it is open.
+
+    ``source`` is the file of the classifier, which the folder notes.
 
     Raises:
         UserError: If another process writes there, or it holds something else, results of other settings, or a journal
@@ -53,7 +57,7 @@ def results_folder(path: Path, settings: Mapping[str, Any]) -> "Iterator[Results
         raise UserError(f"{path} exists and holds no results of birdclf predict. Choose a new folder with --out.")
     path.mkdir(parents=True, exist_ok=True)
     with lock_file(path / LOCK, busy=UserError(f"{path} is being written to by another process. Wait for it.")):
-        yield ResultsFolder(path, settings)
+        yield ResultsFolder(path, settings, source)
 
 
 def _is_ours(path: Path) -> bool:
@@ -70,8 +74,9 @@ class ResultsFolder:
         UserError: If it holds results of other settings, or a journal that cannot be read.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], source: Path | None = None) -> None:
         self.path = path
+        self._source = None if source is None else os.path.abspath(source)
         self._known: dict[str, list[str]] = {}
         """Hashes of each file as we wrote it: what is there, and what may be taking its place."""
         self._settings = json.loads(json.dumps(settings))
@@ -80,7 +85,7 @@ class ResultsFolder:
             self._go_on()
         else:
             self._save()
-        self._done = dict(self._read())
+        self._done = self._read()
 
     def _go_on(self) -> None:
         file = self.path / SETTINGS
@@ -97,25 +102,15 @@ class ResultsFolder:
                 )
 
     def _save(self) -> None:
-        content = {"settings": self._settings, "written": self._known}
+        content = {"settings": self._settings, "source": self._source, "written": self._known}
         _write_alone(self.path / SETTINGS, json.dumps(content, indent=1).encode())
 
-    def _read(self) -> Iterator[tuple[str, tuple[str, Result]]]:
-        """Yield what the journal holds; a line that a kill cut short is taken off."""
-        file = self.path / JOURNAL
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            return
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(file, whole)
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                values = json.loads(line)
-                yield values["file"], (values["stamp"], Result.read(values))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{file}: line {number} is damaged. Restore it, or choose a new folder.") from error
+    def _read(self) -> dict[str, tuple[str, Result]]:
+        """Return what the journal holds; a line that a kill cut short is taken off."""
+        done, length = read_journal(self.path / JOURNAL)
+        if length is not None:
+            os.truncate(self.path / JOURNAL, length)
+        return done
 
     def names(self) -> dict[str, str]:
         """Return the name of each recording by its real path."""
@@ -166,6 +161,77 @@ class ResultsFolder:
         return kept
 
 
+def read_journal(file: Path) -> tuple[dict[str, tuple[str, Result]], int | None]:
+    """Return stamp and result of each recording by its real path, and the length of what is whole if not all is.
+
+    Raises:
+        UserError: If a line is damaged.
+    """
+    data = file.read_bytes() if file.exists() else b""
+    whole, done = data.rfind(b"\n") + 1, {}
+    for number, line in enumerate(data[:whole].splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            done[values["file"]] = values["stamp"], Result.read(values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: line {number} is damaged. Restore it, or choose a new folder.") from error
+    return done, None if whole == len(data) else whole
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Recordings whose windows ``birdclf predict RUN AUDIO --out DIR --embeddings`` has embedded."""
+
+    folder: Path
+    model: str  # fingerprint of the classifier
+    source: Path | None  # its file; None where that is not noted
+    recordings: tuple[Recording, ...]  # those of which a window is there
+
+    @classmethod
+    def read(cls, folder: Path) -> "Embedded":
+        """Return what a folder holds.
+
+        Raises:
+            UserError: If it is no such folder, cannot be read, or holds no embedding.
+        """
+        way = "Make it with: birdclf predict RUN AUDIO --out DIR --embeddings"
+        if not (folder / SETTINGS).is_file():
+            raise UserError(f"{folder} holds no results of birdclf predict. {way}")
+        try:
+            content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            settings, source = content["settings"], content.get("source")
+            model, embeds = str(settings["model"]), bool(settings["embeddings"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{folder / SETTINGS} cannot be read: {error}. Restore it.") from error
+        done, _ = read_journal(folder / JOURNAL)
+        found = tuple(Recording(one.path, one.name, file) for file, (_, one) in done.items() if one.windows)
+        if not embeds or not found:
+            raise UserError(f"{folder} holds no embedding of a recording. {way}")
+        return cls(folder, model, Path(source) if isinstance(source, str) else None, found)
+
+    def windows(self, recording: Recording) -> tuple[Vectors, NDArray[np.float64], NDArray[np.float64]]:
+        """Return embeddings ``(n, D)`` of a recording's windows, and their begins and ends ``(n,)`` in seconds.
+
+        Raises:
+            UserError: If the file is missing or damaged.
+        """
+        file = _embeddings_file(self.folder, recording.name)
+        try:
+            with np.load(file, allow_pickle=False) as held:
+                vectors, start_s, end_s = (held[name] for name in ("embeddings", "start_s", "end_s"))
+            if vectors.ndim != 2 or start_s.shape != end_s.shape or start_s.shape != vectors.shape[:1]:
+                raise ValueError("its arrays do not fit together")
+            if not all(np.isfinite(one).all() for one in (vectors, start_s, end_s)):
+                raise ValueError("a value is not finite")
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise UserError(f"{file} cannot be read: {error}. Restore it, or embed the recordings again.") from error
+        return vectors, start_s, end_s
+
+
+def _embeddings_file(folder: Path, name: str) -> Path:
+    return folder / "embeddings" / f"{printable(name)}.npz"
+
+
 def _write_alone(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, content, alone=True)
@@ -197,7 +263,7 @@ def predict_to_folder(
     settings = _settings(classifier, how, detection_settings)
     files = files_of(given, listed)
     way = "the same command resumes where this one stopped."
-    with writing_to(out, way), results_folder(out, settings) as folder:
+    with writing_to(out, way), results_folder(out, settings, classifier.source) as folder:
         recordings = assign_names(files, folder.names())
         left = folder.left(recordings)
         if len(left) < len(recordings):
@@ -284,7 +350,7 @@ def write_apart(out: Path, scores: RecordingScores, result: Result) -> None:
     if len(scores.embeddings):
         file = io.BytesIO()
         np.savez(file, start_s=scores.start_s, end_s=scores.end_s, embeddings=scores.embeddings)
-        _write_alone(out / "embeddings" / f"{name}.npz", file.getvalue())
+        _write_alone(_embeddings_file(out, result.name), file.getvalue())
 
 
 def _files(results: Sequence[Result], formats: Sequence[str], band: Range) -> Iterator[Written]:

@@ -14,7 +14,10 @@ from birdclf.data.splits import STAGES
 from birdclf.data.tables import read_own
 from birdclf.errors import UserError
 from birdclf.export import OTHER_FILE
+from birdclf.features import embedders
+from birdclf.features.embedders.embedder import Embedder, VectorFeatures
 from birdclf.files import refuse_existing, write_whole, writing_to
+from birdclf.runs.checkpoint import load_features
 from birdclf.runs.run import Run
 from birdclf.text import in_markdown, markdown_table, printable
 
@@ -64,13 +67,30 @@ class CardRun(Run):
         return (self.provenance.get("catalog") or {}).get(name)
 
     @property
+    def best(self) -> Path:
+        """The checkpoint that a card is of."""
+        return self.folder / "checkpoints" / "best.ckpt"
+
+    @cached_property
+    def frozen(self) -> VectorFeatures | None:
+        """Features that are vectors of a frozen network; None for others."""
+        if not target(self.config, "features").startswith(f"{embedders.__name__}."):
+            return None
+        features = load_features(self.best)
+        return features if isinstance(features, VectorFeatures) else None
+
+    @property
     def window_s(self) -> float:
         """Length of a window in seconds."""
+        if self.frozen is not None:
+            return self.frozen.window_samples / self.frozen.sample_rate_hz
         return float((self.config.get("features") or {}).get("window_s", 5.0))
 
     @property
     def sample_rate_hz(self) -> int:
         """Sample rate that features are made at."""
+        if self.frozen is not None:
+            return self.frozen.sample_rate_hz
         return int((self.config.get("features") or {}).get("sample_rate_hz", 16_000))  # of AST, which has no other
 
     def check(self) -> None:
@@ -80,8 +100,9 @@ class CardRun(Run):
             UserError: If the run is not finished, has no checkpoint, or a file of it is missing or damaged.
         """
         _ = self.config, self.metrics
-        if not (best := self.folder / "checkpoints" / "best.ckpt").is_file():
-            raise UserError(f"{best} does not exist: there is no network to describe.")
+        if not self.best.is_file():
+            raise UserError(f"{self.best} does not exist: there is no network to describe.")
+        _ = self.frozen
         facts = ("parameters", "classes", "temperature", "best_epoch", "epochs", "monitor")
         try:
             _ = self.evaluation, self.species, [self.metrics[name] for name in facts]
@@ -286,7 +307,7 @@ def _card(facts: CardRun, licence: str | None) -> str:
         "Data": data(facts),
         "Species": species(facts),
         "Training": training(facts),
-        "Licence": NO_LICENCE if licence is None else in_markdown(licence),
+        "Licence": _licence(facts, NO_LICENCE if licence is None else in_markdown(licence)),
     }
     parts = [f"# {in_markdown(str(facts.config.get('name') or facts.folder.name))}", *_summary(facts)]
     for title, text in sections.items():
@@ -313,13 +334,35 @@ def _summary(facts: CardRun) -> list[str]:
         f"{in_markdown(name(facts, 'model'))} with {metrics['parameters']:,} parameters, features "
         f"{in_markdown(name(facts, 'features'))}; card by birdclf {birdclf.__version__}."
     )
-    if not facts.synthetic:
-        return [text]
-    return [
-        "> **Trained on made-up sound.** Its recordings are those of birdclf's procedural aviary: no bird sang in "
-        "any of them. It knows nothing of real birds, and its figures compare with those of no real collection.",
-        text,
-    ]
+    paragraphs = [text]
+    if facts.synthetic:
+        paragraphs.insert(
+            0,
+            "> **Trained on made-up sound.** Its recordings are those of birdclf's procedural aviary: no bird sang in "
+            "any of them. It knows nothing of real birds, and its figures compare with those of no real collection.",
+        )
+    if facts.frozen is not None:
+        paragraphs.append(
+            f"**Frozen features.** It takes vectors of {facts.frozen.n_bands:,} values, whose network was not trained "
+            f"here: {_source(facts.frozen)}."
+        )
+    return paragraphs
+
+
+def _source(frozen: VectorFeatures) -> str:
+    """Return where the vectors of a frozen network come from, as Markdown."""
+    if not isinstance(frozen, Embedder):
+        return in_markdown(type(frozen).__name__)
+    return f"{in_markdown(frozen.file.name)}, content hash {in_markdown(frozen.content_hash)}"
+
+
+def _licence(facts: CardRun, own: str) -> str:
+    if facts.frozen is None:
+        return own
+    weights = in_markdown(facts.frozen.licence) if facts.frozen.licence else "not known. Ask who made it before sharing"
+    return bullets(
+        [f"Weights of the frozen network, {_source(facts.frozen)}: {weights}", f"This model: {own}"], escaped=True
+    )
 
 
 def _use(facts: CardRun) -> str:
@@ -330,6 +373,12 @@ def _use(facts: CardRun) -> str:
         '    table = birdclf.load("RUN").predict("song.wav")\n\n'
         f"Sound of any sample rate is brought to {facts.sample_rate_hz:,} Hz mono; recordings of any length are cut "
         f"into windows of {facts.window_s:g} s."
+        + (
+            " The frozen network's file is needed too: `--embedder FILE` says where it is, unless it is inside the "
+            "exported file or in an installed package."
+            if isinstance(facts.frozen, Embedder)
+            else ""
+        )
     )
 
 

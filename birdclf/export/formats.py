@@ -18,18 +18,36 @@ from torch.export import Dim
 import birdclf
 from birdclf.audio.clip import Samples
 from birdclf.audio.mixing import Mix
-from birdclf.detection.classifier import FORMAT, METADATA, InputSpec, Vectors
+from birdclf.detection.classifier import METADATA, VECTORS, WAVEFORMS, InputSpec, Vectors
 from birdclf.errors import UserError
+from birdclf.export.joined import HEAD_INPUT, INPUT, joined
+from birdclf.features.embedders.embedder import Embedder, VectorFeatures
 from birdclf.features.mel import MelFeatures
 from birdclf.runs.checkpoint import LoadedRun
-from birdclf.runs.waveforms import WaveformClassifier
+from birdclf.runs.waveforms import VectorClassifier, WaveformClassifier
 
-INPUT: Final = "waveform"
 OUTPUTS: Final = ("probabilities", "embeddings")
 
 
-def metadata_of(loaded: LoadedRun, input_spec: InputSpec, quantisation: str | None = None) -> dict[str, Any]:
-    """Return the metadata of a file as plain values.
+def is_head(loaded: LoadedRun, form: str) -> bool:
+    """Return whether a file of a format is to hold the head alone, as its frozen network is no part of an ONNX graph.
+
+    Raises:
+        UserError: If the features are vectors of something other than one frozen network.
+    """
+    features = loaded.features
+    if isinstance(features, VectorFeatures) and not isinstance(features, Embedder):
+        raise UserError(
+            f"--format {form}: the features, {type(features).__name__}, are not those of one frozen network, and no "
+            f"file holds them. Use the run folder itself."
+        )
+    return isinstance(features, Embedder) and (form != "onnx" or features.file.suffix.lower() != ".onnx")
+
+
+def metadata_of(
+    loaded: LoadedRun, input_spec: InputSpec, quantisation: str | None = None, head: bool = False
+) -> dict[str, Any]:
+    """Return the metadata of a file, which may hold a head alone, as plain values.
 
     Raises:
         UserError: If channels are mixed by code of another package, which no file can hold.
@@ -40,24 +58,39 @@ def metadata_of(loaded: LoadedRun, input_spec: InputSpec, quantisation: str | No
             f"audio is mixed by {type(mix).__module__}.{type(mix).__name__}, which an exported file cannot hold. "
             f"Train with the audio settings of birdclf, or use the run folder itself."
         )
+    features, embedder = loaded.features, {}
+    if isinstance(features, Embedder):
+        file = features.settings["file"]
+        embedder["embedder"] = {
+            "target": f"{type(features).__module__}.{type(features).__name__}",
+            "settings": features.settings | {"file": file and Path(file).name},  # no folder of this machine
+            "hash": features.content_hash, "licence": features.licence or None,
+        }  # fmt: skip
     return {
-        "format": FORMAT, "classes": list(input_spec.classes), "sample_rate_hz": input_spec.sample_rate_hz,
-        "samples": input_spec.samples, "window_s": input_spec.window_s, "padding": input_spec.padding,
+        "format": VECTORS if head else WAVEFORMS, "classes": list(input_spec.classes),
+        "sample_rate_hz": input_spec.sample_rate_hz, "samples": input_spec.samples,
+        "window_s": input_spec.window_s, "padding": input_spec.padding,
         "audio": {"channel": mix.channel, "dc": mix.dc, "gain": mix.gain}, "birdclf": birdclf.__version__,
         "epoch": loaded.epoch, "calibrated": loaded.temperature is not None, "quantisation": quantisation,
-    }  # fmt: skip
+    } | embedder  # fmt: skip
 
 
-DYNAMIC: Final = {"waveforms": {0: Dim("batch", min=1)}}
+DYNAMIC: Final = ({0: Dim("batch", min=1)},)
 
 
 def make_traceable(loaded: LoadedRun) -> tuple[WaveformClassifier, tuple[Tensor]]:
-    """Return the module of a run and inputs to trace it with: sound in, calibrated probabilities and embeddings out."""
+    """Return the module of a run and inputs to trace it with.
+
+    It takes waveforms, or the vectors of a frozen network, and gives calibrated probabilities and embeddings.
+    """
     features = loaded.predictor.features
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(features, VectorFeatures):
+        head = VectorClassifier(loaded, channels_last=False).requires_grad_(False)
+        return head, (torch.randn(2, features.n_bands, generator=generator),)
     if isinstance(features, MelFeatures):
         features.without_fft()
     module = WaveformClassifier(loaded, channels_last=False).requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
     # Two windows: a batch of one would be taken for a constant.
     return module, (0.1 * torch.randn(2, features.window_samples, generator=generator),)
 
@@ -104,6 +137,8 @@ def require_onnx() -> None:
 def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> list[str]:
     """Write a run's network; features, normalisation, adjustment and temperature are inside, and so are all weights.
 
+    A frozen network is inside if its file is ONNX; else the file takes its vectors.
+
     Returns:
         Names of the graph's nodes that are the network's; the others make features, or probabilities of logits.
 
@@ -113,20 +148,26 @@ def write_onnx(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> li
     from torch.onnx.errors import OnnxExporterError
 
     module, example = make_traceable(loaded)
+    features = loaded.features
+    inside = features if isinstance(features, Embedder) and not is_head(loaded, "onnx") else None
     size = sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
+    size += inside.file.stat().st_size if inside else 0
     if size > LARGEST:
         raise UserError(f"The network has {size / 1e9:.1f} GB of weights; an ONNX file holds 2 GB. Use torch_export.")
     try:
         with silence_tracers(), torch.enable_grad():  # without gradients norms are folded again at every call
             program = torch.onnx.export(
-                module, example, dynamo=True, verbose=False, input_names=[INPUT], output_names=list(OUTPUTS),
-                dynamic_shapes=DYNAMIC, external_data=False,
+                module, example, dynamo=True, verbose=False,
+                input_names=[HEAD_INPUT if isinstance(features, VectorFeatures) else INPUT],
+                output_names=list(OUTPUTS), dynamic_shapes=DYNAMIC, external_data=False,
             )  # fmt: skip
             model = program.model_proto  # type: ignore[union-attr]
     except OnnxExporterError as error:
         raise cannot_be_traced(loaded, error) from error
     network = [node.name for node in model.graph.node if _within_network(node)]
     _forget_origin(model)
+    if inside:
+        model = joined(model, inside)
     set_metadata(model, metadata)
     file.write_bytes(model.SerializeToString(deterministic=True))
     return network
@@ -163,7 +204,7 @@ TORCH_METADATA: Final = "birdclf.json"
 
 
 def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) -> None:
-    """Write a run's network; features, normalisation, adjustment and temperature are inside.
+    """Write a run's network; features, normalisation, adjustment and temperature are inside, a frozen network is not.
 
     Raises:
         UserError: If the network cannot be traced.
@@ -181,9 +222,10 @@ def write_program(loaded: LoadedRun, metadata: Mapping[str, Any], file: Path) ->
 
 
 class Program:
-    """A file that :func:`write_program` has just written, run by PyTorch."""
+    """A file that :func:`write_program` has just written, run by PyTorch, behind its frozen network if it has one."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, embedder: Embedder | None = None) -> None:
+        self.embedder = embedder
         extra = {TORCH_METADATA: ""}
         with silence_tracers(), file.open("rb") as opened:
             program = torch.export.load(opened, extra_files=extra)
@@ -193,5 +235,6 @@ class Program:
     @torch.inference_mode()
     def __call__(self, windows: Samples) -> tuple[Vectors, Vectors]:
         """Return calibrated probabilities ``(B, K)`` and embeddings ``(B, D)`` of windows ``(B, samples)``."""
-        probabilities, embeddings = self.module(torch.from_numpy(np.ascontiguousarray(windows, np.float32)))
+        inputs = windows if self.embedder is None else self.embedder.embed(windows)
+        probabilities, embeddings = self.module(torch.from_numpy(np.ascontiguousarray(inputs, np.float32)))
         return probabilities.numpy(), embeddings.numpy()

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from birdclf.detection.classifier import OnnxClassifier, TorchClassifier
 from birdclf.environment import keep_freed_memory
+from birdclf.errors import UserError
 from birdclf.export import OTHER_FILE
-from birdclf.export.formats import Program, metadata_of, require_onnx, write_onnx, write_program
+from birdclf.export.formats import Program, is_head, metadata_of, require_onnx, write_onnx, write_program
 from birdclf.export.verification import OwnRecordings, SoundWindow, compare, own_recordings, windows_of_files
+from birdclf.features.embedders.embedder import Embedder
 from birdclf.files import refuse_existing, writing_to
 from birdclf.runs.checkpoint import LoadedRun, load_run
+from birdclf.text import printable
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,11 @@ class Origin:
     verify: Sequence[str] = ()  # recordings that an export is verified on; none for the run's own validation split
     source: Sequence[str] = ()  # settings that say where the run's recordings are now
     trusted: Collection[str] = ()
+    embedder: Path | None = None  # where the file of its frozen network is now
 
     def load(self) -> LoadedRun:
         """Return the checkpoint's content, read again at every call: an export changes it."""
-        return load_run(self.run, self.checkpoint, self.trusted)
+        return load_run(self.run, self.checkpoint, self.trusted, self.embedder)
 
     def reference(self) -> TorchClassifier:
         """Return the checkpoint as ``birdclf predict`` uses it."""
@@ -59,24 +63,32 @@ def export_network(origin: Origin, form: str, out: Path, int8: bool = False) -> 
 
     Raises:
         UserError: If something is missing, the file exists or cannot be written, or its output differs from the
-            checkpoint's.
+            checkpoint's; or for ``int8`` of a head.
     """
     if form == "onnx":
         require_onnx()
     keep_freed_memory()
     reference = origin.reference()
+    features = reference.module.features
+    frozen = features if isinstance(features, Embedder) else None
+    head = is_head(origin.load(), form)
+    if int8 and frozen is not None:
+        raise UserError(
+            f"--quantize int8 is for a network that was trained here; {frozen.file.name} is frozen, and the head on it "
+            f"is too small to gain by it. Leave it out."
+        )
     own = origin.own(reference) if int8 else None
     sounds = origin.sounds(reference, own)
     with _beside(out) as folder:
         loaded, file = origin.load(), folder / out.name
-        metadata = metadata_of(loaded, reference.input_spec)
+        metadata = metadata_of(loaded, reference.input_spec, head=head)
         exported: Program | OnnxClassifier
         if form == "onnx":
             network = write_onnx(loaded, metadata, file)
-            exported = OnnxClassifier(file, "cpu")
+            exported = OnnxClassifier(file, "cpu", frozen.file if frozen and head else None)
         else:
             write_program(loaded, metadata, file)
-            exported = Program(file)
+            exported = Program(file, frozen)
         agreement = compare(reference, exported, sounds)
         agreement.check(form)
         print(f"{form} against the checkpoint, {agreement}")
@@ -90,6 +102,20 @@ def export_network(origin: Origin, form: str, out: Path, int8: bool = False) -> 
             file = smaller
         refuse_existing(out, OTHER_FILE)  # minutes have passed
         os.replace(file, out)
+    if frozen is not None:
+        _tell(frozen, out, head)
+
+
+def _tell(frozen: Embedder, out: Path, head: bool) -> None:
+    """Say which file goes with an export, and under which licence."""
+    licence = (
+        f"Its weights are under {frozen.licence}." if frozen.licence else "The licence of its weights is not known."
+    )
+    place = f"{out.name} takes the vectors of" if head else f"{out.name} holds"
+    print(f"{place} {printable(frozen.file.name)} (hash {frozen.content_hash}). {licence}")
+    if head and out.suffix == ".onnx":
+        file = "" if frozen.settings["file"] is None else " --embedder FILE"
+        print(f"Both together: birdclf predict {out.name} AUDIO{file}")
 
 
 @contextmanager

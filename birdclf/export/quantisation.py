@@ -12,7 +12,8 @@ import numpy as np
 from birdclf.audio.clip import Samples
 from birdclf.detection.classifier import OnnxClassifier
 from birdclf.errors import UserError
-from birdclf.export.formats import INPUT, set_metadata, silence_tracers
+from birdclf.export.formats import set_metadata, silence_tracers
+from birdclf.export.joined import INPUT
 from birdclf.export.verification import BATCH, SoundWindow, batches
 from birdclf.metrics.figures import confusion_matrix, summarise
 

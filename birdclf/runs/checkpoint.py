@@ -140,11 +140,13 @@ class LoadedRun:
         return Predictor(self.network, self.features, self.channels_last).eval()
 
 
-def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -> LoadedRun:
+def load_run(
+    folder: Path, which: str = "best", trusted: Collection[str] = (), embedder: Path | None = None
+) -> LoadedRun:
     """Return the classifier of a run folder, from ``checkpoints/<which>.ckpt`` alone.
 
     Nothing in the file is executed; :mod:`birdclf.runs.trust` says which classes it may name, beside those of the
-    ``trusted`` top-level packages.
+    ``trusted`` top-level packages. ``embedder`` is where the file of its frozen network is now, if it has one.
 
     Raises:
         UserError: If there is no such checkpoint, or it cannot be used.
@@ -159,8 +161,7 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     own = _own(content, file)
     classes = tuple(str(name) for name in own["classes"])
     config = own["config"]
-    target = (config.get("features") or {}).get("_target_")
-    features = build_features({"_target_": target, **own["features"]}, trusted)
+    features = _features(own, file, trusted, embedder)
     network = _network(config.get("model"), trusted, num_classes=len(classes), in_channels=features.shape[0])
     both = nn.ModuleDict({"network": network, "features": features})
     weights = {
@@ -180,6 +181,36 @@ def load_run(folder: Path, which: str = "best", trusted: Collection[str] = ()) -
     both.eval()
     channels_last, epoch = bool(config.get("channels_last", True)), int(content["epoch"]) + 1
     return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
+
+
+def load_features(file: Path, trusted: Collection[str] = ()) -> Representation:
+    """Return the features of a checkpoint, without their normalisation.
+
+    Raises:
+        UserError: As :func:`load_run`.
+    """
+    return _features(_own(read_checkpoint(file), file), file, trusted, None)
+
+
+def _features(own: dict[str, Any], file: Path, trusted: Collection[str], embedder: Path | None) -> Representation:
+    target = (own["config"].get("features") or {}).get("_target_")
+    settings = own["features"] | ({} if embedder is None else moved(own["features"], embedder, file))
+    return build_features({"_target_": target, **settings}, trusted)
+
+
+def moved(features: Mapping[str, Any], embedder: Path, of: Path) -> dict[str, str]:
+    """Return the setting of features that says where the file of a frozen network is now.
+
+    Raises:
+        UserError: If the features of a run, which ``of`` names, have no such file, or there is none.
+    """
+    if "parts" in features:
+        raise UserError(f"--embedder is for a run on one frozen network; {of} has several parts. Put their files back.")
+    if "file" not in features:
+        raise UserError(f"--embedder is for a run on a frozen network; {of} has features that need none. Leave it out.")
+    if not embedder.is_file():
+        raise UserError(f"--embedder {embedder} does not exist. Give the .tflite or .onnx file of the frozen network.")
+    return {"file": str(embedder)}
 
 
 def build_features(

@@ -36,6 +36,7 @@ def evaluate(
     source: Sequence[str] = (),
     out: Path | None = None,
     trusted: Collection[str] = (),
+    embedder: Path | None = None,
 ) -> bool:
     """Predict with a run's checkpoint, and compare with ``metrics.json`` or write a separate evaluation.
 
@@ -49,7 +50,7 @@ def evaluate(
     Raises:
         UserError: If something is missing, does not fit together, or the folder exists.
     """
-    opened = open_run(run, checkpoint, window, source, trusted)
+    opened = open_run(run, checkpoint, window, source, trusted, embedder=embedder)
     policy, own = opened.window, opened.cfg.window.eval
     changes = [word for word, changed in ((checkpoint, checkpoint != "best"), (policy, policy != own)) if changed]
     if not opened.recordings.own:

@@ -272,6 +272,7 @@ def open_run(
     source: Sequence[str] = (),
     trusted: Collection[str] = (),
     with_train: bool = False,
+    embedder: Path | None = None,
 ) -> OpenedRun:
     """Open a run folder; features are computed where the store lacks them.
 
@@ -282,6 +283,7 @@ def open_run(
         source: Settings of another source, such as ``data.root=DIR``.
         trusted: Top-level packages beside ``birdclf`` whose code the run folder may name.
         with_train: Whether to add the train split, in windows as in training.
+        embedder: Where the file of its frozen network is now, if it has one.
 
     Raises:
         UserError: If something is missing or does not fit together.
@@ -290,7 +292,7 @@ def open_run(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     keep_freed_memory()
     cfg = read_settings(run, source, trusted)
-    loaded = load_run(run, checkpoint, trusted)
+    loaded = load_run(run, checkpoint, trusted, embedder)
     check_preprocessing(cfg, loaded, run, trusted)
     policy = window or str(cfg.window.eval)
     recordings = open_recordings(cfg, run, loaded, policy, bool(source), trusted, with_train)

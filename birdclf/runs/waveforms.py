@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from birdclf.features.embedders.embedder import VectorFeatures
 from birdclf.models.head import output_layer
 from birdclf.models.probes import in_format
 from birdclf.runs.checkpoint import LoadedRun
@@ -40,7 +41,10 @@ class WaveformClassifier(nn.Module):
 
     def forward(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities ``(B, K)`` and embeddings ``(B, D)``, float32, of windows ``(B, samples)``."""
-        bands = self._bands(waveforms)
+        return self.of_bands(self._bands(waveforms))
+
+    def of_bands(self, bands: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of stored features ``(B, F, frames)`` of windows."""
         features = self.features(bands)
         self._embeddings.clear()
         logits = self.network(in_format(features, self.memory_format))
@@ -48,10 +52,19 @@ class WaveformClassifier(nn.Module):
         return torch.softmax(logits.float() * self.scale + self.offset, dim=1), embeddings.float()
 
     def _bands(self, waveforms: Tensor) -> Tensor:
-        """Return the bands of windows; on a CPU one by one, as one spectrum fits its cache."""
-        if waveforms.device.type != "cpu" or torch.compiler.is_exporting():
+        """Return the bands of windows; on a CPU spectra one by one, as one fits its cache."""
+        vectors = isinstance(self.features, VectorFeatures)
+        if vectors or waveforms.device.type != "cpu" or torch.compiler.is_exporting():
             return self.features.analyse_windows(waveforms)
         return torch.cat([self.features.analyse_windows(one) for one in torch.split(waveforms, 1)])
+
+
+class VectorClassifier(WaveformClassifier):
+    """Vectors ``(B, E)`` of a frozen network to probabilities ``(B, K)`` and embeddings ``(B, D)``."""
+
+    def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities ``(B, K)`` and embeddings ``(B, D)``, float32, of vectors ``(B, E)``."""
+        return self.of_bands(vectors.unsqueeze(2))
 
 
 def affine(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,10 @@ from playwright.sync_api import Browser, Page
 from report.made_up_runs import AVIARY, CRITERIA, REFERENCE, name_recordings_of_the_aviary, write_sweep
 
 from birdclf.audit.page import write_page
+from birdclf.detection.detections import DetectionSettings
+from birdclf.detection.predict import Embedded, predict_to_folder
 from birdclf.detection.stream import StreamSettings
+from birdclf.labelling.search import search
 from birdclf.labelling.suggest import SuggestSettings, suggest
 from birdclf.report.report import report
 
@@ -45,10 +48,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for n, hz in enumerate((500, 1_250, 2_750)):
         soundfile.write(field / f"a {n * 'long ' * 9}name.wav", tones(hz, 500, 1_250), RATE_HZ)
     suggest(Pitches(), [str(field)], [], folder / "to_label", StreamSettings(1.0), SuggestSettings(n=7))
+    sounds, embedded = sorted(map(str, field.iterdir())), folder / "embedded"
+    how = StreamSettings(1.0, embeddings=True)
+    predict_to_folder(Pitches(), sounds, (), embedded, how, DetectionSettings(), ["csv"])
+    search(Embedded.read(embedded), Pitches(), sounds[-1], folder / "like", 5)
     return {
         "report": told / "report.html",
         "audit": folder / "audit.html",
         "labels": folder / "to_label" / "index.html",
+        "search": folder / "like" / "index.html",
     }
 
 
@@ -68,7 +76,7 @@ def violations(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
-@pytest.mark.parametrize("name", ["report", "audit", "labels"])
+@pytest.mark.parametrize("name", ["report", "audit", "labels", "search"])
 def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, scheme: str, width: int):
     page = opened(browser, pages[name], scheme, width)
     assert violations(page) == []

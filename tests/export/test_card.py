@@ -1,11 +1,13 @@
 """A model card says what a run's folder tells, and what others wrote in it stays words."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from markdown_it import MarkdownIt
+from onnx_embedders import embedder_of, write_embedder, write_probe
 
 from birdclf.errors import UserError
 from birdclf.export.card import card, write_card
@@ -126,6 +128,37 @@ def test_made_up_sound_is_reported_first(run: Path, tmp_path: Path):
 
 def test_a_licence_is_the_users_word(run: Path):
     assert card(run, "CC BY-NC 4.0").endswith("## Licence\n\nCC BY-NC 4.0\n")
+
+
+@pytest.fixture
+def on_vectors(run: Path, tmp_path: Path) -> Path:
+    """Return a run whose features are a frozen network of 8 kHz and windows of 1 s."""
+    shutil.rmtree(run / "checkpoints")
+    features = embedder_of(write_embedder(tmp_path / "frozen_net.onnx"))
+    write_probe(run, features)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["features"] = {"_target_": "birdclf.features.embedders.embedder.Embedder", "file": "frozen_net.onnx"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+def test_a_frozen_network_is_named_with_both_licences(on_vectors: Path, tmp_path: Path):
+    (tmp_path / "frozen_net.onnx").unlink()  # a card needs no more than the run
+    text = card(on_vectors, "CC BY 4.0")
+    assert (
+        "takes vectors of 6 values, whose network was not trained here: frozen_net.onnx, content hash"
+        in text.replace("\\_", "_")
+    )
+    assert "1 s at a time" in text and "brought to 8,000 Hz" in text and "nothing above 4 kHz" in text
+    licences = text.partition("## Licence")[2].strip().splitlines()
+    assert licences[0].endswith(": not known. Ask who made it before sharing")
+    assert licences[1:] == ["- This model: CC BY 4.0"]
+    assert "Not stated: add one" in card(on_vectors)
+
+
+def test_a_known_licence_of_a_frozen_network_is_said(on_vectors: Path, monkeypatch):
+    monkeypatch.setattr("birdclf.features.embedders.embedder.Embedder.licence", "CC BY-NC-SA 4.0")
+    assert card(on_vectors).count(": CC BY-NC-SA 4.0\n") == 1
 
 
 @pytest.mark.parametrize("gone", ["provenance.json", "done.json", "per_class.csv", "leaks.csv"])

@@ -11,7 +11,8 @@ from detection.made_up import CLASSES, RATE_HZ, Pitches, tones
 from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
-from birdclf.labelling.suggest import SuggestSettings, is_silent, suggest
+from birdclf.labelling.clips import is_silent
+from birdclf.labelling.suggest import SuggestSettings, suggest
 
 COLUMNS = (
     *("path", "start_s", "end_s", "species", "predicted", "confidence", "second_guess", "uncertainty", "rank"),

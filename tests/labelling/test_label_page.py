@@ -10,7 +10,7 @@ from detection.made_up import CLASSES, RATE_HZ, tones
 
 from birdclf.audio.mixing import Mix
 from birdclf.detection.inputs import Recording
-from birdclf.labelling.suggest import Suggestion, page
+from birdclf.labelling.clips import Suggestion, page
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birdclf.detection.inputs import Recording
-from birdclf.labelling.suggest import Candidate, Pool
+from birdclf.labelling.clips import Candidate, Pool
 
 NOTHING = np.zeros(2, np.float32)
 
@@ -27,7 +27,7 @@ numbers = st.floats(0, 1)
 @given(st.lists(numbers, max_size=200), st.integers(1, 30))
 def test_the_most_uncertain_stay_in_their_order(uncertainties, size):
     apart = [candidate("a", float(n), one) for n, one in enumerate(uncertainties)]
-    assert shown_to(Pool(size), apart) == sorted(apart, key=lambda one: -one.uncertainty)[:size]
+    assert shown_to(Pool(size), apart) == sorted(apart, key=lambda one: -one.score)[:size]
 
 
 @given(st.lists(st.lists(numbers, max_size=40), max_size=5), st.sampled_from([0.1, 0.25, 0.6, 1.0]), st.integers(1, 20))
@@ -41,8 +41,8 @@ def test_no_two_overlap_and_what_is_most_uncertain_is_there(recordings, hop_s, s
         for other in found:
             apart = one.recording != other.recording or abs(one.start_s - other.start_s) > 1 - 1e-5
             assert one is other or apart
-    most = max((one.uncertainty for one in given_windows), default=None)
-    assert most is None or found[0].uncertainty == most
+    most = max((one.score for one in given_windows), default=None)
+    assert most is None or found[0].score == most
 
 
 @given(st.lists(numbers, min_size=1, max_size=40), st.sampled_from([0.1, 0.25, 0.6]))
@@ -50,7 +50,7 @@ def test_where_there_is_room_only_what_overlaps_is_missing(uncertainties, hop_s)
     given_windows = [candidate("a", n * hop_s, one) for n, one in enumerate(uncertainties)]
     found = shown_to(Pool(100), given_windows)
     for one in given_windows:
-        surer = [o for o in found if abs(o.start_s - one.start_s) < 1 - 1e-5 and o.uncertainty >= one.uncertainty]
+        surer = [o for o in found if abs(o.start_s - one.start_s) < 1 - 1e-5 and o.score >= one.score]
         assert one in found or surer
 
 

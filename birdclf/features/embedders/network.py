@@ -1,6 +1,11 @@
 """A frozen network in a TFLite or ONNX file, run on windows of sound."""
 
+import os
 import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,8 +77,32 @@ def open_network(
     if (ending := file.suffix.lower()) not in kinds:
         raise UserError(f"features.file={file} is no file of a network that is known: it must end in .tflite or .onnx.")
     require_reader(file)
-    opened: Network = kinds[ending](file, samples, threads, source, output)
+    with _without_native_line():
+        opened: Network = kinds[ending](file, samples, threads, source, output)
     return opened
+
+
+NATIVE_LINE: Final = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+
+
+@contextmanager
+def _without_native_line() -> Iterator[None]:
+    """Keep one line from the screen, which TFLite writes to file descriptor 2 and no setting of it turns off."""
+    sys.stderr.flush()
+    try:
+        screen = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
+            written.seek(0)
+            os.write(2, b"".join(line for line in written if line.strip() != NATIVE_LINE))
 
 
 def require_reader(file: Path) -> None:

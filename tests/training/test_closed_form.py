@@ -107,10 +107,7 @@ def test_the_strength_is_the_best_on_validation(monitor, caplog):
 def test_a_class_without_a_train_recording_is_never_likely():
     kept = TRAIN.owner < 18  # the first two classes
     some = Batch(TRAIN.bands[kept], TRAIN.target[:18], TRAIN.recording[:18], TRAIN.owner[kept])
-    network = started(
-        Logistic(strength=10),
-        train=Batch(TRAIN.bands[kept], TRAIN.target[:18], TRAIN.recording[:18], TRAIN.owner[kept]),
-    )
+    network = started(Logistic(strength=10), train=some)
     bias = network.classifier.bias.detach()
     assert not network.classifier.weight[2].any() and bias[2] == bias[:2].min() - UNSEEN
     with torch.no_grad():

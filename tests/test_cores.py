@@ -11,8 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from birdclf import cores
+from birdclf.audio.files import FileReader
+from birdclf.audio.mixing import Mix
 from birdclf.cores import Neighbours, Usage, usable_cores
-from birdclf.store.extraction import begin_worker
+from birdclf.features.mfcc import MFCCStack
+from birdclf.store.extraction import Extraction, begin_worker
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 ONE_AFTER_THE_OTHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -48,10 +51,11 @@ def test_no_more_cores_than_joblib_counts(monkeypatch) -> None:
 def test_a_process_that_decodes_has_one_thread(monkeypatch, tmp_path) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("birdclf.store.extraction._of_worker", None)
     monkeypatch.setattr("birdclf.store.extraction.threadpool_limits", limits := [].append)
     torch.set_num_threads(2)
     try:
-        begin_worker(tmp_path)
+        begin_worker(tmp_path, Extraction(FileReader(), Mix(), MFCCStack()))
         assert torch.get_num_threads() == 1 and limits.__self__ == [1]
     finally:
         torch.set_num_threads(before)

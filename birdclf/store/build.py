@@ -21,7 +21,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from birdclf.audio.clip import Clip
 from birdclf.checks import most_processes, whole
 from birdclf.cores import usable_cores
-from birdclf.store.extraction import LEVEL_FILE, Analyser, Extraction, begin_worker, frame_bytes, frames_file
+from birdclf.store.extraction import (
+    LEVEL_FILE,
+    Analyser,
+    Extraction,
+    begin_worker,
+    frame_bytes,
+    frames_file,
+    write_in_worker,
+)
 from birdclf.store.plan import JOURNAL, Journal, Rows
 
 CLIPS_A_TASK: Final = 8
@@ -118,14 +126,14 @@ def _extracted(
         return
     # Forking a process that has started torch's threads can hang, so the workers are spawned.
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=begin_worker, initargs=(scratch,)) as pool:
+    with ProcessPoolExecutor(processes, spawn, begin_worker, (scratch, extraction)) as pool:
         waiting = deque(zip(tasks, paths, strict=True))
         running: deque[Future[Rows]] = deque()
         try:
             for files in parts:
                 with _ignoring_interrupts():
                     while waiting and len(running) < 2 * processes:
-                        running.append(pool.submit(extraction.write, *waiting.popleft()))
+                        running.append(pool.submit(write_in_worker, *waiting.popleft()))
                 yield running.popleft().result(), files
         finally:
             pool.shutdown(cancel_futures=True)

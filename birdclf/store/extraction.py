@@ -101,13 +101,25 @@ class Extraction:
         return {"recording_id": clip.recording_id, "frames": measured, **asdict(measurement)}
 
 
-def begin_worker(scratch: Path) -> None:
+_of_worker: Extraction | None = None
+"""A worker process has it from its start: with each task, a frozen network would be opened again."""
+
+
+def begin_worker(scratch: Path, extraction: Extraction) -> None:
     """Set up a worker process: one thread, since there is a process for each core, and an end with its parent."""
+    global _of_worker
+    _of_worker = extraction
     tempfile.tempdir = str(scratch)
     keep_freed_memory()
     torch.set_num_threads(1)
     threadpool_limits(1)
     Thread(target=_end_with_parent, daemon=True).start()
+
+
+def write_in_worker(clips: list[Clip], path: Path) -> list[dict[str, Any]]:
+    """Return the result of :meth:`Extraction.write` in a worker process."""
+    assert _of_worker is not None, "begin_worker comes first"
+    return _of_worker.write(clips, path)
 
 
 def _end_with_parent() -> None:

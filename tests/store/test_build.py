@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,21 @@ def test_stretches_of_one_file_count_its_size_once(tmp_path):
 @pytest.mark.parametrize(("asked", "processes"), [(0, 0), (1, 0), (2, 2), (8, 8)])
 def test_the_number_of_workers_may_be_chosen(asked, processes):
     assert building._processes([Clip("a"), Clip("b")], asked) == processes
+
+
+@dataclass(frozen=True)
+class Opened(Sums):
+    """Features that note each process that they arrive in, as a frozen network is opened there."""
+
+    log: str = ""
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        with open(self.log, "a") as file:
+            file.write("arrived\n")
+
+
+def test_a_worker_is_sent_the_features_once_whatever_the_number_of_tasks(tmp_path):
+    log = tmp_path / "log"
+    open_store(noise_catalog(12), Opened(log=str(log)), tmp_path / "store", workers=2)
+    assert 1 <= len(log.read_text().splitlines()) <= 2

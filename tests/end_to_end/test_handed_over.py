@@ -89,6 +89,12 @@ def started_from_file(job: Path) -> list[object]:
     return ["train", *TRAIN, f"init_from={job}/checkpoints/mine.pt", "hydra.run.dir=fresh"]
 
 
+def like_the_first(job: Path) -> list[object]:
+    """Return a search by the spoilt run in embeddings of the run as it was."""
+    query = min((job.parents[1] / "recordings").rglob("*.wav"))
+    return ["search", "embedded", query, "--run", job, "--out", "alike"]
+
+
 CASES = {
     "soup": [Case(lambda job: ["soup", *with_another(job)], ("best.ckpt",))],
     "evaluate": [
@@ -113,6 +119,7 @@ CASES = {
         Case(lambda job: ["predict", job, "recordings"], ("best.ckpt",)),
         Case(lambda job: ["predict", job, "recordings", "--out", "found", "--checkpoint", "last"], ("last.ckpt",)),
     ],
+    "search": [Case(like_the_first, ("best.ckpt",))],
     "suggest": [Case(lambda job: ["suggest", job, "recordings", "--out", "to_label"], ("best.ckpt",))],
 }
 
@@ -128,6 +135,9 @@ def sweep(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPathF
     (cwd / "recordings").symlink_to(recordings)
     done = birdclf(*SWEEP, cwd=cwd)
     assert done.status == 0, done.err
+    (job,) = (cwd / "sweep").glob("0_*")
+    done = birdclf("predict", job, "recordings", "--out", "embedded", "--embeddings", "--no-timelines", cwd=cwd)
+    assert done.status == 0, done.err
     return cwd / "sweep"
 
 
@@ -135,6 +145,7 @@ def sweep(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPathF
 def job(sweep: Path, tmp_path: Path) -> Path:
     """A copy of the job's run folder that a test may spoil."""
     (tmp_path / "recordings").symlink_to((sweep.parent / "recordings").resolve())
+    (tmp_path / "embedded").symlink_to(sweep.parent / "embedded")
     (folder,) = shutil.copytree(sweep, tmp_path / "sweep").glob("0_*")
     return folder
 

@@ -5,17 +5,18 @@ from functools import cache
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
 from made_embedder import with_file
 from omegaconf import OmegaConf
 
 from birdclf.config import conf_dir
+from birdclf.features.embedders.vectors import PrecomputedVectors
 from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 RATE = 32_000
 WINDOW = 5 * RATE
-NAMES = sorted(path.stem for path in (conf_dir() / "features").glob("*.yaml"))
+FILES = sorted(path.stem for path in (conf_dir() / "features").glob("*.yaml"))
 
 
 @cache
@@ -28,6 +29,8 @@ def settings_of(name: str) -> dict:
     return node
 
 
+NAMES = [name for name in FILES if not issubclass(get_class(settings_of(name)["_target_"]), PrecomputedVectors)]
+"""Those that are computed from sound."""
 MEL = [name for name in NAMES if issubclass(get_class(settings_of(name)["_target_"]), MelFeatures)]
 """Those over time and frequency."""
 
@@ -35,7 +38,8 @@ MEL = [name for name in NAMES if issubclass(get_class(settings_of(name)["_target
 def make(name: str, **changed: object) -> Representation:
     """Return features as their file has them, but for some settings."""
     node = with_file(settings_of(name) | changed)
-    return get_class(node["_target_"])(**{key: value for key, value in node.items() if key != "_target_"})
+    made: Representation = instantiate(node)
+    return made
 
 
 @cache

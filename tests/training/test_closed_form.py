@@ -21,10 +21,7 @@ class Plain(VectorFeatures):
     def fingerprint(self):
         return "plain"
 
-    def analyse_blocks(self, blocks):
-        raise NotImplementedError
-
-    def analyse_windows(self, waveforms):
+    def embed(self, windows):
         raise NotImplementedError
 
 
@@ -42,7 +39,7 @@ TRAIN, VAL = batch([0] * 12 + [1] * 6 + [2] * 3, 0), batch([0, 1, 2] * 5, 1)
 
 def started(init: ClosedForm, window: str = "bag", train: Batch = TRAIN, pool: str = "mean", monitor="val/macro_f1"):
     network = LinearProbe(CLASSES, WIDTH, pool=pool)
-    features = Plain(16_000, 16_000, WIDTH, "silence")
+    features = Plain(16_000, 16_000, 16_000, WIDTH, "silence")
     classifier = SpeciesClassifier(network, torch.nn.CrossEntropyLoss(), features, ("a", "b", "c"), None, None, monitor)
     counts = torch.bincount(train.target, minlength=CLASSES)
     if window == "all":

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from birdclf.config import config_hash, direction
+from birdclf.config import NOT_HASHED, config_hash, direction
 from birdclf.errors import UserError
 from birdclf.runs.run import LeftOut, Run
 
-UNSAID = (
-    *("seed", "split.seed", "sweep", "hydra", "run_dir", "store"),
-    *("logger", "callbacks", "name", "reference", "criteria"),
-)
+UNSAID = (*NOT_HASHED, "seed", "split.seed", "sweep", "hydra", "name", "reference")
 """Settings that do not tell configurations apart for a reader."""
 
 Seeds = tuple[int, int]
@@ -154,10 +151,19 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     varied = [key for key in keys if len({each.get(key) for each in trained}) > 1 and _differs(key, configs)]
     labels = []
     for run, each in zip(runs, settings, strict=True):
-        words = [each[key] if "." not in key else f"{key}={each[key]}" for key in varied if key in each]
+        words = [
+            f"{key}={each[key]}" if "." in key or _is_plain(run.config.get(key)) else each[key]
+            for key in varied
+            if key in each
+        ]
         made_of = " ".join(each.values()) if not run.trained else ""
         labels.append(" ".join(words) or made_of or run.name)
     return _distinguished(labels, runs)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a setting is a number or a truth value, which mean nothing without its name."""
+    return isinstance(value, bool | int | float)
 
 
 def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:

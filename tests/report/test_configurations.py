@@ -105,3 +105,11 @@ def test_a_run_from_before_split_seed_is_of_the_configuration_of_those_after(tmp
     write_run(tmp_path / "1_new", seed=2, split={"train": 0.7, "seed": None, "train_fraction": 1.0})
     found, _ = configured(tmp_path)
     assert [list(c.runs) for c in found] == [[(1, 1), (2, 2)]]
+
+
+def test_a_truth_value_or_a_number_has_its_name_in_a_label(tmp_path):
+    for number, redraw in enumerate(("true", "false")):
+        config = {"redraw_output": redraw == "true"}
+        write_run(tmp_path / f"{number}_a", overrides=(f"redraw_output={redraw}", "pictures=false"), **config)
+    labels = [c.label for c in configured(tmp_path)[0]]
+    assert labels == ["redraw_output=true", "redraw_output=false"]

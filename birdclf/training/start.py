@@ -135,7 +135,18 @@ def transfer_weights(network: nn.Module, source: Source, classes: tuple[str, ...
         else:
             there = f"there {_size(offered)}" if offered is not None else "not there"
             transfer.rest[name] = f"{_size(value)}, {there}"
-    if not any(state[name].ndim for name in transfer.names):
+    if head >= state.keys() and redraw:
+        raise UserError(
+            f"redraw_output (experiment=crt has it) redraws all that {type(network).__name__} has: it is one layer, so "
+            f"that a second stage is a training of its own. Leave out init_from and redraw_output."
+        )
+    # The rows of an output layer fit by their species, of which a check of the settings knows none.
+    rows_fit = other_classes and any(
+        name in head and name in by_name and value.shape[1:] == source.tensors[by_name[name]].shape[1:]
+        for name, value in state.items()
+        if value.ndim > 1
+    )
+    if not any(state[name].ndim for name in transfer.names) and not (head >= state.keys() and rows_fit):
         raise UserError(
             f"init_from: of the {len(source.tensors)} tensors of {printable(source.path)} none fits "
             f"{type(network).__name__} ({_listed(transfer.rest)}). Choose the model that it was trained as."

@@ -21,6 +21,7 @@ from birdclf.data.dataset import Part
 from birdclf.data.module import RecordingDataModule
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
+from birdclf.features.embedders.embedder import VectorFeatures
 from birdclf.files import writing_to
 from birdclf.models.head import output_layer
 from birdclf.models.image_network import ImageNetwork
@@ -122,6 +123,8 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
     data = build_data(cfg)
     data.prepare()
     log.info("%s", printable(data.summary(), keep="\n"))
+    if isinstance(data.features, VectorFeatures) and data.features.licence:
+        log.info("the weights of the frozen network have the licence %s", printable(data.features.licence))
     first_value(
         {"checkpoint": str(progress.path) if progress else None, "ended": bool(progress and progress.ending)},
         {"recordings": split_hash(data.table)},

@@ -7,6 +7,7 @@ from torch import nn
 from birdclf.errors import UserError
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.head import output_layer
+from birdclf.models.probes import LinearProbe
 from birdclf.training.start import Source, read_source, source_file, transfer_weights
 
 CLASSES = ("a", "b", "c")
@@ -120,3 +121,27 @@ def test_the_memory_format_stays():
     net = network(1).to(memory_format=torch.channels_last)
     transfer_weights(net, Source(Path("w"), network(0).state_dict(), None, None), CLASSES)
     assert net.features[1].conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def probe(seed: int, classes: int = 3, width: int = 6) -> LinearProbe:
+    torch.manual_seed(seed)
+    return LinearProbe(classes, width)
+
+
+def test_a_network_of_one_layer_fits_by_its_classes_or_its_species(tmp_path):
+    source = read_source(str(written(tmp_path / "w.pt", ours(probe(0)))))
+    net = probe(1)
+    transfer_weights(net, source, CLASSES)
+    assert all(equal(net, probe(0)).values())
+    net = probe(1, classes=2)
+    assert transfer_weights(net, source, ("c", "d")).species == ["c"]
+    torch.testing.assert_close(net.classifier.weight[0], probe(0).classifier.weight[2])
+    assert transfer_weights(probe(1, classes=2), source, ("", " ")).species == []  # as a check of settings asks
+    with pytest.raises(UserError, match="of the 2 tensors .* none fits LinearProbe"):
+        transfer_weights(probe(1, width=7), source, ("", " ", "x"))
+
+
+def test_a_network_of_one_layer_has_no_second_stage(tmp_path):
+    source = read_source(str(written(tmp_path / "w.pt", ours(probe(0)))))
+    with pytest.raises(UserError, match="redraws all that LinearProbe has"):
+        transfer_weights(probe(1), source, CLASSES, redraw=True)

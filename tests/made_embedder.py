@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from omegaconf import MISSING
 
@@ -59,6 +60,16 @@ def made_onnx(samples: int) -> Path:
     return write_onnx(Path(FOLDER.name) / f"made_{samples}.onnx", samples)
 
 
+@cache
+def made_vectors() -> Path:
+    """Return a Parquet file of two vectors of one recording, written once a process."""
+    file = Path(FOLDER.name) / "vectors.parquet"
+    vectors = [np.arange(WIDTH, dtype=np.float32), np.ones(WIDTH, np.float32)]
+    rows = {"recording_id": "made", "start_s": [0.0, 1.0], "end_s": [1.0, 2.0], "vector": vectors}
+    pd.DataFrame(rows).to_parquet(file)
+    return file
+
+
 def needs_birdnet() -> None:
     """Skip a test where the packages that BirdNET needs are missing."""
     for package in NEEDED:
@@ -71,9 +82,11 @@ def with_file(node: dict[str, Any]) -> dict[str, Any]:
 
     BirdNET has a file of its own; where its packages are missing, the test is skipped.
     """
-    if node["_target_"].endswith(".BirdNET"):
+    if node["_target_"].endswith((".BirdNET", ".Fusion")):
         needs_birdnet()
     node = {name: GIVEN[name] if value == MISSING and name in GIVEN else value for name, value in node.items()}
+    if node["_target_"].endswith(".PrecomputedVectors"):
+        return node | {"file": str(made_vectors())}
     if node.get("file") == MISSING:
         known = "sample_rate_hz" in node
         node["file"] = str(made_onnx(round(node["sample_rate_hz"] * node["window_s"]) if known else PERCH_SAMPLES))

@@ -101,7 +101,7 @@ def test_a_fused_run_classifies_new_sound_as_it_did_the_stored(birdclf, work, re
     assert predicted.status == 0, predicted.err
     name = probabilities(work / "fused").loc["test"].index[0]
     embeddings = np.load(tmp_path / "out" / "embeddings" / f"{name}.npz")["embeddings"]
-    assert embeddings.shape[1] == 6 + 2 * 13
+    assert embeddings.shape[1] == 6 + 2 * 3 * 13
     words = ("features=vectors", f"features.file={tmp_path / 'out'}", f"store.dir={tmp_path / 'store'}")
     done = birdclf(*on_probe(recordings, "again", *words), cwd=tmp_path)  # vectors of predict, normalised already
     assert done.status == 0, done.err
@@ -117,7 +117,7 @@ def test_a_loaded_fused_run_gives_new_sound_the_vectors_of_the_stored(work, reco
     assert detector.window_s == 1 and len(stored) > 3
     for name, expected in stored.iterrows():
         windows, vectors = detector.embeddings(recordings / str(name))
-        assert len(windows) == len(vectors) and vectors.shape[1] == 6 + 2 * 13
+        assert len(windows) == len(vectors) and vectors.shape[1] == 6 + 2 * 3 * 13
         with torch.no_grad():
             found = network(torch.from_numpy(vectors)).mean(dim=0).softmax(dim=0)
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)

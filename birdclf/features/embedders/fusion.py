@@ -1,5 +1,6 @@
 """Several representations of the same stretch of sound as one vector."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from birdclf.errors import UserError
 from birdclf.features.embedders.embedder import VectorFeatures
 from birdclf.features.embedders.network import Vectors, Windows
 from birdclf.features.embedders.vectors import PrecomputedVectors
+from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 
 
@@ -21,7 +23,7 @@ class Fusion(VectorFeatures):
     """Concatenated summaries of a window by several representations, each at its own sample rate.
 
     An embedder gives the mean of its vectors within the window; features over time and frequency give mean and standard
-    deviation over frames of each stored value (of MFCC, the static coefficients).
+    deviation over frames of each band of each channel.
 
     Args:
         parts: Representations by any name, in the order of the vector; None leaves one out.
@@ -34,7 +36,7 @@ class Fusion(VectorFeatures):
             range.
     """
 
-    stored_as: ClassVar = "fusion-1"
+    stored_as: ClassVar = "fusion-2"
     stored_type = "float32"
 
     def __init__(
@@ -62,7 +64,10 @@ class Fusion(VectorFeatures):
             )
         hop_s = window_s if hop_s is None else above("features.hop_s", hop_s, 0, window_s)
         rate = max(part.sample_rate_hz for part in chosen.values())
-        width = sum(part.n_bands * (1 if isinstance(part, VectorFeatures) else 2) for part in chosen.values())
+        width = sum(
+            part.n_bands if isinstance(part, VectorFeatures) else 2 * math.prod(part.shape[:-1])
+            for part in chosen.values()
+        )
         super().__init__(rate, round(window_s * rate), max(1, round(hop_s * rate)), width, padding)
         # Not submodules: they compute on the CPU, and the normalisation is that of the whole vector.
         self.parts = list(chosen.values())
@@ -79,7 +84,11 @@ class Fusion(VectorFeatures):
     def fingerprint(self) -> str:
         """Return a text that changes with every setting that changes what is stored."""
         own = (self.sample_rate_hz, self.window_samples, self.hop_samples, self.padding)
-        return f"{self.stored_as} {own} {[part.fingerprint() for part in self.parts]}"
+        parts = [
+            (part.fingerprint(), *((part.channels, part.delta_width) if isinstance(part, MelFeatures) else ()))
+            for part in self.parts
+        ]
+        return f"{self.stored_as} {own} {parts}"
 
     def check_new_sound(self) -> None:
         """Refuse a part that cannot be computed.
@@ -96,13 +105,15 @@ class Fusion(VectorFeatures):
 
     @torch.no_grad()
     def _summary(self, part: Representation, window: Waveform) -> Waveform:
-        """Return what a part gives of a window ``(window_samples,)``: ``(n_bands,)``, or twice as many values."""
+        """Return what a part gives of a window ``(window_samples,)``: a vector, or two values a channel and band."""
         sound = torch.from_numpy(
             np.concatenate(list(resample_blocks([window], self.sample_rate_hz, part.sample_rate_hz)))
         )
         samples = round(self.window_samples / self.sample_rate_hz * part.sample_rate_hz)
         bands = part.analyse(functional.pad(sound, (0, samples - len(sound)))).bands  # resampling may miss a sample
-        mean = bands.mean(dim=1)
-        found = mean if isinstance(part, VectorFeatures) else torch.cat([mean, bands.std(dim=1, correction=0)])
-        values: Waveform = found.numpy()
+        if isinstance(part, VectorFeatures):
+            values: Waveform = bands.mean(dim=1).numpy()
+            return values
+        over_time = part.stack(bands[None])[0].flatten(0, 1)  # (C F, T)
+        values = torch.cat([over_time.mean(dim=1), over_time.std(dim=1, correction=0)]).numpy()
         return values

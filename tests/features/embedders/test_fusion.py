@@ -64,10 +64,10 @@ def noise(samples: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_window_is_the_longest_and_the_rate_the_highest_of_the_parts(fusion, file):
     assert (fusion.sample_rate_hz, fusion.window_samples, fusion.hop_samples) == (32_000, 64_000, 64_000)
-    assert fusion.shape == (WIDTH + 2 * 20,) and fusion.frames == 1
+    assert fusion.shape == (WIDTH + 2 * 60,) and fusion.frames == 1
     other = Fusion({"first": embedder(file), "second": mfcc()}, window_s=3.0, hop_s=0.5)
     assert (other.window_samples, other.hop_samples) == (96_000, 16_000)
-    assert other.analyse(noise(4 * 32_000)).bands.shape == (WIDTH + 40, 3)
+    assert other.analyse(noise(4 * 32_000)).bands.shape == (WIDTH + 120, 3)
 
 
 def test_an_embedder_gives_its_mean_and_bands_their_mean_and_deviation(fusion, file):
@@ -76,15 +76,15 @@ def test_an_embedder_gives_its_mean_and_bands_their_mean_and_deviation(fusion, f
     at_its_rate = torch.from_numpy(soxr.resample(sound.numpy(), 32_000, RATE))
     vectors = embedder(file).analyse_windows(at_its_rate.reshape(2, RATE))[:, :, 0]
     torch.testing.assert_close(vector[:WIDTH], vectors.mean(dim=0))
-    bands = mfcc().analyse(sound).bands
-    torch.testing.assert_close(vector[WIDTH : WIDTH + 20], bands.mean(dim=1))
-    torch.testing.assert_close(vector[WIDTH + 20 :], bands.std(dim=1, correction=0))
+    channels = mfcc().stack(mfcc().analyse(sound).bands[None])[0]  # (3, 20, frames)
+    torch.testing.assert_close(vector[WIDTH : WIDTH + 60], channels.mean(dim=2).flatten())
+    torch.testing.assert_close(vector[WIDTH + 60 :], channels.std(dim=2, correction=0).flatten())
 
 
 def test_windows_give_what_they_give_as_recordings(fusion):
     windows = torch.stack([noise(64_000, seed) for seed in range(3)])
     found = fusion.analyse_windows(windows)
-    assert found.shape == (3, WIDTH + 40, 1)
+    assert found.shape == (3, WIDTH + 120, 1)
     torch.testing.assert_close(found, torch.stack([fusion.analyse(window).bands for window in windows]))
     whole = fusion.analyse(windows.flatten())
     torch.testing.assert_close(whole.bands, found[:, :, 0].T)
@@ -115,16 +115,17 @@ def test_the_settings_are_plain_and_make_the_same_again(fusion):
 def test_the_fingerprint_follows_what_is_stored(fusion, file):
     parts = {"first": embedder(file), "second": mfcc()}
     assert Fusion({"a": parts["first"], "b": parts["second"]}).fingerprint() == fusion.fingerprint()
-    assert Fusion(parts | {"second": mfcc(channels=["static"])}).fingerprint() == fusion.fingerprint()
     others = [
         Fusion(dict(reversed(parts.items()))),
         Fusion(parts | {"second": mfcc(n_mfcc=13)}),
+        Fusion(parts | {"second": mfcc(channels=["static"])}),
+        Fusion(parts | {"second": mfcc(delta_width=5)}),
         Fusion(parts | {"first": embedder(file, hop_s=0.5)}),
         Fusion(parts, hop_s=1.0),
         Fusion(parts, window_s=3.0),
         Fusion(parts, padding="silence"),
     ]
-    assert len({fusion.fingerprint(), *(one.fingerprint() for one in others)}) == 7
+    assert len({fusion.fingerprint(), *(one.fingerprint() for one in others)}) == 9
 
 
 def test_a_store_built_by_processes_holds_what_the_features_give(folder, fusion, tmp_path):
@@ -134,7 +135,7 @@ def test_a_store_built_by_processes_holds_what_the_features_give(folder, fusion,
     assert stores[0].frames.dtype == np.float32 and (stores[0].index.frames >= 1).all()
     fusion.fit([torch.from_numpy(np.array(stores[0].frames))[:, :, None]])
     out = fusion(torch.from_numpy(np.array(stores[0].frames))[:, :, None])
-    torch.testing.assert_close(out.mean(dim=0), torch.zeros(WIDTH + 40), atol=2e-3, rtol=0)
+    torch.testing.assert_close(out.mean(dim=0), torch.zeros(WIDTH + 120), atol=2e-3, rtol=0)
 
 
 def test_licences_are_those_of_all_parts(file, tmp_path):

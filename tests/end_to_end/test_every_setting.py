@@ -264,7 +264,14 @@ def test_a_setting_changed_alone_changes_training(place: str) -> None:
     assert [changed for key, changed in found if not acts(beside(place, key), changed)] == []
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place.startswith("features/")])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, marks=[pytest.mark.slow] if place == "features/fusion" else [])
+        for place in PLACES
+        if place.startswith("features/")
+    ],
+)
 def test_a_setting_of_features_changed_alone_changes_the_features(place: str) -> None:
     """The store is found by the fingerprint, so that this changes with all that changes what the store holds."""
     given = of_features(place)

@@ -100,7 +100,14 @@ def check(features: Representation, network: nn.Module, folder: Path, also_torch
             np.testing.assert_allclose(e, embeddings, atol=1e-3 * max(1.0, float(np.abs(embeddings).max())), rtol=0)
 
 
-@pytest.mark.parametrize("name", representations)
+LIKE_OTHERS = ("log_mel_delta", "pcen", "perch_mel")
+"""Those whose graph has little that another's has not: slow."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in representations],
+)
 def test_every_representation_is_inside_the_file(name: str, tmp_path: Path):
     features = features_of(name, 1.0)
     torch.manual_seed(0)

@@ -280,6 +280,7 @@ class Opened(Sums):
             file.write("arrived\n")
 
 
+@pytest.mark.slow
 def test_a_worker_is_sent_the_features_once_whatever_the_number_of_tasks(tmp_path):
     log = tmp_path / "log"
     open_store(noise_catalog(12), Opened(log=str(log)), tmp_path / "store", workers=2)

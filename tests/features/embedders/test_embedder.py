@@ -191,6 +191,7 @@ def hear_elsewhere(content: bytes) -> np.ndarray:
     return pickle.loads(content).analyse(noise(2 * SAMPLES)).bands.numpy()
 
 
+@pytest.mark.slow
 def test_it_can_be_sent_to_another_process():
     features = embedder()
     here = features.analyse(noise(2 * SAMPLES)).bands.numpy()  # the file is open

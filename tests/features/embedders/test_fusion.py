@@ -128,6 +128,7 @@ def test_the_fingerprint_follows_what_is_stored(fusion, file):
     assert len({fusion.fingerprint(), *(one.fingerprint() for one in others)}) == 9
 
 
+@pytest.mark.slow
 def test_a_store_built_by_processes_holds_what_the_features_give(folder, fusion, tmp_path):
     few = folder.subset(folder.table.recording_id.str.contains("[01]"))
     stores = [open_store(few, fusion, tmp_path / str(workers), workers=workers) for workers in (0, 2)]

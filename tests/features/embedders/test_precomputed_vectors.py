@@ -79,7 +79,10 @@ def check_stored(store: FeatureStore, catalog: Catalog) -> None:
         np.testing.assert_allclose(vectors_of(store, name), [[i, 0, -1], [i, 0.1, -1]], atol=1e-4)
 
 
-@pytest.mark.parametrize(("write", "workers"), [(as_lists, 0), (as_doubles_of_fixed_size, 0), (as_arrays, 2)])
+@pytest.mark.parametrize(
+    ("write", "workers"),
+    [(as_lists, 0), (as_doubles_of_fixed_size, 0), pytest.param(as_arrays, 2, marks=pytest.mark.slow)],
+)
 def test_every_file_gives_the_vectors_by_recording_and_begin(folder, tmp_path, write, workers):
     features = PrecomputedVectors(str(write(rows_of(folder), tmp_path / "vectors")))
     assert features.shape == (WIDTH,) and features.frames == 1

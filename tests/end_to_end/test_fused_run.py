@@ -92,6 +92,7 @@ def test_a_run_on_vectors_is_evaluated_from_the_store_and_refuses_new_sound(bird
     assert "cannot be computed for new sound" in birdclf("predict", "vectors", recordings, cwd=work).mistake
 
 
+@pytest.mark.slow
 def test_a_fused_run_classifies_new_sound_as_it_did_the_stored(birdclf, work, recordings, tmp_path):
     settings = yaml.safe_load((work / "fused" / "config.yaml").read_text())["features"]["parts"]
     assert settings["first"]["file"] == "network.onnx" and settings["second"]["n_mfcc"] == 13

@@ -38,7 +38,7 @@ FEATURES, MODELS = (
 )
 SMALL = ("audio_cnn", "audio_cnn_v2")
 networks = [pytest.param(name, marks=() if name == "audio_cnn_v2" else pytest.mark.slow) for name in MODELS]
-SEEN_ELSEWHERE = ("mfcc", "log_mel", "log_mel_delta")  # with the network, and with more in pcen
+SEEN_ELSEWHERE = ("mfcc", "log_mel", "log_mel_delta", "perch_mel")  # with the network, and with more in pcen
 representations = [pytest.param(name, marks=pytest.mark.slow if name in SEEN_ELSEWHERE else ()) for name in FEATURES]
 
 
@@ -100,14 +100,7 @@ def check(features: Representation, network: nn.Module, folder: Path, also_torch
             np.testing.assert_allclose(e, embeddings, atol=1e-3 * max(1.0, float(np.abs(embeddings).max())), rtol=0)
 
 
-LIKE_OTHERS = ("log_mel_delta", "pcen", "perch_mel")
-"""Those whose graph has little that another's has not: slow."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in representations],
-)
+@pytest.mark.parametrize("name", representations)
 def test_every_representation_is_inside_the_file(name: str, tmp_path: Path):
     features = features_of(name, 1.0)
     torch.manual_seed(0)

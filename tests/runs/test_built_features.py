@@ -19,12 +19,9 @@ def fused(part: Any, target: str = FUSION) -> dict[str, Any]:
 
 def test_parts_are_built_with_their_settings():
     features = build_features(fused({"_target_": MFCC, "window_s": 2.0}))
-    assert (
-        isinstance(features, Fusion)
-        and features.shape == (2 * 3 * 13 + 2 * 3 * 20,)
-        and features.window_samples == 160_000
-    )
-    assert build_features(fused(None)).shape == (26,)
+    assert isinstance(features, Fusion) and features.window_samples == 160_000
+    assert features.shape == (2 * 3 * 13 + 2 * 3 * 20,)
+    assert build_features(fused(None)).shape == (2 * 3 * 13,)
     assert isinstance(build_features({"_target_": MFCC}), MFCCStack)
 
 

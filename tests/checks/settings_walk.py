@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import soundfile
 import torch
 from hydra import compose, initialize_config_dir
@@ -41,7 +42,21 @@ BASE: Final = {
     "features.window_s": "1.0", "callbacks.progress": "null", "+trainer.enable_progress_bar": "false",
     "logger.tensorboard.embeddings": "false",
 }  # fmt: skip
+PROBED: Final = {
+    "features": "embedder", "features.file": "embedder.onnx", "features.sample_rate_hz": "16000",
+    "features.window_s": "1.0", "model": "linear_probe",
+}  # fmt: skip
+"""What a probe needs."""
 BESIDE: Final = {
+    **{f"model={name}_probe": PROBED | {"model": f"{name}_probe"} for name in ("linear", "mlp", "cosine", "prototype")},
+    "model=attention_probe": PROBED | {"model": "attention_probe", "window.train": "bag"},
+    "init=logistic": PROBED,
+    "init=ridge": PROBED,
+    "features=embedder": PROBED,
+    "features=birdnet": {"model": "linear_probe"},
+    "features=perch": {"model": "linear_probe", "features.file": "perch.onnx"},
+    "features=vectors": {"model": "linear_probe", "features.file": "vectors.parquet"},
+    "features=fusion": {"model": "linear_probe", "features.window_s": "5.0"},
     "data=manifest": {"data.path": "sounds/table.csv"},
     "data=raven": {"data.root": "tables"},
     "data=synthetic": {"data.num_species": "2", "data.scale": "0.02", "data.min_per_species": "4"},
@@ -55,6 +70,8 @@ BESIDE: Final = {
     "augment=lowpass": {"features": "log_mel", "augment.lowpass.max_cutoff_hz": "8000"},
 }
 """What an option needs to run."""
+ITS_OWN_WINDOW: Final = ("birdnet", "perch", "vectors")
+"""Features without a setting of the window."""
 LIMIT_S: Final = 60
 
 
@@ -80,6 +97,26 @@ def write_sounds(folder: Path) -> None:
             split.append(f"{species}/{i}.wav,{stage}")
     (folder / "sounds" / "table.csv").write_text("\n".join(manifest) + "\n")
     (folder / "split.csv").write_text("\n".join(split) + "\n")
+    for name, samples in (("embedder", 16_000), ("perch", 160_000)):
+        write_embedder(folder / f"{name}.onnx", samples)
+    ids = [line.partition(",")[0] for line in split[1:]]
+    vectors = [np.arange(3, dtype=np.float32) * i for i in range(len(ids))]
+    rows = {"recording_id": ids, "start_s": 0.0, "end_s": 1.0, "vector": vectors}
+    pd.DataFrame(rows).to_parquet(folder / "vectors.parquet")
+
+
+def write_embedder(path: Path, samples: int) -> None:
+    """Write a network of windows ``(B, samples)`` with an output ``embedding`` of 4 values."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    matrix = np.random.default_rng(0).standard_normal((samples, 4)).astype(np.float32) / samples**0.5
+    sound, embedding = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", size])
+        for name, size in (("sound", samples), ("embedding", 4))
+    )
+    node = helper.make_node("MatMul", ["sound", "matrix"], ["embedding"])
+    graph = helper.make_graph([node], "made", [sound], [embedding], [numpy_helper.from_array(matrix, "matrix")])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
 
 
 def settings() -> Iterator[tuple[dict[str, str], str]]:
@@ -97,6 +134,8 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
         words = BASE | BESIDE.get(f"{group}={option}", {}) | ({group: option} if group else {})
         if words["data"] != "folder" and "data.root" not in BESIDE.get(f"{group}={option}", BASE):
             words.pop("data.root")
+        if words.get("features") in ITS_OWN_WINDOW:
+            words.pop("features.window_s")
         if not words["model"].startswith("audio_cnn"):
             words.pop("model.width")
         if words.get("logger", "tensorboard") != "tensorboard":

@@ -20,6 +20,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.module import RecordingDataModule
 from birdclf.data.tables import csv_text
 from birdclf.errors import UserError
+from birdclf.features.representation import Representation
 from birdclf.files import digest, file_hash, write_whole
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.predictions import Predictions
@@ -33,7 +34,13 @@ PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-co
 
 
 def write_provenance(
-    folder: Path, catalog: Catalog, split: pd.DataFrame, seed: int, precision: str, init_from: str | None = None
+    folder: Path,
+    catalog: Catalog,
+    features: Representation,
+    split: pd.DataFrame,
+    seed: int,
+    precision: str,
+    init_from: str | None = None,
 ) -> None:
     """Write ``provenance.json``, which repeats a run, without user or host: home folders become ``~``.
 
@@ -58,6 +65,7 @@ def write_provenance(
             "species": len(catalog.classes),
         },
         "split_hash": split_hash(split),
+        "features_hash": digest(features.fingerprint().encode()),
         "seed": seed,
         "precision": precision,
         "init_from": _start(init_from) if init_from is not None else None,
@@ -122,7 +130,7 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     verdict; ``left_out.csv`` where a part of the train recordings is used. ``config.yaml`` comes last: where it is, the
     run has begun.
     """
-    write_provenance(folder, data.source, data.table, config["seed"], precision, config["init_from"])
+    write_provenance(folder, data.source, data.features, data.table, config["seed"], precision, config["init_from"])
     tables = {
         "split.csv": data.table[["recording_id", "species", "split"]],
         "leaks.csv": data.leaks(),
@@ -150,6 +158,11 @@ def check_unchanged(run: Run, data: RecordingDataModule, init_from: str | None) 
         raise UserError(
             f"{run.folder / 'provenance.json'} cannot be read, so that the run cannot resume. Restore it."
         ) from error
+    if began_with.get("features_hash") not in (None, digest(data.features.fingerprint().encode())):
+        raise UserError(
+            f"{run.folder} began with other features than these settings give now: the file of a frozen network or of "
+            f"vectors has changed. Bring it back, or choose another folder."
+        )
     if same != (data.source.content_hash, split_hash(data.table)):
         raise UserError(
             f"{run.folder} began with other recordings than {data.source.name} gives now; resuming would mix the two. "

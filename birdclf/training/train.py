@@ -241,7 +241,11 @@ def fit(
         checkpoint = progress.path if progress else None
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as leaving:  # Lightning's response to a signal
-        log.info("stopped; resume=true, or the same sweep launched again, resumes from the last snapshot")
+        kept = latest(Path(trainer.default_root_dir) / "checkpoints")
+        log.info(
+            "stopped; resume=true, or the same sweep launched again, %s",
+            "resumes from the last snapshot" if kept else "begins again, since no snapshot had been written",
+        )
         if isinstance(leaving, SIGTERMException):
             sys.exit(128 + signal.SIGTERM)
         if leaving.code != INTERRUPTED:  # a queue takes the job back, and reads the status

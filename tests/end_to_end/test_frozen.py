@@ -120,10 +120,10 @@ def test_a_missing_file_is_named_with_its_place_and_hash(
 def test_another_file_is_refused_by_its_hash(birdclf: Command, run: Path, frozen: Path, song: Path, tmp_path: Path):
     other = write_embedder(tmp_path / "other.onnx", seed=1)
     said = birdclf("predict", run, song, "--embedder", other, cwd=tmp_path).mistake
-    assert f"{other} is not the file that is asked for" in said
+    assert f"{other} is not the network that is needed" in said
     frozen.write_bytes(other.read_bytes())
     said = birdclf("predict", run, song, cwd=tmp_path).mistake
-    assert f"{frozen} is not the file that is asked for" in said
+    assert f"{frozen} is not the network that is needed" in said
 
 
 def test_a_missing_extra_is_named(run: Path, monkeypatch):

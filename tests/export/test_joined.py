@@ -130,7 +130,7 @@ def test_a_head_without_its_frozen_network_says_which_it_needs(head: tuple[Path,
     with pytest.raises(UserError, match=r"--embedder .*none\.onnx does not exist"):
         OnnxClassifier(file, "cpu", tmp_path / "none.onnx")
     other = write_embedder(tmp_path / "other.onnx", seed=1)
-    with pytest.raises(UserError, match=rf"other\.onnx is not the file .* {own} is needed"):
+    with pytest.raises(UserError, match=rf"other\.onnx is not the network that is needed: .* not {own}\."):
         OnnxClassifier(file, "cpu", other)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 
 from birdclf.data.sources.synthetic import synthetic_catalog
+from birdclf.features.mfcc import MFCCStack
 from birdclf.training.results import split_hash, write_provenance
 
 
@@ -14,7 +15,7 @@ def test_no_person_is_named(tmp_path: Path, monkeypatch):
     catalog = synthetic_catalog(scale=0.01, num_species=3)
     object.__setattr__(catalog, "name", "folder /home/somebody/birds")
     split = pd.DataFrame({"recording_id": catalog.table.recording_id, "split": "train"})
-    write_provenance(tmp_path, catalog, split, seed=5, precision="32-true")
+    write_provenance(tmp_path, catalog, MFCCStack(), split, seed=5, precision="32-true")
     text = (tmp_path / "provenance.json").read_text()
     content = json.loads(text)
     assert "somebody" not in text and content["catalog"]["name"] == "folder ~/birds"

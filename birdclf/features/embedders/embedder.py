@@ -1,6 +1,7 @@
 """Vectors of a frozen network: one per window, a window every hop."""
 
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from birdclf.audio.clip import AudioError
 from birdclf.audio.windows import windows_of
-from birdclf.checks import above, choice, whole
+from birdclf.checks import above, choice, in_range, whole
 from birdclf.errors import UserError
 from birdclf.features.embedders.network import Network, Vectors, Windows, content_hash, open_network, require_reader
 from birdclf.features.representation import Analysis, Representation
@@ -102,6 +103,11 @@ class Embedder(VectorFeatures):
 
     stored_as: ClassVar = "embedder-1"
     stored_type = "float32"
+    remedy: ClassVar = (
+        "Bring back the file that the run was trained with, or say where it is: features.file=FILE of birdclf train "
+        "and prepare, --embedder FILE of other commands."
+    )
+    """What to do where the file is another one, or gone."""
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class Embedder(VectorFeatures):
         whole("features.sample_rate_hz", sample_rate_hz, 1)
         above("features.window_s", window_s, 0)
         above("features.scale", scale, 0)
-        hop_s = window_s if hop_s is None else above("features.hop_s", hop_s, 0, window_s)
+        hop_s = hop_of(hop_s, window_s)
         if peak is not None:
             above("features.peak", peak, 0)
         self.file, samples = Path(file).expanduser(), round(window_s * sample_rate_hz)
@@ -135,7 +141,8 @@ class Embedder(VectorFeatures):
             width = opened.width
         super().__init__(sample_rate_hz, samples, hop, width, padding)
         self.settings: dict[str, Any] = {
-            "file": file, "sample_rate_hz": sample_rate_hz, "window_s": window_s, "hop_s": hop_s, "input": input,
+            "file": os.path.abspath(self.file), "sample_rate_hz": sample_rate_hz, "window_s": window_s, "hop_s": hop_s,
+            "input": input,
             "output": output, "scale": scale, "peak": peak, "padding": padding, "content_hash": self.content_hash,
             "width": width,
         }  # fmt: skip
@@ -144,8 +151,8 @@ class Embedder(VectorFeatures):
         found = content_hash(self.file)
         if expected not in (None, found):
             raise UserError(
-                f"features.file={self.file} is not the file that is asked for: its content has the hash {found}, and "
-                f"{expected} is needed. Bring that file back."
+                f"{self.file} is not the network that is needed: its content has the hash {found}, not {expected}. "
+                f"{self.remedy}"
             )
         require_reader(self.file)
         return found
@@ -170,8 +177,7 @@ class Embedder(VectorFeatures):
             if not self.file.is_file():
                 raise UserError(
                     f"The network that embeds sound is gone: {self.file} does not exist, whose content had the hash "
-                    f"{self.content_hash}. Bring that file back, or say where it is: features.file=FILE, or --embedder "
-                    f"FILE of birdclf predict."
+                    f"{self.content_hash}. {self.remedy}"
                 )
             self._network = open_network(
                 self.file, self.window_samples, torch.get_num_threads(), self.input_name, self.output_name
@@ -198,6 +204,15 @@ class Embedder(VectorFeatures):
             loudest = np.abs(windows).max(axis=1, keepdims=True)
             windows = windows * (np.float32(self.peak) / np.maximum(loudest, np.float32(1e-9)))
         return self.network(windows.astype(np.float32, copy=False))
+
+
+def hop_of(hop_s: float | None, window_s: float) -> float:
+    """Return the hop of windows in seconds, a window for None.
+
+    Raises:
+        UserError: If it is less than a hundredth of a window, or more than one.
+    """
+    return window_s if hop_s is None else in_range("features.hop_s", hop_s, window_s / 100, window_s)
 
 
 def level_db(windows: Tensor, sample_rate_hz: int) -> Tensor:

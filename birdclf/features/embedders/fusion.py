@@ -12,7 +12,7 @@ from birdclf.audio.clip import Waveform
 from birdclf.audio.resampling import resample_blocks
 from birdclf.checks import above
 from birdclf.errors import UserError
-from birdclf.features.embedders.embedder import VectorFeatures
+from birdclf.features.embedders.embedder import VectorFeatures, hop_of
 from birdclf.features.embedders.network import Vectors, Windows
 from birdclf.features.embedders.vectors import PrecomputedVectors
 from birdclf.features.mel import MelFeatures
@@ -53,7 +53,7 @@ class Fusion(VectorFeatures):
             if not isinstance(part, Representation) or isinstance(part, Fusion | PrecomputedVectors):
                 raise UserError(
                     f"features.parts.{name} is a {type(part).__name__}; it must be features that are computed from "
-                    f"sound, such as features@features.parts.{name}=mfcc"
+                    f"sound, such as features@features.parts.{name}=mfcc, with a + before it for a new part."
                 )
         longest = max(part.window_samples / part.sample_rate_hz for part in chosen.values())
         window_s = longest if window_s is None else above("features.window_s", window_s, 0)
@@ -62,7 +62,7 @@ class Fusion(VectorFeatures):
                 f"features.window_s is {window_s:g}, but a part has windows of {longest:g} s. Set it to that or more, "
                 f"or give the part a shorter window, such as features.parts.second.window_s={window_s:g}."
             )
-        hop_s = window_s if hop_s is None else above("features.hop_s", hop_s, 0, window_s)
+        hop_s = hop_of(hop_s, window_s)
         rate = max(part.sample_rate_hz for part in chosen.values())
         width = sum(
             part.n_bands if isinstance(part, VectorFeatures) else 2 * math.prod(part.shape[:-1])

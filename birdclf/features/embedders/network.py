@@ -46,6 +46,8 @@ def content_hash(file: Path) -> str:
     Raises:
         UserError: If it does not exist or is a Git LFS pointer.
     """
+    if file.is_dir():
+        raise UserError(f"features.file={file} is a folder. Give the file of a network, .tflite or .onnx.")
     if not file.is_file():
         raise UserError(f"features.file={file} does not exist. Give the file of a network, .tflite or .onnx.")
     refuse_pointer(file)
@@ -208,7 +210,7 @@ class OnnxNetwork:
 
 
 def _no_network(file: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(str(error).split())[:200].rstrip(".") if file.stat().st_size else "it is empty"
     return UserError(f"features.file={file} cannot be read as a network: {reason}. Give another file.")
 
 

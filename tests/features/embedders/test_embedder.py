@@ -130,7 +130,7 @@ def test_a_file_whose_content_has_changed_is_refused(tmp_path: Path):
     assert settings["width"] == WIDTH
     Embedder(**settings)
     write_onnx(file, SAMPLES, scale=20.0)
-    with pytest.raises(UserError, match=rf"content has the hash \w+, and {settings['content_hash']} is needed"):
+    with pytest.raises(UserError, match=rf"content has the hash \w+, not {settings['content_hash']}\."):
         Embedder(**settings)
 
 
@@ -215,3 +215,20 @@ def test_a_store_holds_the_vectors_in_float32(folder: Catalog, tmp_path: Path):
     np.testing.assert_array_equal(again.frames, held.frames)
     seconds = held.index.duration_s.to_numpy()
     np.testing.assert_array_equal(held.index.frames, np.maximum(1, np.ceil(np.round(seconds * RATE) / SAMPLES)))
+
+
+def test_the_file_is_found_from_another_folder(tmp_path, monkeypatch):
+    write_onnx(tmp_path / "network.onnx", SAMPLES)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = embedder(Path("network.onnx")).settings
+    monkeypatch.chdir(tmp_path / "other")
+    sound = torch.randn(1, SAMPLES)
+    assert Embedder(**settings).analyse_windows(sound).shape == (1, WIDTH, 1)
+
+
+@pytest.mark.parametrize("hop_s", [0, 1e-9, 1.01 * WINDOW_S])
+def test_a_hop_is_a_hundredth_of_a_window_or_more(hop_s):
+    with pytest.raises(UserError, match=r"features.hop_s is .*; it must be a number between"):
+        embedder(hop_s=hop_s)
+    assert embedder(hop_s=WINDOW_S / 100).hop_samples == SAMPLES // 100

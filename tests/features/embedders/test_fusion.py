@@ -169,7 +169,7 @@ def test_bad_settings_are_refused(file, tmp_path):
         ({"parts": {"a": PrecomputedVectors(str(tmp_path / "v.parquet"))}}, "a PrecomputedVectors; .* from sound"),
         ({"window_s": 1.0}, r"features.window_s is 1, but a part has windows of 2 s.*parts.second.window_s=1"),
         ({"window_s": float("nan")}, "features.window_s"),
-        ({"hop_s": 3.0}, "features.hop_s is 3.0; .* at most 2"),
+        ({"hop_s": 3.0}, "features.hop_s is 3.0; .* between 0.02 and 2"),
         ({"hop_s": 0.0}, "features.hop_s"),
         ({"padding": "zeros"}, "features.padding"),
     ):

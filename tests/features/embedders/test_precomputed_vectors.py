@@ -127,7 +127,8 @@ def test_recordings_without_vectors_are_set_aside_with_the_reason(folder, tmp_pa
 
 def test_vectors_of_other_recordings_are_named_and_none_at_all_is_refused(folder, tmp_path, caplog):
     table = rows_of(folder)
-    more = table.assign(recording_id="strange " + table.recording_id.str[-5:])
+    first = table.recording_id.isin(table.recording_id.drop_duplicates()[:8])
+    more = table[first].assign(recording_id=[f"strange {name}" for name in table.recording_id[first]])
     features = PrecomputedVectors(str(as_lists(pd.concat([table, more]), tmp_path / "v")))
     with caplog.at_level(logging.WARNING):
         check_stored(open_store(folder, features, tmp_path / "store", workers=0), folder)
@@ -291,3 +292,10 @@ def test_a_folder_without_vectors_is_refused(folder, tmp_path):
     shutil.rmtree(out / "embeddings")
     with pytest.raises(UserError, match="Give birdclf predict --out DIR the option --embeddings"):
         PrecomputedVectors(str(out))
+
+
+def test_a_window_that_is_there_twice_is_refused(folder, tmp_path):
+    table = rows_of(folder)
+    file = as_lists(pd.concat([table, table[:2]]), tmp_path / "twice")
+    with pytest.raises(UserError, match=r"2 windows are there twice, first '.*Leave one vector for each"):
+        PrecomputedVectors(str(file))

@@ -73,6 +73,7 @@ def probing(folder: Path) -> Figures:
     A batch has 512 recordings of 4 windows each, a bag.
     """
     table, index = index_of_made_up(RECORDINGS, WINDOWS_EACH, SPECIES)
+    index = index.assign(duration_s=12.0, header_duration_s=12.0)
     rng = np.random.default_rng(1)
     for name, width in (("frames.f16", WIDTH), ("level.f16", 1)):
         with open(folder / name, "wb") as file:

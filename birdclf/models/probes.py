@@ -1,6 +1,8 @@
 """Probes: small networks on vectors of a frozen embedder, and the pooling of a recording's windows."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -106,7 +108,29 @@ class Probe(nn.Module):
         return mean_by_owner(logits, owner, recordings)
 
 
-class LinearProbe(Probe):
+class OneLayerProbe(Probe):
+    """Base of probes of one layer after dropout, which ``layer`` makes: ``(W, E)`` to ``(W, K)``."""
+
+    def __init__(
+        self,
+        layer: Callable[[], nn.Module],
+        width: int,
+        dropout: float,
+        pool: str,
+        sharpness: float | None,
+        attention_units: int | None,
+    ) -> None:
+        super().__init__(width, pool, sharpness, attention_units)
+        self.dropout = nn.Dropout(fraction("model.dropout", dropout))
+        self.classifier = layer()  # after the attention's weights: the output layer is the last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map vectors ``(W, E)`` to logits ``(W, K)``."""
+        logits: Tensor = self.classifier(self.dropout(x))
+        return logits
+
+
+class LinearProbe(OneLayerProbe):
     """One linear layer, multinomial logistic regression.
 
     Args:
@@ -125,14 +149,8 @@ class LinearProbe(Probe):
         sharpness: float | None = None,
         attention_units: int | None = None,
     ) -> None:
-        super().__init__(in_channels, pool, sharpness, attention_units)
-        self.dropout = nn.Dropout(fraction("model.dropout", dropout))
-        self.classifier = nn.Linear(in_channels, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map vectors ``(W, E)`` to logits ``(W, K)``."""
-        logits: Tensor = self.classifier(self.dropout(x))
-        return logits
+        layer = partial(nn.Linear, in_channels, num_classes)
+        super().__init__(layer, in_channels, dropout, pool, sharpness, attention_units)
 
 
 class MLPProbe(Probe):
@@ -174,7 +192,7 @@ class MLPProbe(Probe):
         return logits
 
 
-class CosineProbe(Probe):
+class CosineProbe(OneLayerProbe):
     """Cosine of the vector and a weight a class, times a scale: a class's count has no part in the length of it.
 
     Args:
@@ -195,14 +213,8 @@ class CosineProbe(Probe):
         sharpness: float | None = None,
         attention_units: int | None = None,
     ) -> None:
-        super().__init__(in_channels, pool, sharpness, attention_units)
-        self.dropout = nn.Dropout(fraction("model.dropout", dropout))
-        self.classifier = CosineLinear(in_channels, num_classes, USUAL_SCALE if scale is None else scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map vectors ``(W, E)`` to logits ``(W, K)``."""
-        logits: Tensor = self.classifier(self.dropout(x))
-        return logits
+        layer = partial(CosineLinear, in_channels, num_classes, USUAL_SCALE if scale is None else scale)
+        super().__init__(layer, in_channels, dropout, pool, sharpness, attention_units)
 
 
 class Prototypes(CosineLinear):
@@ -233,7 +245,7 @@ class Prototypes(CosineLinear):
         return mean - math.log(self.weight.shape[1])
 
 
-class PrototypeProbe(Probe):
+class PrototypeProbe(OneLayerProbe):
     """Nearest of several prototypes a class: species have several calls.
 
     Args:
@@ -256,11 +268,5 @@ class PrototypeProbe(Probe):
         sharpness: float | None = None,
         attention_units: int | None = None,
     ) -> None:
-        super().__init__(in_channels, pool, sharpness, attention_units)
-        self.dropout = nn.Dropout(fraction("model.dropout", dropout))
-        self.classifier = Prototypes(in_channels, num_classes, prototypes, USUAL_SCALE if scale is None else scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map vectors ``(W, E)`` to logits ``(W, K)``."""
-        logits: Tensor = self.classifier(self.dropout(x))
-        return logits
+        layer = partial(Prototypes, in_channels, num_classes, prototypes, USUAL_SCALE if scale is None else scale)
+        super().__init__(layer, in_channels, dropout, pool, sharpness, attention_units)

@@ -156,6 +156,7 @@ def _whole(w: NDArray[Any], b: NDArray[Any], present: NDArray[np.int64], classes
 
 
 def _set(network: LinearProbe, layer: tuple[Tensor, Tensor]) -> None:
+    assert isinstance(network.classifier, nn.Linear)
     network.classifier.weight.copy_(layer[0])
     network.classifier.bias.copy_(layer[1])
 

@@ -24,8 +24,9 @@ FREE = {
     "random",
     "environment",
     "output",
+    "targets",
 }  # what anyone may use
-SOUND = {"audio", "audit", "data.tables", "data.catalog"}
+SOUND = {"audio", "audit", "data.tables", "data.catalog", "data.soundscapes"}
 DATA = {*SOUND, "data", "features", "store"}
 RUNS = {*DATA, "models", "losses", "posthoc", "metrics", "runs", "config"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"audio"},
     "data.tables": set(),
     "data.catalog": {"audio", "data.tables"},
-    "data.sources": {"audio", "data.tables", "data.catalog"},
+    "data.soundscapes": {"audio", "data.tables"},
+    "data.sources": {"audio", "data.tables", "data.catalog", "data.soundscapes"},
     "features": {"audio"},
     "store": {*SOUND, "features"},
     "data": DATA - {"data"},

@@ -16,6 +16,7 @@ from birdclf.checks import require, whole
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
+from birdclf.targets import NONE
 from birdclf.text import printable
 
 COLUMNS: dict[str, str | float | None] = {
@@ -30,7 +31,8 @@ class Catalog:
 
     Attributes:
         table: One row per recording, sorted by ``recording_id``, with the columns of ``COLUMNS`` and those that the
-            source adds: ``recording_id`` (unique and stable), ``species``, ``path`` (empty for procedural sound),
+            source adds: ``recording_id`` (unique and stable), ``species`` (the primary one, ``none`` where none is
+            heard), ``labels`` (tuple of all species that are heard, sorted), ``path`` (empty for procedural sound),
             ``group`` (recordist or individual, may be empty), ``start_s`` and ``end_s`` (the interval of the file),
             ``duration_s`` and ``sample_rate_hz`` (from the source's table, else NaN and 0: no file is opened here), and
             ``stamp`` (changes when the sound of the row changes).
@@ -56,6 +58,8 @@ class Catalog:
             if column not in table.columns:
                 table[column] = default
         table = table.astype({"recording_id": str, "species": str, "path": str, "group": str})
+        if "labels" not in table.columns:
+            table["labels"] = [() if name == NONE else (name,) for name in table.species]
         table = table.sort_values("recording_id", kind="stable").reset_index(drop=True)
         twice = table.recording_id[table.recording_id.duplicated()]
         if len(twice):

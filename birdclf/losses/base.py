@@ -9,17 +9,21 @@ from torch.nn import functional
 
 from birdclf import checks
 from birdclf.errors import UserError
+from birdclf.targets import Task
 
 
 class Loss(nn.Module):
     """A loss of logits and targets, with an optional schedule over epochs.
 
     Attributes:
+        task: Targets that it takes: one class, a set of classes, or None for either. A loss of sets is constructed with
+            ``class_counts`` ``(K,)`` and ``examples``, train examples that have each class and all of them.
         corrects_prior: Whether it removes the train prior from the logits, as logit adjustment does.
         weighs_classes: Whether it weights rare classes more.
         cosine_scale: Scale that the network's cosine head must have; None for a loss of any logits.
     """
 
+    task: Task | None = "single_label"
     corrects_prior: bool = False
     weighs_classes: bool = False
     cosine_scale: float | None = None
@@ -30,7 +34,7 @@ class Loss(nn.Module):
 
         Args:
             logits: ``(B, K)``.
-            target: ``(B,)`` classes or ``(B, K)`` probabilities.
+            target: ``(B,)`` classes or ``(B, K)`` probabilities; of sets ``(B, K)`` of 1, 0 and -1 for unknown.
         """
 
     def begin_epoch(self, epoch: int, max_epochs: int) -> None:
@@ -42,6 +46,8 @@ class Loss(nn.Module):
 
 class PlainLoss(Loss):
     """Adapter for any module of ``(logits, target)``, such as one of torch's."""
+
+    task = None
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         not arguments.no_merge,
         arguments.smooth,
         None if listed is None else read_species(listed.expanduser(), input_spec.classes),
+        input_spec.task,
     )
     hop_s = input_spec.window_s if arguments.hop is None else arguments.hop
     timelines = out is not None and not arguments.no_timelines

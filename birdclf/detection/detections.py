@@ -6,9 +6,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from birdclf.detection.classifier import Vectors
 from birdclf.errors import UserError
+from birdclf.targets import NONE, Task
 
 TOUCHING_S: Final = 1e-6
 DIGITS: Final = 6
@@ -38,7 +40,9 @@ class DetectionSettings:
         top_k: Most species in one window.
         merge: Whether detections of one species in windows that overlap or touch are one.
         smooth_s: Logits are averaged over windows whose middles lie at most half of this apart, in seconds; 0 for none.
-        species: Species that occur, two or more; None for all. Probabilities are then those among them.
+        species: Species that occur; None for all. Of one class a window, they are two or more, and probabilities are
+            then shares among them.
+        task: Whether probabilities are shares among the classes, or each its own.
 
     Raises:
         UserError: If a value is out of range.
@@ -49,6 +53,7 @@ class DetectionSettings:
     merge: bool = True
     smooth_s: float = 0.0
     species: tuple[str, ...] | None = None
+    task: Task = "single_label"
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
@@ -57,7 +62,7 @@ class DetectionSettings:
             raise UserError(f"--top-k {self.top_k}: species in one window, 1 or more.")
         if not 0 <= self.smooth_s < float("inf"):
             raise UserError(f"--smooth {self.smooth_s:g}: seconds, 0 or more.")
-        if self.species is not None and len(self.species) < 2:
+        if self.task == "single_label" and self.species is not None and len(self.species) < 2:
             raise UserError(
                 f"--species-list names {self.species[0]} alone: every sound would be it, for probabilities are shares "
                 f"among the species of the list. Add the others that occur there."
@@ -66,7 +71,7 @@ class DetectionSettings:
     def detections(
         self, probabilities: Vectors, start_s: Times, end_s: Times, classes: Sequence[str]
     ) -> list[Detection]:
-        """Return the detections of a recording, by begin and confidence.
+        """Return the detections of a recording, by begin and confidence; the class ``none`` is none.
 
         Args:
             probabilities: ``(n, K)`` of its windows.
@@ -77,6 +82,8 @@ class DetectionSettings:
         if not len(probabilities):
             return []
         p = self.calibrated(probabilities, (start_s + end_s) / 2, classes)
+        if NONE in classes:
+            p = np.where(np.asarray(classes) == NONE, 0, p)
         best = np.argsort(-p, axis=1, kind="stable")[:, : self.top_k]
         window, place = np.nonzero(np.take_along_axis(p, best, axis=1) >= max(self.min_confidence, LEAST))
         rows: list[tuple[int, float, float, float, int]] = []
@@ -96,15 +103,27 @@ class DetectionSettings:
         """Return probabilities ``(n, K)``, smoothed and among the species that occur."""
         if not self.smooth_s and self.species is None:
             return probabilities
+        if self.task == "multi_label":
+            return self._of_sets(probabilities, middle_s, classes)
         log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
-        if self.smooth_s:
-            # Logits and log probabilities of a window differ by one number, which the softmax takes out again.
-            sums = np.concatenate([np.zeros((1, log_p.shape[1])), np.cumsum(log_p, axis=0)])
-            low = np.searchsorted(middle_s, middle_s - self.smooth_s / 2 - TOUCHING_S, "left")
-            high = np.searchsorted(middle_s, middle_s + self.smooth_s / 2 + TOUCHING_S, "right")
-            log_p = (sums[high] - sums[low]) / (high - low)[:, None]
+        if self.smooth_s:  # logits and log probabilities of a window differ by a number that the softmax takes out again
+            log_p = self._smoothed(log_p, middle_s)
         p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
         if self.species is not None:
             kept = np.isin(np.asarray(classes), self.species)
             p = np.exp(log_p - log_p[:, kept].max(axis=1, keepdims=True)) * kept
         return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def _of_sets(self, probabilities: Vectors, middle_s: Times, classes: Sequence[str]) -> Vectors:
+        p = np.clip(probabilities.astype(np.float64), LEAST, 1 - np.finfo(np.float64).epsneg)
+        if self.smooth_s:
+            p = expit(self._smoothed(logit(p), middle_s))
+        if self.species is not None:
+            p = p * np.isin(np.asarray(classes), self.species)
+        return np.asarray(p, dtype=np.float32)
+
+    def _smoothed(self, logits: NDArray[np.float64], middle_s: Times) -> NDArray[np.float64]:
+        sums = np.concatenate([np.zeros((1, logits.shape[1])), np.cumsum(logits, axis=0)])
+        low = np.searchsorted(middle_s, middle_s - self.smooth_s / 2 - TOUCHING_S, "left")
+        high = np.searchsorted(middle_s, middle_s + self.smooth_s / 2 + TOUCHING_S, "right")
+        return np.asarray((sums[high] - sums[low]) / (high - low)[:, None])

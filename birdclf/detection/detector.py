@@ -77,7 +77,8 @@ class Detector:
                 files that cannot be decoded give a warning.
         """
         known = None if species is None else known_species(species, self.classes, "species")
-        detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known)
+        task = self.classifier.input_spec.task
+        detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known, task)
         return detections_table(
             [Result.of(scores, detection_settings, self.classes) for scores in self._scores(audio, hop)]
         )

@@ -368,7 +368,11 @@ def _settings(classifier: Classifier, how: StreamSettings, detection_settings: D
         "hop": how.hop_s,
         "embeddings": how.embeddings,
         "timelines": how.overview,
-    } | asdict(detection_settings)
+    } | {
+        name: value
+        for name, value in asdict(detection_settings).items()
+        if (name, value) != ("task", "single_label")  # which older folders do not name
+    }
 
 
 def _tell(result: Result) -> None:

@@ -1,5 +1,6 @@
 """Calibration of probabilities, and the temperature that improves it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,29 @@ def fit_temperature(logits: NDArray[np.floating], target: NDArray[np.int64]) -> 
     z = logits.astype(np.float64)
     if z.size == 0 or not np.isfinite(z).all() or not np.ptp(z, axis=1).any():
         return 1.0
+    return _least(lambda t: negative_log_likelihood(log_softmax(z / t), target))
 
-    def nll(log_t: float) -> float:
-        return negative_log_likelihood(log_softmax(z / np.exp(log_t)), target)
 
-    found = minimize_scalar(nll, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded", options={"xatol": 1e-6})
+def fit_set_temperature(logits: NDArray[np.floating], target: NDArray[np.int8]) -> float:
+    """Return the T > 0 for which ``sigmoid(logits / T)`` has the least binary cross-entropy over known entries.
+
+    Args:
+        logits: ``(N, K)``.
+        target: ``(N, K)`` of 1, 0 and -1 for unknown.
+
+    Returns:
+        The temperature; 1 where logits say nothing of it: none is known, all are 0, or one is not finite.
+    """
+    known = target >= 0
+    z, y = logits[known].astype(np.float64), target[known]
+    if not np.isfinite(z).all() or not z.any():
+        return 1.0
+    signed = np.where(y == 1, -z, z)
+    return _least(lambda t: float(np.logaddexp(0, signed / t).mean()))
+
+
+def _least(nll: Callable[[float], float]) -> float:
+    """Return the temperature of the least NLL."""
+    bounds = (np.log(COLDEST), np.log(HOTTEST))
+    found = minimize_scalar(lambda u: nll(float(np.exp(u))), bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))

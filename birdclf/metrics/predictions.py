@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
 from birdclf.metrics import figures as metrics
+from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.intervals import ClusterCounts, class_means, figure_intervals, wilson
 from birdclf.metrics.over_seeds import Influence
@@ -86,6 +87,24 @@ class Predictions:
             figures["buckets"][name] = row | limits
         figures["clips"] = len(self.target)
         return figures
+
+    def score(self, name: str) -> float:
+        """Return a figure that training may monitor, such as ``macro_f1`` or ``nll``."""
+        if name == "nll":
+            return metrics.negative_log_likelihood(metrics.log_softmax(self.logits), self.target)
+        return metrics.summarise(self.confusion)[name]
+
+    def temperature(self) -> float:
+        """Return the divisor of the logits that calibrates their softmax best on these recordings."""
+        return fit_temperature(self.logits, self.target)
+
+    def at_temperature(self, temperature: float, settings: Evaluation) -> dict[str, float]:
+        """Return the figures of the probabilities after temperature scaling, which changes no decision."""
+        log_p = metrics.log_softmax(self.logits.astype(np.float64) / temperature)
+        return {
+            "ece_calibrated": metrics.expected_calibration_error(np.exp(log_p), self.target, settings.bins),
+            "nll_calibrated": metrics.negative_log_likelihood(log_p, self.target),
+        }
 
     def table(self, split: str, classes: tuple[str, ...]) -> pd.DataFrame:
         """Return one row a recording: id, split, target, prediction, cluster, and a probability a class."""

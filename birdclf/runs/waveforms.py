@@ -28,6 +28,7 @@ class WaveformClassifier(nn.Module):
         last = loaded.channels_last if channels_last is None else channels_last
         self.memory_format = torch.channels_last if last else torch.contiguous_format
         self.features = loaded.features
+        self.of_sets = loaded.task == "multi_label"
         self.network = loaded.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         scale, offset = affine(loaded)
         self.register_buffer("scale", torch.from_numpy(scale))
@@ -49,7 +50,8 @@ class WaveformClassifier(nn.Module):
         self._embeddings.clear()
         logits = self.network(in_format(features, self.memory_format))
         embeddings = self._embeddings.pop().flatten(1)
-        return torch.softmax(logits.float() * self.scale + self.offset, dim=1), embeddings.float()
+        logits = logits.float() * self.scale + self.offset
+        return logits.sigmoid() if self.of_sets else torch.softmax(logits, dim=1), embeddings.float()
 
     def _bands(self, waveforms: Tensor) -> Tensor:
         """Return the bands of windows; on a CPU spectra one by one, as one fits its cache."""
@@ -68,7 +70,7 @@ class VectorClassifier(WaveformClassifier):
 
 
 def affine(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and offset ``(K,)``, float32, of logits ``(.., K)`` before the softmax.
+    """Return scale and offset ``(K,)``, float32, of logits ``(.., K)`` before softmax or sigmoid.
 
     Every adjustment is affine in each class, and two points determine it.
     """

@@ -22,7 +22,8 @@ class Batch(NamedTuple):
 
     Attributes:
         bands: ``(W, F, T)`` stored features of the windows.
-        target: ``(B,)`` int64 class of each recording, or ``(B, K)`` float32 sets (:data:`birdclf.data.labels.Targets`).
+        target: ``(B,)`` int64 class of each recording, or ``(B, K)`` float32 sets, see
+            :data:`birdclf.data.labels.Targets`.
         recording: ``(B,)`` int64 row of each recording in the catalog.
         owner: ``(W,)`` int64 position in the batch of each window's recording, ascending; with one window a
             recording it counts from 0 to B - 1.

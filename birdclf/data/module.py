@@ -268,7 +268,9 @@ class RecordingDataModule(pl.LightningDataModule):
         ]
         if self.task == "multi_label":
             labels = (self.targets == 1).sum(axis=1)
-            lines.append(f"{int((labels == 0).sum()):,} recordings of no species, {int((labels > 1).sum()):,} of several")
+            lines.append(
+                f"{int((labels == 0).sum()):,} recordings of no species, {int((labels > 1).sum()):,} of several"
+            )
         gone = sorted(set(self.source.classes) - {*self.classes, *([NONE] if self.task == "multi_label" else [])})
         if gone:
             lines.append(f"left out, too few usable recordings: {', '.join(gone)}")
@@ -294,9 +296,10 @@ class RecordingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return batches of the train split in the order of the sampler."""
         dataset = self._train
-        species = pd.factorize(self.source.table.species, sort=True)[0].astype(np.int64)  # the primary one of a set
-        one_class = self.task == "single_label"
-        drawn = partial(self.sampler.order, dataset.target if one_class else species[dataset.rows])
+        classes = np.asarray(dataset.target, dtype=np.int64)
+        if self.task == "multi_label":  # a sampler draws by the primary species
+            classes = pd.factorize(self.source.table.species, sort=True)[0].astype(np.int64)[dataset.rows]
+        drawn = partial(self.sampler.order, classes)
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
         return ResumableLoader(dataset, order, **self._fetching())
 

@@ -106,7 +106,9 @@ class DetectionSettings:
         if self.task == "multi_label":
             return self._of_sets(probabilities, middle_s, classes)
         log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
-        if self.smooth_s:  # logits and log probabilities of a window differ by a number that the softmax takes out again
+        if (
+            self.smooth_s
+        ):  # logits and log probabilities of a window differ by a number that the softmax takes out again
             log_p = self._smoothed(log_p, middle_s)
         p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
         if self.species is not None:

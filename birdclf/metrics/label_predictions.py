@@ -12,11 +12,12 @@ from scipy.special import logit
 
 from birdclf.errors import UserError
 from birdclf.metrics import multi_label
+from birdclf.metrics.calibration import fit_set_temperature
 from birdclf.metrics.figures import Evaluation, Vector
 from birdclf.metrics.label_intervals import influence, rate_interval, share_interval
 from birdclf.metrics.multi_label import Estimate, ThresholdCounts, by_cluster, share
 from birdclf.metrics.over_seeds import Influence
-from birdclf.metrics.predictions import stored_rows
+from birdclf.metrics.predictions import Predictions, stored_rows
 
 BUCKET_FIGURES = {"cmap": "ap", "auroc": "auroc", "f1": "f1", "recall": "recall"}
 """Figures of a bucket, and of which figure of a class each is the mean."""
@@ -133,6 +134,30 @@ class LabelPredictions:
         figures["classes_without_positive"] = int((heard == 0).sum())
         return figures
 
+    def epoch_figures(self, train_counts: NDArray[np.int64], settings: Evaluation) -> dict[str, float | None]:
+        """Return the figures of :meth:`estimates` without intervals, None where one is not defined."""
+        return {name: _number(found.value) for name, found in self.estimates(train_counts, settings).items()}
+
+    def score(self, name: str) -> float:
+        """Return a figure that training may monitor, such as ``cmap`` or ``nll``; 0 where it is not defined."""
+        if name == "nll":
+            return multi_label.cross_entropy(self.logits, self.target)
+        found = self.estimates(np.zeros(self.target.shape[1], dtype=np.int64), Evaluation())[name]
+        return _number(found.value) or 0.0
+
+    def temperature(self) -> float:
+        """Return the divisor of the logits that calibrates their sigmoids best on these recordings."""
+        return fit_set_temperature(self.logits, self.target)
+
+    def at_temperature(self, temperature: float, settings: Evaluation) -> dict[str, float | None]:
+        """Return the figures of the probabilities after temperature scaling, which moves those at a threshold."""
+        z, heard = self.logits.astype(np.float64) / temperature, self.heard > 0
+        errors = multi_label.class_calibration_errors(multi_label.probabilities(z), self.target, settings.bins)
+        return {
+            "ece_calibrated": float(errors[heard].mean()) if heard.any() else None,
+            "nll_calibrated": _number(multi_label.cross_entropy(z, self.target)),
+        }
+
     def table(self, split: str, classes: tuple[str, ...]) -> pd.DataFrame:
         """Return one row a clip: id, split, cluster, duration, and a target and a probability a class."""
         head = pd.DataFrame(
@@ -146,6 +171,10 @@ class LabelPredictions:
         target = pd.DataFrame(self.target, columns=[f"y:{name}" for name in classes])
         p = pd.DataFrame(self.probabilities.astype(np.float32), columns=[f"p:{name}" for name in classes])
         return pd.concat([head, target, p], axis=1)
+
+
+AnyPredictions = Predictions | LabelPredictions
+"""Predictions of either task, which share the methods that do not depend on it."""
 
 
 def _number(value: Vector | float) -> float | None:

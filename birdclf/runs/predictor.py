@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn

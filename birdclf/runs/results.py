@@ -19,7 +19,8 @@ from birdclf.data.tables import csv_text
 from birdclf.files import write_whole
 from birdclf.metrics.calibration import reliability
 from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
-from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions, label_table
+from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions
+from birdclf.metrics.label_predictions import per_class_table as per_class_table_of_sets
 from birdclf.metrics.plots import (
     Picture,
     confusion_picture,
@@ -138,7 +139,7 @@ def write_tables(
     write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
     test = predictions["test"]
     if isinstance(test, LabelPredictions):
-        own = label_table(test, classes, dict(supports), settings)
+        own = per_class_table_of_sets(test, classes, dict(supports), settings)
         write_whole(folder / "per_class.csv", csv_text(own))
         drawn = {"precision_recall": precision_recall_picture(test, supports["train"], settings)} if pictures else {}
         return _written(folder, drawn)

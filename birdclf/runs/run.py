@@ -239,11 +239,13 @@ class Run:
 
     @cached_property
     def _saved(self) -> "dict[str, tuple[AnyPredictions, tuple[str, ...]]]":
-        from birdclf.metrics.label_predictions import read_predictions
+        from birdclf.metrics.label_predictions import read_label_predictions
+        from birdclf.metrics.predictions import read_predictions
 
+        read = read_predictions if self.task == "single_label" else read_label_predictions
         file = self.folder / PREDICTIONS
         try:
-            return {stage: read_predictions(file, stage) for stage in ("val", "test")}
+            return {stage: read(file, stage) for stage in ("val", "test")}
         except UserError:
             raise
         except Exception as error:  # Arrow raises many types for a damaged file
@@ -274,7 +276,9 @@ def supports_of(split: "pd.DataFrame", classes: Sequence[str]) -> "dict[str, NDA
 
     supports = {}
     for stage in STAGES:
-        names = split[split.split == stage].labels.explode() if "labels" in split else split.species[split.split == stage]
+        names = (
+            split[split.split == stage].labels.explode() if "labels" in split else split.species[split.split == stage]
+        )
         counted = names.value_counts().reindex(list(classes), fill_value=0)
         supports[stage] = np.asarray(counted, dtype=np.int64)
     return supports

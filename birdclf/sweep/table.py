@@ -124,7 +124,10 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
     """Return head, rows and shared overrides of the table that a person reads."""
     varied, shared = _varied([str(text) for text in table.overrides])
     monitor = next((str(name) for name in table.columns if str(name).startswith("val/")), "")
-    first, second = [str(name) for name in table.columns if str(name).startswith("test ")][:2] or ["test accuracy", "test macro F1"]
+    first, second = [str(name) for name in table.columns if str(name).startswith("test ")][:2] or [
+        "test accuracy",
+        "test macro F1",
+    ]
     head = ["job", monitor or "status", first, second.removeprefix("test "), "epochs"]
     rows = []
     for config, (_, row) in zip(varied, table.iterrows(), strict=True):

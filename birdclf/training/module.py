@@ -26,7 +26,8 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.losses.base import as_loss, log_probabilities
 from birdclf.metrics.figures import Evaluation, bucket_table, summarise
-from birdclf.metrics.multi_label import counts_at, f1_of_counts, summarise_sets
+from birdclf.metrics.label_predictions import LabelPredictions
+from birdclf.metrics.multi_label import ThresholdCounts
 from birdclf.runs.checkpoint import CHECKPOINT_FORMAT
 from birdclf.runs.predictor import Predictor
 from birdclf.targets import Task
@@ -125,7 +126,9 @@ class EpochMetrics(Metric):
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return the state of the epoch so far."""
-        return {name: getattr(self, name).clone() for name, usual in self._defaults.items() if isinstance(usual, Tensor)}
+        return {
+            name: getattr(self, name).clone() for name, usual in self._defaults.items() if isinstance(usual, Tensor)
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Restore the state of a snapshot."""
@@ -191,7 +194,7 @@ class SetMetrics(EpochMetrics):
         self.nll += ((own * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)).sum()
         found = (z.sigmoid() >= self.evaluation.threshold) & known
         heard = target == 1
-        self.counts += torch.stack([(found & heard).sum(dim=0), (found & ~heard).sum(dim=0), heard.sum(dim=0)])
+        self.counts += torch.stack([each.sum(dim=0) for each in (found & heard, heard, found)])
         if self.train_counts is not None:
             self.logits.append(z)
             self.target.append(target.to(torch.int8))
@@ -199,10 +202,12 @@ class SetMetrics(EpochMetrics):
     def figures(self) -> dict[str, float | None]:
         """Return F1, and of validation the figures of rankings and of the buckets."""
         if self.train_counts is None:
-            micro, macro = f1_of_counts(*self.counts.cpu().numpy())
-            return {"micro_f1": micro, "macro_f1": macro}
+            counts = ThresholdCounts(*self.counts.cpu().numpy()[:, None])
+            return {"micro_f1": float(counts.micro_f1().value), "macro_f1": float(np.nanmean(counts.f1().value))}
         logits, target = (dim_zero_cat(part).cpu().numpy() for part in (self.logits, self.target))
-        return summarise_sets(logits, target, self.train_counts, self.evaluation)
+        one, none = np.zeros(len(logits), dtype=object), np.zeros(len(logits))  # cluster, and seconds, which act in no
+        found = LabelPredictions(one, target, logits, one, none).epoch_figures(self.train_counts, self.evaluation)
+        return {name: value for name, value in found.items() if name != "false_detections_per_hour"}
 
 
 METRICS: Final[dict[Task, type[EpochMetrics]]] = {"single_label": ClassMetrics, "multi_label": SetMetrics}

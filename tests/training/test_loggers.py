@@ -134,7 +134,9 @@ def test_each_job_has_a_run_of_wandb_of_its_own_and_offline(wandb, tmp_path):
         loggers.end(FIGURES, PICTURES, epoch=7)
         loggers.close()
         assert wandb[-1].config["seed"] == 1 and wandb[-1].settings["dir"] == str(tmp_path / job)
-        assert wandb[-1].logged == [{f"final/{name}": 0.25 for name in FINAL["single_label"]} | {"trainer/global_step": 7}]
+        assert wandb[-1].logged == [
+            {f"final/{name}": 0.25 for name in FINAL["single_label"]} | {"trainer/global_step": 7}
+        ]
     assert len(wandb) == 2 and os.environ["WANDB_MODE"] == "dryrun"
 
 

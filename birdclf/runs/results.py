@@ -26,7 +26,6 @@ from birdclf.metrics.plots import (
     confusion_picture,
     per_class_figure,
     picture_of,
-    precision_recall_picture,
     reliability_figure,
 )
 from birdclf.metrics.predictions import per_class_table, write_predictions
@@ -141,8 +140,7 @@ def write_tables(
     if isinstance(test, LabelPredictions):
         own = per_class_table_of_sets(test, classes, dict(supports), settings)
         write_whole(folder / "per_class.csv", csv_text(own))
-        drawn = {"precision_recall": precision_recall_picture(test, supports["train"], settings)} if pictures else {}
-        return _written(folder, drawn)
+        return _written(folder, {})
     confusion = pd.DataFrame(test.confusion, columns=list(classes))
     confusion.insert(0, "species", classes, allow_duplicates=True)
     for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
@@ -206,8 +204,8 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _cell(figure: float | dict[str, float] | None) -> str:
-    if figure is None:
+def _cell(figure: float | dict[str, Any] | None) -> str:
+    if figure is None or (isinstance(figure, dict) and figure["value"] is None):
         return "-"
     if isinstance(figure, dict):
         return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

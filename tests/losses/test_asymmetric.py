@@ -29,9 +29,7 @@ def test_by_hand():
     heard, absent = 0.25 * math.log(4 / 3), 0.25 * math.log(2)
     settings = {"gamma_pos": 1.0, "gamma_neg": 2.0, "margin": 0.25}
     assert float(asymmetric(**settings)(logits, target)) == pytest.approx((heard + absent) / 2)
-    assert float(asymmetric(**settings, negative_weight=0.5)(logits, target)) == pytest.approx(
-        (heard + absent / 2) / 2
-    )
+    assert float(asymmetric(**settings, negative_weight=0.5)(logits, target)) == pytest.approx((heard + absent / 2) / 2)
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.05, 0.5])

@@ -26,7 +26,7 @@ FREE = {
     "output",
     "targets",
 }  # what anyone may use
-FILES = {"audio", "data.tables", "data.tree"}
+FILES = {"audio", "data.tables", "data.tree", "data.listing"}
 SOUND = {*FILES, "audit", "data.catalog", "data.soundscapes"}
 DATA = {*SOUND, "data", "features", "store"}
 RUNS = {*DATA, "models", "losses", "posthoc", "metrics", "runs", "config"}
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.tables": set(),
     "data.catalog": FILES,
     "data.tree": set(),
+    "data.listing": {"data.tables", "data.tree"},
     "data.soundscapes": FILES,
     "data.sources": {*FILES, "data.catalog", "data.soundscapes"},
     "features": {"audio"},

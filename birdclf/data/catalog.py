@@ -13,6 +13,7 @@ import pandas as pd
 
 from birdclf.audio.clip import Clip, Reader
 from birdclf.checks import require, whole
+from birdclf.data.listing import NUMBERS
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
@@ -20,8 +21,7 @@ from birdclf.targets import NONE
 from birdclf.text import printable
 
 COLUMNS: dict[str, str | float | None] = {
-    "recording_id": None, "species": None, "path": "", "group": "", "start_s": 0.0, "end_s": float("inf"),
-    "duration_s": float("nan"), "sample_rate_hz": 0, "stamp": "",
+    "recording_id": None, "species": None, "path": "", "group": "", **NUMBERS, "stamp": "",
 }  # fmt: skip
 
 

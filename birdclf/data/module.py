@@ -19,12 +19,13 @@ from birdclf.audit.rules import Rules
 from birdclf.checks import most_processes, whole
 from birdclf.data.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
-from birdclf.data.samplers import Natural, Sampler
+from birdclf.data.samplers import Natural, Sampler, order_with_background
 from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.store.open import FeatureStore, open_store
+from birdclf.targets import NONE
 from birdclf.text import printable
 
 LEAKS = {
@@ -193,6 +194,7 @@ class RecordingDataModule(pl.LightningDataModule):
                 f"{': ' + self.classes[0] if self.classes else ''}; a classifier needs at least 2. Each species needs "
                 f"split.min_recordings recordings; a folder source needs one folder per species."
             )
+        self._check_background()
         self._warn_of_straddling_files()
         self.table["target"] = self.table.species.map({name: k for k, name in enumerate(self.classes)})
         for stage in STAGES:
@@ -216,6 +218,19 @@ class RecordingDataModule(pl.LightningDataModule):
             )  # fmt: skip
         self.left_out = self.table[~kept]
         self.table = self.table[kept].reset_index(drop=True)
+
+    def _check_background(self) -> None:
+        """Say so where no recording without any class is left to train on."""
+        given, share = int((self.source.table.species == NONE).sum()), self.source.background_share
+        if not given or (self.table.split[self.table.species == NONE] == "train").any():
+            return
+        said = (
+            f"{self.source.name}: none of the {given} recordings without any class (data.background) is in the train "
+            f"split: the audit rejects them, they are fewer than split.min_recordings, or the split does not name them."
+        )
+        if share:
+            raise UserError(f"{said} data.background_share={share:g} needs some; set it to null to train without.")
+        log.warning("%s", printable(said))
 
     def _warn_of_straddling_files(self) -> None:
         files = self.table[self.table.path != ""].groupby("path").split.nunique()
@@ -261,6 +276,10 @@ class RecordingDataModule(pl.LightningDataModule):
         if dropped:
             gone = [s for s in self.source.classes if s not in set(self.classes)]
             lines.append(f"left out, too few usable recordings: {', '.join(gone)}")
+        quiet = self.table.split[self.table.species == NONE].value_counts()
+        if len(quiet):
+            numbers = ", ".join(f"{quiet.get(stage, 0):,} {stage}" for stage in STAGES)
+            lines.append(f"background, without any class: {numbers}")
         unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
         if unseen:
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
@@ -281,9 +300,12 @@ class RecordingDataModule(pl.LightningDataModule):
         return "\n".join(lines)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return batches of the train split in the order of the sampler."""
-        dataset = self._train
+        """Return batches of the train split in the order of the sampler, with background at its share."""
+        dataset, share = self._train, self.source.background_share
         drawn = partial(self.sampler.order, dataset.target)
+        if share is not None:
+            background = (self.source.table.species == NONE).to_numpy()[dataset.rows]
+            drawn = partial(order_with_background, self.sampler, background, share, dataset.target)
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
         return ResumableLoader(dataset, order, **self._fetching())
 

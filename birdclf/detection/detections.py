@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from birdclf.detection.classifier import Vectors
 from birdclf.errors import UserError
+from birdclf.targets import NONE
 
 TOUCHING_S: Final = 1e-6
 DIGITS: Final = 6
@@ -93,7 +94,10 @@ class DetectionSettings:
         ]
 
     def calibrated(self, probabilities: Vectors, middle_s: Times, classes: Sequence[str]) -> Vectors:
-        """Return probabilities ``(n, K)``, smoothed and among the species that occur."""
+        """Return probabilities ``(n, K)``, smoothed and among the species that occur and ``none``.
+
+        Those of a window that the classifier rejects stay 0.
+        """
         if not self.smooth_s and self.species is None:
             return probabilities
         log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
@@ -105,6 +109,7 @@ class DetectionSettings:
             log_p = (sums[high] - sums[low]) / (high - low)[:, None]
         p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
         if self.species is not None:
-            kept = np.isin(np.asarray(classes), self.species)
+            kept = np.isin(np.asarray(classes), (*self.species, NONE))
             p = np.exp(log_p - log_p[:, kept].max(axis=1, keepdims=True)) * kept
-        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
+        accepted = probabilities.any(axis=1, keepdims=True)
+        return np.asarray(p / p.sum(axis=1, keepdims=True) * accepted, dtype=np.float32)

@@ -212,7 +212,7 @@ def test_an_epoch_has_its_share_of_background_and_as_many_draws(name, share):
         assert abs(BACKGROUND[positions].sum() - share * len(TARGET)) < 1
         assert (positions == order(sampler, share, epoch)).all(), "it is not a function of seed and epoch"
         for k in range(4):  # no recording again before all others of its class
-            times = np.bincount(positions, minlength=len(TARGET))[TARGET == k]
+            times = np.bincount(positions, minlength=len(TARGET))[k == TARGET]
             assert times.max() - times.min() <= 1
     assert len({tuple(positions) for positions in drawn}) == 4
     unnumbered = np.where(BACKGROUND, -1, TARGET)

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 
 from birdclf.audio.clip import Clip, Reader
-from birdclf.checks import require, whole
+from birdclf.audio.files import FileReader
+from birdclf.checks import fraction, require, whole
+from birdclf.data.background import JoinedReader, read_background
+from birdclf.data.listing import NUMBERS
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
@@ -20,8 +23,7 @@ from birdclf.targets import NONE
 from birdclf.text import printable
 
 COLUMNS: dict[str, str | float | None] = {
-    "recording_id": None, "species": None, "path": "", "group": "", "start_s": 0.0, "end_s": float("inf"),
-    "duration_s": float("nan"), "sample_rate_hz": 0, "stamp": "",
+    "recording_id": None, "species": None, "path": "", "group": "", **NUMBERS, "stamp": "",
 }  # fmt: skip
 
 
@@ -38,6 +40,7 @@ class Catalog:
             ``stamp`` (changes when the sound of the row changes).
         reader: Opens the clips.
         name: Name of the source, for messages and reports.
+        background_share: Share of the rows of species ``none`` among an epoch's draws; None as they occur.
 
     Raises:
         UserError: If a column is missing, an id occurs twice or there is no recording.
@@ -46,6 +49,7 @@ class Catalog:
     table: pd.DataFrame
     reader: Reader
     name: str
+    background_share: float | None = None
 
     def __post_init__(self) -> None:
         missing = [c for c, default in COLUMNS.items() if default is None and c not in self.table.columns]
@@ -97,7 +101,7 @@ class Catalog:
 
     def subset(self, keep: "pd.Series[bool]") -> "Catalog":
         """Return the catalog of the rows where ``keep`` holds."""
-        return Catalog(self.table[keep], self.reader, self.name)
+        return replace(self, table=self.table[keep])
 
 
 GRADES = {"A": 5.0, "B": 4.0, "C": 3.0, "D": 2.0, "E": 1.0}
@@ -113,6 +117,8 @@ class Selection(TypedDict, total=False):
     exclude: Sequence[str] | str | None
     min_quality: float | str | None
     max_per_species: int | None
+    background: str | None
+    background_share: float | None
 
 
 def select(
@@ -122,8 +128,10 @@ def select(
     exclude: Sequence[str] | str | None = None,
     min_quality: float | str | None = None,
     max_per_species: int | None = None,
+    background: str | None = None,
+    background_share: float | None = None,
 ) -> Catalog:
-    """Return the selected recordings, labelled with the selected column.
+    """Return the selected recordings, labelled with the selected column, and background recordings beside them.
 
     Args:
         catalog: Any catalog.
@@ -134,9 +142,14 @@ def select(
         min_quality: Least quality, 1 to 5 or A to E (5 and A are best); unrated recordings are then left out.
         max_per_species: Most recordings of a class, chosen by their ids; a smaller number selects a subset of those of
             a larger one.
+        background: Folder or table of recordings without any of the classes
+            (:func:`birdclf.data.background.read_background`); they become rows of the species ``none`` without labels,
+            all of them, whatever the other arguments select.
+        background_share: Share of them among the draws of a training epoch, at least 0 and below 1; None as they occur.
 
     Raises:
-        UserError: If a column or class does not exist, a value is out of range, or nothing is left.
+        UserError: If a column or class does not exist, a value is out of range, nothing is left, or the background
+            cannot be read, is part of the source, or is missing where a share is given.
     """
     table = _labelled(catalog, label)
     if species is not None:
@@ -156,7 +169,37 @@ def select(
             f"{catalog.name}: no recording is left of {len(catalog)}. "
             f"Loosen data.species, data.exclude or data.min_quality."
         )
-    return catalog if table is catalog.table else Catalog(table, catalog.reader, catalog.name)
+    chosen = catalog if table is catalog.table else Catalog(table, catalog.reader, catalog.name)
+    if background is not None:
+        chosen = _with_background(chosen, background)
+    if background_share is None:
+        return chosen
+    fraction("data.background_share", background_share)
+    if NONE not in chosen.classes:
+        raise UserError(
+            f"data.background_share={background_share:g} is a share of recordings without any of the classes, but "
+            f"{catalog.name} has none. Give them by data.background=DIR, or set the share to null."
+        )
+    return replace(chosen, background_share=float(background_share))
+
+
+def _with_background(catalog: Catalog, background: str) -> Catalog:
+    if NONE in catalog.classes:
+        raise UserError(
+            f"{catalog.name} has the class {NONE!r}, which is also what data.background={background} is called. Rename "
+            f"that class or leave it out by data.exclude=[{NONE}]; or set data.background to null, if that class is "
+            f"the background."
+        )
+    table = read_background(background)
+    own = table.path[table.path.isin(set(catalog.table.path))]
+    if len(own):
+        raise UserError(
+            f"data.background={background} holds {len(own)} recordings of {catalog.name} itself, first {own.iloc[0]}. "
+            f"Give a folder or table of others, or leave their class out by data.exclude."
+        )
+    reader = catalog.reader if catalog.reader == FileReader() else JoinedReader(catalog.reader)
+    rows = [catalog.table, Catalog(table, reader, background).table]
+    return Catalog(pd.concat(rows, ignore_index=True), reader, f"{catalog.name} with background")
 
 
 def _labelled(catalog: Catalog, label: str) -> pd.DataFrame:

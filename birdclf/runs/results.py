@@ -31,6 +31,7 @@ from birdclf.metrics.plots import (
 from birdclf.metrics.predictions import per_class_table, write_predictions
 from birdclf.models.head import output_layer
 from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
+from birdclf.posthoc.energy import Rejection
 from birdclf.targets import task_of
 from birdclf.text import printable
 
@@ -56,11 +57,17 @@ class Calibration:
     def metrics(self, raw: Mapping[str, AnyPredictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
         """Return the figures of each split and the calibration; figures before an adjustment as ``unadjusted``.
 
+        Of a rejection, which changes no figure, ``rejection`` has the threshold and the share of each split that it
+        rejects.
+
         ``raw`` holds the network's predictions of each split; ``train_counts`` the ``(K,)`` train recordings.
         """
         figures = figures_of(self.adjusted(raw), train_counts, settings, self.temperature)
         figures |= {"temperature": self.temperature}
-        if self.adjustment is not None:
+        if isinstance(self.adjustment, Rejection):
+            shares = {f"{stage}_rejected": float(self.adjustment.rejects(p.logits).mean()) for stage, p in raw.items()}
+            figures["rejection"] = {"score": "energy", **as_dict(self.adjustment), **shares}
+        elif self.adjustment is not None:
             figures["adjustment"] = as_dict(self.adjustment)
             figures["unadjusted"] = {stage: p.figures(train_counts, settings) for stage, p in raw.items()}
         return figures

@@ -13,8 +13,8 @@ import pandas as pd
 from birdclf.audio.files import FileReader
 from birdclf.audio.formats import FORMAT_OF, is_sound
 from birdclf.data.catalog import Catalog
-from birdclf.data.sources.tree import real_paths, stamp_of, walk
 from birdclf.data.tables import decimal, must_be_there, read_text
+from birdclf.data.tree import real_paths, stamp_of, walk
 from birdclf.errors import UserError
 from birdclf.text import printable
 

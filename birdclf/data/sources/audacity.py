@@ -16,7 +16,7 @@ from birdclf.data.sources.annotations import (
     lines_of,
     seconds,
 )
-from birdclf.data.sources.tree import data_root
+from birdclf.data.tree import data_root
 from birdclf.errors import UserError
 from birdclf.text import printable
 

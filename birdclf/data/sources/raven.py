@@ -16,8 +16,8 @@ from birdclf.data.sources.annotations import (
     lines_of,
     seconds,
 )
-from birdclf.data.sources.tree import data_root
 from birdclf.data.tables import distinct_columns
+from birdclf.data.tree import data_root
 from birdclf.errors import UserError
 
 BEGIN: Final = "begin time (s)"

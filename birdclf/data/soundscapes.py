@@ -345,15 +345,16 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
         duration = float(durations[name])
         starts = segment_starts(duration, settings)
         short += not len(starts)
-        overlaps: list[defaultdict[str, float]] = [defaultdict(float) for _ in starts]
+        found: list[dict[str, float]] = [{} for _ in starts]
         if name in heard:
             one = heard[name]
             beyond += int((one.start_s >= duration).sum())
             clipped += int(((one.start_s < duration) & (one.end_s > duration + TOLERANCE_S)).sum())
-            _fill(overlaps, starts, one, duration, settings)
-        for start, found in zip(starts.tolist(), overlaps, strict=True):
-            primary = min(found, key=lambda label: (-round(found[label], 6), label), default=NONE)
-            parts.append((name, start, min(start + settings.segment_s, duration), tuple(sorted(found)), primary))
+            one = one[one.start_s < duration].assign(end_s=one.end_s.clip(upper=duration))
+            found = overlapping(starts, starts + settings.segment_s, one, settings.min_overlap_s)
+        for start, labels in zip(starts.tolist(), found, strict=True):
+            primary = min(labels, key=lambda label: (-round(labels[label], 6), label), default=NONE)
+            parts.append((name, start, min(start + settings.segment_s, duration), tuple(sorted(labels)), primary))
     if beyond:
         _note(notes, f"annotations beyond the end of their recording, left out: {beyond}")
     if clipped:
@@ -375,24 +376,27 @@ def segment_starts(duration_s: float, settings: SegmentSettings) -> NDArray[np.f
     return np.arange(max(0, math.floor(room / hop) + 1), dtype=np.float64) * hop
 
 
-def _fill(
-    overlaps: list[defaultdict[str, float]],
-    starts: NDArray[np.float64],
-    rows: pd.DataFrame,
-    duration: float,
-    settings: SegmentSettings,
-) -> None:
-    """Add to each segment the overlap in seconds of each label that it has."""
-    for begin, until, label in zip(rows.start_s, rows.end_s, rows.label, strict=True):
-        end = min(until, duration)
-        if end <= begin:
-            continue
-        least = min(settings.min_overlap_s, (end - begin) / 2) - TOLERANCE_S
-        first, last = np.searchsorted(starts, [begin - settings.segment_s, end], side="left")
+def overlapping(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], rows: pd.DataFrame, min_overlap_s: float
+) -> list[dict[str, float]]:
+    """Return the labels of each interval of a recording, with the seconds that they overlap it.
+
+    Args:
+        starts: ``(n,)`` starts of the intervals in seconds, in ascending order.
+        ends: ``(n,)`` ends of the intervals in seconds.
+        rows: Annotations of the recording: ``start_s``, ``end_s``, ``label``.
+        min_overlap_s: Least overlap in seconds; half of an annotation shorter than twice this is enough.
+    """
+    found: list[defaultdict[str, float]] = [defaultdict(float) for _ in starts]
+    longest = float((ends - starts).max(initial=0.0))
+    for begin, end, label in zip(rows.start_s, rows.end_s, rows.label, strict=True):
+        least = min(min_overlap_s, (end - begin) / 2) - TOLERANCE_S
+        first, last = np.searchsorted(starts, [begin - longest, end], side="left")
         for i in range(int(first), int(last)):
-            overlap = min(end, starts[i] + settings.segment_s) - max(begin, starts[i])
+            overlap = min(end, ends[i]) - max(begin, starts[i])
             if overlap > 0 and overlap >= least:
-                overlaps[i][label] += overlap
+                found[i][label] += overlap
+    return [dict(labels) for labels in found]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -190,18 +190,19 @@ def _labelled(catalog: Catalog, label: str) -> pd.DataFrame:
         {str(name), *(of[label] for label in labels if label in of)} - {NONE}
         for name, labels in zip(named, table.labels, strict=True)
     ]
-    table = table.assign(original_species=table.species, species=named, labels=labels)[known]
-    return table.assign(labels=table.labels.map(_sorted)).astype({"species": str})
+    table = table.assign(original_species=table.species, species=named, labels=_sorted(labels, table))
+    return table[known].astype({"species": str})
 
 
-def _sorted(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(names))
+def _sorted(sets: Sequence[Collection[str]], table: pd.DataFrame) -> "pd.Series[str]":
+    """Return sets of names as a column of sorted tuples."""
+    return pd.Series(pd.array([tuple(sorted(names)) for names in sets], dtype=object), index=table.index)
 
 
 def _kept(table: pd.DataFrame, classes: set[str]) -> pd.DataFrame:
     """Return the rows of some classes, without other labels."""
     table = table[table.species.isin(classes)]
-    return table.assign(labels=[_sorted(classes.intersection(names)) for names in table.labels])
+    return table.assign(labels=_sorted([classes.intersection(names) for names in table.labels], table))
 
 
 def with_secondary(table: pd.DataFrame, secondary: str) -> pd.DataFrame:
@@ -217,8 +218,8 @@ def with_secondary(table: pd.DataFrame, secondary: str) -> pd.DataFrame:
     if (table.labels == primary).all():
         return table
     if secondary == "mask":
-        masked = [_sorted({*all_} - {*first}) for all_, first in zip(table.labels, primary, strict=True)]
-        table = table.assign(masked=masked)
+        others = [{*names} - {*first} for names, first in zip(table.labels, primary, strict=True)]
+        table = table.assign(masked=_sorted(others, table))
     return table.assign(labels=primary)
 
 

@@ -58,7 +58,7 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
         log.info(
             "%s: %d annotations repeat the interval and label of another", printable(name), len(clips) - len(table)
         )
-    table["labels"] = _labels(table)
+    table["labels"] = pd.Series(pd.array(_labels(table), dtype=object))
     ids = table.group + "#" + table.start_s.map(decimal) + "-" + table.end_s.map(decimal)
     again = ids.groupby(ids).cumcount() + 1
     table = table.assign(

@@ -71,7 +71,7 @@ def manifest_catalog(
             f"0 <= start_s < end_s."
         )
     if "labels" in table.columns:
-        table = table.assign(labels=_labels(table, file))
+        table["labels"] = pd.Series(pd.array(_labels(table, file), dtype=object), index=table.index)
     table = table.assign(
         path=resolved,
         stamp=stamps,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,9 @@ COLUMNS: dict[str, str | float | None] = {
     "recording_id": None, "species": None, "path": "", "group": "", "start_s": 0.0, "end_s": float("inf"),
     "duration_s": float("nan"), "sample_rate_hz": 0, "stamp": "",
 }  # fmt: skip
+
+PUBLISHED: Final = "published_split"
+"""Column of a source whose test recordings are published: ``test`` for them."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def select(
         whole("data.max_per_species", max_per_species, 1)
         draw = table.recording_id.map(lambda name: key_of("max_per_species", name))
         table = table[draw.groupby(table.species).rank(method="first") <= max_per_species]
-    table = with_secondary(table, secondary)
+    table = _with_secondary(table, secondary)
     if left_out := len(catalog) - len(table):
         log.info("%s: %d of %d recordings are left out by data.*", printable(catalog.name), left_out, len(catalog))
     if table.empty:
@@ -205,7 +208,7 @@ def _kept(table: pd.DataFrame, classes: set[str]) -> pd.DataFrame:
     return table.assign(labels=_sorted([classes.intersection(names) for names in table.labels], table))
 
 
-def with_secondary(table: pd.DataFrame, secondary: str) -> pd.DataFrame:
+def _with_secondary(table: pd.DataFrame, secondary: str) -> pd.DataFrame:
     """Return a table in which labels besides the species are as ``data.secondary`` says.
 
     Raises:

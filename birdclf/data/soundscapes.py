@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.files import FileReader, read_header
 from birdclf.checks import above, choice, in_range
 from birdclf.data.annotations import LABELS, Annotation, AnnotationIndex, audacity_annotations, interval, seconds
 from birdclf.data.annotations import raven_annotations as read_raven
@@ -300,6 +303,19 @@ def _merged(rows: list[Annotation]) -> tuple[pd.DataFrame, int]:
     table = table.astype({"file": str, "start_s": float, "end_s": float, "label": str, "confidence": float})
     table = table.sort_values([*ANNOTATION_COLUMNS], kind="stable").reset_index(drop=True)
     return table, len(rows) - len(table)
+
+
+def durations_of(recordings: Iterable[str]) -> dict[str, float]:
+    """Return the seconds of each recording that can be read, by path: of its header, or decoded where that has none."""
+    found = {}
+    for path in recordings:
+        header = read_header(Path(path))
+        if header is not None and math.isnan(header.duration_s):
+            with suppress(AudioError), FileReader().open(Clip("", path)) as sound:
+                found[path] = sum(map(len, sound.blocks)) / sound.sample_rate_hz
+        elif header is not None:
+            found[path] = header.duration_s
+    return found
 
 
 def segment_table(annotations: Annotations, durations: Mapping[str, float], settings: SegmentSettings) -> pd.DataFrame:

@@ -46,8 +46,8 @@ REFUSED = [
     *("+trainer.gradient_clip_algorithm=abc", "seed=-1", "seed=4294967296"),
 ]
 OF_ANOTHER_TASK = [
-    (("loss=bce",), r"loss: BCE is for task=multi_label, .*Choose loss=balanced_softmax\|.*\|ldam, or task=multi_label"),
-    (("task=multi_label", "loss=focal"), r"loss: FocalLoss .* Choose loss=asymmetric\|bce\|bce_adjusted\|focal_bce, or"),
+    (("loss=bce",), r"loss: BCE is for task=multi_label, .*Choose loss=balanced_softmax\|.*, or task=multi_label"),
+    (("task=multi_label", "loss=focal"), r"loss: FocalLoss .* Choose loss=asymmetric\|bce\|bce_adj.*, or"),
     (("task=multi_label", "posthoc=logit_adjustment"), r"posthoc: LogitAdjustment .* Choose posthoc=none, or"),
     (("task=multi_label", "monitor=val/accuracy"), r"a metric of task=single_label, .* Use val/cmap"),
     (("monitor=val/cmap",), r"a metric of task=multi_label, and task is single_label. Use val/accuracy"),

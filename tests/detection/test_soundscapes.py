@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from made_up import CLASSES, RATE_HZ, Pitches, tones
 
-from birdclf.detection.soundscapes import best_of_windows, scores_on_segments, window_hop_s
+from birdclf.detection.soundscapes import overlapping, scores_of_detections, scores_on_segments, window_hop_s
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
 
@@ -18,33 +18,25 @@ def segments_of(*rows: tuple[Path, float, float]) -> pd.DataFrame:
     return table.assign(path=table.path.map(str))
 
 
-def slowly(p, window_start_s, window_end_s, start_s, end_s):
-    """Another way to the scores of segments: a loop over all pairs."""
-    scores = np.full((len(start_s), p.shape[1]), np.nan, np.float32)
-    for i, (a, b) in enumerate(zip(start_s, end_s, strict=True)):
-        for row, x, y in zip(p, window_start_s, window_end_s, strict=True):
-            if min(b, y) - max(a, x) >= min(b - a, y - x) / 2 - 1e-6:
-                scores[i] = np.fmax(scores[i], row)
-    return scores
-
-
 @pytest.mark.parametrize("window_s", [0.7, 3.0, 5.0, 12.0])
 @pytest.mark.parametrize("hop_s", [0.5, 2.5, 3.0, 5.0, 9.0])
 @pytest.mark.parametrize("segment_hop_s", [1.0, 5.0, 7.0])
-def test_a_segment_has_the_highest_probability_of_the_windows_that_overlap_it(window_s, hop_s, segment_hop_s):
-    rng = np.random.default_rng(1)
-    window_start_s = np.append(np.arange(0, 60 - window_s, hop_s), 60 - window_s)
-    start_s = np.arange(0, 70, segment_hop_s)
-    p = rng.random((len(window_start_s), 4), np.float32)
-    given = (p, window_start_s, window_start_s + window_s, start_s, start_s + 5.0)
-    np.testing.assert_array_equal(best_of_windows(*given), slowly(*given))
+def test_intervals_overlap_as_a_loop_over_all_pairs_finds(window_s, hop_s, segment_hop_s):
+    x = np.append(np.arange(0, 60 - window_s, hop_s), 60 - window_s)
+    a = np.arange(0, 70, segment_hop_s)
+    pairs = {
+        (i, j)
+        for i, j in np.ndindex(len(a), len(x))
+        if min(a[i] + 5, x[j] + window_s) - max(a[i], x[j]) >= min(5, window_s) / 2 - 1e-6
+    }
+    for found in (overlapping(a, a + 5, x, x + window_s), overlapping(x, x + window_s, a, a + 5)[::-1]):
+        assert set(zip(*map(np.ndarray.tolist, found), strict=True)) == pairs and len(found[0]) == len(pairs)
 
 
 def test_half_of_the_shorter_is_enough_and_less_is_not():
-    p = np.array([[0.2], [0.9]], np.float32)
-    windows = np.array([0.0, 3.0]), np.array([3.0, 6.0])
-    scores = best_of_windows(p, *windows, np.array([0.0, 0.0, 0.0]), np.array([4.4, 4.5, 1.0]))
-    assert scores[:, 0].tolist() == pytest.approx([0.2, 0.9, 0.2])
+    start_s, end_s = np.array([0.0, 0.0, 0.0]), np.array([4.4, 4.5, 1.0])
+    i, j = overlapping(start_s, end_s, np.array([0.0, 3.0]), np.array([3.0, 6.0]))
+    assert list(zip(i.tolist(), j.tolist(), strict=True)) == [(0, 0), (1, 0), (1, 1), (2, 0)]
 
 
 @pytest.mark.parametrize(("window_s", "segment_hop_s", "hop_s"), [
@@ -59,8 +51,8 @@ def test_each_segment_has_a_window_at_the_hop_that_is_chosen(window_s):
     hop_s = window_hop_s(window_s, 5.0)
     window_start_s = np.append(np.arange(0, 100 - window_s, hop_s), 100 - window_s)
     start_s = np.arange(0, 100, 5.0)
-    p = np.ones((len(window_start_s), 1), np.float32)
-    assert (best_of_windows(p, window_start_s, window_start_s + window_s, start_s, start_s + 5.0) == 1).all()
+    i, _ = overlapping(start_s, start_s + 5.0, window_start_s, window_start_s + window_s)
+    assert set(i) == set(range(len(start_s)))
 
 
 def test_recordings_are_scored_in_whatever_order_their_segments_stand(tmp_path: Path):
@@ -96,3 +88,23 @@ def test_a_recording_shorter_than_a_window_is_one_segment(tmp_path: Path):
 def test_a_hop_that_is_no_time_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="--hop 0"):
         scores_on_segments(Pitches(), segments_of((tmp_path / "a.wav", 0, 1)), StreamSettings(0.0))
+
+
+def test_a_segment_has_the_highest_confidence_of_the_detections_that_overlap_it():
+    segments = segments_of(*((name, start, start + 5) for name in ("a", "b") for start in (0, 5, 10)))
+    rows = [
+        ("a", 0, 3, "crane", 0.4),
+        ("a", 2, 5, "crane", 0.6),
+        ("a", 4, 7, "owl", 0.9),  # most of it in the second segment
+        ("b", 1, 15, "owl", 0.7),
+        ("b", 0, 3, "wren", 1.0),  # not judged
+        ("c", 0, 3, "owl", 1.0),  # of another folder
+        ("a", 10, 13, "owl", np.nan),
+    ]
+    found = pd.DataFrame(rows, columns=["file", "start_s", "end_s", "label", "confidence"])
+    scores = scores_of_detections(found, segments, {"crane": 0, "owl": 1})
+    expected = [[0.6, 0], [0, 0.9], [0, 1], [0, 0.7], [0, 0.7], [0, 0.7]]
+    np.testing.assert_allclose(scores, expected, atol=1e-7)
+    unsaid = scores_of_detections(found.drop(columns="confidence"), segments, {"crane": 0, "owl": 1})
+    np.testing.assert_array_equal(unsaid, np.sign(scores))
+    assert not scores_of_detections(found.iloc[:0], segments, {"owl": 0}).any()

@@ -102,9 +102,9 @@ def test_a_segment_has_the_highest_confidence_of_the_detections_that_overlap_it(
         ("a", 10, 13, "owl", np.nan),
     ]
     found = pd.DataFrame(rows, columns=["file", "start_s", "end_s", "label", "confidence"])
-    scores = scores_of_detections(found, segments, {"crane": 0, "owl": 1})
+    scores = scores_of_detections(found, segments, {"crane": 0, "owl": 1}, 2)
     expected = [[0.6, 0], [0, 0.9], [0, 1], [0, 0.7], [0, 0.7], [0, 0.7]]
     np.testing.assert_allclose(scores, expected, atol=1e-7)
-    unsaid = scores_of_detections(found.drop(columns="confidence"), segments, {"crane": 0, "owl": 1})
+    unsaid = scores_of_detections(found.drop(columns="confidence"), segments, {"crane": 0, "owl": 1}, 2)
     np.testing.assert_array_equal(unsaid, np.sign(scores))
-    assert not scores_of_detections(found.iloc[:0], segments, {"owl": 0}).any()
+    assert not scores_of_detections(found.iloc[:0], segments, {"owl": 0}, 1).any()

@@ -38,9 +38,9 @@ SPLIT: Final = "soundscape"
 SHOWN: Final = {
     "cmap": "cmAP", "auroc": "AUROC", "t1_accuracy": "T1 accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1",
     "recall_at_precision": "recall at precision", "precision_at_recall": "precision at recall",
-    "false_detections_per_hour": "false detections an hour", "ece": "ECE",
+    "false_detections_per_hour": "false detections / h", "ece": "ECE",
 }  # fmt: skip
-FOCAL: Final = ("cmap", "auroc", "t1_accuracy")
+RATE: Final = "false_detections_per_hour"
 LISTED: Final = 10
 
 
@@ -157,7 +157,7 @@ def fall(focal: LabelPredictions, soundscape: LabelPredictions, settings: Evalua
     ways = [each.by_class(settings) for each in (focal, soundscape)]
     found: dict[str, Any] = {}
     for name, of in (("cmap", "ap"), ("auroc", "auroc")):
-        both = np.isfinite([way[of].value for way in ways]).all(axis=0)
+        both = np.asarray(np.isfinite([way[of].value for way in ways]).all(axis=0), dtype=bool)
         means = [way[of].mean(both) for way in ways]
         (f, s), (of_f, of_s) = [float(m.value) for m in means], [share_interval(m, settings.confidence) for m in means]
         low = f - s - np.hypot(f - of_f.low, of_s.high - s)
@@ -283,10 +283,11 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
     for name in judged:
         shown.add_column(Text(printable(name)), justify="right")
     for name, words in SHOWN.items():
-        shown.add_row(words, *(_cell(figures[name]) for figures in judged.values()))
-    for bucket, row in metrics[SPLIT].get("buckets", {}).items():
-        cells = [_cell(figures["buckets"][bucket]["cmap"]) for figures in judged.values()]
-        shown.add_row(f"cmAP, {bucket}-shot ({row['classes']} species)", *cells)
+        shown.add_row(words, *(_cell(figures[name], 1 if name == RATE else 3) for figures in judged.values()))
+    for bucket in metrics[SPLIT].get("buckets", ()):
+        rows = [figures["buckets"][bucket] for figures in judged.values()]
+        cells = (f"{_cell(row['cmap'])} ({row['classes']} species)" if row["classes"] else "-" for row in rows)
+        shown.add_row(f"cmAP, {bucket}-shot", *cells)
     Console().print(shown)
     if metrics["fall"]:
         _print_fall(metrics["fall"], table)
@@ -310,9 +311,8 @@ def _print_fall(found: Mapping[str, Any], table: pd.DataFrame) -> None:
         print(f"  and {len(table) - LISTED} more species, in per_class.csv")
 
 
-def _cell(figure: float | Mapping[str, float | None] | None) -> str:
-    value = figure["value"] if isinstance(figure, Mapping) else figure
-    if value is None:
-        return "-"
-    known = isinstance(figure, Mapping) and figure["low"] is not None
-    return f"{value:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]" if known else f"{value:.3f}"
+def _cell(figure: float | Mapping[str, float | None] | None, digits: int = 3) -> str:
+    if not isinstance(figure, Mapping):
+        return "-" if figure is None else f"{figure:.{digits}f}"
+    value, *limits = (_cell(figure[name], digits) for name in ("value", "low", "high"))
+    return value if value == "-" else f"{value} [{', '.join(limits)}]"

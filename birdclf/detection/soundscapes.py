@@ -102,7 +102,9 @@ def scores_of_detections(
         i, j = overlapping(
             *(table[name].to_numpy(np.float64) for table in (found, inside) for name in ("start_s", "end_s"))
         )
-        np.maximum.at(scores, (own[j], found.column.to_numpy()[i]), found.confidence.to_numpy(np.float32)[i])
+        best = scores[own]
+        np.maximum.at(best, (j, found.column.to_numpy()[i]), found.confidence.to_numpy(np.float32)[i])
+        scores[own] = best
     return scores
 
 
@@ -160,7 +162,8 @@ class Truth:
     @property
     def others(self) -> NDArray[np.bool_]:
         """``(N,)`` segments in which species are heard, none of which is a class."""
-        return np.asarray((self.segments.labels.map(len) > 0) & ~self.target.any(axis=1), dtype=bool)
+        labels = self.segments.labels.map(len).to_numpy()
+        return np.asarray((labels > 0) & ~self.target.any(axis=1), dtype=bool)
 
     def only(self, kept: NDArray[np.bool_]) -> "Truth":
         """Return those of the segments ``(N,)``."""
@@ -225,7 +228,7 @@ def judge(classifier: Classifier, truth: Truth, how: StreamSettings) -> tuple[Tr
     """
     columns = [classifier.input_spec.classes.index(name) for name in truth.classes]
     scores = scores_on_segments(classifier, truth.segments, how)[:, columns]
-    scored = np.isfinite(scores).all(axis=1)
+    scored = np.asarray(np.isfinite(scores).all(axis=1), dtype=bool)
     if not scored.any():
         raise UserError(f"{truth.root}: no segment could be decoded.")
     if missing := int((~scored).sum()):

@@ -17,13 +17,14 @@ from birdclf.config import folder_name
 from birdclf.data.soundscapes import Columns, SegmentSettings
 from birdclf.data.tables import csv_text
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.soundscapes import Truth, judge, logits_of, read_detections, read_truth, window_hop_s
+from birdclf.detection.soundscapes import Truth, judge, read_detections, read_truth, window_hop_s
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, write_whole
 from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
+from birdclf.metrics.multi_label import logits_of
 from birdclf.metrics.predictions import write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
 from birdclf.targets import NONE, Task
@@ -250,8 +251,7 @@ def _unknown(unmapped: Mapping[str, int]) -> list[str]:
         return []
     names = [f"{label} ({count:,})" for label, count in list(unmapped.items())[:LISTED]]
     more = f" and {len(unmapped) - LISTED} more" if len(unmapped) > LISTED else ""
-    total = sum(unmapped.values())
-    return [f"{len(unmapped)} labels ({total:,} rows) are none of the model's species: {', '.join(names)}{more}"]
+    return [f"labels that are none of the model's species: {len(unmapped)}, {', '.join(names)}{more}"]
 
 
 def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:

@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from birdclf.audio.clip import AudioError, Clip
 from birdclf.audio.files import FileReader
@@ -29,13 +28,12 @@ from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
 from birdclf.metrics.label_predictions import LabelPredictions
+from birdclf.metrics.multi_label import logits_of
 from birdclf.targets import NONE
 from birdclf.text import printable
 
 ROUNDING_S: Final = 1e-6
 NAMED: Final = 5
-SURE: Final = 1 - np.finfo(np.float32).epsneg / 2
-"""A probability that float32 rounded to 1 was nearer to it than any other number."""
 
 Times = NDArray[np.float64]
 
@@ -129,11 +127,6 @@ def overlapping(
     shared_s = np.minimum(end_s[i], of_end_s[j]) - np.maximum(start_s[i], of_start_s[j])
     held = shared_s >= np.minimum((end_s - start_s)[i], (of_end_s - of_start_s)[j]) / 2 - ROUNDING_S
     return i[held], j[held]
-
-
-def logits_of(p: NDArray[np.floating]) -> Vectors:
-    """Return the logits whose sigmoid is ``p``; 0 and 1 are the nearest numbers that float32 has."""
-    return np.asarray(logit(np.clip(p.astype(np.float64), np.finfo(np.float32).tiny, SURE)), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Probabilities of segments of soundscapes."""
+"""Segments of soundscapes: what is heard in them, and their scores."""
 
 from pathlib import Path
 
@@ -6,11 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from made_up import CLASSES, RATE_HZ, Pitches, tones
+from made_up import CLASSES, RATE_HZ, SILENT, Pitches, tones
+from scipy.special import expit
 
-from birdclf.detection.soundscapes import overlapping, scores_of_detections, scores_on_segments, window_hop_s
+from birdclf.data.soundscapes import SegmentSettings
+from birdclf.detection.soundscapes import (
+    judge,
+    overlapping,
+    read_detections,
+    read_truth,
+    scores_of_detections,
+    scores_on_segments,
+    window_hop_s,
+)
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
+from birdclf.metrics.multi_label import logits_of
 
 
 def segments_of(*rows: tuple[Path, float, float]) -> pd.DataFrame:
@@ -108,3 +119,111 @@ def test_a_segment_has_the_highest_confidence_of_the_detections_that_overlap_it(
     unsaid = scores_of_detections(found.drop(columns="confidence"), segments, {"crane": 0, "owl": 1}, 2)
     np.testing.assert_array_equal(unsaid, np.sign(scores))
     assert not scores_of_detections(found.iloc[:0], segments, {"owl": 0}, 1).any()
+
+
+OWL, CRANE, LARK = CLASSES
+
+
+def field_of(root: Path, annotations: str, **sounds: tuple[float, ...]) -> Path:
+    """Write a second of each pitch to a recording of its own, and the table of annotations beside the folder."""
+    (root / "field").mkdir()
+    for name, pitches_hz in sounds.items():
+        soundfile.write(root / "field" / f"{name}.wav", tones(*pitches_hz), RATE_HZ)
+    (root / "table.csv").write_text("file,start_s,end_s,label\n" + annotations)
+    return root / "field"
+
+
+def truth_of(root: Path, annotations: str, labels: Path | None = None, classes=CLASSES, **sounds: tuple[float, ...]):
+    folder = field_of(root, annotations, **sounds)
+    settings = SegmentSettings(segment_s=1.0, unannotated="empty")
+    return read_truth(folder, classes, settings, root / "table.csv", labels=labels)
+
+
+def test_a_segment_is_what_is_annotated_in_it_and_what_the_classifier_says(tmp_path: Path):
+    rows = "a,0,2,barn_owl\na,1,2,Crane\nb.wav,1,2,wren\n"
+    truth = truth_of(tmp_path, rows, a=(500, 500, 0), b=(0, 2_750))
+    assert truth.classes == (OWL, CRANE) and truth.unmapped == {"wren": 1}
+    assert truth.target.tolist() == [[1, 0], [1, 1], [0, 0], [0, 0], [0, 0]]
+    truth, found = judge(Pitches(), truth, StreamSettings(1.0))
+    assert found.recording_id.tolist() == ["a.wav#0-1", "a.wav#1-2", "a.wav#2-3", "b.wav#0-1", "b.wav#1-2"]
+    assert found.cluster.tolist() == ["a.wav"] * 3 + ["b.wav"] * 2 and found.duration_s.tolist() == [1.0] * 5
+    np.testing.assert_allclose(found.probabilities[[0, 2]], [[1, 0], SILENT[:2]], atol=1e-3)
+
+
+def test_other_species_are_negatives_but_not_empty_sound(tmp_path: Path):
+    truth = truth_of(tmp_path, "a,0,1,barn owl\na,1,2,wren\n", a=(500, 500, 500, 0))
+    _, found = judge(Pitches(), truth, StreamSettings(1.0))
+    assert truth.others.tolist() == [False, True, False, False] and found.empty.tolist() == [False, False, True, True]
+    figures = found.figures(np.array([50]))
+    assert figures["empty_hours"] == pytest.approx(2 / 3600)
+    assert figures["false_detections_per_hour"]["value"] == pytest.approx(3_600)  # both: silence is half an owl
+    assert figures["cmap"]["value"] == pytest.approx(1 / 3)  # the wren is ranked as high as the owl
+
+
+def test_where_nothing_is_heard_all_species_are_judged(tmp_path: Path):
+    truth = truth_of(tmp_path, "a,0,1,none\n", a=(500, 0))
+    _, found = judge(Pitches(), truth, StreamSettings(1.0))
+    figures = found.figures(np.array([50, 50, 50]))
+    assert truth.classes == CLASSES and figures["cmap"]["value"] is None and figures["classes_without_positive"] == 3
+    assert figures["false_detections_per_hour"]["value"] == pytest.approx(3_600)  # two owls in two seconds
+
+
+def test_none_is_no_species(tmp_path: Path):
+    truth = truth_of(tmp_path, "a,0,1,none\n", classes=(*CLASSES, "none"), a=(500, 0))
+    assert truth.classes == CLASSES and not truth.target.any() and not truth.unmapped and not truth.others.any()
+
+
+def test_what_cannot_be_decoded_is_left_out_and_noted(tmp_path: Path):
+    field = field_of(tmp_path, "a,0,1,crane\nb,0,1,crane\n", a=(1_250, 0), b=(1_250, 0, 0, 0))
+    (field / "b.wav").write_bytes((field / "b.wav").read_bytes()[: 44 + 2 * RATE_HZ * 2])
+    truth = read_truth(field, CLASSES, SegmentSettings(segment_s=1.0), tmp_path / "table.csv")
+    kept, found = judge(Pitches(), truth, StreamSettings(1.0))
+    assert len(truth.segments) == 6 and len(kept.segments) == len(found.target) == 4
+    assert kept.notes[-1] == "2 segments could not be decoded and are left out"
+    for name in ("a", "b"):
+        (field / f"{name}.wav").write_bytes((field / "a.wav").read_bytes()[:44])
+    with pytest.raises(UserError, match="no segment could be decoded"):
+        judge(Pitches(), truth, StreamSettings(1.0))
+
+
+def test_a_length_that_the_header_does_not_say_is_decoded(tmp_path: Path):
+    field = field_of(tmp_path, "a,0,1,crane\n", a=(1_250, 0, 0))
+    content = bytearray((field / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = bytes(4)  # as a recorder leaves them that lost its power
+    (field / "a.wav").write_bytes(content)
+    truth = read_truth(field, CLASSES, SegmentSettings(segment_s=1.0), tmp_path / "table.csv")
+    assert truth.segments.end_s.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_labels_of_other_names_are_mapped_by_a_table(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("label,species\nTYTALB,barn owl\n")
+    truth = truth_of(tmp_path, "a,0,1,tytalb\n", tmp_path / "labels.csv", a=(500, 0))
+    assert truth.classes == (OWL,) and truth.target.tolist() == [[1], [0]]
+
+
+def test_labels_without_a_species_show_both_sides(tmp_path: Path):
+    rows = "".join(f"a,0,1,bird {n}\n" for n in range(7))
+    with pytest.raises(UserError) as caught:
+        truth_of(tmp_path, rows, a=(500, 0))
+    message = str(caught.value)
+    assert "bird 0, bird 1, bird 2, bird 3, bird 4 and 2 more" in message and "barn owl, crane, wood lark" in message
+    assert "--labels" in message
+
+
+def test_detections_are_judged_on_the_species_that_are_annotated(tmp_path: Path):
+    truth = truth_of(tmp_path, "a,0,1,crane\na,2,3,barn owl\n", a=(1_250, 0, 500))
+    table = tmp_path / "peer.csv"
+    table.write_text("file,start_s,end_s,label,confidence\na,0,1,crane,0.8\na,1,2,wood lark,0.9\na,2,3,wren,0.7\n")
+    detections = read_detections(truth, table, CLASSES)
+    assert detections.unmapped == {"wren": 1}
+    np.testing.assert_allclose(detections.predictions(truth).probabilities, [[0, 0.8], [0, 0], [0, 0]], atol=1e-6)
+    table.write_text("file,start_s,end_s,label\na,0,1,wren\n")
+    with pytest.raises(UserError, match=r"peer.csv detects none .* Its labels: wren\. Species: barn owl, crane\."):
+        read_detections(truth, table, CLASSES)
+
+
+def test_logits_of_probabilities_are_undone_by_the_sigmoid():
+    p = np.array([0.0, 1e-30, 1e-3, 0.5, 0.999, 1.0], np.float32)
+    logits = logits_of(p)
+    assert np.isfinite(logits).all() and (np.diff(logits) > 0).all()
+    np.testing.assert_allclose(expit(logits.astype(np.float64)), p, atol=1e-7)

@@ -24,24 +24,15 @@ from birdclf.files import refuse_existing, write_whole
 from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
-from birdclf.metrics.multi_label import logits_of
+from birdclf.metrics.multi_label import Estimate, logits_of
 from birdclf.metrics.predictions import write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
+from birdclf.runs.soundscapes import FIGURES, PREFIX, RATE, SPLIT
 from birdclf.targets import NONE, Task
 from birdclf.text import printable
 
 Counts = NDArray[np.int64]
 
-PREFIX: Final = "soundscapes_"
-"""Begin of the name of an evaluation's folder."""
-SPLIT: Final = "soundscape"
-"""Split of the run's own rows in ``predictions.parquet``; those of a table of detections have its name."""
-SHOWN: Final = {
-    "cmap": "cmAP", "auroc": "AUROC", "t1_accuracy": "T1 accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1",
-    "recall_at_precision": "recall at precision", "precision_at_recall": "precision at recall",
-    "false_detections_per_hour": "false detections / h", "ece": "ECE",
-}  # fmt: skip
-RATE: Final = "false_detections_per_hour"
 LISTED: Final = 10
 
 
@@ -217,16 +208,19 @@ def _per_class(
 ) -> pd.DataFrame:
     """Return one row a class: its figures on soundscapes, on the run's own test recordings, and by other programs."""
     supports = ({} if counts is None else {"train": counts}) | {"segments": judged[SPLIT].heard}
-    table = per_class_table(judged[SPLIT], classes, supports, evaluation)
+    own = judged[SPLIT]
+    table = per_class_table(own, classes, supports, evaluation)
+    ways = {"": own.by_class(evaluation)["ap"]}
     if focal:
         found, recall = focal
         of_class = found.by_class(evaluation)
-        table = table.assign(
-            focal_clips=found.heard,
-            focal_recall=recall,
-            focal_average_precision=of_class["ap"].value,
-            focal_auroc=of_class["auroc"].value,
-        )
+        clips = {"focal_clips": found.heard, "focal_recall": recall, "focal_average_precision": of_class["ap"].value}
+        table = table.assign(**clips, focal_auroc=of_class["auroc"].value)
+        ways["focal_"] = of_class["ap"]
+    for name, each in ways.items():
+        alone = [Estimate(each.value[k], each.without[:, k]) for k in range(len(classes))]
+        limits = np.array([share_interval(one, evaluation.confidence) for one in alone]).T
+        table[f"{name}average_precision_low"], table[f"{name}average_precision_high"] = limits
     for name, found in judged.items():
         if name != SPLIT:
             table[f"average_precision:{name}"] = per_class_table(found, classes, {}, evaluation).average_precision
@@ -282,7 +276,7 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
     shown.add_column("")
     for name in judged:
         shown.add_column(Text(printable(name)), justify="right")
-    for name, words in SHOWN.items():
+    for name, words in FIGURES.items():
         shown.add_row(words, *(_cell(figures[name], 1 if name == RATE else 3) for figures in judged.values()))
     for bucket in metrics[SPLIT].get("buckets", ()):
         rows = [figures["buckets"][bucket] for figures in judged.values()]

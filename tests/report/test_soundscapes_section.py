@@ -144,7 +144,7 @@ def test_it_is_a_part_of_the_report_where_there_is_one(sweep: Path, tmp_path: Pa
     made = report([sweep], tmp_path / "out", with_gallery=False)
     assert "soundscapes" in [part.anchor for part in made.sections]
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "## Soundscapes" in text and "field: 180 segments of 1 s in 6 recordings" in text
+    assert "## Soundscapes" in text and "field: 180 segments of 1 s in 6 recordings, 0.1 hours; 94 are empty" in text
     assert soundscapes_section(configured(sweep / "9_job")[0]) is None
 
 

@@ -10,7 +10,7 @@ from birdclf.errors import UserError
 from birdclf.metrics.label_intervals import influence
 from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import Block, Bullets, Cell, DotPlot, Row, Section, Table, counted, number
+from birdclf.report.document import Axis, Block, Bullets, Cell, DotPlot, Row, Section, Table, counted, number
 from birdclf.report.estimates import Estimate, Measured, interval_of_mean
 from birdclf.report.sections.pictures import MOST_SPECIES, axes_of, left_over, mark_of
 from birdclf.runs.run import Run, supports_of
@@ -71,14 +71,15 @@ def _of_one(name: str, judged: Sequence[tuple[Configuration, Evaluated]]) -> tup
 def _text(name: str, evaluation: SoundscapeEvaluation) -> str:
     metrics = evaluation.metrics
     counts, settings = metrics["counts"], metrics["settings"]
+    absent = metrics[SPLIT]["classes_without_positive"]
+    left_out = f"; {absent} of these have no segment and are left out of means" if absent else ""
     return (
         f"{name}: {counted(counts['segments'], 'segment')} of {settings['segment_s']:g} s in "
-        f"{counted(counts['recordings'], 'recording')}, {counts['hours']:.1f} hours. Nothing is heard in "
-        f"{counts['empty_segments']:,} of them, in {counts['segments_of_other_species']:,} only species that the model "
-        f"does not know. {counts['species_judged']} of its {counts['species_of_the_run']} species are annotated and "
-        f"judged; {metrics[SPLIT]['classes_without_positive']} of these have no segment and are left out of means. "
-        f"F1, and false detections in an hour of empty sound, are at a probability of {settings['threshold']:g}. "
-        f"Intervals are {100 * settings['confidence']:g} %, over recordings."
+        f"{counted(counts['recordings'], 'recording')}, {counts['hours']:.1f} hours; {counts['empty_segments']:,} are "
+        f"empty, in {counts['segments_of_other_species']:,} only species are heard that the model does not know. "
+        f"{counts['species_judged']} of the model's {counts['species_of_the_run']} species are annotated and "
+        f"judged{left_out}. F1, and false detections in an hour of empty sound, are at a probability of "
+        f"{settings['threshold']:g}. Intervals are {100 * settings['confidence']:g} %, over recordings."
     )
 
 
@@ -178,7 +179,8 @@ def _fall_plot(name: str, label: str, table: pd.DataFrame, evaluation: Soundscap
         f"the share of clips in which a species is heard, AUROC does not."
     )
     caption += left_over(len(known) - len(shown), "of the species")
-    axes = axes_of(["AP, test recordings", "AP, soundscapes"], rows, "{:g}")
+    ticks = tuple((tick, f"{tick:g}") for tick in (0.0, 0.25, 0.5, 0.75, 1.0))
+    axes = tuple(Axis(way, -0.02, 1.02, ticks) for way in ("AP, test recordings", "AP, soundscapes"))
     return DotPlot(f"From test recordings to {name}", caption, "species", axes, tuple(rows))
 
 

@@ -108,7 +108,7 @@ def test_configurations_stand_beside_peers(sweep: Path):
     peer, stored = plot.rows[2].marks[0], runs[0]["detections"]["peer"]["cmap"]
     assert (peer.value, peer.low, peer.high) == (stored["value"], stored["low"], stored["high"]) and not peer.filled
     assert plot.rows[0].marks[0].value > plot.rows[1].marks[0].value
-    assert "Over 7 species cmAP falls from" in plots(section)["From test recordings to field"].caption
+    assert "Over 7 species cmAP is" in plots(section)["From test recordings to field"].caption
     assert all(words in plot.caption for words in (f"{labels[0]}: cmAP {np.mean(values):.3f} [", "peer: cmAP"))
 
 

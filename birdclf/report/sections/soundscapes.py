@@ -191,7 +191,7 @@ def _fall_words(found: Mapping[str, Any]) -> str:
         both = [_stored(found[name][way]) for way in ("focal", "soundscape", "difference")]
         if all(both):
             before, after, fall = (one.interval_cell().text for one in both if one)
-            parts.append(f"{FIGURES[name]} falls from {before} to {after}, by {fall}")
+            parts.append(f"{FIGURES[name]} is {before} on test recordings and {after} here, a fall of {fall}")
     return f"Over {found['cmap']['species']} species {'; '.join(parts)}." if parts else ""
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from birdclf.audio.clip import AudioError, Clip
+from birdclf.audio.files import FileReader, read_header
 from birdclf.checks import above, choice, in_range
 from birdclf.data.annotations import LABELS, Annotation, AnnotationIndex, audacity_annotations, interval, seconds
 from birdclf.data.annotations import raven_annotations as read_raven
@@ -302,6 +305,19 @@ def _merged(rows: list[Annotation]) -> tuple[pd.DataFrame, int]:
     return table, len(rows) - len(table)
 
 
+def durations_of(recordings: Iterable[str]) -> dict[str, float]:
+    """Return the seconds of each recording that can be read, by path: of its header, or decoded where that has none."""
+    found = {}
+    for path in recordings:
+        header = read_header(Path(path))
+        if header is not None and math.isnan(header.duration_s):
+            with suppress(AudioError), FileReader().open(Clip("", path)) as sound:
+                found[path] = sum(map(len, sound.blocks)) / sound.sample_rate_hz
+        elif header is not None:
+            found[path] = header.duration_s
+    return found
+
+
 def segment_table(annotations: Annotations, durations: Mapping[str, float], settings: SegmentSettings) -> pd.DataFrame:
     """Return the segments of the recordings and the labels heard in each, empty segments included.
 
@@ -345,15 +361,16 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
         duration = float(durations[name])
         starts = segment_starts(duration, settings)
         short += not len(starts)
-        overlaps: list[defaultdict[str, float]] = [defaultdict(float) for _ in starts]
+        found: list[dict[str, float]] = [{} for _ in starts]
         if name in heard:
             one = heard[name]
             beyond += int((one.start_s >= duration).sum())
             clipped += int(((one.start_s < duration) & (one.end_s > duration + TOLERANCE_S)).sum())
-            _fill(overlaps, starts, one, duration, settings)
-        for start, found in zip(starts.tolist(), overlaps, strict=True):
-            primary = min(found, key=lambda label: (-round(found[label], 6), label), default=NONE)
-            parts.append((name, start, min(start + settings.segment_s, duration), tuple(sorted(found)), primary))
+            one = one[one.start_s < duration].assign(end_s=one.end_s.clip(upper=duration))
+            found = overlapping(starts, starts + settings.segment_s, one, settings.min_overlap_s)
+        for start, labels in zip(starts.tolist(), found, strict=True):
+            primary = min(labels, key=lambda label: (-round(labels[label], 6), label), default=NONE)
+            parts.append((name, start, min(start + settings.segment_s, duration), tuple(sorted(labels)), primary))
     if beyond:
         _note(notes, f"annotations beyond the end of their recording, left out: {beyond}")
     if clipped:
@@ -375,24 +392,27 @@ def segment_starts(duration_s: float, settings: SegmentSettings) -> NDArray[np.f
     return np.arange(max(0, math.floor(room / hop) + 1), dtype=np.float64) * hop
 
 
-def _fill(
-    overlaps: list[defaultdict[str, float]],
-    starts: NDArray[np.float64],
-    rows: pd.DataFrame,
-    duration: float,
-    settings: SegmentSettings,
-) -> None:
-    """Add to each segment the overlap in seconds of each label that it has."""
-    for begin, until, label in zip(rows.start_s, rows.end_s, rows.label, strict=True):
-        end = min(until, duration)
-        if end <= begin:
-            continue
-        least = min(settings.min_overlap_s, (end - begin) / 2) - TOLERANCE_S
-        first, last = np.searchsorted(starts, [begin - settings.segment_s, end], side="left")
+def overlapping(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], rows: pd.DataFrame, min_overlap_s: float
+) -> list[dict[str, float]]:
+    """Return the labels of each interval of a recording, with the seconds that they overlap it.
+
+    Args:
+        starts: ``(n,)`` starts of the intervals in seconds, in ascending order.
+        ends: ``(n,)`` ends of the intervals in seconds.
+        rows: Annotations of the recording: ``start_s``, ``end_s``, ``label``.
+        min_overlap_s: Least overlap in seconds; half of an annotation shorter than twice this is enough.
+    """
+    found: list[defaultdict[str, float]] = [defaultdict(float) for _ in starts]
+    longest = float((ends - starts).max(initial=0.0))
+    for begin, end, label in zip(rows.start_s, rows.end_s, rows.label, strict=True):
+        least = min(min_overlap_s, (end - begin) / 2) - TOLERANCE_S
+        first, last = np.searchsorted(starts, [begin - longest, end], side="left")
         for i in range(int(first), int(last)):
-            overlap = min(end, starts[i] + settings.segment_s) - max(begin, starts[i])
+            overlap = min(end, ends[i]) - max(begin, starts[i])
             if overlap > 0 and overlap >= least:
-                overlaps[i][label] += overlap
+                found[i][label] += overlap
+    return [dict(labels) for labels in found]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Probabilities of windows to detections: which species, from when to when, and how surely."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from birdclf.detection.classifier import Vectors
 from birdclf.errors import UserError
+from birdclf.metrics.thresholds import SpeciesThreshold
 
 TOUCHING_S: Final = 1e-6
 DIGITS: Final = 6
@@ -27,6 +28,7 @@ class Detection(NamedTuple):
     species: str
     confidence: float  # highest probability of its windows
     windows: int
+    p_right: float | None = None  # probability that the species is right; known where its threshold is
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class DetectionSettings:
         merge: Whether detections of one species in windows that overlap or touch are one.
         smooth_s: Logits are averaged over windows whose middles lie at most half of this apart, in seconds; 0 for none.
         species: Species that occur, two or more; None for all. Probabilities are then those among them.
+        thresholds: Thresholds by species, used in place of ``min_confidence``; they are for probabilities as they are,
+            so species that do not occur are left out, and the others' probabilities stay.
 
     Raises:
         UserError: If a value is out of range.
@@ -49,6 +53,7 @@ class DetectionSettings:
     merge: bool = True
     smooth_s: float = 0.0
     species: tuple[str, ...] | None = None
+    thresholds: Mapping[str, SpeciesThreshold] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
@@ -57,7 +62,12 @@ class DetectionSettings:
             raise UserError(f"--top-k {self.top_k}: species in one window, 1 or more.")
         if not 0 <= self.smooth_s < float("inf"):
             raise UserError(f"--smooth {self.smooth_s:g}: seconds, 0 or more.")
-        if self.species is not None and len(self.species) < 2:
+        if self.thresholds is not None and self.smooth_s:
+            raise UserError(
+                "--smooth changes the probabilities that the thresholds were chosen for. Leave it out, or the thresholds "
+                "with --thresholds none."
+            )
+        if self.thresholds is None and self.species is not None and len(self.species) < 2:
             raise UserError(
                 f"--species-list names {self.species[0]} alone: every sound would be it, for probabilities are shares "
                 f"among the species of the list. Add the others that occur there."
@@ -77,8 +87,12 @@ class DetectionSettings:
         if not len(probabilities):
             return []
         p = self.calibrated(probabilities, (start_s + end_s) / 2, classes)
+        least = np.full(len(classes), self.min_confidence, np.float32)
+        for k, name in enumerate(classes):
+            if self.thresholds and name in self.thresholds:
+                least[k] = np.nan_to_num(self.thresholds[name].threshold, nan=np.inf)
         best = np.argsort(-p, axis=1, kind="stable")[:, : self.top_k]
-        window, place = np.nonzero(np.take_along_axis(p, best, axis=1) >= max(self.min_confidence, LEAST))
+        window, place = np.nonzero(np.take_along_axis(p, best, axis=1) >= np.maximum(least, LEAST)[best])
         rows: list[tuple[int, float, float, float, int]] = []
         for k, i in sorted(zip(best[window, place].tolist(), window.tolist(), strict=True)):
             last = rows[-1] if rows else None
@@ -88,14 +102,23 @@ class DetectionSettings:
                 rows.append((k, float(start_s[i]), float(end_s[i]), float(p[i, k]), 1))
         rows.sort(key=lambda row: (row[1], -row[3], row[0]))
         return [
-            Detection(round(start, DIGITS), round(end, DIGITS), classes[k], round(confidence, DIGITS), n)
+            Detection(
+                round(start, DIGITS), round(end, DIGITS), classes[k], round(confidence, DIGITS), n,
+                self._right(classes[k], confidence),
+            )
             for k, start, end, confidence, n in rows
-        ]
+        ]  # fmt: skip
+
+    def _right(self, species: str, confidence: float) -> float | None:
+        known = self.thresholds.get(species) if self.thresholds else None
+        return None if known is None else round(known.probability_right(confidence), DIGITS)
 
     def calibrated(self, probabilities: Vectors, middle_s: Times, classes: Sequence[str]) -> Vectors:
         """Return probabilities ``(n, K)``, smoothed and among the species that occur."""
         if not self.smooth_s and self.species is None:
             return probabilities
+        if self.thresholds is not None:
+            return np.asarray(probabilities * np.isin(np.asarray(classes), self.species), dtype=np.float32)
         log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
         if self.smooth_s:
             # Logits and log probabilities of a window differ by one number, which the softmax takes out again.

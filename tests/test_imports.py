@@ -26,7 +26,8 @@ FREE = {
     "output",
     "targets",
 }  # what anyone may use
-SOUND = {"audio", "audit", "data.tables", "data.catalog", "data.soundscapes"}
+FILES = {"audio", "data.tables", "data.tree", "data.annotations"}
+SOUND = {*FILES, "audit", "data.catalog", "data.soundscapes"}
 DATA = {*SOUND, "data", "features", "store"}
 RUNS = {*DATA, "models", "losses", "posthoc", "metrics", "runs", "config"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -34,8 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audit": {"audio"},
     "data.tables": set(),
     "data.catalog": {"audio", "data.tables"},
-    "data.soundscapes": {"audio", "data.tables"},
-    "data.sources": {"audio", "data.tables", "data.catalog", "data.soundscapes"},
+    "data.tree": set(),
+    "data.annotations": {"audio", "data.tables", "data.tree"},
+    "data.soundscapes": FILES,
+    "data.sources": {*FILES, "data.catalog", "data.soundscapes"},
     "features": {"audio"},
     "store": {*SOUND, "features"},
     "data": DATA - {"data"},

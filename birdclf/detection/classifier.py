@@ -18,6 +18,7 @@ from birdclf.files import file_hash, refuse_pointer
 from birdclf.runs.checkpoint import LoadedRun, load_run, moved
 from birdclf.runs.trust import build
 from birdclf.runs.waveforms import WaveformClassifier
+from birdclf.targets import Task
 
 Vectors = NDArray[np.float32]
 
@@ -31,6 +32,7 @@ class InputSpec:
     samples: int  # samples a window
     padding: str  # what fills a recording shorter than a window: `repeat` or `silence`
     mix: Mix  # how a recording becomes one signal
+    task: Task = "single_label"  # probabilities are shares of one (softmax), or of each species by itself (sigmoid)
 
     @property
     def window_s(self) -> float:

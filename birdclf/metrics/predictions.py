@@ -1,5 +1,6 @@
 """Saved predictions: what a run said of each recording, enough to work without its model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +130,33 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
     Raises:
         UserError: If the file is missing or no table of predictions, or holds no row of the split.
     """
+    rows, classes, p = stored_rows(path, split, ("recording_id", "split", "target"))
+    index = {name: k for k, name in enumerate(classes)}
+    unknown = sorted(set(map(str, rows["target"])) - index.keys())
+    if unknown:
+        raise UserError(f"{path} has recordings of {len(unknown)} species without a probability, such as {unknown[0]}.")
+    if not (p.max(axis=1) > 0).all():
+        raise UserError(f"{path} has recordings whose probabilities are all 0; evaluate the run again.")
+    ids = rows["recording_id"].to_numpy(dtype=object)
+    cluster = rows["cluster"].to_numpy(dtype=object) if "cluster" in rows else ids  # older runs did not store it
+    target = np.array([index[str(name)] for name in rows["target"]], dtype=np.int64)
+    # A probability that float32 rounded to 0 was at least smaller than the least positive one.
+    return Predictions(ids, target, np.log(np.maximum(p, np.finfo(np.float32).tiny)), cluster), classes
+
+
+def stored_rows(
+    path: Path, split: str, needed: Sequence[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], NDArray[np.float32]]:
+    """Return the rows of one split of a Parquet file of predictions, its class list, and ``(N, K)`` probabilities.
+
+    Args:
+        path: ``predictions.parquet`` of a run folder.
+        split: ``val`` or ``test``.
+        needed: Columns that it must have, beside a ``p:<species>`` for each class.
+
+    Raises:
+        UserError: If the file is missing or no table of predictions, or holds no row of the split.
+    """
     if not path.is_file():
         raise UserError(f"{path} does not exist; a run writes it when its training has ended.")
     refuse_pointer(path)
@@ -136,7 +164,7 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
         table = pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({error}); evaluate the run again.") from error
-    missing = [name for name in ("recording_id", "split", "target") if name not in table]
+    missing = [name for name in needed if name not in table]
     columns = [str(name) for name in table.columns if str(name).startswith("p:")]
     if missing or not columns:
         lacks = ", ".join([*missing, *([] if columns else ["a p:<species> for each class"])])
@@ -145,16 +173,7 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
     if rows.empty:
         held = ", ".join(sorted(map(str, table["split"].unique()))) or "nothing"
         raise UserError(f"{path} holds no row of the split {split}; it holds {held}.")
-    classes = tuple(name.removeprefix("p:") for name in columns)
-    index = {name: k for k, name in enumerate(classes)}
-    unknown = sorted(set(map(str, rows["target"])) - index.keys())
-    if unknown:
-        raise UserError(f"{path} has recordings of {len(unknown)} species without a probability, such as {unknown[0]}.")
     p = rows[columns].to_numpy(dtype=np.float32, na_value=np.nan)
-    if not (np.isfinite(p).all() and (p >= 0).all() and (p.max(axis=1) > 0).all()):
+    if not (np.isfinite(p).all() and (p >= 0).all()):
         raise UserError(f"{path} has probabilities that are no numbers of 0 or more; evaluate the run again.")
-    ids = rows["recording_id"].to_numpy(dtype=object)
-    cluster = rows["cluster"].to_numpy(dtype=object) if "cluster" in rows else ids  # older runs did not store it
-    target = np.array([index[str(name)] for name in rows["target"]], dtype=np.int64)
-    # A probability that float32 rounded to 0 was at least smaller than the least positive one.
-    return Predictions(ids, target, np.log(np.maximum(p, np.finfo(np.float32).tiny)), cluster), classes
+    return rows, tuple(name.removeprefix("p:") for name in columns), p

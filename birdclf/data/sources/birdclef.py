@@ -8,8 +8,8 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
-from birdclf.data.sources.tree import data_root, real_paths, stamp_of
 from birdclf.data.tables import inside, joined_lists, must_be_there, quality, read_csv, text_column
+from birdclf.data.tree import data_root, real_paths, stamp_of
 from birdclf.errors import UserError
 
 # Table and audio folder of each layout: 2021, 2022 to 2024, 2025.

@@ -12,8 +12,8 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
-from birdclf.data.sources.tree import data_root, folders_in, real_paths, stamp_of
 from birdclf.data.tables import inside, joined_lists, must_be_there, quality, read_csv, read_text, text_column
+from birdclf.data.tree import data_root, folders_in, real_paths, stamp_of
 from birdclf.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from pandas.api.types import infer_dtype
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
-from birdclf.data.sources.tree import ABSENT, real_paths, stamp_of
 from birdclf.data.tables import decimal, distinct_columns, read_csv
+from birdclf.data.tree import ABSENT, real_paths, stamp_of
 from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
 

@@ -9,7 +9,7 @@ import pandas as pd
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import GRADES, Catalog, Selection, select
 from birdclf.data.sources.fetch.download import read_ledger
-from birdclf.data.sources.tree import real_paths, stamp_of
+from birdclf.data.tree import real_paths, stamp_of
 from birdclf.errors import UserError
 
 NEEDED = ("id", "species", "recordist", "quality", "length", "file")

@@ -43,6 +43,7 @@ class DetectionSettings:
         species: Species that occur, two or more; None for all. Probabilities are then those among them.
         thresholds: Thresholds by species, used in place of ``min_confidence``; they are for probabilities as they are,
             so species that do not occur are left out, and the others' probabilities stay.
+        sets: Least probability by which each species is in a window's set; None to give no sets.
 
     Raises:
         UserError: If a value is out of range.
@@ -54,6 +55,7 @@ class DetectionSettings:
     smooth_s: float = 0.0
     species: tuple[str, ...] | None = None
     thresholds: Mapping[str, SpeciesThreshold] | None = None
+    sets: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
@@ -64,8 +66,8 @@ class DetectionSettings:
             raise UserError(f"--smooth {self.smooth_s:g}: seconds, 0 or more.")
         if self.thresholds is not None and self.smooth_s:
             raise UserError(
-                "--smooth changes the probabilities that the thresholds were chosen for. Leave it out, or the thresholds "
-                "with --thresholds none."
+                "--smooth changes the probabilities that the thresholds were chosen for. Leave it out, or use no "
+                "thresholds: --thresholds none."
             )
         if self.thresholds is None and self.species is not None and len(self.species) < 2:
             raise UserError(
@@ -108,6 +110,21 @@ class DetectionSettings:
             )
             for k, start, end, confidence, n in rows
         ]  # fmt: skip
+
+    def species_sets(self, probabilities: Vectors, classes: Sequence[str]) -> list[list[str]]:
+        """Return the set of species of each window, of those that occur, the most probable first.
+
+        Args:
+            probabilities: ``(n, K)`` of its windows, which are neither smoothed nor shared anew.
+            classes: K names.
+        """
+        least = np.asarray([(self.sets or {}).get(name, np.inf) for name in classes])
+        if self.species is not None:
+            least[~np.isin(np.asarray(classes), self.species)] = np.inf
+        return [
+            [classes[k] for k in np.argsort(-row, kind="stable") if row[k] >= least[k]]
+            for row in probabilities.astype(np.float64)
+        ]
 
     def _right(self, species: str, confidence: float) -> float | None:
         known = self.thresholds.get(species) if self.thresholds else None

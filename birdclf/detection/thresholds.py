@@ -77,9 +77,10 @@ class Thresholds:
         _require(isinstance(rows, dict), file, "species", rows, "an object with an entry for each species")
         unknown = [name for name in rows if name not in classes]
         if unknown:
+            more = f" and {len(unknown) - 1} more" if unknown[1:] else ""
             raise UserError(
-                f"{file} names {unknown[0]!r}{f' and {len(unknown) - 1} more' if unknown[1:] else ''}, which is none of "
-                f"the model's {len(classes)} species. Use the file of this model, or --thresholds none."
+                f"{file} names {unknown[0]!r}{more}, none of the model's {len(classes)} species. Use the file of this "
+                f"model, or --thresholds none."
             )
         species = {name: _species(row, file, name) for name, row in rows.items()}
         return cls(content["precision"], content["confidence"], str(content.get("source", "")), species)

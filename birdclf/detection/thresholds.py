@@ -2,19 +2,33 @@
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from birdclf.checks import is_number, is_whole
+from birdclf.detection.classifier import Classifier
+from birdclf.detection.evaluate import SoundscapeSettings
+from birdclf.detection.held_out import HeldOut, validation
+from birdclf.detection.soundscapes import read_truth, scores_on_segments
+from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
-from birdclf.files import digest, refuse_existing, refuse_pointer, write_whole
-from birdclf.metrics.thresholds import SpeciesThreshold
+from birdclf.files import refuse_existing, refuse_pointer, write_whole
+from birdclf.metrics.thresholds import SpeciesThreshold, fit_thresholds
+from birdclf.targets import NONE as NOBODY
+from birdclf.text import printable
 
 THRESHOLDS: Final = "thresholds.json"
 NONE: Final = "none"
 FORMAT: Final = 1
+CONFIDENCE: Final = 0.95
+"""Coverage of the intervals."""
+LISTED: Final = 5
+MOVE: Final = "Move it away, or choose another file with --out FILE."
 REMEDY: Final = "Correct it, or make it again with: birdclf thresholds RUN"
 COUNTS: Final = ("positives", "detections", "listen")
 
@@ -28,18 +42,13 @@ class Thresholds:
     source: str  # clips that they were chosen on
     species: dict[str, SpeciesThreshold]
 
-    @property
-    def fingerprint(self) -> str:
-        """A text that changes with any value that decides a detection."""
-        return digest(self._text().encode())
-
     def write(self, file: Path) -> None:
         """Write a new file atomically.
 
         Raises:
             UserError: If it exists.
         """
-        refuse_existing(file, "Move it away, or choose another file with --out FILE.")
+        refuse_existing(file, MOVE)
         write_whole(file, self._text())
 
     def _text(self) -> str:
@@ -148,3 +157,90 @@ def _require(holds: bool, file: Path, key: str, value: object, allowed: str) -> 
 
 def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
+
+
+def choose_thresholds(
+    source: Path, classifier: Classifier, precision: float, settings: SoundscapeSettings | None, out: Path | None
+) -> None:
+    """Choose thresholds on annotated soundscapes, or on the run's validation clips: print a table, and write a file.
+
+    In soundscapes every species of the model is judged: one that is annotated nowhere is heard nowhere.
+
+    Args:
+        source: Run folder or ONNX file of the classifier.
+        classifier: Gives the probabilities of windows.
+        precision: To be reached, in (0, 1).
+        settings: Recordings, annotations and segments; None for the validation clips.
+        out: File to write; None for ``thresholds.json`` in the run folder.
+
+    Raises:
+        UserError: If something is missing or does not fit together, or no species reaches the precision.
+    """
+    file = new_file(source, precision, out)
+    input_spec = classifier.input_spec
+    if settings is None:
+        clips = validation(source, input_spec.classes, input_spec.task)
+        chosen_on = f"{len(clips.target):,} validation clips"
+    else:
+        clips = _on_soundscapes(classifier, settings)
+        chosen_on = f"{len(clips.target):,} segments of {settings.root.resolve().name}"
+    kept = [k for k, name in enumerate(input_spec.classes) if name != NOBODY]
+    names = [input_spec.classes[k] for k in kept]
+    fitted = fit_thresholds(clips.probabilities[:, kept], clips.target[:, kept], clips.cluster, precision, CONFIDENCE)
+    found = Thresholds(precision, CONFIDENCE, chosen_on, dict(zip(names, fitted, strict=True)))
+    print(_table(found))
+    if all(math.isnan(one.threshold) for one in fitted):
+        best = sorted(found.species.items(), key=lambda row: -row[1].precision)[:LISTED]
+        could = ", ".join(f"{name} {one.precision:.2f}" for name, one in best)
+        raise UserError(
+            f"No species reaches precision {precision:g} on {chosen_on}. The highest that they reach: {could}. Ask for "
+            f"less with --precision, or annotate more."
+        )
+    found.write(file)
+    print(describe(found, file))
+
+
+def new_file(source: Path, precision: float, out: Path | None) -> Path:
+    """Return the file that thresholds are written to.
+
+    Raises:
+        UserError: If it exists, there is no place for it, or the precision is out of range.
+    """
+    if not is_number(precision) or not 0 < precision < 1:
+        raise UserError(f"--precision {precision}: the share of right detections, above 0 and below 1, such as 0.9.")
+    if out is None and not source.is_dir():
+        raise UserError(f"{source} is no run folder: say where to write the thresholds with --out FILE.")
+    file = source / THRESHOLDS if out is None else out
+    refuse_existing(file, MOVE)
+    return file
+
+
+def _on_soundscapes(classifier: Classifier, settings: SoundscapeSettings) -> HeldOut:
+    input_spec = classifier.input_spec
+    how = StreamSettings(settings.hop(input_spec.window_s))
+    how.check(input_spec)
+    truth = read_truth(
+        settings.root, input_spec.classes, settings.segments, settings.annotations, settings.columns, settings.labels
+    )
+    for note in truth.notes:
+        print(printable(note), file=sys.stderr)
+    scores = scores_on_segments(classifier, truth.segments, how)
+    target = np.zeros(scores.shape, np.int8)
+    target[:, [input_spec.classes.index(name) for name in truth.classes]] = truth.target
+    decoded = np.isfinite(scores).all(axis=1)
+    cluster = truth.segments.path.to_numpy(dtype=object)
+    return HeldOut(scores[decoded].astype(np.float64), target[decoded], cluster[decoded])
+
+
+def _table(found: Thresholds) -> str:
+    """Return the species, those with most positives first, as lines of a table."""
+    wide = max(len("species"), *(len(name) for name in found.species))
+    lines = [
+        f"{'species':{wide}}  threshold  precision [{100 * found.confidence:g} %]    positives  detections  listen"
+    ]
+    for name, one in sorted(found.species.items(), key=lambda row: (-row[1].positives, row[0])):
+        least = "never" if math.isnan(one.threshold) else f"{one.threshold:.4g}"
+        share = f"{one.precision:.2f} [{one.low:.2f}, {one.high:.2f}]"
+        counts = f"{one.positives:9,}  {one.detections:10,}  {one.listen:6,}"
+        lines.append(f"{printable(name):{wide}}  {least:>9}  {share:19}  {counts}")
+    return "\n".join(lines)

@@ -4,7 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from birdclf.commands.options import add_checkpoint, add_embedder, add_trust, search_current_folder
+from birdclf.commands.options import (
+    add_checkpoint,
+    add_embedder,
+    add_soundscapes,
+    add_trust,
+    check_soundscapes,
+    search_current_folder,
+    soundscape_settings,
+)
 from birdclf.errors import UserError
 
 SUMMARY = "evaluate a run's checkpoint again, on annotated soundscapes, or several runs as an ensemble"
@@ -15,9 +23,6 @@ DESCRIPTION = (
     "reads the ensemble's folder like a run. With --soundscapes a run is judged on long recordings with annotations of "
     "any number of species at a time, beside other programs whose detections are given as tables."
 )
-ON_SOUNDSCAPES = ("annotations", "labels", "segment", "hop", "min_overlap", "unannotated", "columns", "detections")
-COLUMNS = {"start": "start_s", "end": "end_s"}
-"""Short names of the columns of an annotation table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,53 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_soundscapes(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--soundscapes", type=_path, metavar="DIR",
-        help="judge on the long recordings below this folder, with annotations beside them: Raven selection tables, "
-        "Audacity labels or CSV files",
-    )  # fmt: skip
-    group.add_argument("--annotations", type=_path, metavar="TABLE", help="one table with all annotations")
-    group.add_argument(
-        "--columns", type=_columns, metavar="NAME=COLUMN,...",
-        help="columns of annotation tables with other names than usual, such as file=Recording,start=From,end=To,"
-        "label=Bird",
-    )  # fmt: skip
-    group.add_argument(
-        "--labels", type=_path, metavar="TABLE",
-        help="CSV file with the columns label and species, for labels that are not named as the run's species",
-    )  # fmt: skip
-    group.add_argument("--segment", type=float, metavar="SECONDS", help="length of a segment (default: 5)")
-    group.add_argument(
-        "--hop", type=float, metavar="SECONDS",
-        help="time from the start of one window to the start of the next (default: at most a window, so that one "
-        "begins with each segment)",
-    )  # fmt: skip
-    group.add_argument(
-        "--min-overlap", type=float, metavar="SECONDS",
-        help="overlap from which a segment has the label of an annotation (default: 0.25)",
-    )  # fmt: skip
-    group.add_argument(
-        "--unannotated", choices=("refuse", "empty", "skip"),
-        help="recordings without an annotation: an error, nothing is heard in them, or left out (default: refuse)",
-    )  # fmt: skip
+    add_soundscapes(group, "judge on")
     group.add_argument(
         "--detections", nargs="+", action="extend", metavar="[NAME=]TABLE",
         help="detections of other programs in the same recordings, such as BirdNET's CSV or Raven table, judged beside "
         "the run by their confidence",
     )  # fmt: skip
-
-
-def _path(word: str) -> Path:
-    return Path(word).expanduser()
-
-
-def _columns(text: str) -> dict[str, str]:
-    pairs = [word.partition("=") for word in text.split(",")]
-    names = {COLUMNS.get(name, name): column for name, _, column in pairs}
-    known = ("file", "start_s", "end_s", "label", "confidence", "annotator")
-    if not all(names.values()) or len(names) < len(pairs) or names.keys() - set(known):
-        raise argparse.ArgumentTypeError(f"{text}: NAME=COLUMN for some of file, start, end, label, each once")
-    return names
 
 
 def _tables(words: list[str]) -> dict[str, Path]:
@@ -106,7 +70,7 @@ def _tables(words: list[str]) -> dict[str, Path]:
     for word in words:
         name, equals, path = word.partition("=")
         given = bool(equals) and bool(name) and not Path(word).expanduser().exists()
-        file = _path(path if given else word)
+        file = Path(path if given else word).expanduser()
         name = name if given else file.stem
         if name in tables or name == "soundscape":
             raise UserError(f"--detections: {name} names two tables or the run. Give another name: NAME={file}.")
@@ -121,9 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{option} says how several runs are averaged; one is given: {arguments.runs[0]}.")
     if len(arguments.runs) > 1 and arguments.embedder:
         raise UserError("--embedder says where one run's frozen network is; evaluate each run by itself with it.")
-    given = [name for name in ON_SOUNDSCAPES if getattr(arguments, name) is not None]
-    if given and not arguments.soundscapes:
-        raise UserError(f"--{given[0].replace('_', '-')} belongs to --soundscapes DIR, the folder of the recordings.")
+    check_soundscapes(arguments, ("detections",))
     search_current_folder(arguments.trust)
     if arguments.soundscapes:
         _on_soundscapes(arguments)
@@ -153,20 +115,9 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
     if arguments.window or arguments.source:
         option = "--window" if arguments.window else "--source"
         raise UserError(f"{option} is for an evaluation on clips; leave it out with --soundscapes.")
-    from birdclf.data.soundscapes import Columns, SegmentSettings
-    from birdclf.detection.evaluate import SoundscapeSettings, evaluate_soundscapes
+    from birdclf.detection.evaluate import evaluate_soundscapes
 
-    named = {"segment_s": "segment", "min_overlap_s": "min_overlap", "unannotated": "unannotated"}
-    chosen = {key: value for key, name in named.items() if (value := getattr(arguments, name)) is not None}
-    settings = SoundscapeSettings(
-        arguments.soundscapes,
-        arguments.annotations,
-        Columns(**(arguments.columns or {})),
-        arguments.labels,
-        SegmentSettings(**chosen),
-        arguments.hop,
-        _tables(arguments.detections or []),
-    )
+    settings = soundscape_settings(arguments, _tables(arguments.detections or []))
     source = arguments.runs[0].expanduser()
     folder = settings.folder(source, arguments.checkpoint, arguments.out.expanduser() if arguments.out else None)
     from birdclf.detection.classifier import open_classifier

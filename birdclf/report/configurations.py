@@ -4,16 +4,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from birdclf.config import NOT_HASHED, config_hash, direction
 from birdclf.errors import UserError
 from birdclf.runs.run import LeftOut, Run
+from birdclf.targets import HEADLINES, Task
 
 UNSAID = (*NOT_HASHED, "seed", "split.seed", "sweep", "hydra", "name", "reference")
 """Settings that do not tell configurations apart for a reader."""
+
+TAIL: Final[dict[Task, dict[str, str]]] = {
+    "single_label": {"f1": "F1", "recall": "recall"},
+    "multi_label": {"f1": "F1", "cmap": "cmAP"},
+}
+"""Figures of a bucket of species that are shown of each task, with their names; the last judges the long tail."""
 
 Seeds = tuple[int, int]
 """Seeds of training and split, which name a replicate."""
@@ -25,6 +32,21 @@ class Configuration:
 
     label: str
     runs: Mapping[Seeds, Run]
+
+    @property
+    def task(self) -> Task:
+        """Task of its runs."""
+        return self.first.task
+
+    @property
+    def headlines(self) -> Mapping[str, str]:
+        """The two figures that it is compared by, with their names."""
+        return HEADLINES[self.task]
+
+    @property
+    def tail(self) -> Mapping[str, str]:
+        """Figures of a bucket of species, with their names."""
+        return TAIL[self.task]
 
     @property
     def first(self) -> Run:

@@ -206,9 +206,8 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _cell(figure: float | dict[str, float] | None) -> str:
-    if figure is None:
-        return "-"
+def _cell(figure: float | dict[str, Any] | None) -> str:
     if isinstance(figure, dict):
-        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
-    return f"{figure:.3f}"
+        known = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if figure["low"] is not None else ""
+        return _cell(figure["value"]) + known
+    return "-" if figure is None else f"{figure:.3f}"

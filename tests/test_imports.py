@@ -26,16 +26,21 @@ FREE = {
     "output",
     "targets",
 }  # what anyone may use
-SOUND = {"audio", "audit", "data.tables", "data.catalog", "data.soundscapes"}
+FILES = {"audio", "data.tables", "data.tree", "data.listing", "data.background", "data.annotations"}
+SOUND = {*FILES, "audit", "data.catalog", "data.soundscapes"}
 DATA = {*SOUND, "data", "features", "store"}
 RUNS = {*DATA, "models", "losses", "posthoc", "metrics", "runs", "config"}
 MAY_IMPORT: dict[str, set[str]] = {
     "audio": set(),
     "audit": {"audio"},
     "data.tables": set(),
-    "data.catalog": {"audio", "data.tables"},
-    "data.soundscapes": {"audio", "data.tables"},
-    "data.sources": {"audio", "data.tables", "data.catalog", "data.soundscapes"},
+    "data.catalog": FILES,
+    "data.tree": set(),
+    "data.listing": {"data.tables", "data.tree"},
+    "data.background": {"audio", "data.listing", "data.tree"},
+    "data.annotations": {"audio", "data.tables", "data.tree"},
+    "data.soundscapes": FILES,
+    "data.sources": {*FILES, "data.catalog", "data.soundscapes"},
     "features": {"audio"},
     "store": {*SOUND, "features"},
     "data": DATA - {"data"},

@@ -20,7 +20,7 @@ from birdclf.checks import most_processes, whole
 from birdclf.data.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
 from birdclf.data.labels import Targets, class_list, count_classes, targets_of
-from birdclf.data.samplers import Natural, Sampler
+from birdclf.data.samplers import Natural, Sampler, order_with_background
 from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
@@ -179,7 +179,7 @@ class RecordingDataModule(pl.LightningDataModule):
                 len(self.rejected), len(self.source), printable(first.recording_id), printable(first.reason),
             )  # fmt: skip
         seed = self.seed if self.split.seed is None else self.split.seed
-        stages = self.split.assign(self.source.subset(pd.Series(usable)), seed)
+        stages = self.split.stages_of(self.source.subset(pd.Series(usable)), seed)
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))
         if len(absent):
             raise UserError(
@@ -199,6 +199,7 @@ class RecordingDataModule(pl.LightningDataModule):
                 f"{': ' + self.classes[0] if self.classes else ''}; a classifier needs at least 2. Each species needs "
                 f"split.min_recordings recordings; a folder source needs one folder per species."
             )
+        self._check_background()
         self._warn_of_straddling_files()
         self.targets = targets_of(self.table, self.classes, self.task)
         for stage in STAGES:
@@ -222,6 +223,19 @@ class RecordingDataModule(pl.LightningDataModule):
             )  # fmt: skip
         self.left_out = self.table[~kept]
         self.table = self.table[kept].reset_index(drop=True)
+
+    def _check_background(self) -> None:
+        """Say so where no recording without any class is left to train on."""
+        given, share = int((self.source.table.species == NONE).sum()), self.source.background_share
+        if not given or (self.table.split[self.table.species == NONE] == "train").any():
+            return
+        said = (
+            f"{self.source.name}: none of the {given} recordings without any class (data.background) is in the train "
+            f"split: the audit rejects them, they are fewer than split.min_recordings, or the split does not name them."
+        )
+        if share:
+            raise UserError(f"{said} data.background_share={share:g} needs some; set it to null to train without.")
+        log.warning("%s", printable(said))
 
     def _warn_of_straddling_files(self) -> None:
         files = self.table[self.table.path != ""].groupby("path").split.nunique()
@@ -274,6 +288,10 @@ class RecordingDataModule(pl.LightningDataModule):
         gone = sorted(set(self.source.classes) - {*self.classes, *([NONE] if self.task == "multi_label" else [])})
         if gone:
             lines.append(f"left out, too few usable recordings: {', '.join(gone)}")
+        quiet = self.table.split[self.table.species == NONE].value_counts()
+        if len(quiet):
+            numbers = ", ".join(f"{quiet.get(stage, 0):,} {stage}" for stage in STAGES)
+            lines.append(f"background, without any class: {numbers}")
         unseen = [name for name, n in zip(self.classes, self.support("test"), strict=True) if n == 0]
         if unseen:
             lines.append(f"cannot be evaluated, no test recording: {len(unseen)} species ({', '.join(unseen)})")
@@ -294,12 +312,15 @@ class RecordingDataModule(pl.LightningDataModule):
         return "\n".join(lines)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return batches of the train split in the order of the sampler."""
-        dataset = self._train
+        """Return batches of the train split in the order of the sampler, with background at its share."""
+        dataset, share = self._train, self.source.background_share
         classes = np.asarray(dataset.target, dtype=np.int64)
         if self.task == "multi_label":  # a sampler draws by the primary species
             classes = pd.factorize(self.source.table.species, sort=True)[0].astype(np.int64)[dataset.rows]
         drawn = partial(self.sampler.order, classes)
+        if share is not None:
+            background = (self.source.table.species == NONE).to_numpy()[dataset.rows]
+            drawn = partial(order_with_background, self.sampler, background, share, classes)
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
         return ResumableLoader(dataset, order, **self._fetching())
 

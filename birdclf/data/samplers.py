@@ -50,6 +50,7 @@ class Sampler(ABC):
     def order(self, target: Numbers, epoch: int, rng: Generator) -> Numbers:
         """Return positions ``(n,)`` of an epoch's recordings of classes ``target`` ``(n,)``, a pure function.
 
+        Of a recording of several classes ``target`` has the primary one.
         Epochs count from 0; ``rng`` is a new generator of this epoch.
         """
 
@@ -160,3 +161,33 @@ class ClassAware(Sampler):
         rounds = -(-len(target) // len(present))
         classes = rng.permuted(np.tile(present, (rounds, 1)), axis=1).ravel()[: len(target)]
         return within_classes(target, classes, rng)
+
+
+def order_with_background(
+    sampler: Sampler, background: NDArray[np.bool_], share: float, target: Numbers, epoch: int, rng: Generator
+) -> Numbers:
+    """Return positions ``(n,)`` of an epoch's recordings, of which a share is background, a pure function.
+
+    The number of background draws is the share of n, rounded up or down at random so that it is right on average. They
+    cycle through the shuffled background. The sampler orders the classes of the other draws, from those recordings
+    alone, so that it never takes background for a class; where its epoch is too short, another one follows.
+
+    Args:
+        sampler: Orders the recordings of classes.
+        background: ``(n,)`` which recordings have none of the classes; not all, and one at least if the share is not 0.
+        share: At least 0 and below 1.
+        target: ``(n,)`` class of each recording, 0 or more; of background any number.
+        epoch: From 0.
+        rng: New generator of this epoch.
+    """
+    n, quiet, heard = len(target), np.flatnonzero(background), np.flatnonzero(~background)
+    quota = min(math.floor(share * n + rng.random()), n - 1)
+    place = rng.permutation(n) < quota
+    classes = target[heard]
+    epochs = [sampler.order(classes, epoch, rng) for _ in range(math.ceil((n - quota) / len(heard)))]
+    order = np.empty(n, dtype=np.int64)
+    drawn = classes[np.concatenate(epochs)[: n - quota]]
+    order[~place] = heard[within_classes(classes, drawn, rng)]  # drawn anew: none again before all others of its class
+    one_class = np.zeros(len(quiet), dtype=np.int64), np.zeros(quota, dtype=np.int64)
+    order[place] = quiet[within_classes(*one_class, rng)]
+    return order

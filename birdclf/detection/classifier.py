@@ -41,7 +41,7 @@ class InputSpec:
 
 
 class Classifier(Protocol):
-    """Gives probabilities of windows."""
+    """Gives probabilities of windows, all 0 of a window that it rejects."""
 
     input_spec: InputSpec
     source: Path

@@ -100,21 +100,24 @@ class DetectionSettings:
         ]
 
     def calibrated(self, probabilities: Vectors, middle_s: Times, classes: Sequence[str]) -> Vectors:
-        """Return probabilities ``(n, K)``, smoothed and among the species that occur."""
+        """Return probabilities ``(n, K)``, smoothed and among the species that occur and ``none``.
+
+        Those of a window that the classifier rejects stay 0.
+        """
         if not self.smooth_s and self.species is None:
             return probabilities
         if self.task == "multi_label":
             return self._of_sets(probabilities, middle_s, classes)
         log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
-        if (
-            self.smooth_s
-        ):  # logits and log probabilities of a window differ by a number that the softmax takes out again
+        if self.smooth_s:
+            # Logits and log probabilities of a window differ by one number, which the softmax takes out again.
             log_p = self._smoothed(log_p, middle_s)
         p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
         if self.species is not None:
-            kept = np.isin(np.asarray(classes), self.species)
+            kept = np.isin(np.asarray(classes), (*self.species, NONE))
             p = np.exp(log_p - log_p[:, kept].max(axis=1, keepdims=True)) * kept
-        return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
+        accepted = probabilities.any(axis=1, keepdims=True)
+        return np.asarray(p / p.sum(axis=1, keepdims=True) * accepted, dtype=np.float32)
 
     def _of_sets(self, probabilities: Vectors, middle_s: Times, classes: Sequence[str]) -> Vectors:
         p = np.clip(probabilities.astype(np.float64), LEAST, 1 - np.finfo(np.float64).epsneg)

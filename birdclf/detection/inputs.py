@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from birdclf.audio.formats import ENDINGS, is_sound
-from birdclf.data.sources.tree import ending_of, log_skipped, walk
 from birdclf.data.tables import read_names
+from birdclf.data.tree import ending_of, log_skipped, walk
 from birdclf.errors import UserError
 from birdclf.text import printable
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdclf.audio.files import read_header
-from birdclf.data.sources.tree import stamp_of
+from birdclf.data.tree import stamp_of
 from birdclf.detection.classifier import Classifier, Vectors
 from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import Recording, assign_names, files_of, recordings_of

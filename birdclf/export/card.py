@@ -261,6 +261,12 @@ def calibration(facts: CardRun) -> str:
     adjusted = (
         "Logits are adjusted for how often a species occurs in training. " if facts.metrics.get("adjustment") else ""
     )
+    if rejection := facts.metrics.get("rejection"):
+        adjusted = (
+            f"Sounds whose energy is unlike that of the training recordings are rejected: nothing is detected in them. "
+            f"That holds for {rejection['val_rejected']:.1%} of the validation and {rejection['test_rejected']:.1%} of "
+            f"the test recordings, which the figures count all the same. "
+        )
     return (
         f"{adjusted}Logits are divided by a temperature of {facts.metrics['temperature']:.3g}, fitted on validation, "
         "before they become probabilities.\n\n" + markdown_table(["", "validation", "test"], rows, (1, 2))

@@ -161,7 +161,7 @@ def choose(
 
     def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
         nonlocal windows
-        if is_silent(window.samples, rate_hz):
+        if is_silent(window.samples, rate_hz) or not p.any():  # the model rejects it
             return
         windows += 1
         p = among.calibrated(p[None], np.zeros(1), classes)[:, kept]

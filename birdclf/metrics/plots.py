@@ -139,7 +139,3 @@ def reliability_figure(reliability: Reliability, temperature: float = 1.0) -> Fi
     below.set_xlabel("probability of the predicted species")
     below.set_ylabel("recordings")
     return figure
-
-
-def precision_recall_picture(test, train_counts, settings):  # of wt-figures
-    raise NotImplementedError

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from birdclf.checks import is_number, require
+from birdclf.targets import Task
 
 Logits = NDArray[np.floating]
 GRID: Final = tuple(step / 20 for step in range(61))
@@ -50,10 +51,6 @@ class OutputRows:
 class Adjusts(Protocol):
     """A fitted correction of logits; a frozen dataclass of numbers."""
 
-    @property
-    def tau(self) -> float:
-        """Strength of the correction."""
-
     def apply(self, logits: Logits) -> NDArray[np.float32]:
         """Return adjusted logits ``(N, K)``."""
 
@@ -67,10 +64,12 @@ class PostHoc(ABC):
     Attributes:
         corrects_prior: Whether it may remove the train prior.
         needs_rows: Whether it needs the rows of a linear output layer.
+        task: The task that it is for; None for both.
     """
 
     corrects_prior: bool = False
     needs_rows: bool = False
+    task: Task | None = "single_label"
 
     @abstractmethod
     def fit(
@@ -95,6 +94,8 @@ def check_tau(tau: float | None, most: float = math.inf) -> None:
 
 class Unadjusted(PostHoc):
     """Leaves logits as they are."""
+
+    task = None
 
     def fit(self, logits: Logits, class_counts: Sequence[int], score: Score, rows: OutputRows | None = None) -> None:
         """Return None."""

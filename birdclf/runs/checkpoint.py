@@ -20,6 +20,7 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.files import refuse_pointer
 from birdclf.posthoc.base import Adjustment, Adjusts
+from birdclf.posthoc.energy import Rejection
 from birdclf.posthoc.tau_norm import TauNormalised
 from birdclf.runs.trust import build, named
 from birdclf.targets import Task
@@ -292,8 +293,11 @@ def _adjustment(own: Any, classes: int, file: Path) -> Adjusts | None:
                 0 <= tau <= 1 and len(lengths) == len(bias) == classes and min(lengths) >= 0
             ):
                 return TauNormalised(tau, tuple(lengths), tuple(bias))
+            case {"threshold": float(threshold), "accept": float(accept)} if 0 < accept < 1:
+                return Rejection(threshold, accept)
     raise UserError(
-        f"{file} is damaged: birdclf.adjustment is no tau with a prior, or with lengths and bias, of {classes} classes."
+        f"{file} is damaged: birdclf.adjustment is no tau with a prior, or with lengths and bias, of {classes} classes "
+        f"and no threshold of the energy."
     )
 
 

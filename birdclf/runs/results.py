@@ -26,12 +26,12 @@ from birdclf.metrics.plots import (
     confusion_picture,
     per_class_figure,
     picture_of,
-    precision_recall_picture,
     reliability_figure,
 )
 from birdclf.metrics.predictions import per_class_table, write_predictions
 from birdclf.models.head import output_layer
 from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
+from birdclf.posthoc.energy import Rejection
 from birdclf.targets import task_of
 from birdclf.text import printable
 
@@ -57,11 +57,17 @@ class Calibration:
     def metrics(self, raw: Mapping[str, AnyPredictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
         """Return the figures of each split and the calibration; figures before an adjustment as ``unadjusted``.
 
+        Of a rejection, which changes no figure, ``rejection`` has the threshold and the share of each split that it
+        rejects.
+
         ``raw`` holds the network's predictions of each split; ``train_counts`` the ``(K,)`` train recordings.
         """
         figures = figures_of(self.adjusted(raw), train_counts, settings, self.temperature)
         figures |= {"temperature": self.temperature}
-        if self.adjustment is not None:
+        if isinstance(self.adjustment, Rejection):
+            shares = {f"{stage}_rejected": float(self.adjustment.rejects(p.logits).mean()) for stage, p in raw.items()}
+            figures["rejection"] = {"score": "energy", **as_dict(self.adjustment), **shares}
+        elif self.adjustment is not None:
             figures["adjustment"] = as_dict(self.adjustment)
             figures["unadjusted"] = {stage: p.figures(train_counts, settings) for stage, p in raw.items()}
         return figures
@@ -141,8 +147,7 @@ def write_tables(
     if isinstance(test, LabelPredictions):
         own = per_class_table_of_sets(test, classes, dict(supports), settings)
         write_whole(folder / "per_class.csv", csv_text(own))
-        drawn = {"precision_recall": precision_recall_picture(test, supports["train"], settings)} if pictures else {}
-        return _written(folder, drawn)
+        return _written(folder, {})
     confusion = pd.DataFrame(test.confusion, columns=list(classes))
     confusion.insert(0, "species", classes, allow_duplicates=True)
     for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
@@ -207,7 +212,8 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
 
 
 def _cell(figure: float | dict[str, Any] | None) -> str:
+    if figure is None or (isinstance(figure, dict) and figure["value"] is None):
+        return "-"
     if isinstance(figure, dict):
-        known = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if figure["low"] is not None else ""
-        return _cell(figure["value"]) + known
-    return "-" if figure is None else f"{figure:.3f}"
+        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure:.3f}"

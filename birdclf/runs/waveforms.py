@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from birdclf.features.embedders.embedder import VectorFeatures
 from birdclf.models.head import output_layer
 from birdclf.models.probes import in_format
+from birdclf.posthoc.energy import Rejection
 from birdclf.runs.checkpoint import LoadedRun
 
 
@@ -14,7 +15,8 @@ class WaveformClassifier(nn.Module):
     """Windows of sound ``(B, samples)`` to probabilities ``(B, K)`` and embeddings ``(B, D)``.
 
     Features are those of a recording as long as the window; logits are adjusted and divided by the temperature as the
-    checkpoint says. An embedding is the input of the network's last layer.
+    checkpoint says. Probabilities of a window that it rejects are 0. An embedding is the input of the network's last
+    layer.
 
     Args:
         channels_last: Keep the network's tensors in channels-last memory format; None for the training's choice.
@@ -33,6 +35,7 @@ class WaveformClassifier(nn.Module):
         scale, offset = affine(loaded)
         self.register_buffer("scale", torch.from_numpy(scale))
         self.register_buffer("offset", torch.from_numpy(offset))
+        self.least = loaded.adjustment.threshold if isinstance(loaded.adjustment, Rejection) else None
         self._embeddings: list[Tensor] = []
         output_layer(self.network, len(loaded.classes)).register_forward_pre_hook(self._keep_embedding)
         self.eval()
@@ -48,10 +51,14 @@ class WaveformClassifier(nn.Module):
         """Return the same of stored features ``(B, F, frames)`` of windows."""
         features = self.features(bands)
         self._embeddings.clear()
-        logits = self.network(in_format(features, self.memory_format))
+        logits = self.network(in_format(features, self.memory_format)).float()
         embeddings = self._embeddings.pop().flatten(1)
-        logits = logits.float() * self.scale + self.offset
-        return logits.sigmoid() if self.of_sets else torch.softmax(logits, dim=1), embeddings.float()
+        scaled = logits * self.scale + self.offset
+        probabilities = scaled.sigmoid() if self.of_sets else torch.softmax(scaled, dim=1)
+        if self.least is not None:
+            accepted = torch.logsumexp(logits, dim=1, keepdim=True) >= self.least
+            probabilities = torch.where(accepted, probabilities, 0.0)
+        return probabilities, embeddings.float()
 
     def _bands(self, waveforms: Tensor) -> Tensor:
         """Return the bands of windows; on a CPU spectra one by one, as one fits its cache."""

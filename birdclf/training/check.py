@@ -455,8 +455,10 @@ def _check_task(cfg: DictConfig) -> None:
 
 
 def _task_of_option(group: str, name: str) -> str | None:
-    target = OmegaConf.load(conf_dir() / group / f"{name}.yaml")._target_
-    return getattr(get_object(str(target)), "task", None)
+    node = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    if "_target_" not in node:  # it begins with another option
+        return _task_of_option(group, str(node.defaults[0]))
+    return getattr(get_object(str(node._target_)), "task", None)
 
 
 def _check_monitor(monitor: str, task: str) -> None:

@@ -202,7 +202,7 @@ def write_results(
     adjustment = as_dict(calibration.adjustment) if calibration.adjustment else None
     keep_calibration(checkpoint, calibration.temperature, adjustment)
     metrics = calibration.metrics(predictions, data.support("train"), settings) | facts
-    if calibration.adjustment:
+    if "adjustment" in metrics:
         metrics["score"] = _value(metrics["val"][facts["monitor"].removeprefix("val/")])
     write_whole(folder / METRICS, json.dumps(metrics, indent=1))
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}

@@ -61,6 +61,7 @@ BESIDE: Final = {
     "data=raven": {"data.root": "tables"},
     "data=synthetic": {"data.num_species": "2", "data.scale": "0.02", "data.min_per_species": "4"},
     "loss=ldam": {"model.head": "cosine"},
+    **{f"loss={name}": {"task": "multi_label"} for name in ("bce", "bce_adjusted", "focal_bce", "asymmetric")},
     "features=ast": {"model": "ast_tiny", "model.depth": "1"},
     "model=ast": {"features": "ast", "model.depth": "1"},
     "model=ast_tiny": {"features": "ast", "model.depth": "1"},

@@ -121,6 +121,21 @@ def test_species_that_occur_share_the_probability(p, names):
     assert {one.species for one in found(p, DetectionSettings(0.0, species=tuple(names)))} <= names
 
 
+def test_a_rejected_window_stays_rejected():
+    p = np.array([[0.9, 0.1, 0, 0], [0, 0, 0, 0], [0.8, 0.1, 0.1, 0]], dtype=np.float32)
+    middle_s = np.arange(3) + 0.5
+    for settings in (DetectionSettings(0.0, smooth_s=3.0), DetectionSettings(0.0, species=("a", "b"))):
+        out = settings.calibrated(p, middle_s, CLASSES)
+        assert (out[1] == 0).all() and (out[[0, 2], 0] > 0.5).all()
+    assert 1.0 not in {one.start_s for one in found(p, DetectionSettings(0.0, merge=False, smooth_s=3.0))}
+
+
+def test_none_of_the_species_keeps_its_probability_beside_a_list():
+    p = np.array([[0.02, 0.01, 0.07, 0.9]], dtype=np.float32)
+    among = DetectionSettings(species=("a", "b")).calibrated(p, np.asarray([0.5]), ("a", "b", "c", "none"))
+    np.testing.assert_allclose(among, [[2 / 93, 1 / 93, 0, 90 / 93]], rtol=1e-5)
+
+
 def test_species_of_nearly_no_probability_still_share_it():
     p = np.asarray([[1, 1e-25, 3e-25, 0]], np.float32)
     among = DetectionSettings(species=("b", "c")).calibrated(p, np.asarray([0.5]), CLASSES)

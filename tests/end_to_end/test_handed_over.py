@@ -259,8 +259,8 @@ CONFIGS: dict[str, Callable[[Path], tuple[str, Any]]] = {
         group: lambda trace, group=group: (group, called(trace))
         for group in ("data", "audio", "audit", "features", "evaluation", "trainer", "model", "loss", "split", "logger")
     },
-    "imported": lambda trace: ("data", called(trace, "birdclf.data.sources.manifest.os.mkdir")),
-    "positional": lambda trace: ("data", {"_target_": "birdclf.data.sources.tree.os.mkdir", "_args_": [str(trace)]}),
+    "imported": lambda trace: ("data", called(trace, "birdclf.data.listing.os.mkdir")),
+    "positional": lambda trace: ("data", {"_target_": "birdclf.data.tree.os.mkdir", "_args_": [str(trace)]}),
     "partial": lambda trace: ("evaluation", called(trace, _partial_=True)),
     "nested": lambda trace: ("data.root", called(trace)),
     "in a list": lambda trace: ("data.species", [called(trace)]),

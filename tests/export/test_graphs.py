@@ -3,6 +3,7 @@
 import json
 import re
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.features.representation import Representation
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.posthoc.base import Adjustment
+from birdclf.posthoc.energy import Energy
 from birdclf.runs.checkpoint import LoadedRun
 from birdclf.runs.waveforms import WaveformClassifier
 
@@ -119,6 +121,25 @@ def test_every_network_is_inside_the_file(name: str, tmp_path: Path):
     if "width" in node and name in SMALL:
         node.width = 0.1
     check(features, instantiate(node, num_classes=len(CLASSES), in_channels=features.shape[0]), tmp_path)
+
+
+def test_the_files_reject_what_the_checkpoint_rejects(tmp_path: Path):
+    features = MFCCStack(window_s=0.5)
+    usual = loaded_run(features, AudioCNN(len(CLASSES), 3, width=0.1))
+    windows = sound(features, 6)
+    logits = usual.predictor(torch.stack([features.analyse(torch.from_numpy(one)).bands for one in windows])).detach()
+    rejection = Energy(0.5).fit(logits.numpy(), [1] * len(CLASSES), lambda logits: 0.0)
+    assert rejection.rejects(logits.numpy()).sum() == 3
+    loaded = replace(usual, adjustment=rejection)
+    with torch.inference_mode():
+        expected = WaveformClassifier(loaded)(torch.from_numpy(windows))[0].numpy()
+    assert ((expected == 0).all(axis=1) == rejection.rejects(logits.numpy())).all()
+    write_onnx(deepcopy(loaded), metadata_of(loaded, hearing_of(features)), tmp_path / "model.onnx")
+    write_program(deepcopy(loaded), metadata_of(loaded, hearing_of(features)), tmp_path / "model.pt2")
+    for exported in (OnnxClassifier(tmp_path / "model.onnx", "cpu"), Program(tmp_path / "model.pt2")):
+        p, _ = exported(windows)
+        np.testing.assert_allclose(p, expected, atol=2e-5, rtol=0)
+        assert ((p == 0) == (expected == 0)).all()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from birdclf.features.pcen import PCEN
 from birdclf.features.representation import Representation
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.posthoc.base import Adjustment
+from birdclf.posthoc.energy import Rejection
 from birdclf.posthoc.tau_norm import TauNormalised
 from birdclf.report.sections.gallery import class_activation
 from birdclf.runs.checkpoint import load_run
@@ -99,6 +100,7 @@ def test_every_representation_comes_back_from_a_file(features: Representation, t
     [
         ({"tau": 1.5, "prior": [0.5, 0.3, 0.2]}, Adjustment(1.5, (0.5, 0.3, 0.2))),
         ({"tau": 0.5, "lengths": [1.0, 0.0, 3.0], "bias": [0.0, -1.0, 2.0]}, TauNormalised(0.5, (1, 0, 3), (0, -1, 2))),
+        ({"threshold": -1.5, "accept": 0.9}, Rejection(-1.5, 0.9)),
     ],
 )
 def test_what_adjusts_logits_is_kept(tmp_path: Path, kept: dict[str, Any], expected: Any):
@@ -117,6 +119,9 @@ def test_what_adjusts_logits_is_kept(tmp_path: Path, kept: dict[str, Any], expec
         {"tau": 0.5, "prior": [0.5, 0.5, 0.0]},
         {"tau": 0.5, "prior": []},
         {"tau": True, "prior": [0.5, 0.3, 0.2]},
+        {"threshold": float("inf"), "accept": 0.9},
+        {"threshold": 1.0, "accept": 1.0},
+        {"threshold": 1.0},
         {},
         [1.0],
     ],

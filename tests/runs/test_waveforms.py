@@ -8,6 +8,7 @@ from birdclf.features.mfcc import MFCCStack
 from birdclf.metrics.figures import log_softmax
 from birdclf.models.audio_cnn import AudioCNN
 from birdclf.posthoc.base import Adjustment
+from birdclf.posthoc.energy import Energy, Rejection
 from birdclf.posthoc.tau_norm import TauNormalised
 from birdclf.runs.checkpoint import LoadedRun
 from birdclf.runs.waveforms import WaveformClassifier, affine
@@ -19,6 +20,7 @@ ADJUSTMENTS = [
     Adjustment(0.0, PRIOR),
     Adjustment(1.3, PRIOR),
     TauNormalised(0.7, (2.0, 1.0, 0.5, 0.0), (0.3, -1.0, 0.0, 2.0)),
+    Rejection(-1e9, 0.95),
 ]
 
 
@@ -52,6 +54,21 @@ def test_sound_gives_what_features_network_and_adjustment_give(adjustment):
     expected = logits if adjustment is None else adjustment.apply(logits)
     np.testing.assert_allclose(probabilities.numpy(), np.exp(log_softmax(expected / 2.0)), atol=1e-4)
     np.testing.assert_allclose(from_embeddings.numpy(), logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_rejected_window_has_no_probability():
+    sounds = torch.linspace(0.01, 0.5, 7)[:, None] * torch.randn(7, 16_000)
+    with torch.inference_mode():
+        run = loaded()
+        logits = run.predictor(torch.stack([run.features.analyse(sound).bands for sound in sounds])).numpy()
+        usual, vectors = WaveformClassifier(run)(sounds)
+        rejection = Energy(0.5).fit(logits, [1] * 4, lambda logits: 0.0)
+        probabilities, embeddings = WaveformClassifier(loaded(rejection))(sounds)
+    rejected = rejection.rejects(logits)
+    assert rejected.sum() == 3
+    assert (probabilities[rejected] == 0).all()
+    torch.testing.assert_close(probabilities[~rejected], usual[~rejected])
+    torch.testing.assert_close(embeddings, vectors)
 
 
 def test_a_batch_gives_what_each_window_gives():

@@ -9,7 +9,7 @@ import pandas as pd
 from birdclf.audio.files import FileReader
 from birdclf.audio.formats import ENDINGS, is_sound
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.tree import data_root, real_paths, stamp_of, walk
+from birdclf.data.tree import data_root, real_paths, stamp_of, walk
 from birdclf.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of sources."""
+"""Fixtures of the tests of data and its sources."""
 
 import errno
 import os

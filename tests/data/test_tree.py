@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from birdclf.data.sources.tree import folders_in, real_paths, stamp_of, walk
+from birdclf.data.tree import folders_in, real_paths, stamp_of, walk
 from birdclf.errors import UserError
 
 

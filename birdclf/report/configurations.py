@@ -22,6 +22,9 @@ TAIL: Final[dict[Task, dict[str, str]]] = {
 }
 """Figures of a bucket of species that are shown of each task, with their names; the last judges the long tail."""
 
+CLASS_FIGURE: Final[dict[Task, str]] = {"single_label": "F1", "multi_label": "average precision"}
+"""Figure of one species by which two configurations are compared."""
+
 Seeds = tuple[int, int]
 """Seeds of training and split, which name a replicate."""
 
@@ -39,12 +42,12 @@ class Configuration:
         return self.first.task
 
     @property
-    def headlines(self) -> Mapping[str, str]:
+    def headlines(self) -> dict[str, str]:
         """The two figures that it is compared by, with their names."""
         return HEADLINES[self.task]
 
     @property
-    def tail(self) -> Mapping[str, str]:
+    def tail(self) -> dict[str, str]:
         """Figures of a bucket of species, with their names."""
         return TAIL[self.task]
 
@@ -127,17 +130,23 @@ def _key(config: Mapping[str, Any], of_folder: Mapping[str, str]) -> str:
 def best_first(found: Sequence[Configuration]) -> tuple[list[Configuration], str]:
     """Return the configurations by their mean validation score, the best first, and the metric that ranks them.
 
-    That is the metric which chose their checkpoints, or validation accuracy where they were chosen by several.
+    That is the metric which chose their checkpoints, or validation accuracy, of sets cmAP, where they were chosen by
+    several. Of runs of both tasks each has its own order, and the metric is that of the first.
     Test figures never rank: they then remain fair for the one that is picked.
     """
+    tasks = list(dict.fromkeys(configuration.task for configuration in found))
+    if len(tasks) > 1:  # figures of one say nothing against those of the other
+        ranked = [best_first([one for one in found if one.task == task]) for task in tasks]
+        return [one for each, _ in ranked for one in each], ranked[0][1]
     monitors = {run.metrics["monitor"] for configuration in found for run in configuration.runs.values()}
-    monitor = next(iter(monitors)) if len(monitors) == 1 else "val/accuracy"
+    figure = next(iter(HEADLINES[tasks[0]]))
+    monitor = next(iter(monitors)) if len(monitors) == 1 else f"val/{figure}"
     sign = 1 if direction(monitor) == "max" else -1
 
     def score(configuration: Configuration) -> float:
         if len(monitors) == 1:
             return sign * float(np.mean([run.metrics["score"] for run in configuration.runs.values()]))
-        return float(np.mean([run.metrics["val"]["accuracy"]["value"] for run in configuration.runs.values()]))
+        return float(np.mean([run.metrics["val"][figure]["value"] for run in configuration.runs.values()]))
 
     return sorted(found, key=score, reverse=True), monitor
 

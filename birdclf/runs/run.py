@@ -220,6 +220,8 @@ class Run:
             facts = ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")
             _ = self.evaluation, self.overrides, self.provenance, [self.metrics[name] for name in facts]
             _ = self.split_seed, float(self.done["seconds"]), self.history, self.supports
+            if any(self.figure(f"test/{name}") is None for name in HEADLINES[self.task]):
+                raise UserError("None of its species is heard in its test recordings, so that nothing can be judged.")
             if self.trained:
                 _ = [self.history[column] for column in ("epoch", "lr", "train/nll", "val/nll")]
         except UserError:

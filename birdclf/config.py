@@ -14,7 +14,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from birdclf.files import digest
 
-FALLS = ("nll",)  # metrics of which lower values are better
+FALLS = ("nll", "false_detections_per_hour")  # metrics of which lower values are better
 # Keys that change no result; of the callbacks only some do.
 NOT_HASHED = (
     *("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find", "pictures"),

@@ -30,7 +30,23 @@ def reliability(p: NDArray[np.floating], target: NDArray[np.int64], bins: int = 
         target: ``(N,)`` true classes.
         bins: Bins over (0, 1], each with its upper edge.
     """
-    top, right, member = confidence_bins(p, target, bins)
+    return _binned(*confidence_bins(p, target, bins), bins)
+
+
+def set_reliability(p: NDArray[np.floating], target: NDArray[np.int8], bins: int = 15) -> Reliability:
+    """Return mean probability and share of clips with the class in bins, over the known entries of ``(N, K)``.
+
+    Args:
+        p: ``(N, K)`` probabilities.
+        target: ``(N, K)`` of 1, 0 and -1 for unknown.
+        bins: Bins over (0, 1], each with its upper edge.
+    """
+    known = target >= 0
+    own = p[known].astype(np.float64)
+    return _binned(own, target[known] == 1, np.clip(np.ceil(own * bins).astype(np.int64) - 1, 0, bins - 1), bins)
+
+
+def _binned(top: Vector, right: NDArray[np.bool_], member: NDArray[np.int64], bins: int) -> Reliability:
     count = np.bincount(member, minlength=bins)
     confidence, accuracy = (np.bincount(member, weights=w, minlength=bins) for w in (top, right))
     return Reliability(ratio(confidence, count), ratio(accuracy, count), count)

@@ -13,6 +13,7 @@ from birdclf.errors import UserError
 from birdclf.metrics import multi_label
 from birdclf.metrics.calibration import fit_set_temperature
 from birdclf.metrics.figures import Evaluation, Vector
+from birdclf.metrics.intervals import Interval
 from birdclf.metrics.label_intervals import influence, rate_interval, share_interval
 from birdclf.metrics.multi_label import Estimate, ThresholdCounts, by_cluster, share
 from birdclf.metrics.over_seeds import Influence
@@ -54,11 +55,23 @@ class LabelPredictions:
         """``(K,)`` clips in which each class is heard."""
         return np.asarray((self.target == 1).sum(axis=0), dtype=np.int64)
 
+    @property
+    def empty_hours(self) -> float:
+        """Hours of clips in which no class is heard."""
+        return float(self.duration_s[~(self.target == 1).any(axis=1)].sum() / 3600)
+
     def by_class(self, settings: Evaluation) -> dict[str, Estimate]:
         """Return the figures of each class ``(K,)``, NaN of a class without a positive."""
-        rankings = multi_label.class_rankings(self.logits, self.target, self._members[1], settings)
-        counts = self._counts(settings)
-        return {**rankings, "f1": counts.f1(), "recall": counts.recall(), "precision": counts.precision()}
+        if settings not in self._by_class:
+            rankings = multi_label.class_rankings(self.logits, self.target, self._members[1], settings)
+            counts = self._counts(settings)
+            at_threshold = {"f1": counts.f1(), "recall": counts.recall(), "precision": counts.precision()}
+            self._by_class[settings] = rankings | at_threshold
+        return self._by_class[settings]
+
+    @cached_property
+    def _by_class(self) -> dict[Evaluation, dict[str, Estimate]]:
+        return {}  # what takes long, of each settings that were asked for
 
     def _counts(self, settings: Evaluation) -> ThresholdCounts:
         return ThresholdCounts.of(self.probabilities >= settings.threshold, self.target, self._members[1])
@@ -97,6 +110,15 @@ class LabelPredictions:
             return None
         return float(found.value), Influence(self._members[0], influence(found))
 
+    def interval(self, metric: str, train_counts: NDArray[np.int64], settings: Evaluation) -> Interval | None:
+        """Return the interval of a figure such as ``cmap`` or ``few_recall``; None of one that has none."""
+        found = self.estimates(train_counts, settings).get(metric)
+        if found is None or not np.isfinite(found.value):
+            return None
+        if metric == "false_detections_per_hour":
+            return rate_interval(found, self.empty_hours, settings.confidence)
+        return share_interval(found, settings.confidence)
+
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:
         """Return every figure, those with an interval as ``{value, low, high}``.
 
@@ -116,7 +138,7 @@ class LabelPredictions:
             figures[name] = _with_limits(estimates[name], settings)
         figures["precision_at_recall"] = _with_limits(estimates["precision_at_recall"], settings)
         rate = estimates["false_detections_per_hour"]
-        low, high = rate_interval(rate, empty_hours, settings.confidence)
+        low, high = rate_interval(rate, self.empty_hours, settings.confidence)
         figures["false_detections_per_hour"] = {
             "value": _number(rate.value),
             "low": _number(low),
@@ -136,7 +158,7 @@ class LabelPredictions:
                 "clips": int((self.target[:, members] == 1).any(axis=1).sum()),
             }
         figures["clips"] = len(self.target)
-        figures["empty_hours"] = empty_hours
+        figures["empty_hours"] = self.empty_hours
         figures["classes_without_positive"] = int((heard == 0).sum())
         return figures
 

@@ -16,7 +16,7 @@ from birdclf.files import refuse_pointer
 from birdclf.metrics import figures as metrics
 from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import ClusterCounts, class_means, figure_intervals, wilson
+from birdclf.metrics.intervals import ClusterCounts, Interval, class_means, figure_intervals, wilson
 from birdclf.metrics.over_seeds import Influence
 
 
@@ -57,6 +57,12 @@ class Predictions:
         kind, weight = found
         influence = Influence(np.unique(self.cluster), self.counts.influence(kind, least=2) @ weight)
         return float(self.counts.total.ratio(kind) @ weight), influence
+
+    def interval(self, metric: str, train_counts: NDArray[np.int64], settings: Evaluation) -> Interval | None:
+        """Return the interval of a figure such as ``macro_f1`` or ``few_recall``; None of one that has none."""
+        if metric == "accuracy":
+            return wilson(int((self.target == self.prediction).sum()), len(self.target), settings.confidence)
+        return figure_intervals(self.counts, train_counts, settings).get(metric)
 
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:
         """Return every figure, those with an interval as ``{value, low, high}``.

@@ -100,14 +100,7 @@ class Run:
     @cached_property
     def split(self) -> "pd.DataFrame":
         """``recording_id``, ``species`` and ``split`` of its recordings, of sets of classes also ``labels``, tuples."""
-        from birdclf.data.tables import read_own
-
-        columns = ["recording_id", "species", "split"]
-        table = read_own(self.folder / "split.csv", columns)
-        if "labels" in table:
-            names = table.labels.fillna("").map(lambda text: tuple(json.loads(text or "[]")))
-            table, columns = table.assign(labels=names), [*columns, "labels"]
-        return table[columns]
+        return self._recordings("split.csv", ["recording_id", "species", "split"])
 
     @cached_property
     def predictions(self) -> "dict[str, AnyPredictions]":
@@ -138,12 +131,9 @@ class Run:
     @cached_property
     def whole_train_counts(self) -> "NDArray[np.int64]":
         """``(K,)`` train recordings of each species, with those that ``left_out.csv`` names."""
-        from birdclf.data.tables import read_own
-
-        file = self.folder / LEFT_OUT
-        if not file.is_file():
+        if not (self.folder / LEFT_OUT).is_file():
             return self.train_counts
-        left_out = read_own(file, ("recording_id", "species")).assign(split="train")
+        left_out = self._recordings(LEFT_OUT, ["recording_id", "species"]).assign(split="train")
         return self.train_counts + supports_of(left_out, self.classes)["train"]
 
     @cached_property
@@ -230,6 +220,8 @@ class Run:
             facts = ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")
             _ = self.evaluation, self.overrides, self.provenance, [self.metrics[name] for name in facts]
             _ = self.split_seed, float(self.done["seconds"]), self.history, self.supports
+            if any(self.figure(f"test/{name}") is None for name in HEADLINES[self.task]):
+                raise UserError("None of its species is heard in its test recordings, so that nothing can be judged.")
             if self.trained:
                 _ = [self.history[column] for column in ("epoch", "lr", "train/nll", "val/nll")]
         except UserError:
@@ -250,6 +242,15 @@ class Run:
             raise
         except Exception as error:  # Arrow raises many types for a damaged file
             raise _damaged(file, error) from error
+
+    def _recordings(self, name: str, columns: list[str]) -> "pd.DataFrame":
+        from birdclf.data.tables import read_own
+
+        table = read_own(self.folder / name, columns)
+        if "labels" in table:
+            names = table.labels.fillna("").map(lambda text: tuple(json.loads(text or "[]")))
+            table, columns = table.assign(labels=names), [*columns, "labels"]
+        return table[columns]
 
     def _json(self, name: str, kind: type[Any] = dict) -> Any:
         file = self.folder / name

@@ -27,6 +27,7 @@ from birdclf.metrics.label_predictions import AnyPredictions
 from birdclf.runs.checkpoint import keep_calibration
 from birdclf.runs.results import Calibration, as_dict, write_tables
 from birdclf.runs.run import CONFIG, DONE, LEFT_OUT, METRICS, Run
+from birdclf.targets import Task
 from birdclf.training.loggers import FINAL, Loggers
 from birdclf.training.start import source_file
 
@@ -132,23 +133,21 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     """
     write_provenance(folder, data.source, data.features, data.table, config["seed"], precision, config["init_from"])
     tables = {
-        "split.csv": _split_table(data),
+        "split.csv": _of_task(data.table, ["recording_id", "species", "split"], data.task),
         "leaks.csv": data.leaks(),
         "audit.csv": data.audit,
     }
     if len(data.left_out):
-        tables[LEFT_OUT] = data.left_out[["recording_id", "species"]]
+        tables[LEFT_OUT] = _of_task(data.left_out, ["recording_id", "species"], data.task)
     for name, table in tables.items():
         write_whole(folder / name, csv_text(table))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
 
 
-def _split_table(data: RecordingDataModule) -> pd.DataFrame:
-    """Return what ``split.csv`` holds, labels as JSON: a species' name may have any separator in it."""
-    table = data.table[["recording_id", "species", "split"]]
-    if data.task == "multi_label":
-        table = table.assign(labels=data.table.labels.map(json.dumps))
-    return table
+def _of_task(table: pd.DataFrame, columns: list[str], task: Task) -> pd.DataFrame:
+    """Return columns of recordings, of sets also labels, as JSON: a species' name may have any separator in it."""
+    own = table[columns]
+    return own.assign(labels=table.labels.map(json.dumps)) if task == "multi_label" else own
 
 
 def check_unchanged(run: Run, data: RecordingDataModule, init_from: str | None) -> None:

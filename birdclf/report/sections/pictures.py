@@ -8,19 +8,14 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from birdclf.metrics.figures import Evaluation
-from birdclf.report.configurations import Configuration
-from birdclf.report.document import Axis, Block, DotPlot, Mark, Row, Section, counted
+from birdclf.report.configurations import CLASS_FIGURE, Configuration
+from birdclf.report.document import Axis, Block, DotPlot, Mark, Row, Section, capitalised, counted
 from birdclf.report.estimates import Estimate, estimate
-from birdclf.report.paired_tests import LEVEL, METRICS, Comparison, Verdict
+from birdclf.report.paired_tests import LEVEL, Comparison, Verdict
 
 MOST_CONFIGURATIONS: Final = 24
 MOST_LEVELS: Final = 40
 MOST_SPECIES: Final = 30
-SCORES: Final = {
-    "test/accuracy": "accuracy",
-    "test/macro_f1": "macro F1",
-    "test/few_recall": "few-shot recall",
-}
 
 
 def results_section(
@@ -52,12 +47,14 @@ def scores_plot(reference: Configuration, ranked: Sequence[Configuration], setti
     shown = list(ranked[:MOST_CONFIGURATIONS])
     if reference not in shown:
         shown[-1] = reference
-    found = {one.label: [estimate(one, metric, settings) for metric in SCORES] for one in shown}
-    known = [i for i in range(len(SCORES)) if any(estimates[i] for estimates in found.values())]
+    tail, tail_name = list(reference.tail.items())[-1]
+    scores = dict(reference.headlines) | {f"few_{tail}": f"few-shot {tail_name}"}
+    found = {one.label: [estimate(one, f"test/{metric}", settings) for metric in scores] for one in shown}
+    known = [i for i in range(len(scores)) if any(estimates[i] for estimates in found.values())]
     rows = tuple(
         Row(one.label, tuple(_score(found[one.label][i]) for i in known), strong=one is reference) for one in shown
     )
-    names = [list(SCORES.values())[i] for i in known]
+    names = [list(scores.values())[i] for i in known]
     several = max(len(one.runs) for one in shown) > 1
     caption = (
         f"Points are {'means over seeds' if several else 'scores'} on test data, lines their {settings.coverage} "
@@ -69,7 +66,7 @@ def scores_plot(reference: Configuration, ranked: Sequence[Configuration], setti
     else:
         caption += (
             f". The best on validation data is at the top; the reference {reference.label} is bold and orange. "
-            f"{_extremes(found)} Intervals that overlap decide nothing; the tests of differences do."
+            f"{_extremes(names[0], found)} Intervals that overlap decide nothing; the tests of differences do."
         )
     caption += left_over(len(ranked) - len(shown), "configuration")
     return DotPlot("Scores of each configuration", caption, "configuration", axes_of(names, rows, "{:g}"), rows)
@@ -86,16 +83,16 @@ def differences_plot(reference: Configuration, tested: Sequence[Comparison], set
     rows = []
     for comparison in tested[:MOST_CONFIGURATIONS]:
         marks = []
-        for metric in METRICS:
+        for metric in reference.headlines:
             gap, verdict = comparison.difference(metric), comparison.verdict(metric)
             marks.append(_points(gap.value, gap.low, gap.high, verdict != "undecided", verdict))
         rows.append(Row(comparison.rival.label, tuple(marks)))
     verdicts = " ".join(
-        f"By {SCORES[f'test/{metric}']} it is better than {_verdicts(tested, metric, 'better')}, worse than "
+        f"By {name} it is better than {_verdicts(tested, metric, 'better')}, worse than "
         f"{_verdicts(tested, metric, 'worse')}, not relevantly different from "
         f"{_verdicts(tested, metric, 'no relevant difference')} and undecided against "
         f"{_verdicts(tested, metric, 'undecided')} of {counted(len(tested), 'rival')}."
-        for metric in METRICS
+        for metric, name in reference.headlines.items()
     )
     caption = (
         f"The reference minus each of the others with {settings.coverage} intervals: right of 0 the reference is "
@@ -105,13 +102,15 @@ def differences_plot(reference: Configuration, tested: Sequence[Comparison], set
     if margin:
         caption += f" The band marks differences of up to {margin:g} points, which are not relevant."
     caption += left_over(len(tested) - len(rows), "rival")
-    names = [f"{SCORES[f'test/{metric}']}, points" for metric in METRICS]
+    names = [f"{name}, points" for name in reference.headlines.values()]
     axes = axes_of(names, rows, "{:+g}", 0.0, margin)
     return DotPlot(f"{reference.label} against each of the others", caption, "rival", axes, tuple(rows))
 
 
 def species_plot(reference: Configuration, comparison: Comparison, settings: Evaluation) -> DotPlot:
-    """Return a dot plot of the reference's F1 of a species minus its rival's, the surest and largest differences.
+    """Return a dot plot of the reference's F1 (of sets average precision) of a species minus its rival's.
+
+    Shown are the surest and largest differences.
 
     Args:
         reference: The configuration that the tests are about.
@@ -133,8 +132,9 @@ def species_plot(reference: Configuration, comparison: Comparison, settings: Eva
         mark = _points(row["difference"], row["low"], row["high"], sure, f"q = {row['q_value']:.3f}")
         rows.append(Row(run.classes[k], (mark,), f"{bucket}, {run.train_counts[k]:,}"))
     real = int((table.q_value < LEVEL).sum())
+    name = CLASS_FIGURE[reference.task]
     caption = (
-        f"F1 × 100 of the reference minus {rival}, the best of the others on validation data, with "
+        f"{capitalised(name)} × 100 of the reference minus {rival}, the best of the others on validation data, with "
         f"{settings.coverage} intervals, on the test recordings of seed {seeds}; beside each "
         f"species its bucket and its train recordings. Filled where the difference is real at a false discovery rate "
         f"of {LEVEL}: {real} of {len(table)} species with a test recording. {int((table.difference > 0).sum())} are "
@@ -143,7 +143,7 @@ def species_plot(reference: Configuration, comparison: Comparison, settings: Eva
     )
     if len(differing) > len(chosen):
         caption += f" Shown are the {len(chosen)} of the smallest q."
-    axes = axes_of(["F1, points"], rows, "{:+g}", 0.0)
+    axes = axes_of([f"{name}, points"], rows, "{:+g}", 0.0)
     return DotPlot(f"Species: {reference.label} against {rival}", caption, "species", axes, tuple(rows))
 
 
@@ -204,11 +204,13 @@ def _verdicts(tested: Sequence[Comparison], metric: str, verdict: Verdict) -> in
     return sum(comparison.verdict(metric) == verdict for comparison in tested)
 
 
-def _extremes(found: Mapping[str, Sequence[Estimate | None]]) -> str:
+def _extremes(name: str, found: Mapping[str, Sequence[Estimate | None]]) -> str:
     """Return which configurations have the highest and the lowest of the first score."""
     scores = {label: first.value for label, (first, *_) in found.items() if first}
     best, worst = (pick(scores, key=scores.__getitem__) for pick in (max, min))
-    return f"Accuracy is highest for {best} ({scores[best]:.3f}) and lowest for {worst} ({scores[worst]:.3f})."
+    return (
+        f"{capitalised(name)} is highest for {best} ({scores[best]:.3f}) and lowest for {worst} ({scores[worst]:.3f})."
+    )
 
 
 def axes_of(

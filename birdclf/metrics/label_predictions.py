@@ -197,7 +197,7 @@ def read_label_predictions(path: Path, split: str) -> tuple[LabelPredictions, tu
         raise UserError(f"{path} has targets other than 1, 0 and -1; evaluate the run again.")
     # What float32 rounded to 0 or 1 was nearer to it than any other number.
     edge = np.finfo(np.float32)
-    logits = logit(np.clip(p.astype(np.float64), edge.tiny, 1 - edge.epsneg / 2)).astype(np.float32)
+    logits = logit(np.clip(p.astype(np.float64), float(edge.tiny), 1 - float(edge.epsneg) / 2)).astype(np.float32)
     ids, cluster = (rows[name].to_numpy(dtype=object) for name in ("recording_id", "cluster"))
     duration = rows["duration_s"].to_numpy(dtype=np.float64)
     return LabelPredictions(ids, target.astype(np.int8), logits, cluster, duration), classes

@@ -131,7 +131,7 @@ class LabelPredictions:
             settings: Limits of the buckets, thresholds, bins and confidence; the usual ones if not given.
         """
         settings = settings or Evaluation()
-        heard, empty_hours = self.heard, float(self.duration_s[self.empty].sum() / 3600)
+        heard = self.heard
         estimates = self.estimates(train_counts, settings)
         figures: dict[str, Any] = {}
         for name in ("cmap", "auroc", "t1_accuracy", "micro_f1", "macro_f1", "recall_at_precision"):

@@ -134,7 +134,7 @@ class DetectionSettings:
         """Return probabilities ``(n, K)``, smoothed and among the species that occur."""
         if not self.smooth_s and self.species is None:
             return probabilities
-        if self.thresholds is not None:
+        if self.thresholds is not None and self.species is not None:  # there is no smoothing then
             return np.asarray(probabilities * np.isin(np.asarray(classes), self.species), dtype=np.float32)
         log_p = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
         if self.smooth_s:

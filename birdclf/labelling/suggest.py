@@ -206,8 +206,8 @@ def choose(
         if one.problem:
             report(one.recording, one.problem)
     for _, own in near.values():
-        for one in own.best():
-            pool.add(one)
+        for candidate in own.best():
+            pool.add(candidate)
     candidates = pool.best()
     if not candidates:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""

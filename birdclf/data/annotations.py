@@ -196,7 +196,9 @@ def audacity_annotations(file: Path, recording: Path) -> Iterator[Annotation]:
         yield last
 
 
-def raven_annotations(file: Path, index: AnnotationIndex, column: str | None = None) -> list[Annotation] | None:
+def raven_annotations(
+    file: Path, index: AnnotationIndex, column: str | None = None, setting: str = "data.annotation"
+) -> list[Annotation] | None:
     """Return the selections of a Raven table, or None if a text file is not one.
 
     A recording that is missing keeps its name, beside the table. Selections without times are NaN.
@@ -205,13 +207,14 @@ def raven_annotations(file: Path, index: AnnotationIndex, column: str | None = N
         file: The text file.
         index: Recordings that it may belong to.
         column: Name of the column of labels, in any case; None takes the first usual one.
+        setting: That names the column, for messages.
 
     Raises:
         UserError: If the table lacks a necessary column or has two of one name, a line cannot be read, or a file's name
             matches several recordings.
     """
     table = _table(file)
-    return None if table is None else list(_selections(file, *table, index, column))
+    return None if table is None else list(_selections(file, *table, index, column, setting))
 
 
 def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
@@ -237,11 +240,11 @@ def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
 
 
 def _selections(
-    file: Path, header: list[str], rows: list[_Row], index: AnnotationIndex, annotation: str | None
+    file: Path, header: list[str], rows: list[_Row], index: AnnotationIndex, annotation: str | None, setting: str
 ) -> Iterator[Annotation]:
     if not rows:
         return
-    column = _label_column(file, header, annotation)
+    column = _label_column(file, header, annotation, setting)
     named = [_file_name(row) for _, row in rows]
     cumulative = len({name for name in named if name}) > 1
     if cumulative and OFFSET not in rows[0][1]:
@@ -295,7 +298,7 @@ def _rows(file: Path, lines: list[str], keys: list[str]) -> Iterator[_Row]:
         yield where, dict.fromkeys(keys, "") | dict(zip(keys, words, strict=False))
 
 
-def _label_column(file: Path, header: list[str], annotation: str | None) -> str:
+def _label_column(file: Path, header: list[str], annotation: str | None, setting: str) -> str:
     wanted = LABELS if annotation is None else (annotation.strip().casefold(),)
     keys = {name.casefold() for name in header}
     for key in wanted:
@@ -308,7 +311,7 @@ def _label_column(file: Path, header: list[str], annotation: str | None) -> str:
     raise UserError(
         f"{file} has {asked}; it has {', '.join(filter(None, header))}. "
         + (
-            f"Name the one that holds the labels, such as data.annotation='{others[-1]}'."
+            f"Name the one that holds the labels, such as {setting}='{others[-1]}'."
             if others
             else "None of these holds labels: add an annotation column in Raven, such as Species, and fill it in."
         )

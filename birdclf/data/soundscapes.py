@@ -184,7 +184,7 @@ def _read(
     """Return the annotations in a file, or None if it has none; ``asked`` refuses it instead of leaving it out."""
     if file.suffix.lower() == ".csv":
         return _read_csv(file, own, index, columns, asked)
-    found = read_raven(file, index, columns.label)
+    found = read_raven(file, index, columns.label, "data.columns.label")
     if found is None and own is not None:
         found = list(audacity_annotations(file, own))
     return found

@@ -2,6 +2,7 @@ import layouts
 import pytest
 
 from birdclf.audio.resampling import read_waveform
+from birdclf.data.soundscapes import Columns
 from birdclf.data.sources.soundscape import soundscape_catalog
 from birdclf.errors import UserError
 
@@ -24,7 +25,7 @@ def test_one_table_with_columns_of_its_own(tmp_path):
     layouts.sound(tmp_path / "field" / "a.wav", 900.0, 6.0)
     table = tmp_path / "all.csv"
     table.write_text("wav,von,bis,vogel\na.wav,1,2,wren\n")
-    columns = {"file": "wav", "start_s": "von", "end_s": "bis", "label": "vogel", "annotator": None}
+    columns = Columns(file="wav", start_s="von", end_s="bis", label="vogel")
     made = soundscape_catalog(str(tmp_path / "field"), str(table), columns)
     assert made.table.labels.tolist() == [("wren",)]
 
@@ -43,12 +44,8 @@ def test_sites_are_groups(tmp_path, site, groups):
     [
         ({"site": "station (.*)"}, r"data\.site=station \(\.\*\) is not found in site 0/"),
         ({"site": "("}, r"data\.site is '\(', which is no regular expression"),
-        ({"site": 3}, "data.site is 3, which is no regular expression"),
-        ({"columns": "abc"}, "data.columns is abc; it must give names of columns for file, start_s"),
-        ({"columns": {"begin": "x"}}, "data.columns is .*; it must give names"),
-        ({"columns": {"file": 3}}, "data.columns.file is 3; it must be the name of a column"),
-        ({"columns": {"file": "wav"}}, r"has no column 'wav' \(data\.columns\.file\)"),
-        ({"annotations": "no.csv"}, "annotation table no.csv does not exist"),
+        ({"columns": Columns(file="wav")}, r"has no column 'wav' \(data\.columns\.file\)"),
+        ({"annotations": "no.csv"}, r"data\.annotations=no\.csv does not exist"),
         ({"segment_s": -1}, "segment_s is -1; it must be a number above 0"),
         ({"unannotated": "what"}, "unannotated is 'what'; it must be one of refuse"),
         ({"segment_s": 15.0}, "No segment is left of 6 recordings: recordings shorter than half a segment"),

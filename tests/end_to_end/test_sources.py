@@ -4,22 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import layouts
-import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import torch
 from tiny_runs import TINY, Command
-
-
-def soundscape(root: Path) -> Path:
-    """Write soundscapes of two segments each; in the second one nothing is heard."""
-    for file in layouts.long_recordings(root):
-        file.with_suffix(".txt").write_text("0.5\t2.5\tAlauda arvensis\n")
-        sound, rate = soundfile.read(file)
-        soundfile.write(file, np.concatenate([sound, sound[: 4 * rate] * 0.5]), rate)
-    return root
-
 
 SOURCES: dict[str, tuple[str, Callable[[Path], Path], list[str], int]] = {
     "birdclef-2021": ("birdclef", lambda root: layouts.birdclef(root, 2021), sorted(layouts.CODES), 18),
@@ -28,7 +16,7 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Path], list[str], int]] = {
     "kaggle_extended": ("kaggle_extended", layouts.kaggle_extended, sorted(layouts.CODES.values()), 18),
     "raven": ("raven", layouts.raven, ["Alauda arvensis", "Bubo bubo"], 12),
     "audacity": ("audacity", layouts.audacity, ["Alauda arvensis", "Grünspecht"], 12),
-    "soundscape": ("soundscape", soundscape, ["Alauda arvensis", "none"], 12),
+    "soundscape": ("soundscape", layouts.soundscape, ["Bubo bubo", "none"], 12),
 }
 
 

@@ -87,15 +87,17 @@ class AnnotationIndex:
     """Recordings and annotation files below a folder, by name.
 
     Args:
-        base: The folder.
+        base: Folder of the recordings.
         endings: Of annotation files, in lower case.
+        elsewhere: Folder of annotation files that has the same subfolders; None takes those below ``base``.
 
     Raises:
         UserError: If it cannot be read.
     """
 
-    def __init__(self, base: Path, endings: tuple[str, ...] = (".txt",)) -> None:
+    def __init__(self, base: Path, endings: tuple[str, ...] = (".txt",), elsewhere: Path | None = None) -> None:
         self.base = base
+        self.texts_base = elsewhere or base
         self.texts: list[Path] = []
         self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._beside: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
@@ -106,8 +108,11 @@ class AnnotationIndex:
                     for key in {path.name, path.stem}:
                         self.by_name[key.casefold()].append(path)
                         self._beside[path.parent, key].append(path)
-                else:
+                elif elsewhere is None:
                     self.texts.append(path)
+        if elsewhere is not None:
+            for folder, names in walk(elsewhere, lambda name: name.lower().endswith(endings)):
+                self.texts += [Path(folder, name) for name in names]
 
     @property
     def recordings(self) -> list[Path]:
@@ -115,16 +120,18 @@ class AnnotationIndex:
         return sorted({path for paths in self.by_name.values() for path in paths})
 
     def recording_of(self, text: Path) -> Path | None:
-        """Return the recording beside a text file that has its name, or None.
+        """Return the recording beside a text file, or at its place below the base, that has its name, or None.
 
         ``a.txt``, ``a.wav.txt``, ``a.selections.txt`` and ``a.Table.1.selections.txt`` belong to ``a.wav``.
 
         Raises:
             UserError: If two recordings have the name.
         """
-        name = text.stem
+        name, folder = text.stem, text.parent
+        if folder.is_relative_to(self.texts_base):
+            folder = self.base / folder.relative_to(self.texts_base)
         while True:
-            beside = self._beside.get((text.parent, name), [])
+            beside = self._beside.get((folder, name), [])
             if len(beside) > 1:
                 names = " and ".join(path.name for path in beside)
                 raise UserError(f"{text} may belong to {names}. Name it {beside[0].name}.txt, or keep one of them.")

@@ -38,7 +38,7 @@ def soundscape_catalog(
     Args:
         root: Folder of recordings, with annotations beside them
             (:func:`birdclf.data.soundscapes.read_annotations`).
-        annotations: One table of all recordings instead.
+        annotations: One table of all recordings, or a folder of tables, instead.
         columns: Names of the table's columns.
         segment_s: Length of a segment in seconds.
         hop_s: From one start to the next; None is a segment.
@@ -54,8 +54,8 @@ def soundscape_catalog(
     settings = SegmentSettings(segment_s, hop_s, min_overlap_s, unannotated)
     base = data_root(root, "recordings with their annotations")
     table = Path(annotations).expanduser() if annotations is not None else None
-    if table is not None and not table.is_file():
-        raise UserError(f"data.annotations={annotations} does not exist. Give a Raven table (.txt) or a CSV.")
+    if table is not None and not table.exists():
+        raise UserError(f"data.annotations={annotations} does not exist. Give a Raven table (.txt), a CSV or a folder.")
     made = read_annotations(base, table, columns)
     segments = segment_table(made, durations_of(made.recordings), settings)
     name = f"soundscapes {base.name}"

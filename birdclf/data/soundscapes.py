@@ -130,7 +130,9 @@ class SegmentSettings:
         choice("unannotated", self.unannotated, UNANNOTATED)
 
 
-def read_annotations(root: Path, table: Path | None = None, columns: Columns | None = None) -> Annotations:
+def read_annotations(
+    root: Path, table: Path | None = None, columns: Columns | None = None, partial: bool = False
+) -> Annotations:
     """Return the annotations of the recordings below a folder.
 
     Without ``table`` they lie beside the recordings: Raven selection tables, Audacity label tracks, BirdNET's results
@@ -142,6 +144,7 @@ def read_annotations(root: Path, table: Path | None = None, columns: Columns | N
         root: Folder of recordings.
         table: One table of all recordings; None reads those below ``root``.
         columns: Names of the columns, where they are not usual.
+        partial: Whether a table may name other recordings beside some of these, as one of detections may.
 
     Raises:
         UserError: If there is no recording or no table, one cannot be read, or a table names other recordings than
@@ -175,7 +178,7 @@ def read_annotations(root: Path, table: Path | None = None, columns: Columns | N
             f"BirdNET's CSV and a CSV with the columns file, start_s, end_s and label can be read."
         )
     notes = [f"{len(other)} .txt or .csv without annotations are skipped, first {other[0]}"] if other else []
-    return _tidied(rows, recordings, looked_at, notes)
+    return _tidied(rows, recordings, looked_at, notes, partial)
 
 
 def _read(
@@ -236,7 +239,9 @@ def _read_csv(
     return rows
 
 
-def _tidied(rows: list[Annotation], recordings: list[Path], looked_at: set[Path], notes: list[str]) -> Annotations:
+def _tidied(
+    rows: list[Annotation], recordings: list[Path], looked_at: set[Path], notes: list[str], partial: bool
+) -> Annotations:
     """Return annotations without those that say nothing, each interval of a label once."""
     left_out: Counter[str] = Counter()
     kept = []
@@ -252,7 +257,7 @@ def _tidied(rows: list[Annotation], recordings: list[Path], looked_at: set[Path]
         else:
             kept.append(row)
     notes += [f"annotations {why}, left out: {count}" for why, count in left_out.items()]
-    _compare({row.file for row in kept} | looked_at, recordings, notes)
+    _compare({row.file for row in kept} | looked_at, recordings, notes, partial)
     there = set(recordings)
     kept = [row for row in kept if row.file in there]
     annotators = sorted({row.annotator for row in kept if row.annotator})
@@ -267,14 +272,14 @@ def _tidied(rows: list[Annotation], recordings: list[Path], looked_at: set[Path]
     return Annotations(table, [str(path.absolute()) for path in recordings], notes, listened)
 
 
-def _compare(named: set[Path], recordings: list[Path], notes: list[str]) -> None:
-    """Refuse tables whose names differ from the recordings on both sides."""
+def _compare(named: set[Path], recordings: list[Path], notes: list[str], partial: bool) -> None:
+    """Refuse tables whose names differ from the recordings on both sides, and share none if they may be partial."""
     absent = sorted(named - set(recordings))
     bare = sorted(set(recordings) - named)
     if not absent:
         return
     theirs = ", ".join(path.name for path in absent[:SHOWN])
-    if bare:
+    if bare and not (partial and len(bare) < len(recordings)):
         raise UserError(
             f"The annotations name {len(absent)} files that are not among the recordings, first {theirs}; recordings "
             f"that they do not name: {len(bare)}, first {', '.join(path.name for path in bare[:SHOWN])}. Correct the "

@@ -263,7 +263,7 @@ def read_detections(truth: Truth, table: Path, classes: Sequence[str], labels: P
     Raises:
         UserError: If the table cannot be read, is of other recordings, or names none of the species.
     """
-    detections = read_annotations(truth.root, table)
+    detections = read_annotations(truth.root, table, partial=True)
     counts = Counter(detections.table.label)
     found = map_labels(counts, [name for name in classes if name != NONE], labels)
     if counts and not found.of:

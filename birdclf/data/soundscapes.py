@@ -74,9 +74,7 @@ class Columns:
             usual = _USUAL[each.name] if given is None else (given,)
             names = [by_name[_plain(name)] for name in usual if _plain(name) in by_name]
             if given is not None and not names:
-                raise UserError(
-                    f"{table} has no column {given!r} (data.columns.{each.name}); it has {', '.join(header)}."
-                )
+                raise UserError(f"{table} has no column {given!r} (columns.{each.name}); it has {', '.join(header)}.")
             if names:
                 found[each.name] = names[0]
         return found
@@ -204,7 +202,7 @@ def _read_csv(
             return None  # a table of something else
         raise UserError(
             f"{file} has no column for {', '.join(missing)}; it has {', '.join(table.columns) or 'none'}. Name them, "
-            f"such as data.columns.{missing[0]}=NAME."
+            f"such as columns.{missing[0]}=NAME."
         )
     both = {_plain(name): name for name in table.columns}
     if columns.label is None and {"scientific name", "common name"} <= both.keys():

@@ -47,7 +47,7 @@ def test_sites_are_groups(tmp_path, site, groups):
         ({"columns": "abc"}, "data.columns is abc; it must give names of columns for file, start_s"),
         ({"columns": {"begin": "x"}}, "data.columns is .*; it must give names"),
         ({"columns": {"file": 3}}, "data.columns.file is 3; it must be the name of a column"),
-        ({"columns": {"file": "wav"}}, r"has no column 'wav' \(data\.columns\.file\)"),
+        ({"columns": {"file": "wav"}}, r"has no column 'wav' \(columns\.file\)"),
         ({"annotations": "no.csv"}, "annotation table no.csv does not exist"),
         ({"segment_s": -1}, "segment_s is -1; it must be a number above 0"),
         ({"unannotated": "what"}, "unannotated is 'what'; it must be one of refuse"),

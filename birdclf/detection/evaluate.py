@@ -261,8 +261,8 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         f"{counts['segments_of_other_species']:,} only other species are heard",
         f"a label counts from an overlap of {settings['min_overlap_s']:g} s; a segment has the highest probability of "
         f"its windows, of {settings['window_s']:g} s every {settings['window_hop_s']:g} s",
-        f"{counts['species_judged']} of the model's {counts['species_of_the_run']} species are annotated and judged; "
-        f"{metrics[SPLIT]['classes_without_positive']} of them have no segment and are left out of means",
+        f"judged are {counts['species_judged']} of the model's {counts['species_of_the_run']} species, those that are "
+        f"annotated; {metrics[SPLIT]['classes_without_positive']} without a segment are left out of means",
         *_unknown(metrics["unmapped"]),
         *metrics["notes"],
     ]

@@ -140,7 +140,8 @@ def read_annotations(
 
     Args:
         root: Folder of recordings.
-        table: One table of all recordings; None reads those below ``root``.
+        table: One table of all recordings, or a folder of tables that has the same subfolders; None reads those below
+            ``root``.
         columns: Names of the columns, where they are not usual.
         partial: Whether a table may name other recordings beside some of these, as one of detections may.
 
@@ -150,9 +151,10 @@ def read_annotations(
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder. Point it at the recordings.")
-    if table is not None and not table.is_file():
-        raise UserError(f"The annotation table {table} does not exist. Give a Raven table (.txt) or a CSV.")
-    index = AnnotationIndex(root, (".txt", ".csv"))
+    if table is not None and not table.exists():
+        raise UserError(f"The annotation table {table} does not exist. Give a Raven table (.txt), a CSV or a folder.")
+    elsewhere = table if table is not None and table.is_dir() else None
+    index = AnnotationIndex(root, (".txt", ".csv"), elsewhere)
     recordings = index.recordings
     if not recordings:
         raise UserError(f"{root} holds no sound file. Point it at the recordings.")
@@ -160,17 +162,18 @@ def read_annotations(
     rows: list[Annotation] = []
     looked_at: set[Path] = set()
     other: list[Path] = []
-    for file in index.texts if table is None else [table]:
+    files = [table] if table is not None and elsewhere is None else index.texts
+    for file in files:
         own = index.recording_of(file)
-        found = _read(file, own, index, columns, asked=table is not None)
+        found = _read(file, own, index, columns, asked=file == table)
         if found is None:
             other.append(file)
             continue
         rows += found
         if own is not None and not found:
             looked_at.add(own)
-    if len(other) == len(index.texts if table is None else [table]):
-        beside = "NAME.txt or NAME.csv beside NAME.wav" if table is None else f"{table} is none"
+    if len(other) == len(files):
+        beside = "NAME.txt or NAME.csv beside NAME.wav" if table is None else f"{table} holds none"
         raise UserError(
             f"{root}: there is no annotation table ({beside}). Raven selection tables, Audacity label tracks, "
             f"BirdNET's CSV and a CSV with the columns file, start_s, end_s and label can be read."
@@ -185,7 +188,7 @@ def _read(
     """Return the annotations in a file, or None if it has none; ``asked`` refuses it instead of leaving it out."""
     if file.suffix.lower() == ".csv":
         return _read_csv(file, own, index, columns, asked)
-    found = read_raven(file, index, columns.label)
+    found = read_raven(file, index, columns.label, "columns.label")
     if found is None and own is not None:
         found = list(audacity_annotations(file, own))
     return found
@@ -258,6 +261,12 @@ def _tidied(
     _compare({row.file for row in kept} | looked_at, recordings, notes, partial)
     there = set(recordings)
     kept = [row for row in kept if row.file in there]
+    scored = sum(not math.isnan(row.confidence) for row in kept)
+    if 0 < scored < len(kept):
+        notes.append(
+            f"tables with a confidence, which may be a program's detections ({scored} rows), are taken together with "
+            f"tables without ({len(kept) - scored} rows): give one of them alone if that is not meant"
+        )
     annotators = sorted({row.annotator for row in kept if row.annotator})
     if len(annotators) > 1:
         names = ", ".join(annotators[:SHOWN])

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from birdclf.errors import UserError
 from birdclf.metrics import multi_label
@@ -33,6 +32,13 @@ class LabelPredictions:
     logits: NDArray[np.float32]  # `(N, K)` float32
     cluster: NDArray[np.object_]  # `(N,)` recording or site of each clip, its own name where it has none
     duration_s: NDArray[np.float64]  # `(N,)` seconds
+    others: NDArray[np.bool_] | None = None  # `(N,)` clips in which species that are no class are heard: not empty
+
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """``(N,)`` clips in which nothing is heard."""
+        silent = ~(self.target == 1).any(axis=1)
+        return np.asarray(silent if self.others is None else silent & ~self.others)
 
     @cached_property
     def probabilities(self) -> Vector:
@@ -52,7 +58,7 @@ class LabelPredictions:
     @property
     def empty_hours(self) -> float:
         """Hours of clips in which no class is heard."""
-        return float(self.duration_s[~(self.target == 1).any(axis=1)].sum() / 3600)
+        return float(self.duration_s[self.empty].sum() / 3600)
 
     def by_class(self, settings: Evaluation) -> dict[str, Estimate]:
         """Return the figures of each class ``(K,)``, NaN of a class without a positive."""
@@ -75,7 +81,7 @@ class LabelPredictions:
         member, labelled = self._members[1], (self.target == 1).any(axis=1)
         right = multi_label.top_is_heard(self.logits, self.target) & labelled
         called = ((self.probabilities >= settings.threshold) & (self.target >= 0)).sum(axis=1)
-        hours = by_cluster(np.where(labelled, 0, self.duration_s) / 3600, member)
+        hours = by_cluster(np.where(self.empty, self.duration_s, 0) / 3600, member)
         of_class = self.by_class(settings)
         every = np.ones(self.target.shape[1], dtype=bool)
         found = {
@@ -86,7 +92,7 @@ class LabelPredictions:
             "macro_f1": of_class["f1"].mean(every),
             "recall_at_precision": of_class["recall_at_precision"].mean(every),
             "precision_at_recall": of_class["precision_at_recall"].mean(every),
-            "false_detections_per_hour": share(by_cluster(np.where(labelled, 0, called), member), hours),
+            "false_detections_per_hour": share(by_cluster(np.where(self.empty, called, 0), member), hours),
         }
         for bucket, members in settings.buckets(train_counts).items():
             found |= {f"{bucket}_{name}": of_class[of].mean(members) for name, of in BUCKET_FIGURES.items()}
@@ -190,6 +196,8 @@ class LabelPredictions:
                 "duration_s": self.duration_s,
             }
         )
+        if self.others is not None:
+            head["others"] = self.others
         target = pd.DataFrame(self.target, columns=[f"y:{name}" for name in classes])
         p = pd.DataFrame(self.probabilities.astype(np.float32), columns=[f"p:{name}" for name in classes])
         return pd.concat([head, target, p], axis=1)
@@ -246,9 +254,7 @@ def read_label_predictions(path: Path, split: str) -> tuple[LabelPredictions, tu
     target = rows[[f"y:{name}" for name in classes]].to_numpy()
     if not np.isin(target, (1, 0, -1)).all():
         raise UserError(f"{path} has targets other than 1, 0 and -1; evaluate the run again.")
-    # What float32 rounded to 0 or 1 was nearer to it than any other number.
-    edge = np.finfo(np.float32)
-    logits = logit(np.clip(p.astype(np.float64), edge.tiny, 1 - edge.epsneg / 2)).astype(np.float32)
     ids, cluster = (rows[name].to_numpy(dtype=object) for name in ("recording_id", "cluster"))
     duration = rows["duration_s"].to_numpy(dtype=np.float64)
-    return LabelPredictions(ids, target.astype(np.int8), logits, cluster, duration), classes
+    others = rows["others"].to_numpy(dtype=bool) if "others" in rows else None
+    return LabelPredictions(ids, target.astype(np.int8), multi_label.logits_of(p), cluster, duration, others), classes

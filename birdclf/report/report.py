@@ -20,6 +20,7 @@ from birdclf.report.sections.learning_curve import learning_curve_section
 from birdclf.report.sections.pictures import results_section, scores_plot
 from birdclf.report.sections.published import published_section, repeat_section
 from birdclf.report.sections.search import search_section, studies_below
+from birdclf.report.sections.soundscapes import soundscapes_section
 from birdclf.report.sections.species import species_section
 from birdclf.report.sections.summary import summary_section
 from birdclf.report.sections.training import training_section
@@ -90,6 +91,7 @@ def _sections(
     curve = learning_curve_section(ranked, settings)
     own = [one for one in ranked if one.task == reference.task]
     others = [one for one in ranked if one.task != reference.task]
+    field = soundscapes_section(ranked)
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
@@ -102,6 +104,7 @@ def _sections(
         *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,
         published_section(ranked),
+        *([field] if field else []),
         training_section(own, settings),
         calibration_section(own, settings),
         species_section(reference, settings),

@@ -130,7 +130,7 @@ def build_augment(cfg: DictConfig, features: Representation, class_counts: torch
         return None
     augmentations = {name: instantiate(node, _convert_="all") for name, node in chosen.items()}
     batch_size = cfg.loader.batch_size // group_of(cfg.trainer).count
-    return Chain(augmentations, features, class_counts, cfg.seed, batch_size)
+    return Chain(augmentations, features, class_counts, cfg.seed, batch_size, cfg.task)
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, pl.Callback]:

@@ -203,7 +203,7 @@ RULES = (
         lambda parts: parts.loss_corrects and parts.sampler_balances,
         "the loss corrects for the class counts of the train split (Menon et al., 2021), but the sampler changes the "
         "class frequencies, so the correction is for a prior that training does not have. Use sampler=natural or "
-        "loss=cross_entropy",
+        "loss=cross_entropy (of sets loss=bce)",
     ),
     Rule(
         "weights_with_sampler",

@@ -58,7 +58,7 @@ class LabelPredictions:
     @property
     def empty_hours(self) -> float:
         """Hours of clips in which no class is heard."""
-        return float(self.duration_s[~(self.target == 1).any(axis=1)].sum() / 3600)
+        return float(self.duration_s[self.empty].sum() / 3600)
 
     def by_class(self, settings: Evaluation) -> dict[str, Estimate]:
         """Return the figures of each class ``(K,)``, NaN of a class without a positive."""

@@ -73,14 +73,14 @@ def estimate(configuration: Configuration, metric: str, settings: Evaluation) ->
     of_runs = [found for run in runs if (found := measured(run, metric, settings))]
     if len(of_runs) == len(runs):
         is_share = direction(metric) == "max"
-        return Estimate(mean, *interval_of_mean(of_runs, settings.confidence, is_share), sd, len(values))
+        return Estimate(mean, *interval_of_mean(of_runs, is_share, settings.confidence), sd, len(values))
     half = float(t.ppf(0.5 + settings.confidence / 2, len(values) - 1)) * sd / sqrt(len(values)) or float("nan")
     most = 1.0 if direction(metric) == "max" else float("inf")
     return Estimate(mean, max(mean - half, 0.0), min(mean + half, most), sd, len(values))
 
 
-def interval_of_mean(of_runs: Sequence[Measured], confidence: float, is_share: bool = True) -> tuple[float, float]:
-    """Return the interval of the mean of a figure, a share or a rate, over seeds, see :func:`estimate`."""
+def interval_of_mean(of_runs: Sequence[Measured], is_share: bool, confidence: float) -> tuple[float, float]:
+    """Return the interval of the mean of a share, or of another figure, over seeds, see :func:`estimate`."""
     influence = [influence for _, influence in of_runs]
     over = OverSeeds.of([value for value, _ in of_runs], influence)
     if not is_share:

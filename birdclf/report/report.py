@@ -89,9 +89,9 @@ def _sections(
     settings = reference.first.evaluation
     comparisons = compare(reference, [c for c in ranked if c is not reference], settings)
     curve = learning_curve_section(ranked, settings)
-    field = soundscapes_section(ranked)
     own = [one for one in ranked if one.task == reference.task]
     others = [one for one in ranked if one.task != reference.task]
+    field = soundscapes_section(ranked)
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from birdclf.errors import UserError
 from birdclf.metrics.label_intervals import influence
-from birdclf.metrics.over_seeds import Influence, OverSeeds
+from birdclf.metrics.over_seeds import Influence
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Axis, Block, Bullets, Cell, DotPlot, Row, Section, Table, counted, number
 from birdclf.report.estimates import Estimate, Measured, interval_of_mean
@@ -109,17 +109,10 @@ def _estimates(evaluated: Evaluated) -> Found:
             continue
         low = high = float("nan")
         if len(of_runs) == len(values) > 1:
-            low, high = _interval(name, of_runs, settings.confidence)
+            low, high = interval_of_mean(of_runs, name != RATE, settings.confidence)
         sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         found[name] = Estimate(float(values.mean()), low, high, sd, len(values))
     return found
-
-
-def _interval(name: str, of_runs: Sequence[Measured], confidence: float) -> tuple[float, float]:
-    if name != RATE:
-        return interval_of_mean(of_runs, confidence)
-    low, high = OverSeeds.of([value for value, _ in of_runs], [each for _, each in of_runs]).interval(confidence)
-    return max(low, 0.0), high
 
 
 def _measured(run: Run, evaluation: SoundscapeEvaluation) -> dict[str, Measured]:

@@ -322,7 +322,7 @@ def durations_of(recordings: Iterable[str]) -> dict[str, float]:
     found = {}
     for path in recordings:
         header = read_header(Path(path))
-        if header is not None and math.isnan(header.duration_s):
+        if header is not None and not header.duration_s > 0:  # NaN, or the 0 of a recorder that lost its power
             with suppress(AudioError), FileReader().open(Clip("", path)) as sound:
                 found[path] = sum(map(len, sound.blocks)) / sound.sample_rate_hz
         elif header is not None:

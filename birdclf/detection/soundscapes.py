@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ from birdclf.data.soundscapes import (
     Columns,
     LabelMap,
     SegmentSettings,
+    durations_of,
     map_labels,
     read_annotations,
     segment_table,

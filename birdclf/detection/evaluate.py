@@ -25,7 +25,7 @@ from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
 from birdclf.metrics.multi_label import Estimate, logits_of
-from birdclf.metrics.predictions import write_predictions
+from birdclf.metrics.predictions import Predictions, write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
 from birdclf.runs.soundscapes import FIGURES, PREFIX, RATE, SPLIT
 from birdclf.targets import NONE, Task
@@ -196,7 +196,8 @@ def _focal(
         own = [names.index(name) for name in classes]
         found = replace(saved, target=saved.target[:, own], logits=saved.logits[:, own])
         return found, found.by_class(evaluation)["recall"].value
-    test, own = run.test, [run.classes.index(name) for name in classes]
+    test, own = run.predictions["test"], [run.classes.index(name) for name in classes]
+    assert isinstance(test, Predictions)
     p = np.exp(log_softmax(test.logits / float(run.metrics.get("temperature") or 1)))[:, own]
     target = (test.target[:, None] == np.array(own)).astype(np.int8)
     recall = np.where(target.any(axis=0), precision_recall_f1(test.confusion)[1][own], np.nan)

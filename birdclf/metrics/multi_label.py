@@ -123,7 +123,7 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
     beaten = _beaten(score, truth)
     won = np.bincount(group[truth], weights=beaten[truth], minlength=clusters)  # pairs, of the cluster's positives
     lost = np.bincount(group[~truth], weights=truth.sum() - beaten[~truth], minlength=clusters)
-    within = np.zeros(clusters)
+    within: NDArray[np.generic] = np.zeros(clusters)
     present = np.unique(group[truth])
     if len(present):
         inside = np.isin(group, present)

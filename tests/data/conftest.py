@@ -1,4 +1,4 @@
-"""Fixtures of the tests of data and its sources."""
+"""Fixtures of the tests of data."""
 
 import errno
 import os

@@ -1,23 +1,13 @@
 """Audacity label tracks beside recordings: each label is a clip."""
 
 import logging
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Unpack
 
+from birdclf.data.annotations import Annotation, AnnotationIndex, audacity_annotations
 from birdclf.data.catalog import Catalog, Selection, select
-from birdclf.data.sources.annotations import (
-    BESIDE,
-    Annotation,
-    AnnotationIndex,
-    clips_catalog,
-    interval,
-    lines_of,
-    seconds,
-)
+from birdclf.data.sources.clips import BESIDE, clips_catalog
 from birdclf.data.tree import data_root
-from birdclf.errors import UserError
 from birdclf.text import printable
 
 log = logging.getLogger(__name__)
@@ -46,7 +36,7 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         if recording is None:
             alone.append(file)
         else:
-            found[file] = list(_labels(file, recording))
+            found[file] = list(audacity_annotations(file, recording))
     if alone:
         log.warning(
             "%d .txt files have no recording of their name and are skipped, first %s",
@@ -55,26 +45,3 @@ def audacity_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         )
     hint = "expected <name>.txt beside <name>.wav, with lines of start<TAB>end<TAB>label"
     return select(clips_catalog(base, found, f"Audacity {base.name}", hint), **selection)
-
-
-def _labels(file: Path, recording: Path) -> Iterator[Annotation]:
-    last: Annotation | None = None
-    for number, line in enumerate(lines_of(file), start=1):
-        where = f"{file}: line {number}"
-        words = line.split("\t", 2)
-        if not line.strip():
-            continue
-        if line.startswith("\\"):
-            if last is None or len(words) < 3:
-                raise UserError(f"{where} is a frequency range without a label or a value. Correct or delete the line.")
-            low, high = (math.nan if value < 0 else value for value in (seconds(w, where) for w in words[1:]))
-            last = Annotation(last.file, last.start_s, last.end_s, last.species, low, high)
-            continue
-        if last:
-            yield last
-        if len(words) < 2:
-            raise UserError(f"{where} is {line[:60]!r}; an Audacity label is start<TAB>end<TAB>label, in seconds.")
-        label = words[2].strip() if len(words) > 2 else ""
-        last = Annotation(recording, *interval(words[0], words[1], where), label)
-    if last:
-        yield last

@@ -20,6 +20,7 @@ from birdclf.commands import serve as serve_command
 from birdclf.commands import soup as soup_command
 from birdclf.commands import suggest as suggest_command
 from birdclf.commands import synthesize as synthesize_command
+from birdclf.commands import thresholds as thresholds_command
 from birdclf.environment import follows, launched, leave_out_imports, prepare_command
 from birdclf.errors import UserError
 from birdclf.output import prepare_output, take_lost
@@ -41,6 +42,7 @@ PLAIN = {
     "evaluate": evaluate_command,
     "soup": soup_command,
     "report": report_command,
+    "thresholds": thresholds_command,
     "predict": predict_command,
     "export": export_command,
     "serve": serve_command,

@@ -14,13 +14,19 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from birdclf.files import digest
 
-FALLS = ("nll",)  # metrics of which lower values are better
+FALLS = ("nll", "false_detections_per_hour")  # metrics of which lower values are better
 # Keys that change no result; of the callbacks only some do.
 NOT_HASHED = (
     *("run_dir", "store", "logger", "callbacks", "criteria", "resume", "fail_fast", "allow", "lr_find", "pictures"),
     "original",
 )
 NOT_HASHED_CALLBACKS = ("snapshot", "history", "progress", "pruning")
+UNSET: dict[str, dict[str, tuple[Any, ...]]] = {
+    "split": {"train_fraction": (1,), "train_per_species": (None,)},
+    "evaluation": {"threshold": (0.5,), "precision": (0.9,), "recall": (0.5,)},
+    "data": {"secondary": ("positive",), "background": (None,), "background_share": (None,)},
+}
+"""Settings that runs of older versions lack, with the values by which they change nothing."""
 JOB_NAMING = "hydra.job.config.override_dirname.exclude_keys"  # a setting that the command line adds itself
 
 
@@ -66,6 +72,7 @@ class TrainConfig:
 
     name: str = MISSING
     seed: int = 1
+    task: str = "single_label"
     monitor: str = MISSING
     channels_last: bool = True
     pictures: bool = True
@@ -161,10 +168,12 @@ def hashed_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, callback in (config.get("callbacks") or {}).items()
         if name not in NOT_HASHED_CALLBACKS
     }
-    # Runs from before these settings lack them; with these values they change nothing.
-    unset = {"seed": (None, config.get("seed")), "train_fraction": (1,), "train_per_species": (None,)}
-    if isinstance(split := config.get("split"), Mapping):
-        kept["split"] = {key: value for key, value in split.items() if value not in unset.get(key, ())}
+    if kept.get("task") == "single_label":
+        del kept["task"]
+    for group, unset in UNSET.items():
+        if isinstance(node := config.get(group), Mapping):
+            own = {"seed": (None, config.get("seed"))} if group == "split" else {}
+            kept[group] = {key: value for key, value in node.items() if value not in (own | unset).get(key, ())}
     for group, key in (("loader", "num_workers"), ("trainer", "timeout_s")):
         kept[group] = {k: v for k, v in (config.get(group) or {}).items() if k != key}
     return kept

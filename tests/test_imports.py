@@ -26,7 +26,7 @@ FREE = {
     "output",
     "targets",
 }  # what anyone may use
-FILES = {"audio", "data.tables", "data.tree", "data.annotations", "data.listing", "data.background"}
+FILES = {"audio", "data.tables", "data.tree", "data.listing", "data.background", "data.annotations"}
 SOUND = {*FILES, "audit", "data.catalog", "data.soundscapes"}
 DATA = {*SOUND, "data", "features", "store"}
 RUNS = {*DATA, "models", "losses", "posthoc", "metrics", "runs", "config"}
@@ -34,11 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "audio": set(),
     "audit": {"audio"},
     "data.tables": set(),
-    "data.catalog": {"audio", "data.tables", "data.listing", "data.background"},
+    "data.catalog": FILES,
     "data.tree": set(),
-    "data.annotations": {"audio", "data.tables", "data.tree"},
     "data.listing": {"data.tables", "data.tree"},
     "data.background": {"audio", "data.listing", "data.tree"},
+    "data.annotations": {"audio", "data.tables", "data.tree"},
     "data.soundscapes": FILES,
     "data.sources": {*FILES, "data.catalog", "data.soundscapes"},
     "features": {"audio"},

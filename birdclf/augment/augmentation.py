@@ -13,6 +13,7 @@ from birdclf.checks import in_range
 from birdclf.errors import UserError
 from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
+from birdclf.targets import Task
 
 Rows = NDArray[np.int64]
 """``(R,)`` positions in the batch of the windows that an augmentation acts on, ascending."""
@@ -28,6 +29,7 @@ class Augmentation(nn.Module, ABC):
         turn: Its position among the augmentations of the same place: the order in which sound is changed on its way
             from the bird to the recorder, whatever the order on the command line.
         needs_partner: It uses a second recording of the batch.
+        task: Targets that it takes: one class, sets of classes, or None for either.
 
     Args:
         p: Probability for each window, 0 to 1.
@@ -39,6 +41,7 @@ class Augmentation(nn.Module, ABC):
     name: ClassVar[str]
     turn: ClassVar[int] = 10
     needs_partner: ClassVar[bool] = False
+    task: ClassVar[Task | None] = None
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -166,11 +169,11 @@ class OnPairs(Augmentation):
     def forward(
         self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator, bags: Bags = ONE_EACH
     ) -> tuple[Tensor, Tensor]:
-        """Return features ``(W, ...)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes.
+        """Return features ``(W, ...)``, and probabilities or sets ``(B, K)``.
 
         Args:
             x: ``(W, ...)`` normalised features of windows.
-            target: ``(B,)`` classes of recordings.
+            target: ``(B,)`` classes of recordings, or ``(B, K)`` sets.
             rows: ``(R,)`` recordings to mix.
             rng: Random generator of this batch and augmentation.
             bags: Which windows a recording has.

@@ -14,6 +14,7 @@ from birdclf.errors import UserError
 from birdclf.features.mel import MelFeatures
 from birdclf.features.representation import Representation
 from birdclf.random import stream
+from birdclf.targets import Task
 
 
 class BatchPosition(NamedTuple):
@@ -39,9 +40,10 @@ class Chain(nn.Module):
     Args:
         class_counts: ``(K,)`` train recordings of each class.
         batch_size: Windows of a batch in a process.
+        task: Whether targets are classes or sets of them.
 
     Raises:
-        UserError: If two of them contradict each other, or a setting does not fit these features or this batch size.
+        UserError: If two of them contradict each other, or a setting does not fit the features, batch size or task.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Chain(nn.Module):
         class_counts: Tensor,
         seed: int,
         batch_size: int,
+        task: Task = "single_label",
     ) -> None:
         super().__init__()
         self.seed, self.num_classes = seed, len(class_counts)
@@ -64,6 +67,11 @@ class Chain(nn.Module):
                 raise UserError(
                     f"augment.{name} mixes recordings of a batch, but loader.batch_size is 1 per process. Choose "
                     f"a larger batch, or remove {name} from augment."
+                )
+            if augmentation.task not in (None, task):
+                raise UserError(
+                    f"augment.{name} is for task={augmentation.task}, but task is {task}. Remove {name} from augment, "
+                    f"or use mixup, which is for both."
                 )
             augmentation.bind(features, class_counts)
         self.links = nn.ModuleDict(dict(sorted(augmentations.items(), key=lambda item: (item[1].turn, item[0]))))
@@ -83,14 +91,15 @@ class Chain(nn.Module):
 
         Args:
             bands: ``(W, F, T)`` what is stored of its windows, of any float type; it is not changed.
-            target: ``(B,)`` classes of its recordings.
+            target: ``(B,)`` classes of its recordings, or ``(B, K)`` sets of them: 1, 0, or -1 for masked.
             features: Fitted feature module.
             position: Position of the batch.
             owner: ``(W,)`` recording of each window, ascending; None where each has one. A window of a recording is
                 mixed with one of its partner's, the n-th with the n-th, beginning again where that has fewer.
 
         Returns:
-            Features ``(W, ...)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed.
+            Features ``(W, ...)`` float32, and ``(B,)`` classes, or ``(B, K)`` probabilities where pairs may be mixed;
+            of sets ``(B, K)`` sets.
         """
         size = len(bands)
         with torch.no_grad(), torch.autocast(bands.device.type, enabled=False):
@@ -103,7 +112,7 @@ class Chain(nn.Module):
         if not any(isinstance(link, OnPairs) and link.p > 0 for link in self.links.values()):
             return x, target
         # Targets are soft in every batch and process, even where none is mixed: DDP processes exchange them.
-        soft = functional.one_hot(target, self.num_classes).float()
+        soft = target if target.ndim == 2 else functional.one_hot(target, self.num_classes).float()
         bags = Bags(None if owner is None or len(owner) == len(target) else owner.cpu().numpy())
         for mix, rows, rng in self._acting(OnPairs, position, len(target)):
             x, soft = mix(x, target, rows, rng, bags)

@@ -16,7 +16,7 @@ class Mixup(OnPairs):
 
     Every chosen window has its own share ``l ~ Beta(alpha, alpha)`` and its own partner in the batch. Losses are linear
     in the target, so a soft target equals a mix of two losses. Training metrics count a mixed window as the class of
-    the larger share.
+    the larger share. Sets are added instead, whatever the shares: see :func:`union`.
 
     Args:
         alpha: Above 0; 1 draws shares uniformly, a smaller value near 0 and 1.
@@ -40,7 +40,7 @@ class Mixup(OnPairs):
     def forward(
         self, x: Tensor, target: Tensor, rows: Rows, rng: np.random.Generator, bags: Bags = ONE_EACH
     ) -> tuple[Tensor, Tensor]:
-        """Return mixed features ``(W, ...)`` and probabilities ``(B, K)``, of ``target`` ``(B,)`` classes."""
+        """Return mixed features ``(W, ...)`` and probabilities or sets ``(B, K)``."""
         size = len(target)
         share = take_rows(rng.beta(self.alpha, self.alpha, size), rows, x.device)
         partner = partners(size, rng)[rows]
@@ -49,8 +49,11 @@ class Mixup(OnPairs):
         mine = x if len(windows) == len(x) else x[torch.from_numpy(windows).to(x.device)]
         shares = share[torch.from_numpy(place).to(x.device)].reshape(-1, *[1] * (x.ndim - 1))
         mixed = x[torch.from_numpy(others).to(x.device)].lerp_(mine, shares)
-        y = functional.one_hot(target, self.num_classes).float()
-        y_mixed = y[other].lerp_(y[own], self.label_share(share, target[own], target[other])[:, None])
+        if target.ndim == 2:
+            y, y_mixed = target, union(target[own], target[other])
+        else:
+            y = functional.one_hot(target, self.num_classes).float()
+            y_mixed = y[other].lerp_(y[own], self.label_share(share, target[own], target[other])[:, None])
         return replace_rows(x, windows, mixed), replace_rows(y, rows, y_mixed)
 
     def label_share(self, share: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -62,6 +65,11 @@ class Mixup(OnPairs):
             other: ``(R,)`` its partner's class.
         """
         return share
+
+
+def union(one: Tensor, other: Tensor) -> Tensor:
+    """Return sets ``(B, K)``: 1 where either has 1, else -1 (masked) where either has -1, else 0."""
+    return torch.where((one == 1) | (other == 1), 1.0, torch.minimum(one, other))
 
 
 class Remix(Mixup):
@@ -80,6 +88,7 @@ class Remix(Mixup):
     """
 
     name = "remix"
+    task = "single_label"
     counts: Tensor
 
     def __init__(self, p: float = 1.0, alpha: float = 0.2, kappa: float = 3.0, tau: float = 0.5) -> None:

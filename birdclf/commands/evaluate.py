@@ -4,15 +4,24 @@ import argparse
 import sys
 from pathlib import Path
 
-from birdclf.commands.options import add_checkpoint, add_embedder, add_trust, search_current_folder
+from birdclf.commands.options import (
+    add_checkpoint,
+    add_embedder,
+    add_soundscapes,
+    add_trust,
+    check_soundscapes,
+    search_current_folder,
+    soundscape_settings,
+)
 from birdclf.errors import UserError
 
-SUMMARY = "evaluate a run's checkpoint again, or several runs as an ensemble"
+SUMMARY = "evaluate a run's checkpoint again, on annotated soundscapes, or several runs as an ensemble"
 DESCRIPTION = (
     "Evaluate a run's checkpoint. Without other options the metrics must equal those in the run's metrics.json, or the "
     "exit status is 1. With another checkpoint, window or source they are written to a new folder. Several runs with "
     "the same split are evaluated as an ensemble, from their saved predictions where these suffice; birdclf report "
-    "reads the ensemble's folder like a run."
+    "reads the ensemble's folder like a run. With --soundscapes a run is judged on long recordings with annotations of "
+    "any number of species at a time, beside other programs whose detections are given as tables."
 )
 
 
@@ -43,6 +52,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_embedder(parser)
     add_trust(parser)
+    _add_soundscapes(parser.add_argument_group("soundscapes"))
+
+
+def _add_soundscapes(group: argparse._ArgumentGroup) -> None:
+    add_soundscapes(group, "judge on")
+    group.add_argument(
+        "--detections", nargs="+", action="extend", metavar="[NAME=]TABLE",
+        help="detections of other programs in the same recordings, such as BirdNET's CSV or Raven table, judged beside "
+        "the run by their confidence",
+    )  # fmt: skip
+
+
+def _tables(words: list[str]) -> dict[str, Path]:
+    """Return the tables of detections by name, that of the file where none is given."""
+    tables: dict[str, Path] = {}
+    for word in words:
+        name, equals, path = word.partition("=")
+        given = bool(equals) and bool(name) and not Path(word).expanduser().exists()
+        file = Path(path if given else word).expanduser()
+        name = name if given else file.stem
+        if name in tables or name == "soundscape":
+            raise UserError(f"--detections: {name} names two tables or the run. Give another name: NAME={file}.")
+        tables[name] = file
+    return tables
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,7 +85,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{option} says how several runs are averaged; one is given: {arguments.runs[0]}.")
     if len(arguments.runs) > 1 and arguments.embedder:
         raise UserError("--embedder says where one run's frozen network is; evaluate each run by itself with it.")
+    check_soundscapes(arguments, ("detections",))
     search_current_folder(arguments.trust)
+    if arguments.soundscapes:
+        _on_soundscapes(arguments)
+        return
     out = arguments.out.expanduser() if arguments.out else None
     runs = [run.expanduser() for run in arguments.runs]
     how = (arguments.checkpoint, arguments.window, arguments.source, out, arguments.trust)
@@ -65,3 +102,25 @@ def run(arguments: argparse.Namespace) -> None:
 
     if not evaluate(runs[0], *how, arguments.embedder):
         sys.exit(1)
+
+
+def _on_soundscapes(arguments: argparse.Namespace) -> None:
+    """Judge a run on soundscapes.
+
+    Raises:
+        UserError: If several runs or options of another evaluation are given, or something is wrong with the files.
+    """
+    if len(arguments.runs) > 1:
+        raise UserError("--soundscapes judges one run; evaluate several by themselves, and birdclf report shows them.")
+    if arguments.window or arguments.source:
+        option = "--window" if arguments.window else "--source"
+        raise UserError(f"{option} is for an evaluation on clips; leave it out with --soundscapes.")
+    from birdclf.detection.evaluate import evaluate_soundscapes
+
+    settings = soundscape_settings(arguments, _tables(arguments.detections or []))
+    source = arguments.runs[0].expanduser()
+    folder = settings.folder(source, arguments.checkpoint, arguments.out.expanduser() if arguments.out else None)
+    from birdclf.detection.classifier import open_classifier
+
+    classifier = open_classifier(source, arguments.checkpoint, None, arguments.trust, arguments.embedder)
+    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint)

@@ -1,9 +1,18 @@
 """Arguments of ``birdclf predict``."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from birdclf.commands.options import add_model, add_recordings, listed_lines, open_model, search_current_folder
+from birdclf.commands.options import (
+    add_model,
+    add_recordings,
+    add_thresholds,
+    listed_lines,
+    open_model,
+    open_thresholds,
+    search_current_folder,
+)
 from birdclf.errors import UserError
 
 SUMMARY = "find the species in recordings"
@@ -31,8 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.25,
         metavar="P",
-        help="lowest calibrated probability of a detection (default: 0.25)",
+        help="lowest calibrated probability of a detection, of species without a threshold (default: 0.25)",
     )
+    add_thresholds(parser)
+    parser.add_argument(
+        "--sets", type=float, metavar="COVERAGE",
+        help="also give each window a set of species that holds each species that is there with this probability, in "
+        "sets.csv; without --out the sets are printed in place of detections",
+    )  # fmt: skip
     parser.add_argument("--top-k", type=int, default=3, metavar="K", help="most species per window (default: 3)")
     parser.add_argument(
         "--no-merge",
@@ -67,12 +82,22 @@ def run(arguments: argparse.Namespace) -> None:
     classifier = open_model(arguments)
     input_spec = classifier.input_spec
     listed = arguments.species_list
+    thresholds, sets = open_thresholds(arguments, input_spec.classes), None
+    if arguments.sets is not None:
+        from birdclf.detection.held_out import set_thresholds
+
+        source = arguments.run.expanduser()
+        sets, text = set_thresholds(source, input_spec.classes, input_spec.task, arguments.sets)
+        print(f"birdclf: {text}", file=sys.stderr)
     detection_settings = DetectionSettings(
         arguments.min_confidence,
         arguments.top_k,
         not arguments.no_merge,
         arguments.smooth,
         None if listed is None else read_species(listed.expanduser(), input_spec.classes),
+        input_spec.task,
+        thresholds.species if thresholds else None,
+        sets,
     )
     hop_s = input_spec.window_s if arguments.hop is None else arguments.hop
     timelines = out is not None and not arguments.no_timelines

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from birdclf.commands.options import add_model, open_model, search_current_folder
+from birdclf.commands.options import add_model, add_thresholds, open_model, open_thresholds, search_current_folder
 from birdclf.errors import UserError
 
 SUMMARY = "serve a local web page to view, play and correct detections"
@@ -19,6 +19,7 @@ NEEDED = ("starlette", "uvicorn")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add_model(parser)
+    add_thresholds(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -51,7 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     limits = Limits(arguments.max_upload_mb, arguments.max_minutes)
     folder = folder_of(arguments.run.expanduser(), arguments.folder)
-    serve(open_model(arguments), arguments.host, arguments.port, folder, limits)
+    classifier = open_model(arguments)
+    thresholds = open_thresholds(arguments, classifier.input_spec.classes)
+    serve(classifier, arguments.host, arguments.port, folder, limits, thresholds)
 
 
 def folder_of(source: Path, given: Path | None) -> Path:

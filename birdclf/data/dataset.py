@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from birdclf.data.labels import Targets
 from birdclf.data.samplers import Natural, number_draws
 from birdclf.data.windows import RandomWindows, window_starts
 from birdclf.random import key_of
@@ -21,7 +22,8 @@ class Batch(NamedTuple):
 
     Attributes:
         bands: ``(W, F, T)`` stored features of the windows.
-        target: ``(B,)`` int64 class of each recording.
+        target: ``(B,)`` int64 class of each recording, or ``(B, K)`` float32 sets, see
+            :data:`birdclf.data.labels.Targets`.
         recording: ``(B,)`` int64 row of each recording in the catalog.
         owner: ``(W,)`` int64 position in the batch of each window's recording, ascending; with one window a
             recording it counts from 0 to B - 1.
@@ -42,7 +44,7 @@ class WindowDataset(Dataset[Batch]):
 
     Args:
         rows: ``(n,)`` rows of the store's index.
-        target: ``(n,)`` class of each recording.
+        target: ``(n,)`` class of each recording, or ``(n, K)`` sets of classes.
         policy: Window policy, ``random`` or a fixed one.
         frames: Frames per window.
         apart: Whether each window of a recording is a separate item, as in training unless the policy is ``bag``.
@@ -52,7 +54,7 @@ class WindowDataset(Dataset[Batch]):
         self,
         store: FeatureStore,
         rows: NDArray[np.int64],
-        target: NDArray[np.int64],
+        target: Targets,
         policy: str,
         frames: int,
         seed: int,

@@ -19,13 +19,14 @@ from birdclf.audit.rules import Rules
 from birdclf.checks import most_processes, whole
 from birdclf.data.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
+from birdclf.data.labels import Targets, class_list, count_classes, targets_of
 from birdclf.data.samplers import Natural, Sampler, order_with_background
 from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.store.open import FeatureStore, open_store
-from birdclf.targets import NONE
+from birdclf.targets import NONE, Task
 from birdclf.text import printable
 
 LEAKS = {
@@ -115,6 +116,7 @@ class RecordingDataModule(pl.LightningDataModule):
         num_workers: Processes that fetch batches; 0 fetches in this process.
         store_workers: Processes that build the store; None for one per core.
         sampler: Draws the recordings of a training epoch; each of them once if not given.
+        task: Whether a recording has one class or a set of classes, which may be empty.
 
     Raises:
         UserError: If ``batch_size`` or ``num_workers`` is out of range.
@@ -134,6 +136,7 @@ class RecordingDataModule(pl.LightningDataModule):
         store_workers: int | None = None,
         seed: int = 1,
         sampler: Sampler | None = None,
+        task: Task = "single_label",
     ) -> None:
         super().__init__()
         whole("loader.batch_size", batch_size, 1)
@@ -144,11 +147,13 @@ class RecordingDataModule(pl.LightningDataModule):
         self.store_dir, self.store_workers = Path(store_dir), store_workers
         self.sampler: Sampler = sampler or Natural()
         self.part = Part()
+        self.task = task
         self.store: FeatureStore
         self.audit: pd.DataFrame
         self.table: pd.DataFrame
         self.left_out: pd.DataFrame
         self.classes: tuple[str, ...]
+        self.targets: Targets
 
     def prepare(self) -> None:
         """Build or open the store, split the usable recordings, and fit the normalisation on the train split.
@@ -187,7 +192,7 @@ class RecordingDataModule(pl.LightningDataModule):
         table["split"] = pd.Series(stages.reindex(table.recording_id).to_numpy(), dtype=stages.dtype).where(usable)
         self.table = table[table.split.notna()].reset_index(drop=True)
         self._subsample(seed)
-        self.classes = tuple(sorted(self.table.species.unique()))
+        self.classes = class_list(self.table, self.task)
         if len(self.classes) < 2:
             raise UserError(
                 f"{self.source.name} has {len(self.classes)} species to tell apart"
@@ -196,7 +201,7 @@ class RecordingDataModule(pl.LightningDataModule):
             )
         self._check_background()
         self._warn_of_straddling_files()
-        self.table["target"] = self.table.species.map({name: k for k, name in enumerate(self.classes)})
+        self.targets = targets_of(self.table, self.classes, self.task)
         for stage in STAGES:
             if not (self.table.split == stage).any():
                 raise UserError(
@@ -251,13 +256,16 @@ class RecordingDataModule(pl.LightningDataModule):
         """``(K,)`` int64 train examples of each class: recordings, or windows if ``window.train=all``."""
         if self.window.train != "all":
             return torch.from_numpy(self.support("train"))
-        target = self._train.target
-        return torch.from_numpy(np.bincount(target, minlength=len(self.classes)).astype(np.int64))
+        return torch.from_numpy(count_classes(self._train.target, len(self.classes)))
+
+    @property
+    def examples(self) -> int:
+        """Train examples of all classes and of none."""
+        return len(self._train) if self.window.train == "all" else int((self.table.split == "train").sum())
 
     def support(self, stage: str) -> NDArray[np.int64]:
         """Return the ``(K,)`` number of recordings of each class in a split."""
-        target = self.table.target[self.table.split == stage].to_numpy(dtype=np.int64)
-        return np.bincount(target, minlength=len(self.classes)).astype(np.int64)
+        return count_classes(self.targets[(self.table.split == stage).to_numpy()], len(self.classes))
 
     def leaks(self) -> pd.DataFrame:
         """Return the :func:`leak_report` of the split."""
@@ -272,9 +280,13 @@ class RecordingDataModule(pl.LightningDataModule):
             f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test; "
             f"{int(train.min())} to {int(train.max())} train recordings a species"
         ]
-        dropped = len(self.source.classes) - len(self.classes)
-        if dropped:
-            gone = [s for s in self.source.classes if s not in set(self.classes)]
+        if self.task == "multi_label":
+            labels = (self.targets == 1).sum(axis=1)
+            lines.append(
+                f"{int((labels == 0).sum()):,} recordings of no species, {int((labels > 1).sum()):,} of several"
+            )
+        gone = sorted(set(self.source.classes) - {*self.classes, *([NONE] if self.task == "multi_label" else [])})
+        if gone:
             lines.append(f"left out, too few usable recordings: {', '.join(gone)}")
         quiet = self.table.split[self.table.species == NONE].value_counts()
         if len(quiet):
@@ -302,10 +314,13 @@ class RecordingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Return batches of the train split in the order of the sampler, with background at its share."""
         dataset, share = self._train, self.source.background_share
-        drawn = partial(self.sampler.order, dataset.target)
+        classes = np.asarray(dataset.target, dtype=np.int64)
+        if self.task == "multi_label":  # a sampler draws by the primary species
+            classes = pd.factorize(self.source.table.species, sort=True)[0].astype(np.int64)[dataset.rows]
+        drawn = partial(self.sampler.order, classes)
         if share is not None:
             background = (self.source.table.species == NONE).to_numpy()[dataset.rows]
-            drawn = partial(order_with_background, self.sampler, background, share, dataset.target)
+            drawn = partial(order_with_background, self.sampler, background, share, classes)
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
         return ResumableLoader(dataset, order, **self._fetching())
 
@@ -319,14 +334,14 @@ class RecordingDataModule(pl.LightningDataModule):
 
     def all_windows(self, stage: str) -> Batch:
         """Return all windows of all recordings of a split, one after the other, in the order of the table."""
-        rows = self.table[self.table.split == stage]
-        row, target = (rows[name].to_numpy(dtype=np.int64) for name in ("row", "target"))
-        dataset = WindowDataset(self.store, row, target, "all", self.features.frames, self.seed)
+        inside = (self.table.split == stage).to_numpy()
+        row = self.table.row[inside].to_numpy(dtype=np.int64)
+        dataset = WindowDataset(self.store, row, self.targets[inside], "all", self.features.frames, self.seed)
         return dataset.__getitems__(list(range(len(dataset))))
 
     def _dataset(self, stage: str, policy: str, part: "pd.Index[int] | None" = None) -> WindowDataset:
         chosen = self.table.index[self.table.split == stage] if part is None else part
-        row, target = (self.table[name].loc[chosen].to_numpy(dtype=np.int64) for name in ("row", "target"))
+        row, target = self.table.row[chosen].to_numpy(dtype=np.int64), self.targets[chosen]  # rows are numbered from 0
         return WindowDataset(self.store, row, target, policy, self.features.frames, self.seed, apart=stage == "train")
 
     @cached_property

@@ -15,9 +15,10 @@ from birdclf.audio.mixing import Mix
 from birdclf.errors import UserError
 from birdclf.features.embedders.embedder import Embedder
 from birdclf.files import file_hash, refuse_pointer
-from birdclf.runs.checkpoint import LoadedRun, load_run, moved
+from birdclf.runs.checkpoint import LoadedRun, checked_task, load_run, moved
 from birdclf.runs.trust import build
 from birdclf.runs.waveforms import WaveformClassifier
+from birdclf.targets import Task
 
 Vectors = NDArray[np.float32]
 
@@ -31,6 +32,7 @@ class InputSpec:
     samples: int  # samples a window
     padding: str  # what fills a recording shorter than a window: `repeat` or `silence`
     mix: Mix  # how a recording becomes one signal
+    task: Task = "single_label"  # whether probabilities are shares among the classes, or each its own
 
     @property
     def window_s(self) -> float:
@@ -72,7 +74,7 @@ class TorchClassifier:
         audio = loaded.config.get("audio")
         mix = build(audio, Mix, "audio", trusted) if audio else Mix()
         self.input_spec = InputSpec(
-            loaded.classes, features.sample_rate_hz, features.window_samples, features.padding, mix
+            loaded.classes, features.sample_rate_hz, features.window_samples, features.padding, mix, loaded.task
         )
 
     def fingerprint(self) -> str:
@@ -174,7 +176,8 @@ class OnnxClassifier:
         taken = self.session.get_inputs()[0]
         self.input, self.one_by_one = taken.name, taken.shape[:1] == [1]  # of a frozen network inside that takes one
         classes = tuple(map(str, own["classes"]))
-        self.input_spec = InputSpec(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix)
+        task = checked_task(own, source)
+        self.input_spec = InputSpec(classes, own["sample_rate_hz"], own["samples"], own["padding"], mix, task)
 
     def fingerprint(self) -> str:
         """Return the hash of the file."""

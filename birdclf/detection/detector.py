@@ -14,9 +14,11 @@ from birdclf.audio.resampling import resample_blocks
 from birdclf.audio.windows import windows_of
 from birdclf.detection.classifier import Classifier, Vectors, open_classifier
 from birdclf.detection.detections import DetectionSettings
+from birdclf.detection.held_out import set_thresholds
 from birdclf.detection.inputs import known_species, recordings_of
 from birdclf.detection.results import Result, detections_table
 from birdclf.detection.stream import BATCH, RecordingScores, StreamSettings, stream_scores
+from birdclf.detection.thresholds import Thresholds, find_thresholds
 from birdclf.errors import UserError
 
 Audio = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -30,8 +32,10 @@ class Detector:
         >>> table = model.predict("song.wav", hop=1.0)
     """
 
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
+    def __init__(
+        self, classifier: Classifier, thresholds: Thresholds | None = None, source: Path | None = None
+    ) -> None:
+        self.classifier, self.thresholds, self.source = classifier, thresholds, source
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,24 +67,51 @@ class Detector:
         Args:
             audio: A file, a folder or a pattern, or several of them.
             hop: Seconds from the beginning of one window to that of the next; None for a window.
-            min_confidence: Least calibrated probability, from 0 to 1.
+            min_confidence: Least calibrated probability, from 0 to 1, of species without a threshold.
             top_k: Most species in one window.
             merge: Whether detections of one species in windows that overlap or touch are one.
             smooth: Logits are averaged over so many seconds; 0 for none.
             species: Species that occur; None for all.
 
         Returns:
-            Columns ``path``, ``start_s``, ``end_s``, ``species``, ``confidence`` and ``windows``.
+            Columns ``path``, ``start_s``, ``end_s``, ``species``, ``confidence`` and ``windows``; with thresholds also
+            ``p_right``, the probability that the species is right.
 
         Raises:
             UserError: If a value is out of range, a file is missing, or none can be decoded. Some
                 files that cannot be decoded give a warning.
         """
         known = None if species is None else known_species(species, self.classes, "species")
-        detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known)
+        task = self.classifier.input_spec.task
+        thresholds = self.thresholds.species if self.thresholds else None
+        detection_settings = DetectionSettings(min_confidence, top_k, merge, smooth, known, task, thresholds)
         return detections_table(
             [Result.of(scores, detection_settings, self.classes) for scores in self._scores(audio, hop)]
         )
+
+    def sets(self, audio: Audio, coverage: float = 0.9, hop: float | None = None) -> pd.DataFrame:
+        """Return the set of species of each window, which holds each that is there with a stated probability.
+
+        Args:
+            audio: A file, a folder or a pattern, or several of them.
+            coverage: The probability, above 0 and below 1; it holds for clips like those of validation.
+            hop: Seconds from the beginning of one window to that of the next; None for a window.
+
+        Returns:
+            Columns ``path``, ``start_s``, ``end_s`` and ``species``, a list, the most probable first.
+
+        Raises:
+            UserError: As :meth:`predict`, and if the model is no run folder with validation predictions.
+        """
+        if self.source is None:
+            raise UserError("The sets need the run folder that birdclf.load opens.")
+        least, _ = set_thresholds(self.source, self.classes, self.classifier.input_spec.task, coverage)
+        settings, scores = DetectionSettings(sets=least), self._scores(audio, hop)
+        frames = [
+            self._windows(one).assign(species=pd.Series(settings.species_sets(one.probabilities, self.classes)))
+            for one in scores
+        ]
+        return pd.concat(frames, ignore_index=True)
 
     def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:
         """Return calibrated probabilities, one row per window: ``path``, ``start_s``, ``end_s`` and a column per class.
@@ -152,6 +183,7 @@ def load(
     device: str | None = None,
     trust: Collection[str] = (),
     embedder: str | os.PathLike[str] | None = None,
+    thresholds: str | os.PathLike[str] | None = None,
 ) -> Detector:
     """Return the trained model of a run folder, or of a file that ``birdclf export --format onnx`` wrote.
 
@@ -161,9 +193,14 @@ def load(
         device: Such as ``cpu`` or ``cuda``; None takes the fastest there is.
         trust: Top-level packages beside ``birdclf`` whose networks may be built.
         embedder: File of the frozen network that it takes its features from, if it is not where it was in training.
+        thresholds: File of ``birdclf thresholds``, or ``none``; None for ``thresholds.json`` of the run folder, if it
+            is there.
 
     Raises:
         UserError: If it is neither, or cannot be used.
     """
-    file = None if embedder is None else Path(embedder).expanduser()
-    return Detector(open_classifier(Path(run).expanduser(), checkpoint, device, trust, file))
+    file, source = None if embedder is None else Path(embedder).expanduser(), Path(run).expanduser()
+    classifier = open_classifier(source, checkpoint, device, trust, file)
+    given = None if thresholds is None else os.fspath(thresholds)
+    found = find_thresholds(source, classifier.input_spec.classes, given, checkpoint)
+    return Detector(classifier, found[0] if found else None, source)

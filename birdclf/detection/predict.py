@@ -30,6 +30,8 @@ from birdclf.detection.results import (
     detections_table,
     files_table,
     json_lines,
+    set_lines,
+    sets_table,
     species_table,
 )
 from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
@@ -289,7 +291,7 @@ def predict_to_screen(
     detection_settings: DetectionSettings,
     as_lines: str,
 ) -> list[Result]:
-    """Detect species in recordings, and print what is found of each as soon as it is known.
+    """Detect species in recordings, and print what is found of each, or the sets, as soon as it is known.
 
     Raises:
         BrokenPipeError: If the reader of standard output is gone.
@@ -298,10 +300,11 @@ def predict_to_screen(
     results: list[Result] = []
     for scores in with_progress(recordings_of(given, listed), classifier, how):
         result = Result.of(scores, detection_settings, classifier.input_spec.classes)
+        lines, table = (json_lines, detections_table) if result.sets is None else (set_lines, sets_table)
         if as_lines == "jsonl":
-            print_result(json_lines(result))
+            print_result(lines(result))
         else:
-            print_result(detections_table([result]).to_csv(index=False, header=not results))
+            print_result(table([result]).to_csv(index=False, header=not results))
         results.append(result)
         _tell(result)
     return results
@@ -356,19 +359,28 @@ def write_apart(out: Path, scores: RecordingScores, result: Result) -> None:
 def _files(results: Sequence[Result], formats: Sequence[str], band: Range) -> Iterator[Written]:
     for name in formats:
         yield from FORMATS[name](results, band)
-    for name, table in (("files.csv", files_table(results)), ("summary.csv", species_table(results))):
+    tables = {"files.csv": files_table(results), "summary.csv": species_table(results)}
+    if any(one.sets is not None for one in results):
+        tables["sets.csv"] = sets_table(results)
+    for name, table in tables.items():
         yield Written(name, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _settings(classifier: Classifier, how: StreamSettings, detection_settings: DetectionSettings) -> dict[str, Any]:
     """Return what decides the results: a folder resumes with equal settings alone."""
+    own = asdict(detection_settings)
+    for name in ("thresholds", "sets"):
+        if own[name] is not None:
+            own[name] = digest(json.dumps(own[name]).encode())
+    if own["task"] == "single_label":
+        del own["task"]  # which older folders do not name
     return {
         "format": FORMAT,
         "model": classifier.fingerprint(),
         "hop": how.hop_s,
         "embeddings": how.embeddings,
         "timelines": how.overview,
-    } | asdict(detection_settings)
+    } | own
 
 
 def _tell(result: Result) -> None:

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from birdclf.detection.detections import Detection, DetectionSettings
+from birdclf.detection.detections import DIGITS, Detection, DetectionSettings
 from birdclf.detection.stream import RecordingScores
 from birdclf.text import printable
 
-COLUMNS = ("path", *Detection._fields)
+COLUMNS: Final = ("path", "start_s", "end_s", "species", "confidence", "windows")
+RIGHT: Final = "p_right"
+"""Column of the probability that a detection is right, in tables of detections by thresholds."""
+SETS: Final = ("path", "start_s", "end_s", "species")
+
+
+OPTIONAL: Final = ("rated", "sets")
+"""Values of a result that a journal holds only where they were requested."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +34,26 @@ class Result:
     windows: int  # how many windows were classified
     problem: str  # why it could not be decoded, or not all of it; empty where it could
     detections: Sequence[Detection]  # by begin
+    rated: bool = False  # whether thresholds decided, and it is known how probably a detection is right
+    sets: Sequence[tuple[float, float, list[str]]] | None = None  # begin, end and set of each window, where requested
 
     @classmethod
     def of(cls, scores: RecordingScores, detection_settings: DetectionSettings, classes: Sequence[str]) -> "Result":
         """Return the detections in the scores of a recording."""
         found = detection_settings.detections(scores.probabilities, scores.start_s, scores.end_s, classes)
         path = printable(scores.recording.path)  # a name on one line of a table, whatever it holds
-        return cls(path, scores.recording.name, scores.duration_s, len(scores.start_s), scores.problem, found)
+        rated, sets = detection_settings.thresholds is not None, None
+        if detection_settings.sets is not None:
+            times = (np.round(one, DIGITS).tolist() for one in (scores.start_s, scores.end_s))
+            sets = list(zip(*times, detection_settings.species_sets(scores.probabilities, classes), strict=True))
+        name, windows = scores.recording.name, len(scores.start_s)
+        return cls(path, name, scores.duration_s, windows, scores.problem, found, rated, sets)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, from which :meth:`read` makes it again."""
-        return vars(self) | {"detections": [list(one) for one in self.detections]}
+        columns = len(Detection._fields) - (not self.rated)
+        values = vars(self) | {"detections": [list(one)[:columns] for one in self.detections]}
+        return {name: value for name, value in values.items() if name not in OPTIONAL or value}
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> "Result":
@@ -47,16 +64,27 @@ class Result:
             TypeError: If one is of another kind.
         """
         found = [Detection(*one) for one in values["detections"]]
-        return cls(
-            **{name: values[name] for name in cls.__dataclass_fields__ if name != "detections"}, detections=found
-        )
+        own = {name: values[name] for name in cls.__dataclass_fields__ if name not in ("detections", *OPTIONAL)}
+        sets = values.get("sets")
+        rows = None if sets is None else [(float(start), float(end), list(names)) for start, end, names in sets]
+        return cls(**own, detections=found, rated=bool(values.get("rated")), sets=rows)
 
 
 def detections_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Return all detections: ``path``, ``start_s``, ``end_s``, ``species``, ``confidence`` and ``windows``."""
+    """Return all detections: ``path``, ``start_s``, ``end_s``, ``species``, ``confidence`` and ``windows``.
+
+    Where thresholds decided, ``p_right`` is added, NaN of a species that has no threshold.
+    """
     rows = [(one.path, *found) for one in results for found in one.detections]
-    kinds = dict(zip(COLUMNS, (str, float, float, str, float, int), strict=True))
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+    kinds = dict(zip((*COLUMNS, RIGHT), (str, float, float, str, float, int, float), strict=True))
+    table = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
+    return table if any(one.rated for one in results) else table.drop(columns=RIGHT)
+
+
+def sets_table(results: Sequence[Result]) -> pd.DataFrame:
+    """Return one row per window: ``path``, ``start_s``, ``end_s`` and ``species``, its set, separated by ``;``."""
+    rows = [(one.path, start, end, ";".join(names)) for one in results for start, end, names in one.sets or ()]
+    return pd.DataFrame(rows, columns=list(SETS)).astype(dict(zip(SETS, (str, float, float, str), strict=True)))
 
 
 def files_table(results: Sequence[Result]) -> pd.DataFrame:
@@ -121,7 +149,14 @@ def as_json_lines(results: Sequence[Result], band: Range) -> Iterator[Written]:
 
 def json_lines(result: Result) -> str:
     """Return a line a detection."""
-    lines = (dict(zip(COLUMNS, (result.path, *found), strict=True)) for found in result.detections)
+    columns = (*COLUMNS, RIGHT) if result.rated else COLUMNS
+    lines = (dict(zip(columns, (result.path, *found), strict=False)) for found in result.detections)
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def set_lines(result: Result) -> str:
+    """Return a line a window with its set."""
+    lines = (dict(zip(SETS, (result.path, *one), strict=True)) for one in result.sets or ())
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 

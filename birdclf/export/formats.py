@@ -68,6 +68,7 @@ def metadata_of(
         }  # fmt: skip
     return {
         "format": VECTORS if head else WAVEFORMS, "classes": list(input_spec.classes),
+        "task": input_spec.task,
         "sample_rate_hz": input_spec.sample_rate_hz, "samples": input_spec.samples,
         "window_s": input_spec.window_s, "padding": input_spec.padding,
         "audio": {"channel": mix.channel, "dc": mix.dc, "gain": mix.gain}, "birdclf": birdclf.__version__,

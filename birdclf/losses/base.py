@@ -130,4 +130,9 @@ def in_range(name: str, value: float, low: float, high: float = math.inf) -> flo
 
 def log_probabilities(logits: Tensor) -> Tensor:
     """Return ``log softmax`` with at least float32 precision."""
-    return torch.log_softmax(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, dim=1)
+    return torch.log_softmax(float32_at_least(logits), dim=1)
+
+
+def float32_at_least(logits: Tensor) -> Tensor:
+    """Return logits, those of half precision as float32."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from birdclf.errors import UserError
-from birdclf.losses.base import Loss, as_distribution, effective_number, in_range
+from birdclf.losses.base import Loss, as_distribution, effective_number, float32_at_least, in_range
 
 USUAL_SCALE = 30.0
 USUAL_BETA = 0.99
@@ -71,7 +71,7 @@ class LDAM(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of a batch; K is at least 2."""
-        z = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        z = float32_at_least(logits)
         # -log p of class k is softplus(log sum_{j != k} exp z_j - z_k); a margin changes z_k only.
         terms = functional.softplus(_others(z) - z + self.margin)
         if self.reweighs:

@@ -10,10 +10,12 @@ from scipy import stats
 
 from birdclf.metrics.figures import Evaluation, Vector
 from birdclf.metrics.intervals import ClusterCounts, Counts, Ratio, blocks, critical_values, standard_error
+from birdclf.metrics.label_intervals import influence
+from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.random import stream
 
 if TYPE_CHECKING:
-    from birdclf.metrics.predictions import Predictions
+    from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions
 
 
 Statistic = Literal["macro_f1", "accuracy", "balanced_accuracy"]
@@ -111,6 +113,24 @@ def class_differences(
     return pd.DataFrame({**columns, "q_value": stats.false_discovery_control(p)})
 
 
+def set_class_differences(a: "LabelPredictions", b: "LabelPredictions", settings: Evaluation) -> pd.DataFrame:
+    """Return average precision of run a minus run b for each class with a positive, on the same clips.
+
+    Intervals and p-values are of the jackknife over clusters, both runs together. Columns as of
+    :func:`class_differences`.
+    """
+    (one, other), cluster = (p.by_class(settings)["ap"] for p in (a, b)), np.unique(a.cluster)
+    value, loss = one.value - other.value, influence(one) - influence(other)
+    seen = np.flatnonzero(a.heard)
+    rows = []
+    for k in seen:
+        over = OverSeeds.of([value[k]], [Influence(cluster, loss[:, k])])
+        low, high = over.interval(settings.confidence)
+        rows.append((k, over.value, max(low, -1.0), min(high, 1.0), over.p_value()))
+    table = pd.DataFrame(rows, columns=["class_index", "difference", "low", "high", "p_value"])
+    return table.assign(q_value=stats.false_discovery_control(table.p_value) if rows else [])
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for being several, in their order (Holm, 1979)."""
     adjusted, highest = [0.0] * len(p_values), 0.0
@@ -121,15 +141,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def why_not_comparable(
-    a: "Predictions", b: "Predictions", classes_a: tuple[str, ...], classes_b: tuple[str, ...]
+    a: "AnyPredictions", b: "AnyPredictions", classes_a: tuple[str, ...], classes_b: tuple[str, ...]
 ) -> str:
-    """Return why two runs must not be compared, "" if they may: same class list, recordings and true species."""
+    """Return why two runs must not be compared, "" if they may: same task, class list, recordings and true species."""
+    if a.target.ndim != b.target.ndim:
+        return (
+            "One gives each recording one species, the other a set of species: they are judged by other figures. "
+            "birdclf evaluate RUN --soundscapes DIR judges both alike."
+        )
     if classes_a != classes_b:
         common = len(set(classes_a) & set(classes_b))
         if set(classes_a) == set(classes_b):
             return f"The class lists hold the same {common} species in another order."
         return f"The class lists differ: {len(classes_a)} and {len(classes_b)} species, {common} of them common."
-    truth_a, truth_b = (dict(zip(p.recording_id, p.target, strict=True)) for p in (a, b))
+    truth_a, truth_b = (dict(zip(p.recording_id, p.target.tolist(), strict=True)) for p in (a, b))
     common_ids = truth_a.keys() & truth_b.keys()
     if not len(common_ids) == len(truth_a) == len(truth_b):
         return f"The recordings differ: {len(truth_a)} and {len(truth_b)}, {len(common_ids)} of them common."

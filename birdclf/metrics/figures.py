@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from birdclf.checks import is_number, whole
+from birdclf.checks import above, is_number, whole
 from birdclf.errors import UserError
 
 
@@ -23,6 +23,9 @@ class Evaluation:
         bins: Bins of confidence for the calibration error, 1 or more.
         confidence: Coverage of every interval, in (0, 1).
         margin: Largest difference of two configurations' figures that is not relevant, a share of 0 or more, below 1.
+        threshold: Probability from which a species counts as found, of several at once, above 0 and at most 1.
+        precision: At which recall is given, of several species at once, above 0 and at most 1.
+        recall: At which precision is given, above 0 and at most 1.
 
     Raises:
         UserError: If a value is out of range.
@@ -34,6 +37,9 @@ class Evaluation:
     bins: int = 15
     confidence: float = 0.95
     margin: float = 0.02
+    threshold: float = 0.5
+    precision: float = 0.9
+    recall: float = 0.5
 
     def __post_init__(self) -> None:
         for name, least in (("few", 0), ("many", 0), ("draws", 100), ("bins", 1)):
@@ -46,6 +52,8 @@ class Evaluation:
             raise UserError(
                 f"evaluation.margin is {self.margin}; it must be a share of 0 or more and below 1: 0.02 is 2 points."
             )
+        for name in ("threshold", "precision", "recall"):
+            above(f"evaluation.{name}", getattr(self, name), 0, 1)
 
     @property
     def coverage(self) -> str:

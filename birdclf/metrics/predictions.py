@@ -1,5 +1,6 @@
 """Saved predictions: what a run said of each recording, enough to work without its model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
 from birdclf.metrics import figures as metrics
+from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import ClusterCounts, class_means, figure_intervals, wilson
+from birdclf.metrics.intervals import ClusterCounts, Interval, class_means, figure_intervals, wilson
 from birdclf.metrics.over_seeds import Influence
 
 
@@ -56,6 +58,12 @@ class Predictions:
         influence = Influence(np.unique(self.cluster), self.counts.influence(kind, least=2) @ weight)
         return float(self.counts.total.ratio(kind) @ weight), influence
 
+    def interval(self, metric: str, train_counts: NDArray[np.int64], settings: Evaluation) -> Interval | None:
+        """Return the interval of a figure such as ``macro_f1`` or ``few_recall``; None of one that has none."""
+        if metric == "accuracy":
+            return wilson(int((self.target == self.prediction).sum()), len(self.target), settings.confidence)
+        return figure_intervals(self.counts, train_counts, settings).get(metric)
+
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:
         """Return every figure, those with an interval as ``{value, low, high}``.
 
@@ -86,6 +94,24 @@ class Predictions:
             figures["buckets"][name] = row | limits
         figures["clips"] = len(self.target)
         return figures
+
+    def score(self, name: str) -> float:
+        """Return a figure that training may monitor, such as ``macro_f1`` or ``nll``."""
+        if name == "nll":
+            return metrics.negative_log_likelihood(metrics.log_softmax(self.logits), self.target)
+        return metrics.summarise(self.confusion)[name]
+
+    def temperature(self) -> float:
+        """Return the divisor of the logits that calibrates their softmax best on these recordings."""
+        return fit_temperature(self.logits, self.target)
+
+    def at_temperature(self, temperature: float, settings: Evaluation) -> dict[str, float]:
+        """Return the figures of the probabilities after temperature scaling, which changes no decision."""
+        log_p = metrics.log_softmax(self.logits.astype(np.float64) / temperature)
+        return {
+            "ece_calibrated": metrics.expected_calibration_error(np.exp(log_p), self.target, settings.bins),
+            "nll_calibrated": metrics.negative_log_likelihood(log_p, self.target),
+        }
 
     def table(self, split: str, classes: tuple[str, ...]) -> pd.DataFrame:
         """Return one row a recording: id, split, target, prediction, cluster, and a probability a class."""
@@ -129,6 +155,33 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
     Raises:
         UserError: If the file is missing or no table of predictions, or holds no row of the split.
     """
+    rows, classes, p = stored_rows(path, split, ("recording_id", "split", "target"))
+    index = {name: k for k, name in enumerate(classes)}
+    unknown = sorted(set(map(str, rows["target"])) - index.keys())
+    if unknown:
+        raise UserError(f"{path} has recordings of {len(unknown)} species without a probability, such as {unknown[0]}.")
+    if not (p.max(axis=1) > 0).all():
+        raise UserError(f"{path} has recordings whose probabilities are all 0; evaluate the run again.")
+    ids = rows["recording_id"].to_numpy(dtype=object)
+    cluster = rows["cluster"].to_numpy(dtype=object) if "cluster" in rows else ids  # older runs did not store it
+    target = np.array([index[str(name)] for name in rows["target"]], dtype=np.int64)
+    # A probability that float32 rounded to 0 was at least smaller than the least positive one.
+    return Predictions(ids, target, np.log(np.maximum(p, np.finfo(np.float32).tiny)), cluster), classes
+
+
+def stored_rows(
+    path: Path, split: str, needed: Sequence[str]
+) -> tuple[pd.DataFrame, tuple[str, ...], NDArray[np.float32]]:
+    """Return the rows of one split of a Parquet file of predictions, its class list, and ``(N, K)`` probabilities.
+
+    Args:
+        path: ``predictions.parquet`` of a run folder.
+        split: ``val`` or ``test``.
+        needed: Columns that it must have, beside a ``p:<species>`` for each class.
+
+    Raises:
+        UserError: If the file is missing or no table of predictions, or holds no row of the split.
+    """
     if not path.is_file():
         raise UserError(f"{path} does not exist; a run writes it when its training has ended.")
     refuse_pointer(path)
@@ -136,7 +189,7 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
         table = pd.read_parquet(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({error}); evaluate the run again.") from error
-    missing = [name for name in ("recording_id", "split", "target") if name not in table]
+    missing = [name for name in needed if name not in table]
     columns = [str(name) for name in table.columns if str(name).startswith("p:")]
     if missing or not columns:
         lacks = ", ".join([*missing, *([] if columns else ["a p:<species> for each class"])])
@@ -145,16 +198,7 @@ def read_predictions(path: Path, split: str) -> tuple[Predictions, tuple[str, ..
     if rows.empty:
         held = ", ".join(sorted(map(str, table["split"].unique()))) or "nothing"
         raise UserError(f"{path} holds no row of the split {split}; it holds {held}.")
-    classes = tuple(name.removeprefix("p:") for name in columns)
-    index = {name: k for k, name in enumerate(classes)}
-    unknown = sorted(set(map(str, rows["target"])) - index.keys())
-    if unknown:
-        raise UserError(f"{path} has recordings of {len(unknown)} species without a probability, such as {unknown[0]}.")
     p = rows[columns].to_numpy(dtype=np.float32, na_value=np.nan)
-    if not (np.isfinite(p).all() and (p >= 0).all() and (p.max(axis=1) > 0).all()):
+    if not (np.isfinite(p).all() and (p >= 0).all()):
         raise UserError(f"{path} has probabilities that are no numbers of 0 or more; evaluate the run again.")
-    ids = rows["recording_id"].to_numpy(dtype=object)
-    cluster = rows["cluster"].to_numpy(dtype=object) if "cluster" in rows else ids  # older runs did not store it
-    target = np.array([index[str(name)] for name in rows["target"]], dtype=np.int64)
-    # A probability that float32 rounded to 0 was at least smaller than the least positive one.
-    return Predictions(ids, target, np.log(np.maximum(p, np.finfo(np.float32).tiny)), cluster), classes
+    return rows, tuple(name.removeprefix("p:") for name in columns), p

@@ -4,16 +4,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from birdclf.config import NOT_HASHED, config_hash, direction
 from birdclf.errors import UserError
 from birdclf.runs.run import LeftOut, Run
+from birdclf.targets import HEADLINES, Task
 
 UNSAID = (*NOT_HASHED, "seed", "split.seed", "sweep", "hydra", "name", "reference")
 """Settings that do not tell configurations apart for a reader."""
+
+TAIL: Final[dict[Task, dict[str, str]]] = {
+    "single_label": {"f1": "F1", "recall": "recall"},
+    "multi_label": {"f1": "F1", "cmap": "cmAP"},
+}
+"""Figures of a bucket of species that are shown of each task, with their names; the last judges the long tail."""
+
+CLASS_FIGURE: Final[dict[Task, str]] = {"single_label": "F1", "multi_label": "average precision"}
+"""Figure of one species by which two configurations are compared."""
 
 Seeds = tuple[int, int]
 """Seeds of training and split, which name a replicate."""
@@ -25,6 +35,21 @@ class Configuration:
 
     label: str
     runs: Mapping[Seeds, Run]
+
+    @property
+    def task(self) -> Task:
+        """Task of its runs."""
+        return self.first.task
+
+    @property
+    def headlines(self) -> dict[str, str]:
+        """The two figures that it is compared by, with their names."""
+        return HEADLINES[self.task]
+
+    @property
+    def tail(self) -> dict[str, str]:
+        """Figures of a bucket of species, with their names."""
+        return TAIL[self.task]
 
     @property
     def first(self) -> Run:
@@ -105,17 +130,23 @@ def _key(config: Mapping[str, Any], of_folder: Mapping[str, str]) -> str:
 def best_first(found: Sequence[Configuration]) -> tuple[list[Configuration], str]:
     """Return the configurations by their mean validation score, the best first, and the metric that ranks them.
 
-    That is the metric which chose their checkpoints, or validation accuracy where they were chosen by several.
+    That is the metric which chose their checkpoints, or validation accuracy, of sets cmAP, where they were chosen by
+    several. Of runs of both tasks each has its own order, and the metric is that of the first.
     Test figures never rank: they then remain fair for the one that is picked.
     """
+    tasks = list(dict.fromkeys(configuration.task for configuration in found))
+    if len(tasks) > 1:  # figures of one say nothing against those of the other
+        ranked = [best_first([one for one in found if one.task == task]) for task in tasks]
+        return [one for each, _ in ranked for one in each], ranked[0][1]
     monitors = {run.metrics["monitor"] for configuration in found for run in configuration.runs.values()}
-    monitor = next(iter(monitors)) if len(monitors) == 1 else "val/accuracy"
+    figure = next(iter(HEADLINES[tasks[0]]))
+    monitor = next(iter(monitors)) if len(monitors) == 1 else f"val/{figure}"
     sign = 1 if direction(monitor) == "max" else -1
 
     def score(configuration: Configuration) -> float:
         if len(monitors) == 1:
             return sign * float(np.mean([run.metrics["score"] for run in configuration.runs.values()]))
-        return float(np.mean([run.metrics["val"]["accuracy"]["value"] for run in configuration.runs.values()]))
+        return float(np.mean([run.metrics["val"][figure]["value"] for run in configuration.runs.values()]))
 
     return sorted(found, key=score, reverse=True), monitor
 

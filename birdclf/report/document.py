@@ -180,6 +180,11 @@ def number(value: float | None, form: str = "{:.3f}") -> Number | str:
     return "" if value is None or math.isnan(value) else Number(float(value), form.format(value))
 
 
+def capitalised(name: str) -> str:
+    """Return the name of a figure at the beginning of a sentence: ``cmAP`` keeps its letters."""
+    return name if name == "cmAP" else name[0].upper() + name[1:]
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """Return names as a sentence lists them: ``a, b and c``; past ``most`` the rest is counted."""
     if len(names) > most:

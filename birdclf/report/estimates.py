@@ -9,7 +9,7 @@ from scipy.stats import chi2, norm, t
 
 from birdclf.config import direction
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.intervals import figure_intervals, score, wilson
+from birdclf.metrics.intervals import score
 from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Number
@@ -72,15 +72,20 @@ def estimate(configuration: Configuration, metric: str, settings: Evaluation) ->
     sd, mean = float(values.std(ddof=1)), float(values.mean())
     of_runs = [found for run in runs if (found := measured(run, metric, settings))]
     if len(of_runs) == len(runs):
-        return Estimate(mean, *_interval_of_mean(of_runs, settings.confidence), sd, len(values))
+        is_share = direction(metric) == "max"
+        return Estimate(mean, *interval_of_mean(of_runs, is_share, settings.confidence), sd, len(values))
     half = float(t.ppf(0.5 + settings.confidence / 2, len(values) - 1)) * sd / sqrt(len(values)) or float("nan")
     most = 1.0 if direction(metric) == "max" else float("inf")
     return Estimate(mean, max(mean - half, 0.0), min(mean + half, most), sd, len(values))
 
 
-def _interval_of_mean(of_runs: Sequence[Measured], confidence: float) -> tuple[float, float]:
+def interval_of_mean(of_runs: Sequence[Measured], is_share: bool, confidence: float) -> tuple[float, float]:
+    """Return the interval of the mean of a share, or of another figure, over seeds, see :func:`estimate`."""
     influence = [influence for _, influence in of_runs]
     over = OverSeeds.of([value for value, _ in of_runs], influence)
+    if not is_share:
+        below, above = over.interval(confidence)
+        return max(below, 0.0), above
     mean, z = over.value, float(norm.ppf(0.5 + confidence / 2))
     error = over.half_width(confidence) / z
     clusters = len(np.unique(np.concatenate([each.cluster for each in influence])))
@@ -108,7 +113,5 @@ def _interval_of(run: Run, metric: str, settings: Evaluation) -> tuple[float, fl
         return float(stored["low"]), float(stored["high"])
     if split == "val":
         return float("nan"), float("nan")
-    if name == "accuracy":
-        return wilson(int((run.test.target == run.test.prediction).sum()), len(run.test.target), settings.confidence)
-    found = figure_intervals(run.test.counts, run.train_counts, settings).get(name)
+    found = run.test.interval(name, run.train_counts, settings)
     return (found.low, found.high) if found else (float("nan"), float("nan"))

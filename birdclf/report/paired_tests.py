@@ -18,17 +18,20 @@ from birdclf.metrics.comparison import (
     holm,
     mcnemar,
     paired_bootstrap,
+    set_class_differences,
     why_not_comparable,
 )
 from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.label_predictions import LabelPredictions
 from birdclf.metrics.over_seeds import Influence, OverSeeds
+from birdclf.metrics.predictions import Predictions
 from birdclf.report.configurations import Configuration
 from birdclf.report.estimates import Measured, measured
 from birdclf.runs.run import Run
+from birdclf.targets import HEADLINES
 
 LEVEL: Final = 0.05
-METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")
-NAMES: Final[dict[str, str]] = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+METRICS: Final[tuple[Statistic, ...]] = ("accuracy", "macro_f1")  # of single_label
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Pair:
     """Two runs on the same test recordings; differences are the reference minus its rival."""
 
     seeds: str
-    mcnemar: McNemar
-    difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap
+    mcnemar: McNemar | None  # None of sets
+    difference: dict[str, Difference]  # by metric, of the paired cluster bootstrap, of sets of the cluster jackknife
 
 
 Verdict = Literal["better", "worse", "no relevant difference", "undecided"]
@@ -77,7 +80,8 @@ class Comparison:
         """Return the p-value that decides, as it is before the adjustment."""
         if metric in self.by_seed:
             return self.by_seed[metric].p_value
-        return self.pairs[0].mcnemar.p_value if metric == "accuracy" else self.pairs[0].difference[metric].p_value
+        pair = self.pairs[0]
+        return pair.mcnemar.p_value if metric == "accuracy" and pair.mcnemar else pair.difference[metric].p_value
 
     def decided(self, metric: str) -> int:
         """Return 1 where the reference is better, -1 where the rival is, 0 where the tests do not decide."""
@@ -113,7 +117,7 @@ def compare(reference: Configuration, others: Sequence[Configuration], settings:
     tested = [comparison for comparison in found if not comparison.refused]
     for comparison in tested:
         comparison.level = LEVEL / len(tested)
-    for metric in METRICS:
+    for metric in reference.headlines:
         for comparison, p in zip(tested, holm([c.p_value(metric) for c in tested]), strict=True):
             comparison.adjusted[metric] = p
     return found
@@ -128,17 +132,27 @@ def _comparison(reference: Configuration, rival: Configuration, settings: Evalua
         seeds = "" if shared else "They share no seed, and the seed decides the split. "
         return Comparison(rival, settings.margin, refused=seeds + reasons[0])
     comparison = Comparison(rival, settings.margin, pairs=[_pair(a, b, settings) for a, b in usable])
-    first, second = usable[0]
-    test, other = first.test, _aligned(first, second)
-    comparison.classes = class_differences(
-        test.target, test.prediction, other, test.cluster, len(first.classes), settings
-    )
-    for metric in METRICS:
+    comparison.classes = _classes(*usable[0], settings)
+    for metric in reference.headlines:
         over = _over_seeds(usable, f"test/{metric}", settings)
         comparison.over_seeds[metric] = over
         if len(usable) > 1:
-            comparison.by_seed[metric] = Difference(over.value, *over.interval(settings.confidence), over.p_value())
+            comparison.by_seed[metric] = _difference(over, settings)
     return comparison
+
+
+def _classes(a: Run, b: Run, settings: Evaluation) -> pd.DataFrame:
+    one, other = a.test, b.test
+    if isinstance(one, Predictions) and isinstance(other, Predictions):
+        return class_differences(
+            one.target, one.prediction, _aligned(one, other), one.cluster, len(a.classes), settings
+        )
+    assert isinstance(one, LabelPredictions) and isinstance(other, LabelPredictions), "they can be compared"
+    return set_class_differences(one, other, settings)
+
+
+def _difference(over: OverSeeds, settings: Evaluation) -> Difference:
+    return Difference(over.value, *over.interval(settings.confidence), over.p_value())
 
 
 def _over_seeds(pairs: Sequence[tuple[Run, Run]], metric: str, settings: Evaluation) -> OverSeeds:
@@ -154,12 +168,15 @@ def _over_seeds(pairs: Sequence[tuple[Run, Run]], metric: str, settings: Evaluat
 
 def _measured(run: Run, metric: str, settings: Evaluation) -> Measured:
     found = measured(run, metric, settings)
-    assert found, "every run has its accuracy and macro F1"
+    assert found, "every run has the figures that it is compared by"
     return found
 
 
 def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:
-    other = _aligned(a, b)
+    if not (isinstance(a.test, Predictions) and isinstance(b.test, Predictions)):
+        over = {metric: _over_seeds([(a, b)], f"test/{metric}", settings) for metric in HEADLINES[a.task]}
+        return Pair(a.seeds, None, {metric: _difference(found, settings) for metric, found in over.items()})
+    other = _aligned(a.test, b.test)
     target, predicted = a.test.target, a.test.prediction
     return Pair(
         a.seeds,
@@ -171,7 +188,7 @@ def _pair(a: Run, b: Run, settings: Evaluation) -> Pair:
     )
 
 
-def _aligned(a: Run, b: Run) -> NDArray[np.int64]:
+def _aligned(a: Predictions, b: Predictions) -> NDArray[np.int64]:
     """Return the predictions of ``b`` in the order of the recordings of ``a``."""
-    predicted = dict(zip(b.test.recording_id, b.test.prediction, strict=True))
-    return np.array([predicted[name] for name in a.test.recording_id], dtype=np.int64)
+    predicted = dict(zip(b.recording_id, b.prediction, strict=True))
+    return np.array([predicted[name] for name in a.recording_id], dtype=np.int64)

@@ -11,7 +11,7 @@ from birdclf.errors import UserError
 from birdclf.metrics.over_seeds import MOST_SEEDS, POWER
 from birdclf.report.configurations import Configuration, best_first, chosen, configurations
 from birdclf.report.document import counted, listed
-from birdclf.report.paired_tests import METRICS, NAMES, compare
+from birdclf.report.paired_tests import compare
 from birdclf.runs.run import find_runs, read_runs
 from birdclf.sweep.launches import words_of
 from birdclf.text import printable
@@ -22,7 +22,8 @@ def plan(paths: Sequence[Path], difference: float | None = None, reference: str 
 
     Args:
         paths: Run folders, or folders that hold some, such as a sweep's.
-        difference: In points of accuracy or of F1 x 100; None for the margin of the runs (``evaluation.margin``).
+        difference: In points of accuracy, of F1 x 100 or of cmAP x 100; None for the margin of the runs
+            (``evaluation.margin``).
         reference: Label or experiment name of a configuration; None takes the best.
 
     Raises:
@@ -47,13 +48,13 @@ def plan(paths: Sequence[Path], difference: float | None = None, reference: str 
     rows, most = [], 0
     for comparison in tested:
         cells = [comparison.rival.label, str(len(comparison.pairs))]
-        for metric in METRICS:
+        for metric in first.headlines:
             seeds = comparison.seeds_needed(metric, points / 100)
             most = max(most, seeds or 0)
             cells += [f"{100 * comparison.detectable(metric):.1f}", f"> {MOST_SEEDS}" if seeds is None else str(seeds)]
         rows.append(cells)
     head = ["against", "seeds"]
-    head += [words for metric in METRICS for words in (f"{NAMES[metric]}: seen now", f"seeds for {points:g}")]
+    head += [words for name in first.headlines.values() for words in (f"{name}: seen now", f"seeds for {points:g}")]
     lines = [
         f"{first.label} against {counted(len(tested), 'rival')}: the smallest difference, in points, that the pilot "
         f"shows with a probability of {POWER:g}, and how many seeds in all show {points:g} points as surely "

@@ -7,18 +7,20 @@ from typing import Final
 
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, write_whole
+from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration, best_first, chosen, configurations
 from birdclf.report.document import Bullets, Section, counted, markdown, page
 from birdclf.report.paired_tests import compare
 from birdclf.report.sections.calibration import calibration_section
-from birdclf.report.sections.comparison import comparison_rows, comparison_section, table_section
+from birdclf.report.sections.comparison import comparison_rows, comparison_section, table_blocks, table_section
 from birdclf.report.sections.criteria import criteria_section
 from birdclf.report.sections.factors import factors_section
 from birdclf.report.sections.gallery import gallery_section
 from birdclf.report.sections.learning_curve import learning_curve_section
-from birdclf.report.sections.pictures import results_section
+from birdclf.report.sections.pictures import results_section, scores_plot
 from birdclf.report.sections.published import published_section, repeat_section
 from birdclf.report.sections.search import search_section, studies_below
+from birdclf.report.sections.soundscapes import soundscapes_section
 from birdclf.report.sections.species import species_section
 from birdclf.report.sections.summary import summary_section
 from birdclf.report.sections.training import training_section
@@ -87,25 +89,41 @@ def _sections(
     settings = reference.first.evaluation
     comparisons = compare(reference, [c for c in ranked if c is not reference], settings)
     curve = learning_curve_section(ranked, settings)
+    own = [one for one in ranked if one.task == reference.task]
+    others = [one for one in ranked if one.task != reference.task]
+    field = soundscapes_section(ranked)
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
-        results_section(reference, ranked, comparisons, settings),
+        results_section(reference, own, comparisons, settings),
         *([curve] if curve else []),
-        factors_section(ranked, settings),
-        table_section(ranked, monitor, settings),
+        factors_section(own, settings),
+        table_section(own, best_first(own)[1], settings),
         comparison_section(reference, comparisons, settings),
+        *([other_task_section(others, settings)] if others else []),
         *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,
         published_section(ranked),
-        training_section(ranked, settings),
-        calibration_section(ranked, settings),
+        *([field] if field else []),
+        training_section(own, settings),
+        calibration_section(own, settings),
         species_section(reference, settings),
     ]
-    if with_gallery:
+    if with_gallery and reference.task == "single_label":
         sections.append(gallery_section(reference.label, reference.first, GALLERY_BYTES))
     sections.append(repeat_section(ranked))
     if left_out:
         items = tuple(f"{folder}: {reason}" for folder, reason in left_out)
         sections.append(Section("left-out", "Left out", (Bullets(items),)))
     return tuple(sections)
+
+
+def other_task_section(others: list[Configuration], settings: Evaluation) -> Section:
+    """Return the section of the configurations that the reference is not compared with, as they are of another task."""
+    text = (
+        f"These are of task={others[0].task} and judged by other figures, so that they are ranked and compared only "
+        "with each other: report on them alone for that."
+    )
+    ranked, monitor = best_first(others)
+    blocks = (text, scores_plot(ranked[0], ranked, settings), *table_blocks(ranked, monitor, settings))
+    return Section("other-task", "Configurations of the other task", blocks)

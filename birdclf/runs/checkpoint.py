@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 from zipfile import BadZipFile
 
 import torch
@@ -23,6 +23,7 @@ from birdclf.posthoc.base import Adjustment, Adjusts
 from birdclf.posthoc.energy import Rejection
 from birdclf.posthoc.tau_norm import TauNormalised
 from birdclf.runs.trust import build, named
+from birdclf.targets import Task
 
 if TYPE_CHECKING:
     from birdclf.runs.predictor import Predictor
@@ -122,6 +123,7 @@ class LoadedRun:
         epoch: Epochs trained.
         config: The run's resolved configuration, as plain values.
         adjustment: Applied to the network's logits before the temperature; None if there is none.
+        task: ``multi_label`` if its probabilities are sigmoids of the logits, not their softmax.
     """
 
     network: nn.Module
@@ -132,6 +134,7 @@ class LoadedRun:
     epoch: int
     config: dict[str, Any]
     adjustment: Adjusts | None = None
+    task: Task = "single_label"
 
     @cached_property
     def predictor(self) -> "Predictor":
@@ -181,7 +184,21 @@ def load_run(
     adjustment = _adjustment(own.get("adjustment"), len(classes), file)
     both.eval()
     channels_last, epoch = bool(config.get("channels_last", True)), int(content["epoch"]) + 1
-    return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment)
+    task = checked_task(own, file)
+    return LoadedRun(network, features, channels_last, classes, temperature, epoch, config, adjustment, task)
+
+
+def checked_task(own: Mapping[str, Any], file: Path) -> Task:
+    """Return the task that a checkpoint or an exported file names; files of older versions name none.
+
+    Raises:
+        UserError: If there is no such task.
+    """
+    task = own.get("task", "single_label")
+    if task not in get_args(Task):
+        raise UserError(f"{file} is damaged: its task is {task!r}, not one of {', '.join(get_args(Task))}.")
+    found: Task = task
+    return found
 
 
 def load_features(file: Path, trusted: Collection[str] = ()) -> Representation:

@@ -22,6 +22,7 @@ from birdclf.files import new_run, refuse_existing, write_whole
 from birdclf.metrics.calibration import fit_temperature
 from birdclf.metrics.comparison import mcnemar, paired_bootstrap
 from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.label_predictions import AnyPredictions
 from birdclf.metrics.predictions import Predictions
 from birdclf.runs.opening import calibration_of, check_folder, open_run, read_settings
 from birdclf.runs.predictor import predict
@@ -79,7 +80,7 @@ def read_members(
         part = Run(run)
         check_finished(part)
         if saved and (run / PREDICTIONS).is_file():
-            predictions, classes = part.predictions, part.classes
+            found, classes = part.predictions, part.classes
         else:
             opened = open_run(run, checkpoint, window, source, trusted)
             if not opened.recordings.own:
@@ -90,14 +91,28 @@ def read_members(
             table = opened.recordings.source.table
             print(f"predicting: {printable(run)}")
             raw = predict(opened.trainer, opened.loaded.predictor, opened.recordings.loaders, table)
-            predictions = calibration_of(opened, raw, trusted).adjusted(raw)
+            found = calibration_of(opened, raw, trusted).adjusted(raw)
             classes = opened.loaded.classes
-        member = Member(part, classes, predictions)
+        member = Member(part, classes, of_one_class(found, run))
         if members:
             check_same_task(members[0].run, members[0].classes, part, classes)
             member = replace(member, predictions=_in_order(members[0], member))
         members.append(member)
     return members
+
+
+def of_one_class(predictions: Mapping[str, AnyPredictions], run: Path) -> dict[str, Predictions]:
+    """Return predictions of one class a recording.
+
+    Raises:
+        UserError: If they are of sets of classes.
+    """
+    single = {stage: found for stage, found in predictions.items() if isinstance(found, Predictions)}
+    if len(single) < len(predictions):
+        raise UserError(
+            f"{run} has task=multi_label; ensembles and soups are of task=single_label. Judge such runs one by one."
+        )
+    return single
 
 
 def check_distinct(runs: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from birdclf.config import folder_name
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing
-from birdclf.metrics.predictions import Predictions
+from birdclf.metrics.label_predictions import AnyPredictions
 from birdclf.runs.opening import OpenedRun, calibration_of, open_run
 from birdclf.runs.predictor import predict
 from birdclf.runs.results import Calibration, print_table, write_tables
@@ -67,7 +67,7 @@ def evaluate(
 
 
 def _measure(
-    opened: OpenedRun, raw: Mapping[str, Predictions], calibration: Calibration, checkpoint: str, folder: Path | None
+    opened: OpenedRun, raw: Mapping[str, AnyPredictions], calibration: Calibration, checkpoint: str, folder: Path | None
 ) -> dict[str, Any]:
     """Print the figures, write them if a folder is given, and return them."""
     loaded, recordings, settings, window = opened.loaded, opened.recordings, opened.settings, opened.window

@@ -20,16 +20,17 @@ from birdclf.audit.rules import Rules
 from birdclf.config import conf_dir
 from birdclf.data.catalog import Catalog
 from birdclf.data.dataset import Batch, WindowDataset, as_fetched
+from birdclf.data.labels import class_list, count_classes, targets_of
 from birdclf.data.splits import STAGES, FileSplit
 from birdclf.data.tables import read_own
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.predictions import Predictions
+from birdclf.metrics.label_predictions import AnyPredictions
 from birdclf.posthoc.base import PostHoc, Unadjusted
 from birdclf.runs.checkpoint import LoadedRun, build_features, load_run
 from birdclf.runs.results import Calibration, fit_calibration, rows_of
-from birdclf.runs.run import CONFIG, Run
+from birdclf.runs.run import CONFIG, Run, supports_of
 from birdclf.runs.trust import build, check_names
 from birdclf.store.open import FeatureStore, open_store
 
@@ -163,7 +164,8 @@ def open_recordings(
             f"{catalog.name} lacks {len(absent)} of the {len(split)} recordings of {run / 'split.csv'}, first "
             f"{absent[0]!r}. {_moved(cfg)}"
         )
-    if strange := sorted(set(catalog.classes) - set(loaded.classes)) if len(absent) else []:
+    named = set(class_list(catalog.table, loaded.task))
+    if strange := sorted(named - set(loaded.classes)) if len(absent) else []:
         more = f" and {len(strange) - NAMED} more" if len(strange) > NAMED else ""
         raise UserError(
             f"{catalog.name} has species that the run does not know: {', '.join(strange[:NAMED])}{more}. Leave them "
@@ -171,7 +173,7 @@ def open_recordings(
         )
     store = open_store(catalog, loaded.predictor.features, Path(cfg.store.dir), cfg.store.workers, mix)
     own, trained_on = not len(absent), 0
-    species = read_own(run / "split.csv", ("recording_id", "species")).set_index("recording_id").species
+    own_split = Run(run).split
     if own:
         stages = catalog.table.recording_id.map(split.to_dict())
         _check_decodable(catalog, store, stages.notna().to_numpy())
@@ -183,25 +185,20 @@ def open_recordings(
             )
         stages = pd.Series("test", index=catalog.table.index).where(usable)
         trained_on = _trained_on(run, split, store.index[usable])
-    index = {name: k for k, name in enumerate(loaded.classes)}
-    if unknown := sorted(set(species) - set(index)):
+    if unknown := sorted(set(class_list(own_split, loaded.task)) - set(loaded.classes)):
         raise UserError(
             f"{run / 'split.csv'} has species that the checkpoint does not know: {', '.join(unknown[:NAMED])}."
         )
-
-    def count(names: "pd.Series[str]") -> NDArray[np.int64]:
-        return np.bincount(names.map(index).to_numpy(dtype=np.int64), minlength=len(index)).astype(np.int64)
-
-    loaders, supports = {}, {"train": count(species[split.index[split == "train"]])}
+    loaders, supports = {}, {"train": supports_of(own_split, loaded.classes)["train"]}
     for stage in (STAGES if with_train else STAGES[1:]) if own else ("test",):
         rows = catalog.table[stages == stage]
-        row, target = (np.asarray(column, dtype=np.int64) for column in (rows.index, rows.species.map(index)))
+        row, target = np.asarray(rows.index, dtype=np.int64), targets_of(rows, loaded.classes, loaded.task)
         policy, train = (str(cfg.window.train) if stage == "train" else window), stage == "train"
         dataset = WindowDataset(store, row, target, policy, loaded.predictor.features.frames, cfg.seed, apart=train)
         loaders[stage] = DataLoader(
             dataset, batch_size=cfg.loader.batch_size, num_workers=cfg.loader.num_workers, collate_fn=as_fetched
         )
-        supports.setdefault(stage, count(rows.species))
+        supports.setdefault(stage, count_classes(target, len(loaded.classes)))
     return Recordings(catalog, loaders, supports, own, trained_on)
 
 
@@ -313,7 +310,7 @@ def check_folder(run: Path) -> None:
         raise UserError(f"{run} is no folder. Give the folder of a run, such as outputs/run/2026-01-31_12-00-00.")
 
 
-def calibration_of(opened: OpenedRun, raw: Mapping[str, Predictions], trusted: Collection[str] = ()) -> Calibration:
+def calibration_of(opened: OpenedRun, raw: Mapping[str, AnyPredictions], trusted: Collection[str] = ()) -> Calibration:
     """Return the calibration in the checkpoint, or fit it: a run stores it in its best checkpoint only.
 
     Raises:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from birdclf.data.dataset import Batch
 from birdclf.features.representation import Representation
+from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions
 from birdclf.metrics.predictions import Predictions
 from birdclf.models.probes import Probe, in_format, mean_by_owner
 
@@ -73,15 +75,16 @@ class Predictor(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             return self.recording_logits(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ``(recording, target, logits)`` of a batch on the CPU."""
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Tensor, ...]:
+        """Return ``(recording, target, logits, windows)`` of a batch on the CPU, the last the number of each."""
         logits = self.evaluation_logits(batch)
-        return batch.recording.cpu(), batch.target.cpu(), logits.float().cpu()
+        windows = torch.bincount(batch.owner, minlength=len(batch.target))
+        return batch.recording.cpu(), batch.target.cpu(), logits.float().cpu(), windows.cpu()
 
 
 def predict(
     trainer: pl.Trainer, predictor: Predictor, loaders: Mapping[str, DataLoader[Batch]], recordings: pd.DataFrame
-) -> dict[str, Predictions]:
+) -> dict[str, AnyPredictions]:
     """Return the predictions for each split, on the trainer's device and in its precision.
 
     ``recordings`` is the catalog's table, to whose rows the batches point.
@@ -91,8 +94,12 @@ def predict(
     parts_of = dict(zip(loaders, [batches] if len(loaders) == 1 else batches, strict=True))
     cluster = recordings.group.where(recordings.group != "", recordings.recording_id).to_numpy(dtype=object)
     ids = recordings.recording_id.to_numpy(dtype=object)
-    out = {}
+    out: dict[str, AnyPredictions] = {}
     for stage, parts in parts_of.items():
-        row, target, logits = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        out[stage] = Predictions(ids[row], target, logits, cluster[row])
+        row, target, logits, windows = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        if target.ndim == 1:
+            out[stage] = Predictions(ids[row], target, logits, cluster[row])
+        else:
+            sound_s = windows * (predictor.features.window_samples / predictor.features.sample_rate_hz)
+            out[stage] = LabelPredictions(ids[row], target.astype(np.int8), logits, cluster[row], sound_s)
     return out

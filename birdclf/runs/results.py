@@ -17,20 +17,22 @@ from torch import nn
 from birdclf.config import direction
 from birdclf.data.tables import csv_text
 from birdclf.files import write_whole
-from birdclf.metrics.calibration import fit_temperature, reliability
-from birdclf.metrics.figures import (
-    Evaluation,
-    expected_calibration_error,
-    log_softmax,
-    negative_log_likelihood,
-    precision_recall_f1,
-    summarise,
+from birdclf.metrics.calibration import reliability
+from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
+from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions
+from birdclf.metrics.label_predictions import per_class_table as per_class_table_of_sets
+from birdclf.metrics.plots import (
+    Picture,
+    confusion_picture,
+    per_class_figure,
+    picture_of,
+    reliability_figure,
 )
-from birdclf.metrics.plots import Picture, confusion_picture, per_class_figure, picture_of, reliability_figure
-from birdclf.metrics.predictions import Predictions, per_class_table, write_predictions
+from birdclf.metrics.predictions import per_class_table, write_predictions
 from birdclf.models.head import output_layer
 from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
 from birdclf.posthoc.energy import Rejection
+from birdclf.targets import task_of
 from birdclf.text import printable
 
 Counts = NDArray[np.int64]
@@ -48,11 +50,11 @@ class Calibration:
     adjustment: Adjusts | None
     temperature: float
 
-    def adjusted(self, raw: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    def adjusted(self, raw: Mapping[str, AnyPredictions]) -> dict[str, AnyPredictions]:
         """Return the predictions of each split, adjusted."""
         return {stage: adjusted(p, self.adjustment) for stage, p in raw.items()}
 
-    def metrics(self, raw: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
+    def metrics(self, raw: Mapping[str, AnyPredictions], train_counts: Counts, settings: Evaluation) -> dict[str, Any]:
         """Return the figures of each split and the calibration; figures before an adjustment as ``unadjusted``.
 
         Of a rejection, which changes no figure, ``rejection`` has the threshold and the share of each split that it
@@ -72,7 +74,7 @@ class Calibration:
 
 
 def fit_calibration(
-    posthoc: PostHoc, val: Predictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
+    posthoc: PostHoc, val: AnyPredictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
 ) -> Calibration:
     """Fit post-hoc correction and temperature on the network's predictions of the validation split.
 
@@ -80,7 +82,7 @@ def fit_calibration(
     that a tau is tuned for, such as ``val/macro_f1``; ``rows`` are those of the output layer, see :func:`rows_of`.
     """
     adjustment = posthoc.fit(val.logits, class_counts, lambda logits: _score(logits, val, monitor), rows)
-    return Calibration(adjustment, fit_temperature(adjusted(val, adjustment).logits, val.target))
+    return Calibration(adjustment, adjusted(val, adjustment).temperature())
 
 
 def rows_of(network: nn.Module, num_classes: int) -> OutputRows | None:
@@ -93,7 +95,7 @@ def rows_of(network: nn.Module, num_classes: int) -> OutputRows | None:
     return OutputRows(tuple(lengths.tolist()), tuple(bias.tolist()))
 
 
-def adjusted(p: Predictions, adjustment: Adjusts | None) -> Predictions:
+def adjusted(p: AnyPredictions, adjustment: Adjusts | None) -> AnyPredictions:
     """Return predictions with adjusted logits."""
     return p if adjustment is None else replace(p, logits=adjustment.apply(p.logits))
 
@@ -103,39 +105,32 @@ def as_dict(adjustment: Adjusts) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(adjustment).items()}
 
 
-def _score(logits: Logits, val: Predictions, monitor: str) -> float:
+def _score(logits: Logits, val: AnyPredictions, monitor: str) -> float:
     value = score(replace(val, logits=logits), monitor)
     return value if direction(monitor) == "max" else -value
 
 
-def score(predictions: Predictions, monitor: str) -> float:
+def score(predictions: AnyPredictions, monitor: str) -> float:
     """Return a metric of predictions, such as ``val/macro_f1`` or ``val/nll``."""
-    name = monitor.partition("/")[2]
-    if name == "nll":
-        return negative_log_likelihood(log_softmax(predictions.logits), predictions.target)
-    return summarise(predictions.confusion)[name]
+    return predictions.score(monitor.partition("/")[2])
 
 
 def figures_of(
-    predictions: Mapping[str, Predictions], train_counts: Counts, settings: Evaluation, temperature: float
+    predictions: Mapping[str, AnyPredictions], train_counts: Counts, settings: Evaluation, temperature: float
 ) -> dict[str, Any]:
     """Return the figures of each split, and those of its probabilities after temperature scaling.
 
     The temperature (Guo et al., 2017, equation 9) changes no decision. ``train_counts`` are ``(K,)`` train recordings.
     """
-    figures = {}
-    for stage, p in predictions.items():
-        log_p = _log_p(p, temperature)
-        figures[stage] = p.figures(train_counts, settings) | {
-            "ece_calibrated": expected_calibration_error(np.exp(log_p), p.target, settings.bins),
-            "nll_calibrated": negative_log_likelihood(log_p, p.target),
-        }
-    return figures
+    return {
+        stage: p.figures(train_counts, settings) | p.at_temperature(temperature, settings)
+        for stage, p in predictions.items()
+    }
 
 
 def write_tables(
     folder: Path,
-    predictions: Mapping[str, Predictions],
+    predictions: Mapping[str, AnyPredictions],
     classes: tuple[str, ...],
     supports: Mapping[str, Counts],
     settings: Evaluation,
@@ -149,13 +144,20 @@ def write_tables(
     """
     write_predictions(folder / "predictions.parquet", [p.table(s, classes) for s, p in predictions.items()])
     test = predictions["test"]
+    if isinstance(test, LabelPredictions):
+        own = per_class_table_of_sets(test, classes, dict(supports), settings)
+        write_whole(folder / "per_class.csv", csv_text(own))
+        return _written(folder, {})
     confusion = pd.DataFrame(test.confusion, columns=list(classes))
     confusion.insert(0, "species", classes, allow_duplicates=True)
     for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):
         write_whole(folder / f"{name}.csv", csv_text(table))
     if not pictures:
         return {}
-    before, after = (reliability(np.exp(_log_p(test, t)), test.target, settings.bins) for t in (1.0, temperature))
+    before, after = (
+        reliability(np.exp(log_softmax(test.logits.astype(np.float64) / t)), test.target, settings.bins)
+        for t in (1.0, temperature)
+    )
     f1 = precision_recall_f1(test.confusion)[2]
     drawn = {
         "confusion_matrix": confusion_picture(test.confusion, classes),
@@ -163,18 +165,22 @@ def write_tables(
         "reliability": picture_of(reliability_figure(before)),
         "reliability_calibrated": picture_of(reliability_figure(after, temperature)),
     }
+    return _written(folder, drawn)
+
+
+def _written(folder: Path, drawn: dict[str, Picture]) -> dict[str, Picture]:
     for name, picture in drawn.items():
         (folder / f"{name}.png").write_bytes(picture.png)
     return drawn
 
 
-def _log_p(p: Predictions, temperature: float) -> NDArray[np.float64]:
-    return log_softmax(p.logits.astype(np.float64) / temperature)
-
-
 SHOWN = (
     *("accuracy", "top5_accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "macro_average_precision"),
     *("nll", "ece", "ece_calibrated"),
+)
+SHOWN_OF_SETS = (
+    *("cmap", "auroc", "t1_accuracy", "macro_f1", "micro_f1", "recall_at_precision", "precision_at_recall"),
+    *("false_detections_per_hour", "nll", "ece", "ece_calibrated"),
 )
 
 
@@ -191,18 +197,23 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
     table.add_column("")
     for stage, values in figures.items():
         table.add_column(f"{stage} ({values['clips']} clips)", justify="right")
-    for name in SHOWN:
-        table.add_row(name, *(_cell(values[name]) for values in figures.values()))
+    first = next(iter(figures.values()))
+    of_sets = task_of(first) == "multi_label"
+    for name in SHOWN_OF_SETS if of_sets else SHOWN:
+        table.add_row(name, *(_cell(values.get(name)) for values in figures.values()))
+    measured = "cmap" if of_sets else "recall"
     for bucket in ("many", "medium", "few"):
         cells = []
         for values in figures.values():
             row = values["buckets"][bucket]
-            cells.append("-" if row["recall"] is None else f"{_cell(row['recall'])} ({row['classes']} species)")
-        table.add_row(f"recall, {bucket}-shot", *cells)
+            cells.append("-" if row[measured] is None else f"{_cell(row[measured])} ({row['classes']} species)")
+        table.add_row(f"{measured}, {bucket}-shot", *cells)
     Console().print(table)
 
 
-def _cell(figure: float | dict[str, float]) -> str:
+def _cell(figure: float | dict[str, Any] | None) -> str:
+    if figure is None or (isinstance(figure, dict) and figure["value"] is None):
+        return "-"
     if isinstance(figure, dict):
         return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
     return f"{figure:.3f}"

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from birdclf.errors import UserError
+from birdclf.targets import HEADLINES, Task, task_of
 
 if TYPE_CHECKING:  # they import pandas, scipy or torch: a job that is skipped, or a typing mistake, needs none of them
     import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # they import pandas, scipy or torch: a job that is skipped, 
     from numpy.typing import NDArray
 
     from birdclf.metrics.figures import Evaluation
-    from birdclf.metrics.predictions import Predictions
+    from birdclf.metrics.label_predictions import AnyPredictions
     from birdclf.runs.checkpoint import LoadedRun
 
 CONFIG: Final = "config.yaml"
@@ -98,14 +99,11 @@ class Run:
 
     @cached_property
     def split(self) -> "pd.DataFrame":
-        """``recording_id``, ``species`` and ``split`` of its recordings."""
-        from birdclf.data.tables import read_own
-
-        columns = ["recording_id", "species", "split"]
-        return read_own(self.folder / "split.csv", columns)[columns]
+        """``recording_id``, ``species`` and ``split`` of its recordings, of sets of classes also ``labels``, tuples."""
+        return self._recordings("split.csv", ["recording_id", "species", "split"])
 
     @cached_property
-    def predictions(self) -> "dict[str, Predictions]":
+    def predictions(self) -> "dict[str, AnyPredictions]":
         """Saved predictions of ``val`` and ``test``."""
         return {stage: found for stage, (found, _) in self._saved.items()}
 
@@ -115,7 +113,7 @@ class Run:
         return self._saved["test"][1]
 
     @property
-    def test(self) -> "Predictions":
+    def test(self) -> "AnyPredictions":
         """Saved predictions of the test split."""
         return self.predictions["test"]
 
@@ -133,12 +131,9 @@ class Run:
     @cached_property
     def whole_train_counts(self) -> "NDArray[np.int64]":
         """``(K,)`` train recordings of each species, with those that ``left_out.csv`` names."""
-        from birdclf.data.tables import read_own
-
-        file = self.folder / LEFT_OUT
-        if not file.is_file():
+        if not (self.folder / LEFT_OUT).is_file():
             return self.train_counts
-        left_out = read_own(file, ("recording_id", "species")).assign(split="train")
+        left_out = self._recordings(LEFT_OUT, ["recording_id", "species"]).assign(split="train")
         return self.train_counts + supports_of(left_out, self.classes)["train"]
 
     @cached_property
@@ -151,6 +146,11 @@ class Run:
         """Wall time of the run; None where it is not known."""
         seconds = self.done.get("seconds")
         return float(seconds) if isinstance(seconds, int | float) else None
+
+    @property
+    def task(self) -> Task:
+        """Whether a recording has one class or a set of classes."""
+        return task_of(self.metrics["test"])
 
     @property
     def seed(self) -> int:
@@ -215,29 +215,42 @@ class Run:
             raise UserError("The run has no predictions.parquet, without which nothing can be tested. Run it again.")
         try:
             for split in ("val", "test"):
-                _ = self.metrics[split]["accuracy"]["low"], self.metrics[split]["macro_f1"]["low"]
+                _ = [self.metrics[split][name]["low"] for name in HEADLINES[self.task]]
                 _ = self.metrics[split]["buckets"], self.metrics[split]["clips"]
             facts = ("monitor", "score", "best_epoch", "epochs", "parameters", "classes")
             _ = self.evaluation, self.overrides, self.provenance, [self.metrics[name] for name in facts]
             _ = self.split_seed, float(self.done["seconds"]), self.history, self.supports
+            if any(self.figure(f"test/{name}") is None for name in HEADLINES[self.task]):
+                raise UserError("None of its species is heard in its test recordings, so that nothing can be judged.")
             if self.trained:
-                _ = [self.history[column] for column in ("epoch", "lr", "train/accuracy", "val/accuracy", "val/nll")]
+                _ = [self.history[column] for column in ("epoch", "lr", "train/nll", "val/nll")]
         except UserError:
             raise
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"A file of the run lacks {error}; another program or version wrote it.") from error
 
     @cached_property
-    def _saved(self) -> "dict[str, tuple[Predictions, tuple[str, ...]]]":
+    def _saved(self) -> "dict[str, tuple[AnyPredictions, tuple[str, ...]]]":
+        from birdclf.metrics.label_predictions import read_label_predictions
         from birdclf.metrics.predictions import read_predictions
 
+        read = read_predictions if self.task == "single_label" else read_label_predictions
         file = self.folder / PREDICTIONS
         try:
-            return {stage: read_predictions(file, stage) for stage in ("val", "test")}
+            return {stage: read(file, stage) for stage in ("val", "test")}
         except UserError:
             raise
         except Exception as error:  # Arrow raises many types for a damaged file
             raise _damaged(file, error) from error
+
+    def _recordings(self, name: str, columns: list[str]) -> "pd.DataFrame":
+        from birdclf.data.tables import read_own
+
+        table = read_own(self.folder / name, columns)
+        if "labels" in table:
+            names = table.labels.fillna("").map(lambda text: tuple(json.loads(text or "[]")))
+            table, columns = table.assign(labels=names), [*columns, "labels"]
+        return table[columns]
 
     def _json(self, name: str, kind: type[Any] = dict) -> Any:
         file = self.folder / name
@@ -257,14 +270,17 @@ class Run:
 
 
 def supports_of(split: "pd.DataFrame", classes: Sequence[str]) -> "dict[str, NDArray[np.int64]]":
-    """Return ``(K,)`` recordings of each class by split."""
+    """Return ``(K,)`` recordings of each class by split, in a table of :attr:`Run.split`."""
     import numpy as np
 
     from birdclf.data.splits import STAGES
 
     supports = {}
     for stage in STAGES:
-        counted = split.species[split.split == stage].value_counts().reindex(list(classes), fill_value=0)
+        names = (
+            split[split.split == stage].labels.explode() if "labels" in split else split.species[split.split == stage]
+        )
+        counted = names.value_counts().reindex(list(classes), fill_value=0)
         supports[stage] = np.asarray(counted, dtype=np.int64)
     return supports
 

@@ -25,6 +25,7 @@ from birdclf.runs.combine import (
     metrics_of,
     monitor_of,
     new_folder,
+    of_one_class,
     print_combined,
     write_combined,
 )
@@ -188,7 +189,8 @@ def _member(run: Path, first: OpenedRun, weights: Weights, trusted: Collection[s
 def _predicted(first: OpenedRun, weights: Weights, stages: Sequence[str]) -> dict[str, Predictions]:
     first.loaded.predictor.load_state_dict(weights)
     loaders = {stage: first.recordings.loaders[stage] for stage in stages}
-    return predict(first.trainer, first.loaded.predictor, loaders, first.recordings.source.table)
+    raw = predict(first.trainer, first.loaded.predictor, loaders, first.recordings.source.table)
+    return of_one_class(raw, first.folder)
 
 
 def _mean_of(first: OpenedRun, weights_of_runs: Sequence[Weights]) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ class WaveformClassifier(nn.Module):
         last = loaded.channels_last if channels_last is None else channels_last
         self.memory_format = torch.channels_last if last else torch.contiguous_format
         self.features = loaded.features
+        self.of_sets = loaded.task == "multi_label"
         self.network = loaded.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         scale, offset = affine(loaded)
         self.register_buffer("scale", torch.from_numpy(scale))
@@ -52,7 +53,8 @@ class WaveformClassifier(nn.Module):
         self._embeddings.clear()
         logits = self.network(in_format(features, self.memory_format)).float()
         embeddings = self._embeddings.pop().flatten(1)
-        probabilities = torch.softmax(logits * self.scale + self.offset, dim=1)
+        scaled = logits * self.scale + self.offset
+        probabilities = scaled.sigmoid() if self.of_sets else torch.softmax(scaled, dim=1)
         if self.least is not None:
             accepted = torch.logsumexp(logits, dim=1, keepdim=True) >= self.least
             probabilities = torch.where(accepted, probabilities, 0.0)
@@ -75,7 +77,7 @@ class VectorClassifier(WaveformClassifier):
 
 
 def affine(loaded: LoadedRun) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and offset ``(K,)``, float32, of logits ``(.., K)`` before the softmax.
+    """Return scale and offset ``(K,)``, float32, of logits ``(.., K)`` before softmax or sigmoid.
 
     Every adjustment is affine in each class, and two points determine it.
     """

@@ -37,6 +37,7 @@ class Row:
     verdict: str = UNCHECKED  # one of the words above
     species: str = ""  # what the user says it is; empty unless confirmed or corrected
     windows: int = 0  # how many windows it was found in; 0 if it is known from the file alone
+    p_right: float | None = None  # probability that the detection is right, where the species has a threshold
 
     @property
     def key(self) -> tuple[float, float, str]:
@@ -54,7 +55,7 @@ def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
     known = {row.key: row for row in saved}
     rows = []
     for one in found:
-        row = Row(one.start_s, one.end_s, one.species, one.confidence, windows=one.windows)
+        row = Row(one.start_s, one.end_s, one.species, one.confidence, windows=one.windows, p_right=one.p_right)
         earlier = known.pop(row.key, None)
         rows.append(replace(row, verdict=earlier.verdict, species=earlier.species) if earlier else row)
     return sorted([*rows, *known.values()], key=lambda row: row.start_s)

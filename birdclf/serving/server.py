@@ -9,6 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from birdclf.detection.classifier import Classifier
+from birdclf.detection.thresholds import Thresholds
 from birdclf.errors import UserError
 from birdclf.files import writing_to
 from birdclf.serving.app import application
@@ -21,7 +22,9 @@ GRACE_S = 2
 """What is under way when the server ends has so long."""
 
 
-def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Limits) -> None:
+def serve(
+    classifier: Classifier, host: str, port: int, folder: Path, limits: Limits, thresholds: Thresholds | None = None
+) -> None:
     """Answer requests until the process is stopped.
 
     Raises:
@@ -38,7 +41,7 @@ def serve(classifier: Classifier, host: str, port: int, folder: Path, limits: Li
                 )
             print(f"corrections: {printable(folder)}")
             print(f"open {address(host, opened.getsockname()[1])} in a browser; Ctrl-C ends it", flush=True)
-            session = Session(classifier, kept, limits)
+            session = Session(classifier, kept, limits, thresholds)
             try:
                 _run(session, hosts, opened)
             finally:

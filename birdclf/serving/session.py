@@ -10,7 +10,7 @@ import threading
 import unicodedata
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -22,6 +22,7 @@ from birdclf.detection.detections import Detection
 from birdclf.detection.inputs import Recording
 from birdclf.detection.results import Result
 from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
+from birdclf.detection.thresholds import Thresholds
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, lock_file, write_whole
@@ -166,8 +167,11 @@ class Entry:
 class Session:
     """Recordings, and the one thread that classifies them."""
 
-    def __init__(self, classifier: Classifier, folder: KeptFolder, limits: Limits) -> None:
-        self.classifier, self.folder, self.limits = classifier, folder, limits
+    def __init__(
+        self, classifier: Classifier, folder: KeptFolder, limits: Limits,
+        thresholds: Thresholds | None = None,
+    ) -> None:  # fmt: skip
+        self.classifier, self.folder, self.limits, self.thresholds = classifier, folder, limits, thresholds
         self.corrections = Corrections(folder.path)
         self.entries: dict[str, Entry] = {}
         self._waiting: queue.Queue[Entry | None] = queue.Queue(MOST_WAITING)
@@ -299,9 +303,10 @@ class Session:
     def _done(self, entry: Entry, scores: RecordingScores) -> None:
         if not len(scores.start_s) or scores.overview is None:
             raise RefusedError(f"The recording {printable(scores.problem)}. Choose another file.")
-        found = entry.asked.detection_settings.detections(
-            scores.probabilities, scores.start_s, scores.end_s, self.classes
+        settings = replace(
+            entry.asked.detection_settings, thresholds=self.thresholds.species if self.thresholds else None
         )
+        found = settings.detections(scores.probabilities, scores.start_s, scores.end_s, self.classes)
         rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))
         picture, picture_s = spectrogram(scores.overview)
         with self._lock:

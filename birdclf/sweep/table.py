@@ -13,6 +13,7 @@ from birdclf.config import JOB_NAMING
 from birdclf.files import reason, write_whole
 from birdclf.runs import state as run_folder
 from birdclf.runs.run import DONE, FAILED, Run
+from birdclf.targets import HEADLINES, task_of
 from birdclf.text import in_markdown, markdown_table, printable
 
 if TYPE_CHECKING:
@@ -83,15 +84,16 @@ def sweep_table(folder: Path) -> "pd.DataFrame":
         if Run(job).finished:
             done = json.loads((job / DONE).read_text())
             metrics = json.loads((job / "metrics.json").read_text())
-            accuracy = metrics["test"]["accuracy"]
+            (first, name), (second, other) = HEADLINES[task_of(metrics["test"])].items()
+            figure = metrics["test"][first]
             row |= {
                 "status": FINISHED,
                 done["monitor"]: done["score"],
-                "val accuracy": metrics["val"]["accuracy"]["value"],
-                "test accuracy": accuracy["value"],
-                "low": accuracy["low"],
-                "high": accuracy["high"],
-                "test macro F1": metrics["test"]["macro_f1"]["value"],
+                f"val {name}": metrics["val"][first]["value"],
+                f"test {name}": figure["value"],
+                "low": figure["low"],
+                "high": figure["high"],
+                f"test {other}": metrics["test"][second]["value"],
                 "parameters": metrics["parameters"],
                 "best epoch": metrics["best_epoch"],
                 "epochs": metrics["epochs"],
@@ -122,7 +124,11 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
     """Return head, rows and shared overrides of the table that a person reads."""
     varied, shared = _varied([str(text) for text in table.overrides])
     monitor = next((str(name) for name in table.columns if str(name).startswith("val/")), "")
-    head = ["job", monitor or "status", "test accuracy", "macro F1", "epochs"]
+    first, second = [str(name) for name in table.columns if str(name).startswith("test ")][:2] or [
+        "test accuracy",
+        "test macro F1",
+    ]
+    head = ["job", monitor or "status", first, second.removeprefix("test "), "epochs"]
     rows = []
     for config, (_, row) in zip(varied, table.iterrows(), strict=True):
         if row["status"] != FINISHED:
@@ -132,8 +138,8 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
             [
                 f"{row['job']} {config}",
                 f"{row[monitor]:.3f}",
-                f"{row['test accuracy']:.3f} [{row['low']:.2f}, {row['high']:.2f}]",
-                f"{row['test macro F1']:.3f}",
+                f"{row[first]:.3f} [{row['low']:.2f}, {row['high']:.2f}]",
+                f"{row[second]:.3f}",
                 f"{int(row['best epoch'])}/{int(row['epochs'])}",
             ]
         )

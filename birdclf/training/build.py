@@ -43,6 +43,7 @@ def build_data(cfg: DictConfig) -> RecordingDataModule:
         store_workers=cfg.store.workers,
         seed=cfg.seed,
         sampler=build_of(Sampler, cfg.sampler, "sampler"),  # type: ignore[type-abstract]
+        task=cfg.task,
     )
 
 
@@ -72,6 +73,11 @@ class Task(Protocol):
         """``(K,)`` train examples of each class, as the loss gets them."""
         ...
 
+    @property
+    def examples(self) -> int:
+        """Train examples of all classes and of none."""
+        ...
+
     def support(self, stage: str) -> NDArray[np.int64]:
         """Return ``(K,)`` recordings of each class in a split."""
         ...
@@ -93,9 +99,10 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
     transfer = None
     if begins and cfg.init_from is not None:
         transfer = transfer_weights(network, read_source(cfg.init_from), classes, cfg.redraw_output)
+    examples = {"examples": task.examples} if cfg.task == "multi_label" else {}
     classifier = SpeciesClassifier(
         network=network,
-        loss=instantiate(cfg.loss, class_counts=class_counts),
+        loss=instantiate(cfg.loss, class_counts=class_counts, **examples),
         features=features,
         classes=classes,
         optimizer=instantiate(cfg.optimizer),
@@ -107,6 +114,7 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
         evaluation=instantiate(cfg.evaluation),
         augment=build_augment(cfg, features, class_counts),
         layers=instantiate(cfg.layers),
+        task=cfg.task,
     )
     return classifier, transfer
 
@@ -122,7 +130,7 @@ def build_augment(cfg: DictConfig, features: Representation, class_counts: torch
         return None
     augmentations = {name: instantiate(node, _convert_="all") for name, node in chosen.items()}
     batch_size = cfg.loader.batch_size // group_of(cfg.trainer).count
-    return Chain(augmentations, features, class_counts, cfg.seed, batch_size)
+    return Chain(augmentations, features, class_counts, cfg.seed, batch_size, cfg.task)
 
 
 def build_callbacks(cfg: DictConfig) -> dict[str, pl.Callback]:

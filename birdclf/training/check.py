@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from numpy.typing import NDArray
 from omegaconf import MISSING, DictConfig, OmegaConf
 from torch import nn
 
 from birdclf.checks import above, choice, in_range, is_number, most_processes, whole
-from birdclf.config import FALLS, TrainConfig, direction
+from birdclf.config import FALLS, TrainConfig, conf_dir, direction
 from birdclf.data.samplers import Sampler
 from birdclf.data.splits import Split
 from birdclf.declared import check_types
@@ -28,6 +28,7 @@ from birdclf.losses.base import Loss
 from birdclf.models.head import CosineLinear, output_layer
 from birdclf.models.probes import Probe
 from birdclf.posthoc.base import PostHoc
+from birdclf.targets import Task
 from birdclf.training.build import build_callbacks, build_classifier, build_of, check_target, trainer_of
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import Snapshot
@@ -36,8 +37,11 @@ from birdclf.training.original import check_original
 from birdclf.training.processes import group_of
 from birdclf.training.start import check_frozen
 
-MONITORED: Final = ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS)
-"""Metrics that may be monitored; each is logged as ``val/<name>``."""
+MONITORED: Final[dict[str, tuple[str, ...]]] = {
+    "single_label": ("accuracy", "macro_f1", "macro_f1_evaluable", "weighted_f1", "balanced_accuracy", *FALLS),
+    "multi_label": ("cmap", "auroc", "t1_accuracy", "micro_f1", "macro_f1", *FALLS),
+}
+"""Metrics of each task that may be monitored; each is logged as ``val/<name>``."""
 ONE_BEST: Final = "best.ckpt is one file, written after every epoch that is the best so far"
 EACH_EPOCH: Final = "every epoch ends with one whole validation, which schedule, early stopping and best.ckpt depend on"
 SET_HERE: Final = "birdclf sets it itself"
@@ -103,7 +107,9 @@ def check_trainer_options(given: Mapping[str, Any]) -> None:
         above("trainer.limit_train_batches", given["limit_train_batches"], 0)
 
 
-def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any], run_dir: str, monitor: str) -> None:
+def check_callbacks(
+    callbacks: Mapping[str, Callback], given: Mapping[str, Any], run_dir: str, monitor: str, task: str = "single_label"
+) -> None:
     """Refuse options of callbacks, given by their names in ``callbacks``, that break a run.
 
     Raises:
@@ -126,7 +132,7 @@ def check_callbacks(callbacks: Mapping[str, Callback], given: Mapping[str, Any],
     for name, callback in callbacks.items():
         key = f"callbacks.{name}"
         if isinstance(callback, EarlyStopping):
-            choice(f"{key}.monitor", callback.monitor, [f"val/{figure}" for figure in MONITORED])
+            choice(f"{key}.monitor", callback.monitor, [f"val/{figure}" for figure in MONITORED[task]])
             towards = (direction(callback.monitor),)
             _check(f"{key}.mode", callback.mode, towards, f"the better direction of {callback.monitor}")
             whole(f"{key}.patience", callback.patience, 0)
@@ -197,7 +203,7 @@ RULES = (
         lambda parts: parts.loss_corrects and parts.sampler_balances,
         "the loss corrects for the class counts of the train split (Menon et al., 2021), but the sampler changes the "
         "class frequencies, so the correction is for a prior that training does not have. Use sampler=natural or "
-        "loss=cross_entropy",
+        "loss=cross_entropy (of sets loss=bce)",
     ),
     Rule(
         "weights_with_sampler",
@@ -300,6 +306,10 @@ class _TwoClasses:
     def class_counts(self) -> torch.Tensor:
         return torch.tensor([2, 1])
 
+    @property
+    def examples(self) -> int:
+        return 4
+
     def support(self, stage: str) -> NDArray[np.int64]:
         return np.array([2, 1])
 
@@ -315,7 +325,9 @@ def check_settings(cfg: DictConfig) -> None:
     whole("seed", cfg.seed, 0, 2**32 - 1)
     if cfg.store.workers is not None:  # also if the store exists already
         whole("store.workers", cfg.store.workers, 0, most_processes())
-    _check_monitor(cfg.monitor)
+    choice("task", cfg.task, get_args(Task))
+    _check_task(cfg)
+    _check_monitor(cfg.monitor, cfg.task)
     check_trainer_options(cfg.trainer)
     check_loggers(cfg.logger, cfg.run_dir)
     if cfg.redraw_output and cfg.init_from is None:
@@ -391,7 +403,7 @@ def check_settings(cfg: DictConfig) -> None:
         instantiate(group)
     instantiate(cfg.criteria, _convert_="all")
     callbacks = build_callbacks(cfg)
-    check_callbacks(callbacks, cfg.callbacks, cfg.run_dir, cfg.monitor)
+    check_callbacks(callbacks, cfg.callbacks, cfg.run_dir, cfg.monitor, cfg.task)
     trainer_of(cfg, callbacks.values(), logger=False)
 
 
@@ -419,8 +431,41 @@ def _check_groups(cfg: DictConfig) -> None:
             check_target(node, f"logger.{name}")
 
 
-def _check_monitor(monitor: str) -> None:
-    allowed = [f"val/{name}" for name in MONITORED]
+def _check_task(cfg: DictConfig) -> None:
+    """Refuse parts that are made for the other task, before they are built.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for group in ("loss", "posthoc"):
+        kind = get_object(str(cfg[group]._target_))
+        task = getattr(kind, "task", None) if isinstance(kind, type) and issubclass(kind, Loss | PostHoc) else None
+        if task in (None, cfg.task):
+            continue
+        options = (path.stem for path in sorted((conf_dir() / group).glob("*.yaml")))
+        fitting = [name for name in options if _task_of_option(group, name) in (None, cfg.task)]
+        raise UserError(
+            f"{group}: {kind.__name__} is for task={task}, and task is {cfg.task}. Choose {group}={'|'.join(fitting)}, "
+            f"or task={task}."
+        )
+    if cfg.task == "multi_label" and cfg.init is not None:
+        raise UserError(
+            "init fits one class a recording, and task is multi_label. Use init=none, or task=single_label."
+        )
+
+
+def _task_of_option(group: str, name: str) -> str | None:
+    node = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    if "_target_" not in node:  # it begins with another option
+        return _task_of_option(group, str(node.defaults[0]))
+    return getattr(get_object(str(node._target_)), "task", None)
+
+
+def _check_monitor(monitor: str, task: str) -> None:
+    allowed = [f"val/{name}" for name in MONITORED[task]]
     if monitor not in allowed:
+        other = next((name for name in MONITORED if monitor.removeprefix("val/") in MONITORED[name]), task)
+        if other != task:
+            raise UserError(f"monitor is {monitor!r}, a metric of task={other}, and task is {task}. Use {allowed[0]}.")
         why = " A weighted or focal loss is no measure across losses; val/nll is." if monitor == "val/loss" else ""
         raise UserError(f"monitor is {monitor!r}; it must be one of {', '.join(allowed)}.{why}")

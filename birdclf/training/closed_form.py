@@ -16,7 +16,7 @@ from birdclf.data.dataset import Batch
 from birdclf.data.module import RecordingDataModule
 from birdclf.errors import UserError
 from birdclf.models.probes import LinearProbe, mean_by_owner
-from birdclf.training.module import EpochMetrics, SpeciesClassifier
+from birdclf.training.module import SpeciesClassifier
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,6 @@ def _score(classifier: SpeciesClassifier, layer: tuple[Tensor, Tensor], val: Bat
     logits = classifier.eval().recording_logits(val)
     classifier.train(was_training)
     own = classifier.val_metrics
-    metrics = EpochMetrics(len(classifier.classes), "val/", own.train_counts, own.evaluation)
+    metrics = type(own)(len(classifier.classes), "val/", own.train_counts, own.evaluation)
     metrics.update(logits, val.target, torch.zeros(()))
     return metrics.compute()[classifier.monitor]

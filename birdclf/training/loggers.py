@@ -36,6 +36,7 @@ from birdclf.features.mel import MelFeatures
 from birdclf.metrics.plots import Picture
 from birdclf.models.probes import mean_by_owner
 from birdclf.runs.predictor import Predictor
+from birdclf.targets import Task
 
 NAME: Final = "events.out.tfevents"
 NUMBER: Final = count()
@@ -201,7 +202,11 @@ def _sprite(pictures: Tensor) -> Image.Image:
     return Image.fromarray(grid.reshape(side, side, height, width).swapaxes(1, 2).reshape(side * height, -1))
 
 
-FINAL = ("test_accuracy", "test_macro_f1", "test_balanced_accuracy", "val_accuracy", "val_macro_f1")
+FINAL: dict[Task, tuple[str, ...]] = {
+    "single_label": ("test_accuracy", "test_macro_f1", "test_balanced_accuracy", "val_accuracy", "val_macro_f1"),
+    "multi_label": ("test_cmap", "test_auroc", "test_macro_f1", "val_cmap", "val_macro_f1"),
+}
+"""Figures at a run's end, which are logged with its hyperparameters."""
 BUCKETS = ("many", "medium", "few")
 
 # The page of CUSTOM SCALARS. Its tags are patterns: the end sets val/macro_f1 apart from val/macro_f1_evaluable.
@@ -209,9 +214,11 @@ LAYOUT = {
     "training": {
         "negative log-likelihood": ["Multiline", ["train/nll$", "val/nll$"]],
         "accuracy": ["Multiline", ["train/accuracy$", "val/accuracy$"]],
+        "cmAP and AUROC": ["Multiline", ["val/cmap$", "val/auroc$"]],
         "macro F1": ["Multiline", ["train/macro_f1$", "val/macro_f1$"]],
         "validation recall by train recordings": ["Multiline", [f"val/{b}_recall$" for b in BUCKETS]],
         "validation F1 by train recordings": ["Multiline", [f"val/{b}_f1$" for b in BUCKETS]],
+        "validation cmAP by train recordings": ["Multiline", [f"val/{b}_cmap$" for b in BUCKETS]],
         "learning rate": ["Multiline", ["lr$"]],
     }
 }
@@ -244,7 +251,8 @@ class TensorBoard(TensorBoardLogger):
 
         The layout puts the curves that are read together on one page.
         """
-        super().log_hyperparams(params, metrics or {f"final/{name}": 0.0 for name in FINAL}, step)
+        final = FINAL["multi_label" if dict(params).get("task") == "multi_label" else "single_label"]
+        super().log_hyperparams(params, metrics or {f"final/{name}": 0.0 for name in final}, step)
         self.experiment.add_custom_scalars(LAYOUT)
 
     def save(self) -> None:
@@ -330,7 +338,7 @@ class Loggers(list[Logger]):
 
     def end(self, figures: dict[str, float], pictures: dict[str, Picture], epoch: int) -> None:
         """Log the final metrics, in TensorBoard under the hyperparameters' tags, and the figures."""
-        self.log_metrics({f"final/{name}": figures[name] for name in FINAL}, step=epoch)
+        self.log_metrics({f"final/{name}": value for name, value in figures.items()}, step=epoch)
         for name, picture in pictures.items():
             self.log_picture(name, picture, epoch)
 

@@ -1,8 +1,9 @@
 """The classifier: features, network and loss as one LightningModule."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import lightning.pytorch as pl
 import numpy as np
@@ -11,9 +12,12 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.utilities.data import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from birdclf.augment.chain import BatchPosition, Chain
@@ -22,8 +26,11 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.losses.base import as_loss, log_probabilities
 from birdclf.metrics.figures import Evaluation, bucket_table, summarise
+from birdclf.metrics.label_predictions import LabelPredictions
+from birdclf.metrics.multi_label import ThresholdCounts
 from birdclf.runs.checkpoint import CHECKPOINT_FORMAT
 from birdclf.runs.predictor import Predictor
+from birdclf.targets import Task
 from birdclf.training.optim.layers import Layers, MakeOptimizer, named_rates
 from birdclf.training.processes import processes
 
@@ -60,27 +67,23 @@ def batch_of_all(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         logits: ``(B, K)`` of this process; B may differ between them.
-        target: ``(B,)``.
+        target: ``(B,)``, or ``(B, K)`` sets.
     """
     return torch.cat(gather_all_tensors(logits)), torch.cat(gather_all_tensors(target))
 
 
-class EpochMetrics(MulticlassConfusionMatrix):
-    """Confusion matrix, unweighted negative log-likelihood and loss of an epoch, with a fixed class list.
-
-    The figures are computed from the matrix here: torchmetrics' macro F1 omits a class without targets and predictions.
+class EpochMetrics(Metric):
+    """Loss, unweighted negative log-likelihood, gradient norm and figures of an epoch, with a fixed class list.
 
     Args:
         num_classes: K.
         prefix: Put before the names of the figures, such as ``val/``.
-        train_counts: ``(K,)`` train recordings of each class; with them there are figures such as ``few_recall``, of
-            the buckets that have a clip.
+        train_counts: ``(K,)`` train recordings of each class; with them there are figures of the buckets.
         evaluation: Limits of the buckets; the usual ones if not given.
     """
 
     norm: Tensor
     steps: Tensor
-    confmat: Tensor
     nll: Tensor
     loss: Tensor
     clips: Tensor
@@ -93,19 +96,27 @@ class EpochMetrics(MulticlassConfusionMatrix):
         evaluation: Evaluation | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_classes, validate_args=False, **kwargs)
-        self.prefix, self.train_counts, self.evaluation = prefix, train_counts, evaluation
+        super().__init__(**kwargs)
+        self.num_classes, self.prefix = num_classes, prefix
+        self.train_counts, self.evaluation = train_counts, evaluation or Evaluation()
         for name in ("nll", "loss", "norm"):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
         for name in ("clips", "steps"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:  # type: ignore[override]
-        """Add a batch: logits ``(B, K)``, target ``(B,)``, the batch's mean loss (a scalar)."""
-        super().update(logits, target)
-        self.nll -= log_probabilities(logits).gather(1, target[:, None]).sum()
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Add a batch: logits ``(B, K)``, target ``(B,)`` or ``(B, K)``, the batch's mean loss (a scalar)."""
+        self.add(logits, target)
         self.loss += loss.float() * len(target)
         self.clips += len(target)
+
+    @abstractmethod
+    def add(self, logits: Tensor, target: Tensor) -> None:
+        """Add logits ``(B, K)`` and targets of a batch, and its negative log-likelihood."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, float | None]:
+        """Return the figures beside the loss, some of which may be undefined."""
 
     def add_step(self, norm: Tensor) -> None:
         """Add an optimizer's step by the norm of its gradient, a scalar."""
@@ -115,26 +126,91 @@ class EpochMetrics(MulticlassConfusionMatrix):
 
     def snapshot(self) -> dict[str, Tensor]:
         """Return the state of the epoch so far."""
-        return {name: getattr(self, name).clone() for name in self._defaults}
+        return {
+            name: getattr(self, name).clone() for name, usual in self._defaults.items() if isinstance(usual, Tensor)
+        }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Restore the state of a snapshot."""
-        for name in self._defaults:
-            setattr(self, name, state[name].to(getattr(self, name)))
+        for name, value in state.items():
+            setattr(self, name, value.to(getattr(self, name)))
         self._update_count = int(self.clips > 0)  # else the metric warns that nothing was ever added
 
-    def compute(self) -> dict[str, float]:  # type: ignore[override]
+    def compute(self) -> dict[str, float]:
         """Return the epoch's figures by their prefixed names; ``grad_norm`` is the mean over optimizer steps."""
-        confusion = self.confmat.cpu().numpy()
         clips = int(self.clips)
-        figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips, **summarise(confusion)}
+        figures = {"loss": float(self.loss) / clips, "nll": float(self.nll) / clips}
+        figures |= {name: float(value) for name, value in self.figures().items() if value is not None}
         if int(self.steps):
             figures["grad_norm"] = float(self.norm) / int(self.steps)
+        return {self.prefix + name: value for name, value in figures.items()}
+
+
+class ClassMetrics(EpochMetrics):
+    """Figures of one class a recording, from the confusion matrix.
+
+    They are computed from it here: torchmetrics' macro F1 omits a class without targets and predictions.
+    """
+
+    confmat: Tensor
+
+    def __init__(self, num_classes: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(num_classes, *args, **kwargs)
+        self.add_state("confmat", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def add(self, logits: Tensor, target: Tensor) -> None:
+        """Add a batch; of a soft target ``(B, K)`` the class of the larger share counts."""
+        hard = target.argmax(dim=1) if target.ndim == 2 else target
+        self.confmat += multiclass_confusion_matrix(logits, hard, self.num_classes, validate_args=False)
+        self.nll -= log_probabilities(logits).gather(1, hard[:, None]).sum()
+
+    def figures(self) -> dict[str, float | None]:
+        """Return accuracy, F1 and so on, and ``few_recall`` and so on of the buckets that have a clip."""
+        confusion = self.confmat.cpu().numpy()
+        figures: dict[str, float | None] = {**summarise(confusion)}
         if self.train_counts is not None:
             for bucket, row in bucket_table(confusion, self.train_counts, self.evaluation).items():
-                measured = {f"{bucket}_{name}": row[name] for name in ("recall", "f1")}
-                figures |= {name: float(value) for name, value in measured.items() if value is not None}
-        return {self.prefix + name: value for name, value in figures.items()}
+                figures |= {f"{bucket}_{name}": row[name] for name in ("recall", "f1")}
+        return figures
+
+
+class SetMetrics(EpochMetrics):
+    """Figures of a set of classes a recording; of training, of which no ranking is kept, F1 alone."""
+
+    counts: Tensor
+    logits: list[Tensor]
+    target: list[Tensor]
+
+    def __init__(self, num_classes: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(num_classes, *args, **kwargs)
+        self.add_state("counts", torch.zeros(3, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("logits", "target"):  # of validation, which is never resumed within an epoch
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def add(self, logits: Tensor, target: Tensor) -> None:
+        """Add a batch; unknown entries count in no figure."""
+        z, known = logits.float(), target >= 0
+        own = functional.binary_cross_entropy_with_logits(z, target.clamp_min(0).float(), reduction="none")
+        self.nll += ((own * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)).sum()
+        found = (z.sigmoid() >= self.evaluation.threshold) & known
+        heard = target == 1
+        self.counts += torch.stack([each.sum(dim=0) for each in (found & heard, heard, found)])
+        if self.train_counts is not None:
+            self.logits.append(z)
+            self.target.append(target.to(torch.int8))
+
+    def figures(self) -> dict[str, float | None]:
+        """Return F1, and of validation the figures of rankings and of the buckets."""
+        if self.train_counts is None:
+            counts = ThresholdCounts(*self.counts.cpu().numpy()[:, None])
+            return {"micro_f1": float(counts.micro_f1().value), "macro_f1": float(np.nanmean(counts.f1().value))}
+        logits, target = (dim_zero_cat(part).cpu().numpy() for part in (self.logits, self.target))
+        one, none = np.zeros(len(logits), dtype=object), np.zeros(len(logits))  # cluster, and seconds, which act in no
+        found = LabelPredictions(one, target, logits, one, none).epoch_figures(self.train_counts, self.evaluation)
+        return {name: value for name, value in found.items() if name != "false_detections_per_hour"}
+
+
+METRICS: Final[dict[Task, type[EpochMetrics]]] = {"single_label": ClassMetrics, "multi_label": SetMetrics}
 
 
 Stage = Literal["train", "val"]
@@ -162,6 +238,7 @@ class SpeciesClassifier(Predictor):
         evaluation: Limits of the buckets; the usual ones if not given.
         augment: Augmentation of training batches; none if not given.
         layers: Which parameters learn, and how fast; all alike if not given.
+        task: Whether a recording has one class or a set of classes.
     """
 
     def __init__(
@@ -179,6 +256,7 @@ class SpeciesClassifier(Predictor):
         evaluation: Evaluation | None = None,
         augment: Chain | None = None,
         layers: Layers | None = None,
+        task: Task = "single_label",
     ) -> None:
         super().__init__(network, features, channels_last)
         self.layers = layers or Layers()
@@ -186,8 +264,9 @@ class SpeciesClassifier(Predictor):
         self.loss, self.augment = as_loss(loss), augment
         self.classes, self.monitor, self.config = classes, monitor, config or {}
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.train_metrics = EpochMetrics(len(classes), "train/")
-        self.val_metrics = EpochMetrics(len(classes), "val/", train_counts, evaluation)
+        self.task: Task = task
+        self.train_metrics = METRICS[task](len(classes), "train/", evaluation=evaluation)
+        self.val_metrics = METRICS[task](len(classes), "val/", train_counts, evaluation)
         self.rates: dict[str, float] = {}
 
     def train(self, mode: bool = True) -> Self:
@@ -221,9 +300,7 @@ class SpeciesClassifier(Predictor):
         # Reading the value waits for a GPU, so it is not done in every step; a loss that is NaN stays NaN.
         if stage == "train" and self.global_step % 20 == 0 and not math.isfinite(loss.item()):
             raise self._diverged(loss.item())
-        # Of a mixed window the class of the larger share counts.
-        hard = target.argmax(dim=1) if target.ndim == 2 else target
-        self._metrics(stage).update(logits.detach(), hard, loss.detach())
+        self._metrics(stage).update(logits.detach(), target, loss.detach())
         return loss * together if together > 1 else loss  # DDP averages gradients, but their sum is needed
 
     def on_train_start(self) -> None:
@@ -280,6 +357,7 @@ class SpeciesClassifier(Predictor):
         """Add what a checkpoint needs to stand alone, as plain values."""
         checkpoint["birdclf"] = {
             "format": CHECKPOINT_FORMAT,
+            "task": self.task,
             "classes": list(self.classes),
             "features": dict(self.features.settings),
             "config": self.config,

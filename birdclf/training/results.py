@@ -23,11 +23,12 @@ from birdclf.errors import UserError
 from birdclf.features.representation import Representation
 from birdclf.files import digest, file_hash, write_whole
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.predictions import Predictions
+from birdclf.metrics.label_predictions import AnyPredictions
 from birdclf.runs.checkpoint import keep_calibration
 from birdclf.runs.results import Calibration, as_dict, write_tables
 from birdclf.runs.run import CONFIG, DONE, LEFT_OUT, METRICS, Run
-from birdclf.training.loggers import Loggers
+from birdclf.targets import Task
+from birdclf.training.loggers import FINAL, Loggers
 from birdclf.training.start import source_file
 
 PACKAGES = ("lightning", "torchmetrics", "numpy", "pandas", "librosa", "hydra-core")
@@ -132,15 +133,21 @@ def write_beginning(folder: Path, config: dict[str, Any], data: RecordingDataMod
     """
     write_provenance(folder, data.source, data.features, data.table, config["seed"], precision, config["init_from"])
     tables = {
-        "split.csv": data.table[["recording_id", "species", "split"]],
+        "split.csv": _of_task(data.table, ["recording_id", "species", "split"], data.task),
         "leaks.csv": data.leaks(),
         "audit.csv": data.audit,
     }
     if len(data.left_out):
-        tables[LEFT_OUT] = data.left_out[["recording_id", "species"]]
+        tables[LEFT_OUT] = _of_task(data.left_out, ["recording_id", "species"], data.task)
     for name, table in tables.items():
         write_whole(folder / name, csv_text(table))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(config)))
+
+
+def _of_task(table: pd.DataFrame, columns: list[str], task: Task) -> pd.DataFrame:
+    """Return columns of recordings, of sets also labels, as JSON: a species' name may have any separator in it."""
+    own = table[columns]
+    return own.assign(labels=table.labels.map(json.dumps)) if task == "multi_label" else own
 
 
 def check_unchanged(run: Run, data: RecordingDataModule, init_from: str | None) -> None:
@@ -183,7 +190,7 @@ def check_unchanged(run: Run, data: RecordingDataModule, init_from: str | None) 
 def write_results(
     folder: Path,
     data: RecordingDataModule,
-    predictions: dict[str, Predictions],
+    predictions: dict[str, AnyPredictions],
     settings: Evaluation,
     facts: dict[str, Any],
     checkpoint: Path,
@@ -201,11 +208,10 @@ def write_results(
     supports = {stage: data.support(stage) for stage in ("train", "val", "test")}
     adjusted, temperature = calibration.adjusted(predictions), calibration.temperature
     pictures = write_tables(folder, adjusted, data.classes, supports, settings, temperature, draw)
-    final = {
-        f"{stage}_{name}": _value(metrics[stage][name])
-        for stage in ("val", "test")
-        for name in ("accuracy", "macro_f1", "balanced_accuracy")
-    }
+    final = {}
+    for shown in FINAL[data.task]:
+        stage, _, name = shown.partition("_")
+        final[shown] = _value(metrics[stage][name])
     logger.end(final, pictures, epoch=facts["epochs"])
     return metrics
 

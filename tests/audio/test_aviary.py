@@ -60,6 +60,20 @@ def test_sound_is_finite_bounded_audible_and_as_long_as_the_name_says(recording_
     assert len(sound) == round(RecordingName.parse(recording_id).duration_s * 32_000)
 
 
+@pytest.mark.parametrize(
+    ("recording_id", "samples", "rms"),
+    [
+        ("house-sparrow_r0000_00000", (-0.02625, -0.26367, -0.00234), 0.091826),
+        ("marsh-wren_r0002_00017", (0.00388, 0.00716, -0.00978), 0.032752),
+        ("mallard_r0399_00003", (0.01477, -0.00129, -0.02223), 0.039783),
+    ],
+)
+def test_the_sound_of_an_id_never_changes(recording_id: str, samples: tuple[float, ...], rms: float) -> None:
+    sound = sound_of(Clip(recording_id))
+    assert sound[[1000, 20_000, 50_000]] == pytest.approx(samples, abs=5e-5)
+    assert np.sqrt(np.mean(sound.astype(float) ** 2)) == pytest.approx(rms, rel=1e-4)
+
+
 def test_other_sample_rates_keep_length_and_bounds() -> None:
     name = RecordingName.parse(IDS[0])
     for rate in (8_000, 22_050, 48_000):

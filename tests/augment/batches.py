@@ -13,6 +13,7 @@ from birdclf.augment.augmentation import Augmentation
 from birdclf.augment.chain import BatchPosition, Chain
 from birdclf.config import conf_dir
 from birdclf.features.mfcc import MFCCStack
+from birdclf.targets import Task
 
 NAMES = sorted(path.stem for path in (conf_dir() / "augment").glob("*.yaml") if path.stem != "none")
 COUNTS = torch.tensor([400, 60, 20, 5, 1])
@@ -38,9 +39,15 @@ def built(name: str, **settings: Any) -> Augmentation:
     return augmentation
 
 
-def chain(*augmentations: Augmentation, features: MFCCStack = EXACT, seed: int = 1, batch_size: int = 8) -> Chain:
+def chain(
+    *augmentations: Augmentation,
+    features: MFCCStack = EXACT,
+    seed: int = 1,
+    batch_size: int = 8,
+    task: Task = "single_label",
+) -> Chain:
     """Return augmentations as a run has them."""
-    return Chain({type(a).name: a for a in augmentations}, features, COUNTS, seed, batch_size)
+    return Chain({type(a).name: a for a in augmentations}, features, COUNTS, seed, batch_size, task)
 
 
 def batch(size: int = 8, features: MFCCStack = EXACT, seed: int = 0) -> tuple[Tensor, Tensor]:

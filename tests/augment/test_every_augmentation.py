@@ -8,8 +8,9 @@ import torch
 from batches import COUNTS, EXACT, NAMES, NOW, batch, built, chain, node_of
 from torch import nn
 
-from birdclf.augment.augmentation import Augmentation
+from birdclf.augment.augmentation import Augmentation, OnPairs
 from birdclf.augment.chain import BatchPosition
+from birdclf.errors import UserError
 from birdclf.features.mfcc import MFCCStack
 
 MFCC = MFCCStack(window_s=1.0)
@@ -54,6 +55,26 @@ def test_shape_type_and_finite_values(name: str, features: MFCCStack):
         torch.testing.assert_close(y.sum(dim=1), torch.ones(8))
     else:
         assert torch.equal(y, target)
+
+
+@each
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+def test_sets_of_labels_stay_sets(name: str, p: float):
+    link = built(name, p=p)
+    if link.task == "single_label":
+        with pytest.raises(UserError, match=rf"augment\.{name} is for task=single_label, but task is multi_label"):
+            chain(link, task="multi_label")
+        return
+    bands, classes = batch(50)
+    target = torch.randint(-1, 2, (50, len(COUNTS)), generator=torch.Generator().manual_seed(3)).float()
+    before = target.clone()
+    x, y = chain(link, task="multi_label")(bands, target, EXACT, NOW)
+    assert torch.equal(target, before), "a batch is the loader's"
+    assert y.shape == target.shape and y.dtype == torch.float32 and set(y.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    assert (y[target == 1] == 1).all() and (y[target == -1] != 0).all()
+    assert torch.equal(y, target) == (p == 0 or not isinstance(link, OnPairs))
+    one_each, _ = chain(built(name, p=p))(bands, classes, EXACT, NOW)
+    assert torch.equal(x, one_each), "features depend on targets"
 
 
 @each

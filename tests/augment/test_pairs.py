@@ -10,7 +10,7 @@ from scipy import stats
 
 from birdclf.augment.augmentation import partners
 from birdclf.augment.chain import BatchPosition
-from birdclf.augment.mixup import Mixup, Remix
+from birdclf.augment.mixup import Mixup, Remix, union
 from birdclf.errors import UserError
 from birdclf.losses.cross_entropy import CrossEntropy
 from birdclf.losses.focal import FocalLoss
@@ -91,6 +91,43 @@ def test_targets_are_soft_in_every_batch_where_pairs_may_be_mixed():
         assert y.shape == (3, 5) and x.shape[0] == 3
 
 
+codes = st.sampled_from([1.0, 0.0, -1.0])
+
+
+def test_sets_are_added_worked_by_hand():
+    one = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, -1.0]])
+    other = torch.tensor([[1.0, 0.0, -1.0, 0.0, -1.0, -1.0]])
+    assert union(one, other).tolist() == union(other, one).tolist() == [[1, 1, 1, 0, -1, -1]]
+
+
+@given(st.lists(st.tuples(codes, codes, codes), min_size=1))
+def test_adding_sets_has_no_order_and_nothing_to_add_to_itself(triples):
+    a, b, c = torch.tensor(triples).T
+    assert torch.equal(union(a, b), union(b, a)) and torch.equal(union(a, a), a)
+    assert torch.equal(union(union(a, b), c), union(a, union(b, c)))
+    assert torch.equal(union(a, torch.zeros_like(a)), a)
+
+
+def test_a_mixed_window_has_the_species_of_both_and_others_keep_theirs():
+    bands, _ = batch(100)
+    target = torch.randint(-1, 2, (100, 5), generator=torch.Generator().manual_seed(2)).float()
+    links = chain(Mixup(p=0.4), task="multi_label")
+    ((_, rows, rng),) = links._acting(Mixup, NOW, 100)
+    rng.beta(0.2, 0.2, 100)
+    other = partners(100, rng)[rows]
+    _, y = links(bands, target, EXACT, NOW)
+    assert 20 < len(rows) < 60
+    expected = target.clone()
+    expected[rows] = union(target[rows], target[other])
+    assert torch.equal(y, expected)
+
+
+def test_sets_in_a_batch_of_one_stay_as_they_are():
+    bands, _ = batch(1)
+    target = torch.tensor([[1.0, 0.0, -1.0, 1.0, 0.0]])
+    assert torch.equal(chain(Mixup(), task="multi_label")(bands, target, EXACT, NOW)[1], target)
+
+
 @pytest.mark.parametrize("limit", [{"kappa": float("inf")}, {"tau": 0.0}])
 def test_remix_without_its_rule_is_mixup(limit):
     bands, target = batch(32)
@@ -137,6 +174,7 @@ def test_the_rarer_class_takes_the_label():
         (lambda: Remix(tau=2), "augment.remix.tau is 2"),
         (lambda: Mixup(p=True), "augment.mixup.p is True"),
         (lambda: chain(Mixup(), Remix()), "augment has both mixup and remix"),
+        (lambda: chain(Remix(), task="multi_label"), "augment.remix is for task=single_label, .*or use mixup"),
         (lambda: chain(Mixup(), batch_size=1), "loader.batch_size is 1 per process"),
     ],
 )

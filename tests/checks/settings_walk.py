@@ -64,6 +64,7 @@ BESIDE: Final = {
     "data=birdset": {"data.root": "birdset"},
     "data=synthetic": {"data.num_species": "2", "data.scale": "0.02", "data.min_per_species": "4"},
     "loss=ldam": {"model.head": "cosine"},
+    **{f"loss={name}": {"task": "multi_label"} for name in ("bce", "bce_adjusted", "focal_bce", "asymmetric")},
     "features=ast": {"model": "ast_tiny", "model.depth": "1"},
     "model=ast": {"features": "ast", "model.depth": "1"},
     "model=ast_tiny": {"features": "ast", "model.depth": "1"},

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of data."""
+"""Fixtures of the tests of data and its sources."""
 
 import errno
 import os

@@ -104,7 +104,7 @@ def test_an_epoch_has_every_train_recording_once(make):
     assert [len(batch.target) for batch in batches] == [5, 5, 5, 5, 2]
     seen = torch.cat([batch.recording for batch in batches]).tolist()
     assert sorted(seen) == data.table.row[data.table.split == "train"].tolist()
-    target = dict(zip(data.table.row, data.table.target, strict=True))
+    target = dict(zip(data.table.row, data.targets, strict=True))
     assert torch.cat([batch.target for batch in batches]).tolist() == [target[row] for row in seen]
     assert batches[0].bands.shape == (5, 20, 500) and batches[0].bands.dtype == torch.float16
 

@@ -71,7 +71,7 @@ def test_unusual_columns_are_named(site):
         read_annotations(site, table)
     made = read_annotations(site, table, Columns("wavfile", "von", "bis", "vogel"))
     assert rows(made) == [("a.wav", 1, 2, "wren"), ("b.wav", 1, 2, "wren")]
-    with pytest.raises(UserError, match=r"no column 'start' \(data\.columns\.start_s\); it has wavfile"):
+    with pytest.raises(UserError, match=r"no column 'start' \(columns\.start_s\); it has wavfile"):
         read_annotations(site, table, Columns(start_s="start"))
 
 

@@ -67,7 +67,7 @@ def test_windows_that_overlap_are_one_detection():
     start_s, end_s = times(4, hop_s=0.5)
     p = np.tile([0.9, 0.1, 0, 0], (4, 1))
     (one,) = found(p, DetectionSettings(), start_s, end_s)
-    assert one == (0.0, 2.5, "a", pytest.approx(0.9), 4)
+    assert one == (0.0, 2.5, "a", pytest.approx(0.9), 4, None)
 
 
 def test_a_window_between_them_ends_a_detection():

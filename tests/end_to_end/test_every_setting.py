@@ -57,6 +57,7 @@ OTHER = {
     "inside": "focal",
     "kappa": 100.0,
     "max_time_share": 0.05,
+    "max_weight": 1.5,
     "max_weight_ratio": 1.5,
     "min_lr": 5e-4,
     "mode": "min",
@@ -77,6 +78,10 @@ OTHER = {
 WITH = {
     "loss/class_balanced.gamma": ["loss.inside=focal"],
     "loss/cross_entropy.max_weight_ratio": ["loss.weight_power=1"],
+    **{f"loss/{name}": ["task=multi_label"] for name in ("bce", "bce_adjusted", "focal_bce", "asymmetric")},
+    "loss/bce.max_weight": ["loss.weight_power=1"],
+    "loss/bce_adjusted.weight_power": ["loss.tau=0"],
+    "loss/bce_adjusted.max_weight": ["loss.weight_power=1", "loss.tau=0"],
     "loss/ldam": ["model.head=cosine"],
     "features": ["data.scale=0.01"],  # each change makes a store, and classes may be alike in size
     "features/log_mel.delta_width": ["features.channels=[static,delta]"],
@@ -87,6 +92,7 @@ WITH = {
 ELSEWHERE = {
     "loss/ldam.scale": "model.scale=20",
     "loss/focal.alpha": "loss.alpha=class_frequency",
+    "loss/focal_bce.alpha": "loss.alpha=0.25",
     "features/fusion.window_s": "features.window_s=6.0",
     **{f"features/{name}.padding": "features.padding=repeat" for name in ("perch_mel", "birdnet", "perch", "embedder")},
 }
@@ -303,6 +309,7 @@ def test_the_same_settings_are_observed_alike() -> None:
 IGNORED = [
     ("loss.gamma=1", "loss=class_balanced"),
     ("loss.max_weight_ratio=2", "loss=cross_entropy"),
+    ("loss.max_weight=2", "task=multi_label", "loss=bce"),
     ("features.delta_width=5", "features=log_mel"),
     ("layers.norm_stats=learnt", "layers=default"),
     ("loss.beta=0.9", "loss=ldam", "model.head=cosine", "loss.reweight_from=null"),

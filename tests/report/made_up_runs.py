@@ -10,9 +10,11 @@ import yaml
 
 from birdclf.data.sources.synthetic import synthetic_catalog
 from birdclf.metrics.figures import Evaluation
+from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions
 from birdclf.metrics.predictions import Predictions
 from birdclf.report.configurations import Configuration, configurations
 from birdclf.runs.run import LeftOut, find_runs, read_runs
+from birdclf.targets import HEADLINES, Task
 
 AVIARY_SCALE = 0.02
 AVIARY = {"_target_": "birdclf.data.sources.synthetic.synthetic_catalog", "scale": AVIARY_SCALE}
@@ -46,6 +48,7 @@ def write_run(
     data_seed: int | None = None,
     overrides: tuple[str, ...] = (),
     fraction: float = 1.0,
+    task: Task = "single_label",
     **config: Any,
 ) -> Path:
     """Write a run that is right in a share ``skill`` of its clips, more often for frequent species.
@@ -62,6 +65,7 @@ def write_run(
         data_seed: Seed of recordings and split, that of the run if None.
         overrides: Set on the command line beside model, loss and seed.
         fraction: Share of the train recordings that is kept, as ``split.train_fraction``.
+        task: Of ``multi_label`` a test clip has up to three species, and none in every fifth.
         **config: Further top-level keys of the configuration.
     """
     names, data = species_names(classes), np.random.default_rng(seed if data_seed is None else data_seed)
@@ -70,6 +74,7 @@ def write_run(
     frequency, kept = train / train.sum(), np.ceil(fraction * train).astype(int)
     tables, metrics = [], {}
     rows = [(f"train{k}_{i}", names[k], "train") for k in range(classes) for i in range(kept[k])]
+    sets = [[species] for _, species, _ in rows]
     for split in ("val", "test"):
         target = data.choice(classes, size=clips, p=frequency)
         ids = np.array(
@@ -79,24 +84,38 @@ def write_run(
         right = rng.random(clips) < skill
         answer = np.where(right, target, rng.integers(0, classes, clips))
         logits[np.arange(clips), answer] = logits.max(axis=1) + rng.uniform(0.1, 6, clips)
-        predictions = Predictions(ids, target, logits, ids)
+        predictions: AnyPredictions = Predictions(ids, target, logits, ids)
+        labels = [[names[k]] for k in target]
+        if task == "multi_label":
+            several = data.random((clips, classes)) < 0.1
+            several[np.arange(clips), target] = True
+            several[::5] = False
+            logits = rng.normal(-2, 1, (clips, classes)).astype(np.float32)
+            logits += 4 * np.where(rng.random((clips, classes)) < skill, several, rng.random((clips, classes)) < 0.1)
+            predictions = LabelPredictions(ids, several.astype(np.int8), logits, ids, np.full(clips, 5.0))
+            labels = [[names[k] for k in np.flatnonzero(row)] for row in several]
         metrics[split] = predictions.figures(kept, Evaluation(draws=100))
         tables.append(predictions.table(split, tuple(names)))
         rows += [(name, names[k], split) for name, k in zip(ids, target, strict=True)]
+        sets += labels
     folder.mkdir(parents=True)
     if fraction < 1:
         config = {"split": {"train_fraction": fraction}} | config
         gone = [(f"train{k}_{i}", names[k]) for k in range(classes) for i in range(kept[k], train[k])]
         pd.DataFrame(gone, columns=["recording_id", "species"]).to_csv(folder / "left_out.csv", index=False)
     pd.concat(tables, ignore_index=True).to_parquet(folder / "predictions.parquet")
-    pd.DataFrame(rows, columns=["recording_id", "species", "split"]).to_csv(folder / "split.csv", index=False)
-    accuracy = metrics["val"]["accuracy"]["value"]
-    facts = {"monitor": "val/accuracy", "score": accuracy, "best_epoch": epochs, "epochs": epochs}
+    told = pd.DataFrame(rows, columns=["recording_id", "species", "split"])
+    if task == "multi_label":
+        told["labels"] = [json.dumps(each) for each in sets]
+    told.to_csv(folder / "split.csv", index=False)
+    headline = next(iter(HEADLINES[task]))
+    accuracy, monitor = metrics["val"][headline]["value"], f"val/{headline}"
+    facts = {"monitor": monitor, "score": accuracy, "best_epoch": epochs, "epochs": epochs}
     facts |= {"parameters": MODELS[model], "classes": classes, "reference": config.get("reference")}
     (folder / "metrics.json").write_text(json.dumps(metrics | facts))
-    (folder / "history.json").write_text(json.dumps(_history(epochs, accuracy)))
-    (folder / "done.json").write_text(json.dumps({"seconds": 600.0, "score": accuracy, "monitor": "val/accuracy"}))
-    whole = {"name": "made_up", "seed": seed, "monitor": "val/accuracy", "model": {"_target_": model}}
+    (folder / "history.json").write_text(json.dumps(_history(epochs, accuracy, headline)))
+    (folder / "done.json").write_text(json.dumps({"seconds": 600.0, "score": accuracy, "monitor": monitor}))
+    whole = {"name": "made_up", "seed": seed, "monitor": monitor, "task": task, "model": {"_target_": model}}
     whole |= {"loss": {"_target_": loss}, "data": {"_target_": "elsewhere.source"}, "callbacks": {}} | config
     (folder / "config.yaml").write_text(yaml.safe_dump(whole))
     (folder / ".hydra").mkdir()
@@ -140,14 +159,14 @@ def name_recordings_of_the_aviary(sweep: Path) -> None:
         table.to_parquet(path)
 
 
-def _history(epochs: int, accuracy: float) -> list[dict[str, float]]:
+def _history(epochs: int, accuracy: float, headline: str) -> list[dict[str, float]]:
     return [
         {
             "epoch": epoch,
             "train/nll": 3.0 / epoch,
-            "train/accuracy": min(1.0, accuracy * epoch / epochs + 0.1),
+            f"train/{headline}": min(1.0, accuracy * epoch / epochs + 0.1),
             "val/nll": 2.5 / epoch + 0.05 * epoch**2,
-            "val/accuracy": accuracy * epoch / epochs,
+            f"val/{headline}": accuracy * epoch / epochs,
             "lr": 1e-3 * 0.5 ** (epoch // 3),
             "windows_per_s": 130.0,
         }

@@ -45,7 +45,20 @@ REFUSED = [
     *("+trainer.deterministic=abc", "+trainer.detect_anomaly=abc", "+trainer.inference_mode=null"),
     *("+trainer.gradient_clip_algorithm=abc", "seed=-1", "seed=4294967296"),
 ]
+OF_ANOTHER_TASK = [
+    (("loss=bce",), r"loss: BCE is for task=multi_label, .*Choose loss=balanced_softmax\|.*, or task=multi_label"),
+    (("task=multi_label", "loss=focal"), r"loss: FocalLoss .* Choose loss=asymmetric\|bce\|bce_adj.*, or"),
+    (("task=multi_label", "posthoc=logit_adjustment"), r"posthoc: LogitAdjustment .* Choose posthoc=none, or"),
+    (("task=multi_label", "monitor=val/accuracy"), r"a metric of task=single_label, .* Use val/cmap"),
+    (("monitor=val/cmap",), r"a metric of task=multi_label, and task is single_label. Use val/accuracy"),
+    (("task=multi_label", "init=logistic"), r"init fits one class a recording, .* Use init=none"),
+    (("task=multi_label", "callbacks.early_stopping.monitor=val/accuracy"), "callbacks.early_stopping.monitor is"),
+]
 TAKEN = [
+    ("task=multi_label",),
+    ("task=multi_label", "experiment=phase2b"),
+    ("task=multi_label", "loss=asymmetric", "monitor=val/nll", "augment=mixup"),
+    ("task=multi_label", "loss=bce_adjusted", "model.head=cosine"),
     ("callbacks.early_stopping.monitor=val/nll",),
     ("callbacks.early_stopping=null",),
     ("callbacks.snapshot=null", "callbacks.history=null"),
@@ -62,6 +75,12 @@ TAKEN = [
 def composed(*words: str) -> DictConfig:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("train", overrides=[*BASE, *words])
+
+
+@pytest.mark.parametrize(("words", "message"), OF_ANOTHER_TASK)
+def test_parts_of_the_other_task_are_refused(words: tuple[str, ...], message: str):
+    with pytest.raises(UserError, match=message):
+        check_settings(composed(*words))
 
 
 @pytest.mark.parametrize("word", REFUSED)

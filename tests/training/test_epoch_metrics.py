@@ -5,7 +5,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from torch.nn import functional
 
 from birdclf.metrics.figures import Evaluation
-from birdclf.training.module import EpochMetrics
+from birdclf.training.module import ClassMetrics
 
 CLASSES = 6
 
@@ -19,7 +19,7 @@ def batches(sizes=(7, 7, 3), dtype=torch.float32):
 
 
 def figures(prefix: str = "", **settings) -> dict[str, float]:
-    metrics = EpochMetrics(CLASSES, prefix)
+    metrics = ClassMetrics(CLASSES, prefix)
     for batch in batches(**settings):
         metrics.update(*batch)
     return metrics.compute()
@@ -45,7 +45,7 @@ def test_figures_are_those_of_the_whole_epoch():
 
 
 def test_batches_do_not_matter():
-    metrics = EpochMetrics(CLASSES)
+    metrics = ClassMetrics(CLASSES)
     logits, target, _ = (list(column) for column in zip(*batches(), strict=True))
     metrics.update(torch.cat(logits), torch.cat(target), torch.tensor(0.5))
     whole, parts = metrics.compute(), figures()
@@ -53,7 +53,7 @@ def test_batches_do_not_matter():
 
 
 def test_an_epoch_begins_empty():
-    metrics = EpochMetrics(CLASSES)
+    metrics = ClassMetrics(CLASSES)
     for batch in batches():
         metrics.update(*batch)
     metrics.reset()
@@ -63,7 +63,7 @@ def test_an_epoch_begins_empty():
 
 
 def test_buckets_that_have_a_clip_have_a_recall_and_an_f1():
-    metrics = EpochMetrics(4, "val/", np.array([200, 50, 5, 3]), Evaluation())
+    metrics = ClassMetrics(4, "val/", np.array([200, 50, 5, 3]), Evaluation())
     target, prediction = torch.tensor([0, 0, 2, 3]), torch.tensor([0, 2, 2, 2])
     metrics.update(functional.one_hot(prediction, 4).float(), target, torch.tensor(1.0))
     out = metrics.compute()
@@ -74,7 +74,7 @@ def test_buckets_that_have_a_clip_have_a_recall_and_an_f1():
 
 
 def test_the_limits_of_the_buckets_are_those_of_the_settings():
-    metrics = EpochMetrics(2, train_counts=np.array([7, 3]), evaluation=Evaluation(many=5, few=4))
+    metrics = ClassMetrics(2, train_counts=np.array([7, 3]), evaluation=Evaluation(many=5, few=4))
     metrics.update(torch.eye(2), torch.arange(2), torch.tensor(1.0))
     assert {name for name in metrics.compute() if name.endswith("recall")} == {"many_recall", "few_recall"}
 
@@ -87,7 +87,7 @@ def test_half_precision_logits_keep_a_precise_nll(dtype):
 
 
 def test_a_loss_that_is_not_finite_shows():
-    metrics = EpochMetrics(CLASSES)
+    metrics = ClassMetrics(CLASSES)
     metrics.update(torch.eye(CLASSES), torch.arange(CLASSES), torch.tensor(float("nan")))
     metrics.update(torch.eye(CLASSES), torch.arange(CLASSES), torch.tensor(0.5))
     assert np.isnan(metrics.compute()["loss"])
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_shows():
 
 def test_agrees_with_sklearns_balanced_accuracy():
     y, prediction = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 5, 2])
-    metrics = EpochMetrics(CLASSES)
+    metrics = ClassMetrics(CLASSES)
     metrics.update(functional.one_hot(prediction, CLASSES).float(), y, torch.tensor(1.0))
     with pytest.warns(UserWarning, match="y_pred contains classes"):
         theirs = balanced_accuracy_score(y, prediction)

@@ -19,7 +19,7 @@ from birdclf.training import check
 from birdclf.training.check import LOGGER_EXTRAS, check_loggers
 from birdclf.training.loggers import FINAL, Loggers, build_loggers
 
-FIGURES = {name: 0.25 for name in FINAL}
+FIGURES = {name: 0.25 for name in FINAL["single_label"]}
 PICTURES = {"confusion_matrix": picture_of(Figure(figsize=(2, 1)))}
 
 
@@ -62,7 +62,7 @@ def test_what_only_tensorboard_shows_is_left_out_of_the_others(tmp_path):
     loggers.log_picture("lr_find", PICTURES["confusion_matrix"], step=0)
     loggers.end(FIGURES, PICTURES, epoch=7)
     loggers.close()
-    final = {f"final/{name}": 0.25 for name in FINAL}
+    final = {f"final/{name}": 0.25 for name in FINAL["single_label"]}
     settings = {"seed": 1, "loss": "Loss", "loss.gamma": 2}
     assert recorder.said == [("settings", settings), (1, {"val/nll": 0.5}), (7, final), ("end", "success")]
     assert [row["step"] for row in rows(tmp_path, 0)] == ["1", "7"]
@@ -134,7 +134,9 @@ def test_each_job_has_a_run_of_wandb_of_its_own_and_offline(wandb, tmp_path):
         loggers.end(FIGURES, PICTURES, epoch=7)
         loggers.close()
         assert wandb[-1].config["seed"] == 1 and wandb[-1].settings["dir"] == str(tmp_path / job)
-        assert wandb[-1].logged == [{f"final/{name}": 0.25 for name in FINAL} | {"trainer/global_step": 7}]
+        assert wandb[-1].logged == [
+            {f"final/{name}": 0.25 for name in FINAL["single_label"]} | {"trainer/global_step": 7}
+        ]
     assert len(wandb) == 2 and os.environ["WANDB_MODE"] == "dryrun"
 
 

@@ -17,7 +17,7 @@ from birdclf.runs.checkpoint import BEFORE, LAST
 from birdclf.training.callbacks.averaging import StochasticWeightAverage
 from birdclf.training.callbacks.history import History
 from birdclf.training.callbacks.snapshot import STATE_KEY, Snapshot, latest, random_state, set_random_state
-from birdclf.training.module import EpochMetrics
+from birdclf.training.module import ClassMetrics
 
 CLASSES = 4
 
@@ -51,7 +51,7 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_figures_of_half_an_epoch_are_added_to() -> None:
-    whole, half, resumed = (EpochMetrics(CLASSES, "train/") for _ in range(3))
+    whole, half, resumed = (ClassMetrics(CLASSES, "train/") for _ in range(3))
     for metrics in (whole, half):
         metrics.update(*batch(0))
         metrics.add_step(torch.tensor(2.0))
@@ -68,7 +68,7 @@ class Module(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.train_metrics, self.val_metrics = EpochMetrics(CLASSES, "train/"), EpochMetrics(CLASSES, "val/")
+        self.train_metrics, self.val_metrics = ClassMetrics(CLASSES, "train/"), ClassMetrics(CLASSES, "val/")
 
 
 def trainer() -> Any:

@@ -40,7 +40,7 @@ def test_final_metrics_stand_under_the_hyperparameters_tags(tmp_path):
     logger.log_metrics({"val/macro_f1": 0.5}, step=1)
     board.finalize("success")  # the trainer says so after fit; the final figures come later
     logger.end(
-        {name: 0.25 + i / 100 for i, name in enumerate(FINAL)},
+        {name: 0.25 + i / 100 for i, name in enumerate(FINAL["single_label"])},
         {"confusion_matrix": picture_of(Figure(figsize=(2, 1)))},
         epoch=7,
     )
@@ -55,6 +55,6 @@ def test_final_metrics_stand_under_the_hyperparameters_tags(tmp_path):
         images |= set(events.Tags()["images"])
     assert scalars["val/macro_f1"][-1].value == 0.5
     assert "_hparams_/session_start_info" in hparams and "confusion_matrix" in images
-    for i, name in enumerate(FINAL):
+    for i, name in enumerate(FINAL["single_label"]):
         last = max(scalars[f"final/{name}"], key=lambda event: event.wall_time)
         assert last.value == pytest.approx(0.25 + i / 100) and last.step == 7

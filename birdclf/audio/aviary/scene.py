@@ -46,18 +46,20 @@ def individual(grammar: Grammar, rng: np.random.Generator) -> Individual:
     )
 
 
-def sing(grammar: Grammar, bird: Individual, samples: int, rng: np.random.Generator) -> tuple[Waveform, int]:
+def sing(
+    grammar: Grammar, bird: Individual, samples: int, rng: np.random.Generator
+) -> tuple[Waveform, list[tuple[int, int]]]:
     """Synthesise songs, or calls, with rests until the recording of ``samples`` at 32 kHz is full.
 
     Returns:
-        ``(samples,)`` float32, silent in the rests, and the number of samples in which the bird sings.
+        ``(samples,)`` float32, silent in the rests, and the first and last sample (exclusive) of each syllable.
     """
     out = np.zeros(samples, dtype=np.float32)
     calling = rng.random() < CALL_SHARE
     choices: list[Song] = list(grammar.calls) if calling else [grammar.songs[i] for i in bird.repertoire]
     rest_s = grammar.rest_s * (0.6 if calling else 1.0) / bird.tempo
     rendered: dict[int, Waveform] = {}
-    sung = 0
+    sung: list[tuple[int, int]] = []
     at = int(rng.uniform(0, 0.8) * SAMPLE_RATE_HZ)
     while at < samples:
         for note in choices[int(rng.integers(len(choices)))]:
@@ -67,7 +69,7 @@ def sing(grammar: Grammar, bird: Individual, samples: int, rng: np.random.Genera
                 rendered[note.syllable] = voice(own, rng)
             sound = rendered[note.syllable][: max(0, samples - at)]
             out[at : at + len(sound)] += np.float32(note.level * rng.uniform(0.8, 1.0)) * sound
-            sung += len(sound)
+            sung.append((at, at + len(sound)))
             at += len(rendered[note.syllable]) + int(note.pause_s / bird.tempo * SAMPLE_RATE_HZ)
             if at >= samples:
                 break
@@ -177,10 +179,64 @@ def _echo(distance_m: float, size: int, rng: np.random.Generator) -> Spectrum:
     return np.asarray(fft.rfft(response, size), dtype=np.complex64)
 
 
-def _power(spectrum: Spectrum, hz: NDArray[np.float64]) -> float:
-    low, high = np.searchsorted(hz, SNR_BAND_HZ)
-    band = spectrum[low:high].view(np.float32)
-    return float(np.dot(band, band))
+class Scene:
+    """Sounds of one length, as spectra ``(size // 2 + 1,)``, as a recordist's equipment records them.
+
+    Attributes:
+        samples: Length of the sounds at 32 kHz.
+        size: Length of the Fourier transform, which leaves room for the reverberation.
+    """
+
+    def __init__(self, samples: int, equipment: Recordist) -> None:
+        self.samples = samples
+        self.size = fft.next_fast_len(samples + int(_REVERB_S * SAMPLE_RATE_HZ), real=True)
+        self._hz = np.linspace(0, SAMPLE_RATE_HZ / 2, self.size // 2 + 1)
+        self._equipment = equipment
+
+    def spectrum(self, sound: Waveform) -> Spectrum:
+        """Return the spectrum of a sound ``(samples,)`` as it is."""
+        return np.asarray(fft.rfft(sound, self.size), dtype=np.complex64)
+
+    def filtered(self, sound: Waveform, gain: NDArray[np.float64] | float = 1.0) -> Spectrum:
+        """Return the spectrum of a sound ``(samples,)`` after a filter ``(256,)`` at ``GRID_HZ`` and the equipment."""
+        shape = np.interp(self._hz, GRID_HZ, gain * self._equipment.colour).astype(np.float32)
+        return self.spectrum(sound) * shape
+
+    def from_afar(self, sound: Waveform, distance_m: float) -> Spectrum:
+        """Return the spectrum of a sound after the air that it crossed."""
+        return self.filtered(sound, _air(distance_m))
+
+    def song(self, sound: Waveform, rng: np.random.Generator) -> Spectrum:
+        """Return the spectrum of a song with reverberation, sung at a random distance."""
+        distance_m = float(np.exp(rng.uniform(np.log(4), np.log(70))))
+        return self.from_afar(sound, distance_m) * _echo(distance_m, self.size, rng)
+
+    def hiss(self, rng: np.random.Generator) -> Spectrum:
+        """Return the spectrum of the noise of the equipment itself."""
+        return self.filtered(rng.standard_normal(self.samples, dtype=np.float32), self._equipment.noise)
+
+    def power(self, spectrum: Spectrum) -> float:
+        """Return the power, summed, in the band ``SNR_BAND_HZ``."""
+        low, high = np.searchsorted(self._hz, SNR_BAND_HZ)
+        band = spectrum[low:high].view(np.float32)
+        return float(np.dot(band, band))
+
+    def waveform(self, spectrum: Spectrum) -> Waveform:
+        """Return the waveform ``(samples,)`` of a spectrum."""
+        return np.asarray(fft.irfft(spectrum, self.size)[: self.samples], dtype=np.float32)
+
+
+def resident(species: str, recordist: str, rng: np.random.Generator) -> Individual:
+    """Return one of the individuals of a species, by its name in recordings' ids, that a recordist meets."""
+    return individual(
+        grammar_of(species), stream("aviary", "individual", species, recordist, rng.integers(INDIVIDUALS))
+    )
+
+
+def peak_gain(sound: Waveform, rng: np.random.Generator) -> np.float32:
+    """Return the factor that brings a recording's peak to a random level, 0.05 to 0.95."""
+    peak = np.float32(np.exp(rng.uniform(np.log(0.05), np.log(0.95))))
+    return np.float32(peak / max(sound.max(), -sound.min()))
 
 
 def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
@@ -194,19 +250,11 @@ def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
     """
     rng = stream("aviary", "recording", name)
     samples = round(name.duration_s * SAMPLE_RATE_HZ)
-    size = fft.next_fast_len(samples + int(_REVERB_S * SAMPLE_RATE_HZ), real=True)
-    hz = np.linspace(0, SAMPLE_RATE_HZ / 2, size // 2 + 1)
-    equipment = recordist_named(name.recordist)
-
-    def filtered(sound: Waveform, gain: NDArray[np.float64]) -> Spectrum:
-        shape = np.interp(hz, GRID_HZ, gain * equipment.colour).astype(np.float32)
-        return np.asarray(fft.rfft(sound, size), dtype=np.complex64) * shape
+    scene = Scene(samples, recordist_named(name.recordist))
 
     grammar = grammar_of(name.species)
-    bird = individual(grammar, stream("aviary", "individual", name.species, name.recordist, rng.integers(INDIVIDUALS)))
-    song, sung = sing(grammar, bird, samples, rng)
-    distance_m = float(np.exp(rng.uniform(np.log(4), np.log(70))))
-    signal = filtered(song, _air(distance_m)) * _echo(distance_m, size, rng)
+    song, notes = sing(grammar, resident(name.species, name.recordist, rng), samples, rng)
+    signal = scene.song(song, rng)
 
     level_db = rng.uniform(-12, 18)
     around = decibels(level_db) * wind(samples, rng)
@@ -214,18 +262,17 @@ def render(name: RecordingName, snr_db: tuple[float, float]) -> Waveform:
         around += decibels(rng.uniform(-20, 0)) * insects(samples, rng)
     if rng.random() < 0.2:
         around += decibels(rng.uniform(-10, 10)) * hum(samples, rng)
-    hiss = rng.standard_normal(samples, dtype=np.float32)
-    noise = filtered(around, np.ones_like(GRID_HZ)) + filtered(hiss, equipment.noise)
+    noise = scene.filtered(around) + scene.hiss(rng)
     if rng.random() < 0.5:
-        others = filtered(strangers(samples, rng), _air(rng.uniform(30, 120)))
-        share = 10 ** (rng.uniform(-15, 3) / 10) * _power(noise, hz) / max(_power(others, hz), 1e-9)
+        others = scene.from_afar(strangers(samples, rng), rng.uniform(30, 120))
+        share = 10 ** (rng.uniform(-15, 3) / 10) * scene.power(noise) / max(scene.power(others), 1e-9)
         noise += np.float32(np.sqrt(share)) * others
 
     # Both powers are means over time; that of the song is over the samples in which the bird sings.
-    ratio = _power(noise, hz) / samples * sung / max(_power(signal, hz), 1e-9)
-    mixed = fft.irfft(decibels(rng.uniform(*snr_db)) * np.float32(np.sqrt(ratio)) * signal + noise, size)[:samples]
-    peak = np.float32(np.exp(rng.uniform(np.log(0.05), np.log(0.95))))
-    return np.asarray(mixed * (peak / np.abs(mixed).max()), dtype=np.float32)
+    sung = sum(end - start for start, end in notes)
+    ratio = scene.power(noise) / samples * sung / max(scene.power(signal), 1e-9)
+    mixed = scene.waveform(decibels(rng.uniform(*snr_db)) * np.float32(np.sqrt(ratio)) * signal + noise)
+    return np.asarray(mixed * peak_gain(mixed, rng), dtype=np.float32)
 
 
 VERSION = 1

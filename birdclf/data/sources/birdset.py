@@ -7,6 +7,7 @@ import os
 import re
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -88,7 +89,7 @@ def birdset_catalog(
     table = pd.concat([chosen.table, both.table[~is_train]], ignore_index=True)
     if "masked" in table:
         table["masked"] = table.masked.map(lambda names: names if isinstance(names, tuple) else ())
-    return Catalog(table, both.reader, both.name)
+    return replace(chosen, table=table)
 
 
 def _rows(table: pd.DataFrame, part: str, files: list[Path], classes: set[str]) -> pd.DataFrame:

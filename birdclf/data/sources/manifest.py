@@ -34,11 +34,10 @@ def manifest_catalog(
         UserError: If the table or a column is missing, two columns share a name, a cell cannot be read, or a row names
             a file that does not exist or lies outside the table's folder and that is not allowed.
     """
-    file = Path(path)
     table = listed(path, "data.path", ("path", "species"), allow_outside, allow_absent)
     if "labels" in table.columns:
-        table["labels"] = pd.Series(pd.array(_labels(table, file), dtype=object), index=table.index)
-    return select(Catalog(table, FileReader(), f"manifest {file.name}"), **selection)
+        table["labels"] = pd.Series(pd.array(_labels(table, Path(path)), dtype=object), index=table.index)
+    return select(Catalog(table, FileReader(), f"manifest {Path(path).name}"), **selection)
 
 
 def _labels(table: pd.DataFrame, file: Path) -> list[set[str]]:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,9 +17,16 @@ from rich.progress import track
 
 from birdclf.audio.aviary.naming import SAMPLE_RATE_HZ, RecordingName, durations_s, slug_of
 from birdclf.audio.aviary.scene import AviaryReader
-from birdclf.audio.clip import AudioError
-from birdclf.audio.resampling import read_waveform
-from birdclf.checks import above, whole
+from birdclf.audio.aviary.soundscape import (
+    Heard,
+    SoundscapeSettings,
+    background_name,
+    render_background,
+    render_soundscape,
+)
+from birdclf.audio.clip import AudioError, Waveform
+from birdclf.audio.resampling import read_waveform, resample_blocks
+from birdclf.checks import above, in_range, require, whole
 from birdclf.data.catalog import Catalog, Selection, select
 from birdclf.data.tables import safe_name
 from birdclf.errors import UserError
@@ -81,21 +88,25 @@ def synthetic_catalog(
     Raises:
         UserError: If a value is out of its range.
     """
-    full = study_counts()
     above("data.scale", scale, 0, MAX_SCALE)
     whole("data.min_per_species", min_per_species, 1, 10_000)
-    if num_species is not None:
-        whole("data.num_species", num_species, 2, len(full))
-        full = tuple(full[i * len(full) // num_species] for i in range(num_species))
-
     rows = []
-    for name, count in full:
+    for name, count in _some_species("data.num_species", num_species):
         slug = slug_of(name)
         numbers = np.arange(max(round(scale * count), min(count, min_per_species)), dtype=np.int64)
         for n, (r, duration_s) in enumerate(zip(_recordists(slug, numbers), durations_s(slug, numbers), strict=True)):
             rows.append((str(RecordingName(slug, f"r{r:04d}", n)), name, f"r{r:04d}", duration_s, SAMPLE_RATE_HZ))
     table = pd.DataFrame(rows, columns=["recording_id", "species", "group", "duration_s", "sample_rate_hz"])
     return select(Catalog(table, AviaryReader(snr_db=snr_db), "synthetic"), **selection)
+
+
+def _some_species(key: str, number: int | None) -> tuple[tuple[str, int], ...]:
+    """Return the species at even steps of the ranking and their counts; ``key`` names the number in its error."""
+    full = study_counts()
+    if number is None:
+        return full
+    whole(key, number, 2, len(full))
+    return tuple(full[i * len(full) // number] for i in range(number))
 
 
 FORMATS = ("flac", "wav", "ogg")
@@ -126,15 +137,7 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     Raises:
         UserError: If the folder is not empty, the format or sample rate is not supported, or no recording can be read.
     """
-    if format not in FORMATS:
-        raise UserError(f"The audio format is {format!r}; give one of {', '.join(FORMATS)}.")
-    low, high = SAMPLE_RATES_HZ
-    if not low <= sample_rate_hz <= high:
-        raise UserError(f"The sample rate is {sample_rate_hz} Hz; give one from {low} to {high} Hz.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder; nothing is overwritten, give a new folder.")
-    out.mkdir(parents=True, exist_ok=True)
-
+    _prepare(out, sample_rate_hz, format)
     written: list[tuple[str, str, str, str]] = []
     refused: list[tuple[str, str]] = []
     table = catalog.table
@@ -147,8 +150,7 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
             continue
         path = out / _file_name(species) / f"{_file_name(clip.recording_id)}.{format}"
         path.parent.mkdir(exist_ok=True)
-        # Resampling can overshoot full scale, where integers would wrap.
-        soundfile.write(path, np.clip(sound, -1.0, 1.0), sample_rate_hz)
+        _write_sound(path, [sound], sample_rate_hz)
         written.append((clip.recording_id, path.relative_to(out).as_posix(), species, group))
 
     if refused:
@@ -160,6 +162,116 @@ def export_audio(catalog: Catalog, out: Path, *, sample_rate_hz: int = 32_000, f
     return manifest
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def export_soundscapes(
+    out: Path,
+    number: int,
+    *,
+    num_species: int | None = None,
+    seed: int = 0,
+    minutes: float = 5.0,
+    empty: float = 0.5,
+    overlap: float = 0.1,
+    sample_rate_hz: int = 32_000,
+    format: str = "flac",
+) -> int:
+    """Write soundscapes to ``out/<site>.<format>``, each with ``<site>.Table.1.selections.txt``, a Raven table.
+
+    Every soundscape is another site, with its recordist, individuals and 8 to 15 species; all are unknown to the
+    recordings of :func:`synthetic_catalog`. One depends on the seed and its own number: a larger ``number`` only adds.
+
+    Args:
+        out: Folder to write to; it must not exist or be empty.
+        number: Number of soundscapes.
+        num_species: Number of species, the same as of :func:`synthetic_catalog`.
+        seed: Seed of the soundscapes.
+        minutes: Length of each, 0.5 to 30.
+        empty: Share of the segments of 5 s in which no species is heard.
+        overlap: Share of the segments in which two or more species are heard.
+        sample_rate_hz: Sample rate of the files in Hz, from 8,000 to 192,000.
+        format: ``flac``, ``wav`` or ``ogg``; FLAC and WAV have 16 bits per sample.
+
+    Returns:
+        Number of annotations.
+
+    Raises:
+        UserError: If the folder is not empty, or a value is out of its range.
+    """
+    whole("--soundscapes", number, 1, MOST_FILES)
+    whole("--seed", seed, 0)
+    in_range("--minutes", minutes, 0.5, 30)
+    in_range("--empty", empty, 0, 1)
+    in_range("--overlap", overlap, 0, 1)
+    require(overlap <= 1 - empty + 1e-9, "--overlap", overlap, f"at most {1 - empty:g}, the share that --empty leaves")
+    species = _some_species("--num-species", num_species)
+    _prepare(out, sample_rate_hz, format)
+    settings = SoundscapeSettings(species, seed, minutes, empty, overlap)
+    annotations = 0
+    for i in track(range(number), description="Writing soundscapes"):
+        sound, heard = render_soundscape(settings, i)
+        name = settings.site(i)
+        _write_sound(
+            out / f"{name}.{format}", resample_blocks(_minutes(sound), SAMPLE_RATE_HZ, sample_rate_hz), sample_rate_hz
+        )
+        _write_csv(out / f"{name}.Table.1.selections.txt", RAVEN, _selections(heard), delimiter="\t")
+        annotations += len(heard)
+    return annotations
+
+
+def export_background(
+    out: Path, number: int, *, seed: int = 0, sample_rate_hz: int = 32_000, format: str = "flac"
+) -> None:
+    """Write recordings of 10 to 30 s without any bird to ``out/<name>.<format>``, each by another recordist.
+
+    Raises:
+        UserError: If the folder is not empty, or a value is out of its range, as for :func:`export_soundscapes`.
+    """
+    whole("--background", number, 1, MOST_FILES)
+    whole("--seed", seed, 0)
+    _prepare(out, sample_rate_hz, format)
+    for i in track(range(number), description="Writing background"):
+        blocks = resample_blocks([render_background(seed, i)], SAMPLE_RATE_HZ, sample_rate_hz)
+        _write_sound(out / f"{background_name(seed, i)}.{format}", blocks, sample_rate_hz)
+
+
+MOST_FILES = 100_000
+RAVEN = (
+    "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)", "Species",
+)  # fmt: skip
+
+
+def _selections(heard: Iterable[Heard]) -> list[tuple[str, ...]]:
+    return [
+        (str(n), "Spectrogram 1", "1", *(f"{t:.3f}" for t in (one.start_s, one.end_s)),
+         *(f"{hz:.1f}" for hz in (one.low_hz, one.high_hz)), one.species)
+        for n, one in enumerate(heard, start=1)
+    ]  # fmt: skip
+
+
+def _prepare(out: Path, sample_rate_hz: int, format: str) -> None:
+    """Make an output folder, or refuse it, a sample rate or a format."""
+    if format not in FORMATS:
+        raise UserError(f"The audio format is {format!r}; give one of {', '.join(FORMATS)}.")
+    low, high = SAMPLE_RATES_HZ
+    if not low <= sample_rate_hz <= high:
+        raise UserError(f"The sample rate is {sample_rate_hz} Hz; give one from {low} to {high} Hz.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder; nothing is overwritten, give a new folder.")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _minutes(sound: Waveform) -> Iterator[Waveform]:
+    """Yield a sound minute by minute: libsndfile cannot write hours of OGG at once."""
+    for start in range(0, len(sound), 60 * SAMPLE_RATE_HZ):
+        yield sound[start : start + 60 * SAMPLE_RATE_HZ]
+
+
+def _write_sound(path: Path, blocks: Iterable[Waveform], sample_rate_hz: int) -> None:
+    with soundfile.SoundFile(path, "w", sample_rate_hz, channels=1) as file:
+        for block in blocks:
+            # Resampling can overshoot full scale, where integers would wrap.
+            file.write(np.clip(block, -1.0, 1.0))
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str = ",") -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+        csv.writer(file, delimiter=delimiter).writerows([header, *rows])

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from birdclf.metrics.calibration import reliability
+from birdclf.metrics.calibration import Reliability, reliability, set_reliability
 from birdclf.metrics.figures import Evaluation, log_softmax
+from birdclf.metrics.label_predictions import AnyPredictions, LabelPredictions
+from birdclf.metrics.multi_label import probabilities
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import FIRST, SECOND, Cell, Figure, Section, Table, canvas, number, svg_figure
@@ -18,10 +20,11 @@ def calibration_section(ranked: Sequence[Configuration], settings: Evaluation) -
     """Return the section: one row per configuration, and the reliability of the best one before and after."""
     rows = tuple(_row(configuration) for configuration in ranked)
     head = ("configuration", "temperature", "ECE", "ECE after", "NLL, nats", "NLL after")
+    per = "" if ranked[0].task == "single_label" else ", the mean over species"
     text = (
-        f"Expected calibration error on test data in {settings.bins} bins, and NLL, as they come out of the network "
-        f"and after temperature scaling (Guo et al., 2017), with a temperature fitted on validation; means over seeds. "
-        f"A temperature above 1 means that the network is surer than it ought to be."
+        f"Expected calibration error on test data in {settings.bins} bins{per}, and NLL, as they come out of the "
+        f"network and after temperature scaling (Guo et al., 2017), with a temperature fitted on validation; means "
+        f"over seeds. A temperature above 1 means that the network is surer than it ought to be."
     )
     drawing = reliability_drawing(ranked[0].label, ranked[0].first, settings)
     table = Table("Calibration of each configuration", head, rows)
@@ -30,28 +33,34 @@ def calibration_section(ranked: Sequence[Configuration], settings: Evaluation) -
 
 def reliability_drawing(label: str, run: Run, settings: Evaluation) -> Figure:
     """Return accuracy against confidence on test data, before and, where a temperature is known, after scaling."""
-    temperature = run.metrics.get("temperature")
+    temperature, of_one = run.metrics.get("temperature"), run.task == "single_label"
     with canvas(5, 3.2) as picture:
         axes = picture.subplots()
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         scales = [(1.0, FIRST, "o"), *([(float(temperature), SECOND, "s")] if temperature else [])]
         for scale, colour, marker in scales:
-            p = np.exp(log_softmax(run.test.logits / scale))
-            bins = reliability(p, run.test.target, settings.bins)
+            bins = _reliability(run.test, scale, settings)
             held = bins.count > 0
             size = 8 + 60 * bins.count[held] / bins.count.max()
             axes.plot(bins.confidence[held], bins.accuracy[held], color=colour, linewidth=1.2)
             axes.scatter(bins.confidence[held], bins.accuracy[held], s=size, color=colour, marker=marker)
-        axes.set_xlabel("probability of the answer")
-        axes.set_ylabel("share that is right")
+        axes.set_xlabel("probability of the answer" if of_one else "probability of a species")
+        axes.set_ylabel("share that is right" if of_one else "share in which it is heard")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1)
-        caption = "Circles: as it comes out of the network. A larger mark stands for more clips; dotted is perfect."
+        marks = "clips" if of_one else "species and clips"
+        caption = f"Circles: as it comes out of the network. A larger mark stands for more {marks}; dotted is perfect."
         if temperature:
             caption += f" Squares: after division by the temperature, {temperature:.2f}."
         return svg_figure(
             f"Reliability of {label}, seed {run.seeds}", caption, picture, unique=f"reliability {run.folder}"
         )
+
+
+def _reliability(test: AnyPredictions, scale: float, settings: Evaluation) -> Reliability:
+    if isinstance(test, LabelPredictions):
+        return set_reliability(probabilities(test.logits / scale), test.target, settings.bins)
+    return reliability(np.exp(log_softmax(test.logits / scale)), test.target, settings.bins)
 
 
 def _row(configuration: Configuration) -> tuple[Cell, ...]:

@@ -1,13 +1,14 @@
 """The paired tests as tables."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.over_seeds import MOST_SEEDS, POWER
-from birdclf.report.configurations import Configuration, what_varied
+from birdclf.report.configurations import CLASS_FIGURE, Configuration, what_varied
 from birdclf.report.document import (
     Block,
     Bullets,
@@ -24,8 +25,9 @@ from birdclf.report.document import (
     points,
 )
 from birdclf.report.estimates import estimate
-from birdclf.report.paired_tests import LEVEL, METRICS, Comparison
+from birdclf.report.paired_tests import LEVEL, Comparison
 from birdclf.report.plan import more_seeds
+from birdclf.targets import Task
 
 
 def comparison_section(reference: Configuration, comparisons: Sequence[Comparison], settings: Evaluation) -> Section:
@@ -35,21 +37,24 @@ def comparison_section(reference: Configuration, comparisons: Sequence[Compariso
         return Section("tests", "Paired tests", ("There is one configuration; nothing to test it against.",))
     tested = [comparison for comparison in comparisons if not comparison.refused]
     blocks: list[Block] = []
+    head = ("against", "seeds", *(w for n in reference.headlines.values() for w in (n, "p", "adjusted p", "verdict")))
     if tested:
         seeds = max(len(comparison.pairs) for comparison in tested)
+        one, whole = HOW[reference.task]
         how = (
-            "McNemar's exact test for accuracy and a permutation test over groups of recordings for macro F1"
+            whole
             if seeds == 1
-            else "of one seed McNemar's exact test and a permutation test, of several the spread over seeds, which is "
+            else f"of one seed {one}, of several the spread over seeds, which is "
             "unknown and integrated over, and the choice of test recordings, which seeds may share"
         )
+        unit = "accuracy or of F1 × 100" if reference.task == "single_label" else "cmAP or of F1 × 100"
         blocks += [
-            f"Differences are {reference.label} minus the other, in points of accuracy or of F1 × 100, with "
+            f"Differences are {reference.label} minus the other, in points of {unit}, with "
             f"{settings.coverage} intervals. Tests: {how}. "
             f"The verdict uses p adjusted for {counted(len(tested), 'comparison')} (Holm) at {LEVEL}; there is no "
             f"relevant difference where the interval lies within {100 * settings.margin:g} points "
             f"(evaluation.margin). {what_varied([reference, *(comparison.rival for comparison in tested)])}".strip(),
-            Table("Tests, one row per rival", _HEAD, tuple(_row(comparison) for comparison in tested), filterable=True),
+            Table("Tests, one row per rival", head, tuple(_row(comparison) for comparison in tested), filterable=True),
             *_could_be_seen(tested),
             Folded("The pair of each seed", (_pairs(tested),)),
             *_classes(reference, tested),
@@ -65,12 +70,19 @@ def comparison_section(reference: Configuration, comparisons: Sequence[Compariso
     return Section("tests", title, (*blocks, Bullets(notes)) if notes else tuple(blocks))
 
 
-_HEAD = ("against", "seeds", "accuracy", "p", "adjusted p", "verdict", "macro F1", "p", "adjusted p", "verdict")
+HOW: Final = {
+    "single_label": (
+        "McNemar's exact test and a permutation test",
+        "McNemar's exact test for accuracy and a permutation test over groups of recordings for macro F1",
+    ),
+    "multi_label": ("the jackknife over groups of recordings", "the jackknife over groups of recordings"),
+}
+"""Tests of one seed, in short and with what each is for."""
 
 
 def _row(comparison: Comparison) -> tuple[Cell, ...]:
     cells: list[Cell] = [comparison.rival.label, Number(len(comparison.pairs), str(len(comparison.pairs)))]
-    for metric in METRICS:
+    for metric in comparison.rival.headlines:
         difference = comparison.difference(metric)
         cells += [
             interval_cell(difference.value, difference.low, difference.high),
@@ -91,10 +103,10 @@ def _in_words(comparison: Comparison, metric: str) -> str:
 def _could_be_seen(tested: Sequence[Comparison]) -> list[Block]:
     """Return what the comparisons could have shown, and the command that adds the seeds they lack."""
     rows: list[tuple[Cell, ...]] = []
-    most = 0
+    most, names = 0, tested[0].rival.headlines
     for comparison in tested:
         cells: list[Cell] = [comparison.rival.label]
-        for metric in METRICS:
+        for metric in names:
             cells.append(number(100 * comparison.detectable(metric), "{:.1f}"))
             if comparison.verdict(metric) != "undecided":
                 cells.append("")
@@ -104,7 +116,8 @@ def _could_be_seen(tested: Sequence[Comparison]) -> list[Block]:
                 most = max(most, seeds)
             cells.append(f"more than {MOST_SEEDS}" if seeds is None else Number(seeds, str(seeds)))
         rows.append(tuple(cells))
-    head = ("against", "accuracy: could have been seen, points", "seeds to decide", "macro F1: could have been seen")
+    first, second = names.values()
+    head = ("against", f"{first}: could have been seen, points", "seeds to decide", f"{second}: could have been seen")
     blocks: list[Block] = [
         f"What could have been seen: the smallest difference that these runs show with a probability of {POWER:g}, at "
         "the spread seen. Where nothing is decided, so many seeds in all would show, as surely, the difference that "
@@ -125,8 +138,18 @@ def interval_cell(value: float, low: float, high: float) -> Number:
 
 def _pairs(tested: Sequence[Comparison]) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for comparison in tested:
-        for pair in comparison.pairs:
+    pairs = [(comparison, pair) for comparison in tested for pair in comparison.pairs]
+    caption = "Two runs on the same recordings, one row per seed"
+    if tested[0].rival.task == "multi_label":
+        for comparison, pair in pairs:
+            cells: list[Cell] = [comparison.rival.label, pair.seeds]
+            for gap in pair.difference.values():
+                cells += [interval_cell(gap.value, gap.low, gap.high), p_number(gap.p_value)]
+            rows.append(tuple(cells))
+        columns = (words for name in tested[0].rival.headlines.values() for words in (name, "jackknife p"))
+        return Table(caption, ("against", "seed", *columns), tuple(rows))
+    for comparison, pair in pairs:
+        if pair.mcnemar:
             only_a, only_b, p = pair.mcnemar
             accuracy, macro = pair.difference["accuracy"], pair.difference["macro_f1"]
             rows.append(
@@ -142,7 +165,7 @@ def _pairs(tested: Sequence[Comparison]) -> Table:
                 )
             )
     head = ("against", "seed", "only the reference right", "only the other right", "McNemar p", "accuracy", "macro F1")
-    return Table("Two runs on the same recordings, one row per seed", (*head, "bootstrap p"), tuple(rows))
+    return Table(caption, (*head, "bootstrap p"), tuple(rows))
 
 
 def _classes(reference: Configuration, tested: Sequence[Comparison]) -> list[Block]:
@@ -153,11 +176,12 @@ def _classes(reference: Configuration, tested: Sequence[Comparison]) -> list[Blo
         for row in real.to_dict("records"):
             gap = interval_cell(row["difference"], row["low"], row["high"])
             rows.append((comparison.rival.label, species[row["class_index"]], gap, number(row["q_value"])))
+    name = CLASS_FIGURE[reference.task]
     if not rows:
         return [f"No species differs at a false discovery rate of {LEVEL} between {reference.label} and any other."]
-    caption = f"Species whose F1 differs, at a false discovery rate of {LEVEL} within each rival"
+    caption = f"Species whose {name} differs, at a false discovery rate of {LEVEL} within each rival"
     return [
-        Table(caption, ("against", "species", "F1", "q"), tuple(rows), filterable=True),
+        Table(caption, ("against", "species", name, "q"), tuple(rows), filterable=True),
     ]
 
 
@@ -169,6 +193,11 @@ def by_how_much(comparison: Comparison, metric: str) -> str:
 
 
 BUCKETS = ("many", "medium", "few")
+MORE: Final[dict[Task, dict[str, str]]] = {
+    "single_label": {},
+    "multi_label": {"auroc": "AUROC", "false_detections_per_hour": "false detections an hour"},
+}
+"""Further figures of each task."""
 
 
 def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.DataFrame:
@@ -183,16 +212,17 @@ def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.
             "seeds": " ".join(run.seeds for run in runs),
             "val_score": float(np.mean([run.metrics["score"] for run in runs])),
         }
-        for name in ("accuracy", "macro_f1"):
+        for name in configuration.headlines:
             values = list(configuration.values(f"test/{name}").values())
             row[f"test_{name}"] = float(np.mean(values))
             row[f"test_{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
             if len(runs) == 1:
                 one = estimate(configuration, f"test/{name}", settings)
-                assert one, "every run has its accuracy and macro F1"
+                assert one, "every run has the figures that it is compared by"
                 row |= {f"test_{name}_low": one.low, f"test_{name}_high": one.high}
-        for figure in ("f1", "recall"):
+        for figure in configuration.tail:
             row |= {f"test_{bucket}_{figure}": configuration.mean(f"test/{bucket}_{figure}") for bucket in BUCKETS}
+        row |= {f"test_{name}": configuration.mean(f"test/{name}") for name in MORE[configuration.task]}
         row |= {
             "best_epoch": float(np.mean([run.metrics["best_epoch"] for run in runs])),
             "epochs": float(np.mean([run.metrics["epochs"] for run in runs])),
@@ -205,13 +235,18 @@ def comparison_rows(found: Sequence[Configuration], settings: Evaluation) -> pd.
 
 
 def table_section(found: Sequence[Configuration], monitor: str, settings: Evaluation) -> Section:
-    """Return the section of the comparison table, in the order given."""
-    first = ("configuration", "parameters", "a class", "seeds", f"mean {monitor}", "test accuracy", "test macro F1")
-    head = (*first, *(f"F1 {bucket}" for bucket in BUCKETS), "epochs", "minutes", "windows/s")
+    """Return the section of the comparison table of configurations of one task, in the order given."""
+    return Section("table", "All configurations", table_blocks(found, monitor, settings))
+
+
+def table_blocks(found: Sequence[Configuration], monitor: str, settings: Evaluation) -> tuple[Block, ...]:
+    """Return the parts of :func:`table_section`."""
+    first = ("configuration", "parameters", "a class", "seeds", f"mean {monitor}")
+    names = (f"test {name}" for name in found[0].headlines.values())
+    head = (*first, *names, *(f"F1 {bucket}" for bucket in BUCKETS), "epochs", "minutes", "windows/s")
     rows: list[tuple[Cell, ...]] = []
     for configuration, (_, row) in zip(found, comparison_rows(found, settings).iterrows(), strict=True):
-        accuracy, macro = (estimate(configuration, f"test/{name}", settings) for name in ("accuracy", "macro_f1"))
-        assert accuracy and macro
+        estimates = (estimate(configuration, f"test/{name}", settings) for name in configuration.headlines)
         rows.append(
             (
                 configuration.label,
@@ -219,8 +254,7 @@ def table_section(found: Sequence[Configuration], monitor: str, settings: Evalua
                 number(row["parameters_per_class"], "{:,.0f}"),
                 number(len(configuration.runs), "{:.0f}"),
                 number(configuration.mean(monitor)),
-                accuracy.cell(),
-                macro.cell(),
+                *(each.cell() if each else "" for each in estimates),
                 *(number(row[f"test_{bucket}_f1"]) for bucket in BUCKETS),
                 number(row["epochs"], "{:.0f}"),
                 number(row["minutes"], "{:.1f}"),
@@ -234,22 +268,27 @@ def table_section(found: Sequence[Configuration], monitor: str, settings: Evalua
         f"fewer than {settings.few} recordings to train on."
     )
     table = Table("Configurations", head, tuple(rows), filterable=True)
-    return Section("table", "All configurations", (text, table, *_intervals(found, settings)))
+    return text, table, *_intervals(found, settings)
 
 
 def _intervals(found: Sequence[Configuration], settings: Evaluation) -> tuple[Block, ...]:
     """Return a table of the figures that a long tail is judged by, each with an interval."""
-    head = ("configuration", "accuracy", "macro F1", *(f"recall {bucket}" for bucket in BUCKETS))
-    metrics = ("accuracy", "macro_f1", *(f"{bucket}_recall" for bucket in BUCKETS))
+    (tail, tail_name), more = list(found[0].tail.items())[-1], MORE[found[0].task]
+    names = found[0].headlines | {f"{bucket}_{tail}": f"{tail_name} {bucket}" for bucket in BUCKETS} | more
     rows = []
     for configuration in found:
-        estimates = [estimate(configuration, f"test/{name}", settings) for name in metrics]
+        estimates = [estimate(configuration, f"test/{name}", settings) for name in names]
         rows.append((configuration.label, *(e.interval_cell() if e else "" for e in estimates)))
     text = (
         "The same with intervals throughout: over test recordings of one seed, Student's of the mean over several. "
         "Intervals that touch decide nothing; the tests below are paired and see more."
     )
-    return text, Table(f"Test figures with {settings.coverage} intervals", head, tuple(rows), filterable=True)
+    return text, Table(
+        f"Test figures with {settings.coverage} intervals",
+        ("configuration", *names.values()),
+        tuple(rows),
+        filterable=True,
+    )
 
 
 def _speed(configuration: Configuration) -> float | None:

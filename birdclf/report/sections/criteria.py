@@ -8,7 +8,7 @@ from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import Cell, Section, Table, counted
 from birdclf.report.estimates import Estimate, estimate, spread
-from birdclf.report.paired_tests import METRICS, Comparison
+from birdclf.report.paired_tests import Comparison
 
 
 def criteria_section(
@@ -66,8 +66,8 @@ def _difference(
     criterion: Criterion, configuration: Configuration, comparisons: Sequence[Comparison]
 ) -> Estimate | str:
     metric = criterion.metric.removeprefix("test/")
-    if metric not in METRICS:
-        return f"Runs are compared by {' and '.join(METRICS)} on test data, not by {criterion.metric}."
+    if metric not in configuration.headlines:
+        return f"Runs are compared by {' and '.join(configuration.headlines)} on test data, not by {criterion.metric}."
     if configuration.first.name == criterion.rival:
         return f"{criterion.rival} is this configuration itself."
     rival = next((c for c in comparisons if criterion.rival in (c.rival.first.name, c.rival.label)), None)

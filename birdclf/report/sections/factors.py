@@ -13,7 +13,6 @@ from birdclf.report.document import Block, Cell, Section, Table, counted, listed
 from birdclf.report.estimates import measured
 from birdclf.report.sections.pictures import effects_plot
 
-MEASURED: Final = {"accuracy": "Test accuracy", "macro_f1": "Test macro F1"}
 MOST_FACTORS: Final = 4
 TITLE: Final = "Main effects and interactions"
 
@@ -46,14 +45,14 @@ def factors_section(found: Sequence[Configuration], settings: Evaluation) -> Sec
     if len(shared) == 1:
         blocks.append("Of one seed the intervals cover the choice of test recordings, not the luck of a seed.")
     fitted: dict[str, pd.DataFrame] = {}
-    for metric, name in MEASURED.items():
+    for metric, name in found[0].headlines.items():
         cells = {
             levels: [measured(cell.runs[seed], f"test/{metric}", settings) for seed in shared]
             for levels, cell in grid.cells.items()
         }
         known = {levels: [m for m in of_seeds if m] for levels, of_seeds in cells.items()}
-        fitted[name] = effects(known, grid.factors, settings.confidence)
-    tables = [_table(name, found) for name, found in fitted.items()]
+        fitted[f"Test {name}"] = effects(known, grid.factors, settings.confidence)
+    tables = [_table(name, table) for name, table in fitted.items()]
     return Section("effects", TITLE, (*blocks, effects_plot(fitted, settings), *tables))
 
 

@@ -20,6 +20,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.errors import UserError
 from birdclf.features.mel import MelFeatures
 from birdclf.metrics.figures import log_softmax
+from birdclf.metrics.predictions import Predictions
 from birdclf.report.document import Card, Cards, Section
 from birdclf.runs.checkpoint import load_run
 from birdclf.runs.predictor import Predictor
@@ -108,10 +109,11 @@ MISTAKE, HIT = "confident mistake", "hesitant hit"
 
 def picks(run: Run, each: int = EACH) -> list[tuple[int, str]]:
     """Return row and kind of the wrong answers with most probability and the right ones with least, in that order."""
-    p = np.exp(log_softmax(run.test.logits))
-    sure, right = p.max(axis=1), run.test.prediction == run.test.target
-    wrong_rows = sorted(np.flatnonzero(~right), key=lambda row: (-sure[row], run.test.recording_id[row]))[:each]
-    right_rows = sorted(np.flatnonzero(right), key=lambda row: (sure[row], run.test.recording_id[row]))[:each]
+    test = _of_one(run)
+    p = np.exp(log_softmax(test.logits))
+    sure, right = p.max(axis=1), test.prediction == test.target
+    wrong_rows = sorted(np.flatnonzero(~right), key=lambda row: (-sure[row], test.recording_id[row]))[:each]
+    right_rows = sorted(np.flatnonzero(right), key=lambda row: (sure[row], test.recording_id[row]))[:each]
     return [(int(row), MISTAKE) for row in wrong_rows] + [(int(row), HIT) for row in right_rows]
 
 
@@ -144,10 +146,16 @@ def gallery_section(label: str, run: Run, most_bytes: int) -> Section:
 
 
 def _bare(run: Run, row: int, kind: str) -> Card:
-    p = np.exp(log_softmax(run.test.logits[row : row + 1]))[0]
-    truth, predicted = int(run.test.target[row]), int(run.test.prediction[row])
+    test = _of_one(run)
+    p = np.exp(log_softmax(test.logits[row : row + 1]))[0]
+    truth, predicted = int(test.target[row]), int(test.prediction[row])
     shown = (run.classes[truth], run.classes[predicted], float(p[truth]), float(p[predicted]))
-    return Card(str(run.test.recording_id[row]), *shown, kind)
+    return Card(str(test.recording_id[row]), *shown, kind)
+
+
+def _of_one(run: Run) -> Predictions:
+    assert isinstance(run.test, Predictions), "the report has a gallery of single_label alone"
+    return run.test
 
 
 def _source(run: Run) -> Catalog | str:

@@ -16,14 +16,10 @@ from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
 from birdclf.report.document import FIRST, SECOND, Block, Cell, Figure, Section, Table, canvas, number, svg_figure
 from birdclf.report.estimates import Estimate, estimate
-from birdclf.report.paired_tests import NAMES
 from birdclf.report.sections.comparison import BUCKETS, interval_cell
 from birdclf.runs.run import Run
 
 SETTINGS: Final = ("train_fraction", "train_per_species")
-SCORES: Final = NAMES
-RECALLS: Final = {f"{bucket}_recall": f"recall {bucket}" for bucket in BUCKETS}
-ALL: Final = SCORES | RECALLS
 LOOKS: Final = ((FIRST, "o", "-"), (SECOND, "s", "--"), (INK, "^", "-."))
 
 
@@ -85,21 +81,24 @@ def _name(curve: Sequence[Configuration]) -> str:
 
 def _shown(curve: Sequence[Configuration], settings: Evaluation, of: str, number_of_curve: int) -> Iterator[Block]:
     points = [_by_whole_split(configuration, settings) for configuration in curve]
-    estimates = {name: [estimate(point, f"test/{name}", settings) for point in points] for name in ALL}
+    scores, (tail, tail_name) = curve[0].headlines, list(curve[0].tail.items())[-1]
+    buckets = {f"{bucket}_{tail}": f"{tail_name} {bucket}" for bucket in BUCKETS}
+    names = scores | buckets
+    estimates = {name: [estimate(point, f"test/{name}", settings) for point in points] for name in names}
     n = [_recordings(configuration) for configuration in curve]
-    doublings = {name: doubling for name in ALL if (doubling := _doubling(curve, name, settings))}
-    yield _figure(n, estimates, doublings, of, number_of_curve)
-    yield _sentence(doublings)
+    doublings = {name: doubling for name in names if (doubling := _doubling(curve, name, settings))}
+    yield _figure(n, (scores, buckets), estimates, doublings, of, number_of_curve)
+    yield _sentence(scores, doublings)
     rows: list[tuple[Cell, ...]] = []
     for i, configuration in enumerate(curve):
-        known = [found.interval_cell() if (found := estimates[name][i]) else "" for name in ALL]
+        known = [found.interval_cell() if (found := estimates[name][i]) else "" for name in names]
         runs = number(len(configuration.runs), "{:.0f}")
         rows.append((configuration.label, number(n[i], "{:,.0f}"), runs, *known))
-    head = ("configuration", "train recordings", "seeds", *ALL.values())
+    head = ("configuration", "train recordings", "seeds", *names.values())
     yield Table(f"Test figures by train recordings{of}", head, tuple(rows))
     if doublings:
         gains = tuple(
-            (ALL[name], interval_cell(d.gain.value, d.gain.low, d.gain.high), number(100 * d.misfit, "{:.1f}"))
+            (names[name], interval_cell(d.gain.value, d.gain.low, d.gain.high), number(100 * d.misfit, "{:.1f}"))
             for name, d in doublings.items()
         )
         head = ("figure", "gain, points", "largest misfit of a fit, points")
@@ -152,15 +151,15 @@ def _doubling(curve: Sequence[Configuration], metric: str, settings: Evaluation)
     return Doubling(Estimate(over.value, *over.interval(settings.confidence), sd, len(gains)), laws, misfit)
 
 
-def _sentence(doublings: dict[str, Doubling]) -> str:
-    found = {name: doublings[name].gain for name in SCORES if name in doublings}
+def _sentence(scores: dict[str, str], doublings: dict[str, Doubling]) -> str:
+    found = {name: doublings[name].gain for name in scores if name in doublings}
     if not found:
         return (
             f"What twice the recordings would bring takes a fit through {LEAST_POINTS} numbers of train recordings or "
             "more of one seed, of which none has all answers right or all wrong. Add values, such as "
             "split.train_fraction=0.25,0.5,1."
         )
-    gains = [f"{interval_cell(g.value, g.low, g.high).text} points of {SCORES[name]}" for name, g in found.items()]
+    gains = [f"{interval_cell(g.value, g.low, g.high).text} points of {scores[name]}" for name, g in found.items()]
     seeds = max(gain.seeds for gain in found.values())
     over = f"the spread of {seeds} seeds as well as" if seeds > 1 else "one seed:"
     return (
@@ -172,16 +171,17 @@ def _sentence(doublings: dict[str, Doubling]) -> str:
 
 def _figure(
     n: Sequence[float],
+    drawings: tuple[dict[str, str], dict[str, str]],
     estimates: dict[str, list[Estimate | None]],
     doublings: dict[str, Doubling],
     of: str,
     number_of_curve: int,
 ) -> Figure:
-    """Return two drawings: accuracy and macro F1 with their fits up to twice the recordings, and recall by bucket."""
+    """Return two drawings: the two figures with their fits up to twice the recordings, and one by bucket."""
     words = []
     top = max(found.high for one in estimates.values() for found in one if found)  # of both drawings, which share it
     with canvas(10, 3.6) as picture:
-        for axes, names in zip(picture.subplots(1, 2, sharey=True), (SCORES, RECALLS), strict=True):
+        for axes, names in zip(picture.subplots(1, 2, sharey=True), drawings, strict=True):
             for i, ((name, title), (colour, marker, line)) in enumerate(zip(names.items(), LOOKS, strict=False)):
                 known = [(x, e) for x, e in zip(n, estimates[name], strict=True) if e]
                 if not known:
@@ -193,7 +193,7 @@ def _figure(
                     marker=marker, markersize=5, linestyle=line, linewidth=1.5, elinewidth=1, capsize=2,
                 )  # fmt: skip
                 words.append(f"{title} {value[0]:.2f} to {value[-1]:.2f}")
-                if name in doublings and names is SCORES:
+                if name in doublings and names is drawings[0]:
                     grid = np.geomspace(x[0], 2 * x[-1], 50)
                     fitted = np.mean([law.score(grid) for law in doublings[name].laws], axis=0)
                     axes.plot(grid, fitted, color=colour, linewidth=0.8, linestyle=":")

@@ -8,19 +8,14 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from birdclf.metrics.figures import Evaluation
-from birdclf.report.configurations import Configuration
-from birdclf.report.document import Axis, Block, DotPlot, Mark, Row, Section, counted
+from birdclf.report.configurations import CLASS_FIGURE, Configuration
+from birdclf.report.document import Axis, Block, DotPlot, Mark, Row, Section, capitalised, counted
 from birdclf.report.estimates import Estimate, estimate
-from birdclf.report.paired_tests import LEVEL, METRICS, Comparison, Verdict
+from birdclf.report.paired_tests import LEVEL, Comparison, Verdict
 
 MOST_CONFIGURATIONS: Final = 24
 MOST_LEVELS: Final = 40
 MOST_SPECIES: Final = 30
-SCORES: Final = {
-    "test/accuracy": "accuracy",
-    "test/macro_f1": "macro F1",
-    "test/few_recall": "few-shot recall",
-}
 
 
 def results_section(
@@ -52,12 +47,14 @@ def scores_plot(reference: Configuration, ranked: Sequence[Configuration], setti
     shown = list(ranked[:MOST_CONFIGURATIONS])
     if reference not in shown:
         shown[-1] = reference
-    found = {one.label: [estimate(one, metric, settings) for metric in SCORES] for one in shown}
-    known = [i for i in range(len(SCORES)) if any(estimates[i] for estimates in found.values())]
+    tail, tail_name = list(reference.tail.items())[-1]
+    scores = dict(reference.headlines) | {f"few_{tail}": f"few-shot {tail_name}"}
+    found = {one.label: [estimate(one, f"test/{metric}", settings) for metric in scores] for one in shown}
+    known = [i for i in range(len(scores)) if any(estimates[i] for estimates in found.values())]
     rows = tuple(
         Row(one.label, tuple(_score(found[one.label][i]) for i in known), strong=one is reference) for one in shown
     )
-    names = [list(SCORES.values())[i] for i in known]
+    names = [list(scores.values())[i] for i in known]
     several = max(len(one.runs) for one in shown) > 1
     caption = (
         f"Points are {'means over seeds' if several else 'scores'} on test data, lines their {settings.coverage} "
@@ -69,10 +66,10 @@ def scores_plot(reference: Configuration, ranked: Sequence[Configuration], setti
     else:
         caption += (
             f". The best on validation data is at the top; the reference {reference.label} is bold and orange. "
-            f"{_extremes(found)} Intervals that overlap decide nothing; the tests of differences do."
+            f"{_extremes(names[0], found)} Intervals that overlap decide nothing; the tests of differences do."
         )
-    caption += _left(len(ranked) - len(shown), "configuration")
-    return DotPlot("Scores of each configuration", caption, "configuration", _axes(names, rows, "{:g}"), rows)
+    caption += left_over(len(ranked) - len(shown), "configuration")
+    return DotPlot("Scores of each configuration", caption, "configuration", axes_of(names, rows, "{:g}"), rows)
 
 
 def differences_plot(reference: Configuration, tested: Sequence[Comparison], settings: Evaluation) -> DotPlot:
@@ -86,16 +83,16 @@ def differences_plot(reference: Configuration, tested: Sequence[Comparison], set
     rows = []
     for comparison in tested[:MOST_CONFIGURATIONS]:
         marks = []
-        for metric in METRICS:
+        for metric in reference.headlines:
             gap, verdict = comparison.difference(metric), comparison.verdict(metric)
             marks.append(_points(gap.value, gap.low, gap.high, verdict != "undecided", verdict))
         rows.append(Row(comparison.rival.label, tuple(marks)))
     verdicts = " ".join(
-        f"By {SCORES[f'test/{metric}']} it is better than {_verdicts(tested, metric, 'better')}, worse than "
+        f"By {name} it is better than {_verdicts(tested, metric, 'better')}, worse than "
         f"{_verdicts(tested, metric, 'worse')}, not relevantly different from "
         f"{_verdicts(tested, metric, 'no relevant difference')} and undecided against "
         f"{_verdicts(tested, metric, 'undecided')} of {counted(len(tested), 'rival')}."
-        for metric in METRICS
+        for metric, name in reference.headlines.items()
     )
     caption = (
         f"The reference minus each of the others with {settings.coverage} intervals: right of 0 the reference is "
@@ -104,14 +101,16 @@ def differences_plot(reference: Configuration, tested: Sequence[Comparison], set
     margin = 100 * settings.margin
     if margin:
         caption += f" The band marks differences of up to {margin:g} points, which are not relevant."
-    caption += _left(len(tested) - len(rows), "rival")
-    names = [f"{SCORES[f'test/{metric}']}, points" for metric in METRICS]
-    axes = _axes(names, rows, "{:+g}", 0.0, margin)
+    caption += left_over(len(tested) - len(rows), "rival")
+    names = [f"{name}, points" for name in reference.headlines.values()]
+    axes = axes_of(names, rows, "{:+g}", 0.0, margin)
     return DotPlot(f"{reference.label} against each of the others", caption, "rival", axes, tuple(rows))
 
 
 def species_plot(reference: Configuration, comparison: Comparison, settings: Evaluation) -> DotPlot:
-    """Return a dot plot of the reference's F1 of a species minus its rival's, the surest and largest differences.
+    """Return a dot plot of the reference's F1 (of sets average precision) of a species minus its rival's.
+
+    Shown are the surest and largest differences.
 
     Args:
         reference: The configuration that the tests are about.
@@ -133,8 +132,9 @@ def species_plot(reference: Configuration, comparison: Comparison, settings: Eva
         mark = _points(row["difference"], row["low"], row["high"], sure, f"q = {row['q_value']:.3f}")
         rows.append(Row(run.classes[k], (mark,), f"{bucket}, {run.train_counts[k]:,}"))
     real = int((table.q_value < LEVEL).sum())
+    name = CLASS_FIGURE[reference.task]
     caption = (
-        f"F1 × 100 of the reference minus {rival}, the best of the others on validation data, with "
+        f"{capitalised(name)} × 100 of the reference minus {rival}, the best of the others on validation data, with "
         f"{settings.coverage} intervals, on the test recordings of seed {seeds}; beside each "
         f"species its bucket and its train recordings. Filled where the difference is real at a false discovery rate "
         f"of {LEVEL}: {real} of {len(table)} species with a test recording. {int((table.difference > 0).sum())} are "
@@ -143,7 +143,7 @@ def species_plot(reference: Configuration, comparison: Comparison, settings: Eva
     )
     if len(differing) > len(chosen):
         caption += f" Shown are the {len(chosen)} of the smallest q."
-    axes = _axes(["F1, points"], rows, "{:+g}", 0.0)
+    axes = axes_of([f"{name}, points"], rows, "{:+g}", 0.0)
     return DotPlot(f"Species: {reference.label} against {rival}", caption, "species", axes, tuple(rows))
 
 
@@ -163,7 +163,7 @@ def effects_plot(found: Mapping[str, pd.DataFrame], settings: Evaluation) -> Dot
         if place[0] not in [row.label for row in rows if not row.marks]:
             rows.append(Row(str(place[0])))
         marks = (
-            _mark(row["effect"], row["low"], row["high"], "{:+.3f}", row["p_value"] < LEVEL) if row else None
+            mark_of(row["effect"], row["low"], row["high"], "{:+.3f}", row["p_value"] < LEVEL) if row else None
             for row in (by_place[name].get(place) for name in found)
         )
         rows.append(Row(str(place[1]), tuple(marks)))
@@ -175,25 +175,27 @@ def effects_plot(found: Mapping[str, pd.DataFrame], settings: Evaluation) -> Dot
         f"Each level's deviation from the mean over all, with {settings.coverage} intervals; of an interaction, that "
         f"from the sum of its factors. Filled where the adjusted p is below {LEVEL} ({real})."
     )
-    caption += _left(len(places) - MOST_LEVELS, "effect")
-    axes = _axes(list(found), rows, "{:+g}", 0.0)
+    caption += left_over(len(places) - MOST_LEVELS, "effect")
+    axes = axes_of(list(found), rows, "{:+g}", 0.0)
     return DotPlot("Effects of each factor", caption, "factor and level", axes, tuple(rows))
 
 
-def _left(n: int, one: str) -> str:
+def left_over(n: int, one: str) -> str:
+    """Return a sentence on what a picture does not show."""
     return f" The tables below have {counted(n, f'more {one}')}." if n > 0 else ""
 
 
 def _score(found: Estimate | None) -> Mark | None:
-    return _mark(found.value, found.low, found.high, "{:.3f}") if found else None
+    return mark_of(found.value, found.low, found.high, "{:.3f}") if found else None
 
 
 def _points(value: float, low: float, high: float, filled: bool, note: str) -> Mark:
-    mark = _mark(100 * value, 100 * low, 100 * high, "{:+.1f}", filled)
+    mark = mark_of(100 * value, 100 * low, 100 * high, "{:+.1f}", filled)
     return Mark(mark.value, mark.low, mark.high, f"{mark.text}, {note}", filled)
 
 
-def _mark(value: float, low: float, high: float, form: str, filled: bool = True) -> Mark:
+def mark_of(value: float, low: float, high: float, form: str, filled: bool = True) -> Mark:
+    """Return a mark whose text is its figures, in a format such as ``{:.3f}``."""
     known = "" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]"
     return Mark(value, low, high, form.format(value) + known, filled)
 
@@ -202,14 +204,16 @@ def _verdicts(tested: Sequence[Comparison], metric: str, verdict: Verdict) -> in
     return sum(comparison.verdict(metric) == verdict for comparison in tested)
 
 
-def _extremes(found: Mapping[str, Sequence[Estimate | None]]) -> str:
+def _extremes(name: str, found: Mapping[str, Sequence[Estimate | None]]) -> str:
     """Return which configurations have the highest and the lowest of the first score."""
     scores = {label: first.value for label, (first, *_) in found.items() if first}
     best, worst = (pick(scores, key=scores.__getitem__) for pick in (max, min))
-    return f"Accuracy is highest for {best} ({scores[best]:.3f}) and lowest for {worst} ({scores[worst]:.3f})."
+    return (
+        f"{capitalised(name)} is highest for {best} ({scores[best]:.3f}) and lowest for {worst} ({scores[worst]:.3f})."
+    )
 
 
-def _axes(
+def axes_of(
     names: Sequence[str], rows: Sequence[Row], form: str, zero: float | None = None, margin: float | None = None
 ) -> tuple[Axis, ...]:
     """Return an axis a column, on which all its marks, their intervals, the line and the band lie."""

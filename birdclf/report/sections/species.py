@@ -11,9 +11,24 @@ from scipy.spatial.distance import squareform
 
 from birdclf.metrics.figures import Evaluation, precision_recall_f1
 from birdclf.metrics.intervals import ClusterCounts, class_f1_intervals
+from birdclf.metrics.label_intervals import share_interval
+from birdclf.metrics.label_predictions import LabelPredictions
+from birdclf.metrics.multi_label import Estimate
 from birdclf.pages import INK
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import FIRST, Cell, Figure, Number, Section, Table, canvas, number, svg_figure
+from birdclf.report.document import (
+    FIRST,
+    Block,
+    Cell,
+    Figure,
+    Number,
+    Section,
+    Table,
+    canvas,
+    capitalised,
+    number,
+    svg_figure,
+)
 from birdclf.text import printable
 
 CELL: Final = 12  # units of the drawing a cell
@@ -97,11 +112,15 @@ def matrix_figure(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> Fig
 
 
 MOST_PAIRS: Final = 20
+OF_SETS: Final = {"auroc": "AUROC", "f1": "F1", "precision": "precision", "recall": "recall"}
+"""Figures of one species of sets, beside its average precision."""
 
 
 def species_section(configuration: Configuration, settings: Evaluation) -> Section:
     """Return the section of a configuration's first run: tables, F1 against train count, confusion matrix."""
     run = configuration.first
+    if isinstance(run.test, LabelPredictions):
+        return Section("species", "Species", _of_sets(configuration, run.test, settings))
     confusion, names = run.test.confusion, run.classes
     counts = ClusterCounts.of(run.test.target, run.test.prediction, run.test.cluster, len(names))
     interval = class_f1_intervals(counts, settings)
@@ -131,7 +150,7 @@ def species_section(configuration: Configuration, settings: Evaluation) -> Secti
     )
     blocks = (
         text,
-        tail_figure(f1, run.train_counts, support),
+        tail_figure("F1", f1, run.train_counts, support),
         matrix_figure(confusion, names),
         Table("Species", head, tuple(rows), filterable=True),
         Table("Most confused pairs", ("true species", "named", "clips", "of its clips"), pairs),
@@ -139,13 +158,46 @@ def species_section(configuration: Configuration, settings: Evaluation) -> Secti
     return Section("species", "Species", blocks)
 
 
-def tail_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], support: NDArray[np.int64]) -> Figure:
-    """Return F1 of each species ``(K,)`` with a test recording against its train recordings, on a log axis."""
+def _of_sets(configuration: Configuration, test: LabelPredictions, settings: Evaluation) -> tuple[Block, ...]:
+    run, found, support = configuration.first, test.by_class(settings), test.heard
+    precision = found["ap"].value
+    rows: list[tuple[Cell, ...]] = []
+    for k, name in enumerate(run.classes):
+        low, high = share_interval(Estimate(precision[k], found["ap"].without[:, k]), settings.confidence)
+        known = f"{precision[k]:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append(
+            (
+                name,
+                number(run.train_counts[k], "{:,.0f}"),
+                number(support[k], "{:,.0f}"),
+                Number(float(precision[k]), known) if support[k] else "",
+                *(number(float(found[figure].value[k]), "{:.2f}") for figure in OF_SETS),
+            )
+        )
+    text = (
+        f"Of {configuration.label}, seed {run.seeds}, on test data. The {settings.coverage} intervals are of the "
+        "jackknife over groups of recordings. A species that is heard in no test recording has no figure; of one that "
+        f"is heard in few the interval is wide. Precision, recall and F1 are at a probability of {settings.threshold:g}"
+        ". Several species may be in one recording, so that none is confused with another: there is no confusion "
+        "matrix, and no gallery of mistakes."
+    )
+    head = ("species", "train", "test", "average precision", *OF_SETS.values())
+    return (
+        text,
+        tail_figure("average precision", precision, run.train_counts, support),
+        Table("Species", head, tuple(rows), filterable=True),
+    )
+
+
+def tail_figure(
+    name: str, figure: NDArray[np.float64], train_counts: NDArray[np.int64], support: NDArray[np.int64]
+) -> Figure:
+    """Return a figure of each species ``(K,)`` with a test recording against its train recordings, on a log axis."""
     seen = (support > 0) & (train_counts > 0)
     with canvas(10, 4) as picture:
         axes = picture.add_subplot()
         axes.scatter(
-            train_counts[seen], f1[seen], s=10 + 3 * np.sqrt(support[seen]), color=FIRST, alpha=0.7, linewidths=0
+            train_counts[seen], figure[seen], s=10 + 3 * np.sqrt(support[seen]), color=FIRST, alpha=0.7, linewidths=0
         )
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -153,11 +205,11 @@ def tail_figure(f1: NDArray[np.float64], train_counts: NDArray[np.int64], suppor
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(-0.05, 1.05)
         axes.set_xlabel("train recordings of the species")
-        axes.set_ylabel("F1 on test data")
+        axes.set_ylabel(f"{name} on test data")
         axes.grid(alpha=0.2, color=INK)
-        zero = int((f1[seen] == 0).sum())
+        zero = int((figure[seen] == 0).sum())
         caption = (
-            f"A dot a species, larger for more test recordings; {zero} of {int(seen.sum())} species have an F1 of 0, "
-            f"{int((~seen).sum())} more cannot be shown for want of train or test recordings."
+            f"A dot a species, larger for more test recordings; {zero} of {int(seen.sum())} species have an "
+            f"{name} of 0, {int((~seen).sum())} more cannot be shown for want of train or test recordings."
         )
-        return svg_figure("F1 against train recordings", caption, picture, unique="long tail")
+        return svg_figure(f"{capitalised(name)} against train recordings", caption, picture, unique="long tail")

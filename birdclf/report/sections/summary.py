@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from birdclf.metrics.comparison import Statistic
 from birdclf.metrics.figures import Evaluation
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import Bullets, Section, counted, listed
+from birdclf.report.document import Bullets, Section, capitalised, counted, listed
 from birdclf.report.estimates import estimate
-from birdclf.report.paired_tests import METRICS, NAMES, Comparison, Verdict
+from birdclf.report.paired_tests import Comparison, Verdict
 from birdclf.report.sections.comparison import by_how_much
 from birdclf.runs.run import LeftOut
 
@@ -23,10 +22,16 @@ def summary_section(
 ) -> Section:
     """Return the summary."""
     sentences = [_who(reference, ranked, monitor), *_figures(reference, settings)]
-    for metric in METRICS:
+    for metric in reference.headlines:
         sentences += _against(reference, comparisons, metric)
     sentences += _goals(verdicts)
-    refused = [comparison.rival.label for comparison in comparisons if comparison.refused]
+    others = [comparison.rival for comparison in comparisons if comparison.rival.task != reference.task]
+    refused = [c.rival.label for c in comparisons if c.refused and c.rival not in others]
+    if others:
+        sentences.append(
+            f"Not compared, because {'it is' if len(others) == 1 else 'they are'} of task={others[0].task} and judged "
+            f"by other figures: {listed([one.label for one in others])}."
+        )
     if refused:
         sentences.append(
             f"Not compared, because it was not measured on the same recordings and species: {listed(refused)}."
@@ -56,17 +61,17 @@ def _who(reference: Configuration, ranked: Sequence[Configuration], monitor: str
 
 def _figures(reference: Configuration, settings: Evaluation) -> list[str]:
     text = []
-    for metric in METRICS:
+    for metric, name in reference.headlines.items():
         found = estimate(reference, f"test/{metric}", settings)
-        assert found, "every run has its accuracy and macro F1"
+        assert found, "every run has the figures that it is compared by"
         text.append(
-            f"{NAMES[metric]} {found.value:.3f} ({settings.coverage} interval {found.low:.3f} to {found.high:.3f}, "
+            f"{name} {found.value:.3f} ({settings.coverage} interval {found.low:.3f} to {found.high:.3f}, "
             f"{found.basis})"
         )
     return [f"On test data {reference.label} has {text[0]} and {text[1]}."]
 
 
-def _against(reference: Configuration, comparisons: Sequence[Comparison], metric: Statistic) -> list[str]:
+def _against(reference: Configuration, comparisons: Sequence[Comparison], metric: str) -> list[str]:
     """Return what the tests show of one metric: who is beaten, who is better, what stays open."""
     tested = [comparison for comparison in comparisons if not comparison.refused]
     if not tested:
@@ -74,7 +79,7 @@ def _against(reference: Configuration, comparisons: Sequence[Comparison], metric
     groups: dict[Verdict, list[Comparison]] = {}
     for comparison in tested:
         groups.setdefault(comparison.verdict(metric), []).append(comparison)
-    name, out = NAMES[metric].capitalize() if metric == "accuracy" else "Macro F1", []
+    name, out = capitalised(reference.headlines[metric]), list[str]()
     decided: dict[Verdict, str] = {"better": "beats", "worse": "is beaten by"}
     for verdict, verb in decided.items():
         if verdict in groups:

@@ -26,6 +26,7 @@ from birdclf.report.document import (
     svg_figure,
 )
 from birdclf.runs.run import Run
+from birdclf.targets import HEADLINES
 
 MOST_FIGURES: Final = 60  # of a few dozen kB each; the table names every run
 
@@ -36,19 +37,23 @@ def training_section(ranked: Sequence[Configuration], settings: Evaluation) -> S
     runs = [(label, run) for label, run in runs if run.trained]
     if not runs:
         return Section("training", "Training", ("Nothing here was trained; it was made of other runs.",))
-    rows = tuple(_row(label, run, settings) for label, run in runs)
+    of_one = ranked[0].task == "single_label"
+    rows = tuple(_row(label, run) + ((_gap(run, settings),) if of_one else ()) for label, run in runs)
     head = ("configuration", "seed", "best val NLL", "at epoch", "best monitored", "at epoch", "of epochs")
-    text = (
+    gap = (
         "The gap is train minus validation accuracy in the epoch whose weights were kept, with Newcombe's "
         f"{settings.coverage} interval. Train accuracy is measured while the epoch runs, with dropout and augmentation "
-        "on, and so is a little low. Where NLL was best long before the monitored metric, the probabilities are "
+        "on, and so is a little low. "
+    )
+    text = (
+        f"{gap if of_one else ''}Where NLL was best long before the monitored metric, the probabilities are "
         "overconfident."
     )
     figures = [curves(label, run) for label, run in runs[:MOST_FIGURES]]
     blocks: list[Block] = [text, figures[0]]
     if figures[1:]:
         blocks.append(Folded(f"Curves of the other {len(figures) - 1} runs", tuple(figures[1:])))
-    table = Table("Training of each run", (*head, "gap, points"), rows)
+    table = Table("Training of each run", (*head, *(("gap, points",) if of_one else ())), rows)
     return Section("training", "Training", (*blocks, table))
 
 
@@ -79,10 +84,11 @@ def _epoch_of(run: Run, score: "pd.Series[float]") -> int:
 
 
 def curves(label: str, run: Run) -> Figure:
-    """Return NLL, accuracy and learning rate by epoch, train and validation, with the best epochs marked."""
+    """Return NLL, accuracy (of sets cmAP) and learning rate by epoch, with the best epochs marked."""
     history, (best_nll, best) = run.history, best_epochs(run)
+    figure, figure_name = next(iter(HEADLINES[run.task].items()))
     with canvas(10, 2.7) as picture:
-        for axes, name in zip(picture.subplots(1, 3), ("nll", "accuracy", "lr"), strict=True):
+        for axes, name in zip(picture.subplots(1, 3), ("nll", figure, "lr"), strict=True):
             if name == "lr":
                 axes.plot(history.epoch, 1000 * history.lr, color=INK, linewidth=1.2)
             for split, colour in (("train", FIRST), ("val", SECOND)):
@@ -91,9 +97,7 @@ def curves(label: str, run: Run) -> Figure:
                     axes.plot(history.epoch, history[column], color=colour, linewidth=1.5)
             if name != "lr":
                 axes.axvline(best_nll if name == "nll" else best, color=SECOND, linewidth=0.8, linestyle=":")
-            axes.set_title(
-                {"nll": "NLL, nats", "accuracy": "accuracy", "lr": "learning rate × 1000"}[name], fontsize=10
-            )
+            axes.set_title({"nll": "NLL, nats", figure: figure_name, "lr": "learning rate × 1000"}[name], fontsize=10)
             axes.set_xlabel("epoch")
             axes.set_ylim(bottom=0)
         title = f"{label}, seed {run.seeds}"
@@ -104,15 +108,17 @@ def curves(label: str, run: Run) -> Figure:
         return svg_figure(title, caption, picture, unique=str(run.folder))
 
 
-def _row(label: str, run: Run, settings: Evaluation) -> tuple[Cell, ...]:
+def _row(label: str, run: Run) -> tuple[Cell, ...]:
     best_nll, best = best_epochs(run)
-    gap, low, high = generalisation_gap(run, settings) if _trained(run) else (float("nan"),) * 3
-    text = f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     return (
         label, number(run.seed, run.seeds), number(float(run.history["val/nll"].min())), number(best_nll, "{:.0f}"),
         number(run.metrics["score"]), number(best, "{:.0f}"), number(run.metrics["epochs"], "{:.0f}"),
-        number(gap, text),
     )  # fmt: skip
+
+
+def _gap(run: Run, settings: Evaluation) -> Cell:
+    gap, low, high = generalisation_gap(run, settings) if _trained(run) else (float("nan"),) * 3
+    return number(gap, f"{100 * gap:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
 
 
 def _trained(run: Run) -> bool:

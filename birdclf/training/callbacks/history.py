@@ -59,8 +59,12 @@ class History(Callback):
         if not trainer.is_global_zero:
             return
         write_whole(self.path, json.dumps(self.rows, indent=1))
+        shown = {"accuracy": "accuracy", "cmap": "cmAP", "macro_f1": "macro F1"}
+        train, val = (
+            " ".join(f"{word} {row[f'{stage}/{name}']:.3f}" for name, word in shown.items() if f"{stage}/{name}" in row)
+            for stage in ("train", "val")
+        )
         log.info(
-            "epoch %d: train nll %.3f accuracy %.3f | val nll %.3f accuracy %.3f macro F1 %.3f | lr %.2g, %.0f s",
-            row["epoch"], row["train/nll"], row["train/accuracy"], row["val/nll"], row["val/accuracy"],
-            row["val/macro_f1"], row["lr"], seconds,
+            "epoch %d: train nll %.3f %s | val nll %.3f %s | lr %.2g, %.0f s",
+            row["epoch"], row["train/nll"], train, row["val/nll"], val, row["lr"], seconds,
         )  # fmt: skip

@@ -44,7 +44,7 @@ def test_sites_are_groups(tmp_path, site, groups):
     [
         ({"site": "station (.*)"}, r"data\.site=station \(\.\*\) is not found in site 0/"),
         ({"site": "("}, r"data\.site is '\(', which is no regular expression"),
-        ({"columns": Columns(file="wav")}, r"has no column 'wav' \(data\.columns\.file\)"),
+        ({"columns": Columns(file="wav")}, r"has no column 'wav' \(columns\.file\)"),
         ({"annotations": "no.csv"}, r"data\.annotations=no\.csv does not exist"),
         ({"segment_s": -1}, "segment_s is -1; it must be a number above 0"),
         ({"unannotated": "what"}, "unannotated is 'what'; it must be one of refuse"),

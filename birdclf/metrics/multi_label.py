@@ -130,7 +130,7 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
     beaten = _beaten(score, truth)
     won = np.bincount(group[truth], weights=beaten[truth], minlength=clusters)  # pairs, of the cluster's positives
     lost = np.bincount(group[~truth], weights=truth.sum() - beaten[~truth], minlength=clusters)
-    within = np.zeros(clusters)
+    within: Vector = np.zeros(clusters)
     present = np.unique(group[truth])
     if len(present):
         inside = np.isin(group, present)
@@ -140,7 +140,8 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
         less = _beaten(dense, own)[own]
         negatives = np.bincount(group[~truth], minlength=clusters) * np.isin(np.arange(clusters), present)
         before = np.cumsum(negatives) - negatives
-        within = np.bincount(group[truth], weights=less - before[group[truth]], minlength=clusters)
+        pairs_within = np.bincount(group[truth], weights=less - before[group[truth]], minlength=clusters)
+        within = np.asarray(pairs_within, dtype=np.float64)
     pairs = _with_all(np.bincount(group[truth], minlength=clusters))
     pairs = pairs * _with_all(np.bincount(group[~truth], minlength=clusters))
     total = won.sum()
@@ -188,7 +189,8 @@ class ThresholdCounts(NamedTuple):
         found = []
         for a, b, heard in zip(*(_total_and_without(each) for each in (above, below, self.support)), strict=True):
             found.append(np.where(heard > 0, ratio(a, b), np.nan))
-        return Estimate(*found, self.support.sum(axis=0))
+        value, without = found
+        return Estimate(value, without, self.support.sum(axis=0))
 
 
 def by_cluster(values: NDArray[np.generic], member: NDArray[np.int64]) -> Vector:

@@ -26,6 +26,7 @@ from birdclf.metrics.plots import (
     confusion_picture,
     per_class_figure,
     picture_of,
+    precision_recall_figure,
     reliability_figure,
 )
 from birdclf.metrics.predictions import per_class_table, write_predictions
@@ -147,7 +148,9 @@ def write_tables(
     if isinstance(test, LabelPredictions):
         own = per_class_table_of_sets(test, classes, dict(supports), settings)
         write_whole(folder / "per_class.csv", csv_text(own))
-        return _written(folder, {})
+        curves = test.precision_recall(supports["train"], settings) if pictures else {}
+        figure = precision_recall_figure(curves, settings.coverage) if curves else None
+        return _written(folder, {"precision_recall": picture_of(figure)} if figure else {})
     confusion = pd.DataFrame(test.confusion, columns=list(classes))
     confusion.insert(0, "species", classes, allow_duplicates=True)
     for name, table in (("per_class", per_class_table(test, classes, dict(supports))), ("confusion_matrix", confusion)):

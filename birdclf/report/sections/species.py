@@ -163,7 +163,9 @@ def _of_sets(configuration: Configuration, test: LabelPredictions, settings: Eva
     precision = found["ap"].value
     rows: list[tuple[Cell, ...]] = []
     for k, name in enumerate(run.classes):
-        low, high = share_interval(Estimate(precision[k], found["ap"].without[:, k]), settings.confidence)
+        low, high = share_interval(
+            Estimate(precision[k], found["ap"].without[:, k], found["ap"].clips[k]), settings.confidence
+        )
         known = f"{precision[k]:.2f} [{low:.2f}, {high:.2f}]"
         rows.append(
             (

@@ -85,7 +85,8 @@ def fit_thresholds(
     divided by the design effect of the clusters on its residuals. The calibration is flattened for its own uncertainty
     (MacKay, 1992, equation 23), by as much as at the stated precision. The precision from a score on is the mean
     calibrated probability of the clips from there on. Its variance is that of the calibration and that of the clusters'
-    scores; its interval is the score interval of as many clips as would give a proportion the same variance.
+    scores; its interval is the score interval of as many clips as would give a proportion the same variance, whose
+    upper limit is that of the calibration before it is flattened.
 
     A threshold may lie beyond the highest score that was seen, where the calibration itself reaches the precision.
 
@@ -213,9 +214,12 @@ def _threshold(
     off = np.bincount(clips.cluster[order[:detections]], p[:detections] - estimate, 1) / max(len(p), 1)
     variance = max(float(gradient @ covariance @ gradient + off @ off), 1e-12)
     effective = max(estimate * (1 - estimate) / variance, 1e-3)
-    low, high = score(np.array(estimate), np.array(effective), np.array(z))
+    as_fitted = float(expit(line[0] + steep * above).mean()) if len(p) else estimate
+    (low, _), (_, high) = np.stack(
+        score(np.array([estimate, as_fitted]), np.full(2, effective), np.full(2, z)), axis=1
+    ).tolist()
     return SpeciesThreshold(
-        threshold, estimate, float(low), float(high), int(clips.heard.sum()), detections, slope,
+        threshold, estimate, low, high, int(clips.heard.sum()), detections, slope,
         intercept - slope * centre, _listen(estimate, effective, effect, z),
     )  # fmt: skip
 

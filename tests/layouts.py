@@ -1,10 +1,13 @@
 """Seeded fakes of the layouts that public sources have: real names and columns, tiny made-up sound."""
 
 import csv
+import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 
 CODES = {"aldfly": "Alder Flycatcher", "redcro": "Red Crossbill", "wooduc": "Wood Duck"}
@@ -121,10 +124,12 @@ def selections(path: Path, rows: list[tuple[object, ...]], *more: str) -> Path:
     return path
 
 
-def long_recordings(root: Path, count: int = EACH) -> list[Path]:
-    """Write recordings of 6 s with awkward names, in two folders."""
+def long_recordings(root: Path, count: int = EACH, seconds: float = 6.0) -> list[Path]:
+    """Write recordings with awkward names, in two folders."""
     names = ("plain", "with space", "a,b", "x=1", 'it\'s "so"', "Grünspecht")
-    return [sound(root / f"site {i % 2}" / f"{names[i % 6]}{i}.wav", 1500.0, seconds=6.0, seed=i) for i in range(count)]
+    return [
+        sound(root / f"site {i % 2}" / f"{names[i % 6]}{i}.wav", 1500.0, seconds=seconds, seed=i) for i in range(count)
+    ]
 
 
 def raven(root: Path) -> Path:
@@ -146,10 +151,56 @@ def audacity(root: Path) -> Path:
     return root
 
 
+def soundscape(root: Path) -> Path:
+    """Write a CSV table of recordings of 10 s: two species that overlap, then none."""
+    rows: list[dict[str, object]] = []
+    for file in long_recordings(root, seconds=10.0):
+        for start, end, label in ((0.2, 1.5, "Alauda arvensis"), (1.0, 3.2, "Bubo bubo")):
+            rows.append({"file": file.relative_to(root).as_posix(), "start_s": start, "end_s": end, "label": label})
+    write_csv(root / "annotations.csv", "file start_s end_s label", rows)
+    return root
+
+
+def birdset(root: Path, config: str = "HSN") -> Path:
+    """Write a configuration of BirdSet: two shards of focal recordings, one of segments, and their metadata."""
+    folder = root / config
+    recordists = (f"recordist {i % 3}" for i in range(99))
+    train: list[dict[str, object]] = []
+    for kind, code in enumerate(CODES):
+        for i in range(EACH):
+            name = f"XC{1000 * kind + i}.ogg"
+            others = ["redcro", "houspa"] if i == 0 else []
+            sound(folder / "made" / name, 900.0 * (kind + 1), seed=i, format="OGG", subtype="VORBIS")
+            train.append(
+                {"filepath": name, "ebird_code": code, "ebird_code_multilabel": [code], "ebird_code_secondary": others,
+                 "quality": "ABC"[i % 3], "recordist": next(recordists), "lat": 37.1, "long": -118.4,
+                 "genus": LATIN[code].split()[0], "detected_events": [[0.1, 0.9]], "event_cluster": [0]}
+            )  # fmt: skip
+    heard: list[list[str]] = [["aldfly"], [], ["redcro", "aldfly"], ["wooduc"], [], ["redcro"]]
+    segments = []
+    for i, codes in enumerate(heard):
+        name = f"HSN_{i // 3 + 1:03d}_20150708_061805_{5 * (i % 3):03d}_{5 * (i % 3) + 5:03d}.ogg"
+        sound(folder / "made" / name, 900.0 * (i + 1), 5.0, seed=i, format="OGG", subtype="VORBIS")
+        segments.append({"filepath": name, "ebird_code_multilabel": codes, "source": "soundscapes", "recordist": None})
+    pd.DataFrame(train).to_parquet(folder / f"{config}_metadata_train.parquet")
+    pd.DataFrame(segments).set_index("filepath").to_parquet(folder / f"{config}_metadata_test_5s.parquet")
+    names = [str(row["filepath"]) for row in train]
+    shards = {"train_shard_0001": names[::2], "train_shard_0002": names[1::2]}
+    shards["test5s_shard_0001"] = [str(row["filepath"]) for row in segments]
+    for shard, members in shards.items():
+        with tarfile.open(folder / f"{config}_{shard}.tar.gz", "w:gz") as archive:
+            for name in members:
+                archive.add(folder / "made" / name, name)
+    shutil.rmtree(folder / "made")
+    return root
+
+
 # What writes a source for ``data=<name> data.root=DIR``.
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "birdclef": birdclef,
     "kaggle_extended": kaggle_extended,
     "raven": raven,
     "audacity": audacity,
+    "soundscape": soundscape,
+    "birdset": birdset,
 }

@@ -3,16 +3,16 @@
 import difflib
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 import numpy as np
 import pandas as pd
 
 from birdclf.audio.clip import Clip, Reader
-from birdclf.checks import require, whole
+from birdclf.checks import choice, require, whole
 from birdclf.data.tables import read_names
 from birdclf.errors import UserError
 from birdclf.random import key_of
@@ -24,6 +24,9 @@ COLUMNS: dict[str, str | float | None] = {
     "duration_s": float("nan"), "sample_rate_hz": 0, "stamp": "",
 }  # fmt: skip
 
+PUBLISHED: Final = "published_split"
+"""Column of a source whose test recordings are published: ``test`` for them."""
+
 
 @dataclass(frozen=True)
 class Catalog:
@@ -32,7 +35,8 @@ class Catalog:
     Attributes:
         table: One row per recording, sorted by ``recording_id``, with the columns of ``COLUMNS`` and those that the
             source adds: ``recording_id`` (unique and stable), ``species`` (the primary one, ``none`` where none is
-            heard), ``labels`` (tuple of all species that are heard, sorted), ``path`` (empty for procedural sound),
+            heard), ``labels`` (tuple of all species that are heard, sorted), perhaps ``masked`` (tuple of those of
+            which is not known whether they are heard), ``path`` (empty for procedural sound),
             ``group`` (recordist or individual, may be empty), ``start_s`` and ``end_s`` (the interval of the file),
             ``duration_s`` and ``sample_rate_hz`` (from the source's table, else NaN and 0: no file is opened here), and
             ``stamp`` (changes when the sound of the row changes).
@@ -60,6 +64,8 @@ class Catalog:
         table = table.astype({"recording_id": str, "species": str, "path": str, "group": str})
         if "labels" not in table.columns:
             table["labels"] = [() if name == NONE else (name,) for name in table.species]
+        else:
+            table["labels"] = [tuple(sorted(set(names))) for names in table.labels]
         table = table.sort_values("recording_id", kind="stable").reset_index(drop=True)
         twice = table.recording_id[table.recording_id.duplicated()]
         if len(twice):
@@ -113,6 +119,7 @@ class Selection(TypedDict, total=False):
     exclude: Sequence[str] | str | None
     min_quality: float | str | None
     max_per_species: int | None
+    secondary: str
 
 
 def select(
@@ -122,6 +129,7 @@ def select(
     exclude: Sequence[str] | str | None = None,
     min_quality: float | str | None = None,
     max_per_species: int | None = None,
+    secondary: str = "positive",
 ) -> Catalog:
     """Return the selected recordings, labelled with the selected column.
 
@@ -130,25 +138,30 @@ def select(
         label: Column that names the class: ``species``, ``family`` or any other column; ``genus`` is the first word of
             ``scientific_name`` where there is no such column. Rows without a value are left out.
         species: Classes to keep, as a list or a file (:func:`birdclf.data.tables.read_names`); None keeps all.
-        exclude: Classes to leave out, as a list or a file.
+            Recordings of another primary species are left out, and other labels taken from the rest.
+        exclude: Classes to leave out, as a list or a file, likewise.
         min_quality: Least quality, 1 to 5 or A to E (5 and A are best); unrated recordings are then left out.
         max_per_species: Most recordings of a class, chosen by their ids; a smaller number selects a subset of those of
             a larger one.
+        secondary: What labels besides the primary species are: ``positive`` (heard), ``ignore`` (none) or ``mask``
+            (not known: in the column ``masked``).
 
     Raises:
         UserError: If a column or class does not exist, a value is out of range, or nothing is left.
     """
     table = _labelled(catalog, label)
+    classes = {*table.species, *(name for names in table.labels for name in names)}
     if species is not None:
-        table = table[table.species.isin(_names(species, table, "species"))]
+        table = _kept(table, set(_names(species, classes, "species")))
     if exclude is not None:
-        table = table[~table.species.isin(_names(exclude, table, "exclude"))]
+        table = _kept(table, classes.difference(_names(exclude, classes, "exclude")))
     if min_quality is not None:
         table = table[_quality(catalog)[table.index] >= _grade(min_quality)]
     if max_per_species is not None:
         whole("data.max_per_species", max_per_species, 1)
         draw = table.recording_id.map(lambda name: key_of("max_per_species", name))
         table = table[draw.groupby(table.species).rank(method="first") <= max_per_species]
+    table = _with_secondary(table, secondary)
     if left_out := len(catalog) - len(table):
         log.info("%s: %d of %d recordings are left out by data.*", printable(catalog.name), left_out, len(catalog))
     if table.empty:
@@ -171,11 +184,49 @@ def _labelled(catalog: Catalog, label: str) -> pd.DataFrame:
         raise UserError(
             f"data.label={label}: {catalog.name} has no such column. It has {', '.join(map(str, table.columns))}."
         )
+    nothing = table.species == NONE
+    named = named.astype(object).mask(nothing, NONE)
     known = named.notna() & (named.astype(str).str.strip() != "")
-    return table.assign(original_species=table.species, species=named)[known].astype({"species": str})
+    one = pd.DataFrame({"species": table.species, "named": named.astype(str)})[known].drop_duplicates("species")
+    of = dict(zip(one.species, one.named, strict=True))
+    labels = [
+        {str(name), *(of[label] for label in labels if label in of)} - {NONE}
+        for name, labels in zip(named, table.labels, strict=True)
+    ]
+    table = table.assign(original_species=table.species, species=named, labels=_sorted(labels, table))
+    return table[known].astype({"species": str})
 
 
-def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[str]:
+def _sorted(sets: Sequence[Collection[str]], table: pd.DataFrame) -> "pd.Series[str]":
+    """Return sets of names as a column of sorted tuples."""
+    return pd.Series(pd.array([tuple(sorted(names)) for names in sets], dtype=object), index=table.index)
+
+
+def _kept(table: pd.DataFrame, classes: set[str]) -> pd.DataFrame:
+    """Return the rows of some classes, without other labels."""
+    table = table[table.species.isin(classes)]
+    return table.assign(labels=_sorted([classes.intersection(names) for names in table.labels], table))
+
+
+def _with_secondary(table: pd.DataFrame, secondary: str) -> pd.DataFrame:
+    """Return a table in which labels besides the species are as ``data.secondary`` says.
+
+    Raises:
+        UserError: If it is not ``positive``, ``ignore`` or ``mask``.
+    """
+    choice("data.secondary", secondary, ("positive", "ignore", "mask"))
+    if secondary == "positive":
+        return table
+    primary = table.species.map(lambda name: () if name == NONE else (name,))
+    if (table.labels == primary).all():
+        return table
+    if secondary == "mask":
+        others = [{*names} - {*first} for names, first in zip(table.labels, primary, strict=True)]
+        table = table.assign(masked=_sorted(others, table))
+    return table.assign(labels=primary)
+
+
+def _names(given: Sequence[str] | str, classes: set[str], key: str) -> list[str]:
     if isinstance(given, str):
         file = Path(given).expanduser()
         if not file.is_file():
@@ -184,7 +235,6 @@ def _names(given: Sequence[str] | str, table: pd.DataFrame, key: str) -> list[st
             )
         given = read_names(file)
     names = [str(name) for name in given]
-    classes = set(table.species)
     for name, value in zip(names, given, strict=True):
         if value is None or (name not in classes and not isinstance(value, str)):
             text = "null" if value is None else name

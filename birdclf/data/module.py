@@ -173,7 +173,7 @@ class RecordingDataModule(pl.LightningDataModule):
                 len(self.rejected), len(self.source), printable(first.recording_id), printable(first.reason),
             )  # fmt: skip
         seed = self.seed if self.split.seed is None else self.split.seed
-        stages = self.split.assign(self.source.subset(pd.Series(usable)), seed)
+        stages = self.split.stages_of(self.source.subset(pd.Series(usable)), seed)
         absent = stages.index.difference(pd.Index(self.source.table.recording_id))
         if len(absent):
             raise UserError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from birdclf.checks import above, is_whole, require, whole
 from birdclf.data.allocation import allocate, group_codes
-from birdclf.data.catalog import Catalog
+from birdclf.data.catalog import PUBLISHED, Catalog
 from birdclf.data.tables import read_own
 from birdclf.errors import UserError
 from birdclf.random import stream
@@ -58,6 +58,20 @@ class Split(ABC):
                 f"split.seed is {seed}, but a file or a column decides this split and nothing is drawn. Leave "
                 f"split.seed out; seed alone varies the training."
             )
+
+    def stages_of(self, catalog: Catalog, seed: int) -> "pd.Series[str]":
+        """Return :meth:`assign`, where a drawn split leaves the published test recordings of a source for test.
+
+        They are those with ``test`` in the catalog's column ``published_split``. What would be drawn for test is then
+        in train.
+        """
+        published = catalog.table.get(PUBLISHED)
+        if published is None or not self.draws:
+            return self.assign(catalog, seed)
+        test = published == "test"
+        drawn = self.assign(catalog.subset(~test), seed).replace("test", "train")
+        ids = catalog.table.recording_id[test]
+        return pd.concat([drawn, _by_id(ids, np.full(len(ids), "test", dtype=object))]).sort_index()
 
     @abstractmethod
     def assign(self, catalog: Catalog, seed: int) -> "pd.Series[str]":

@@ -17,30 +17,22 @@ from birdclf.config import folder_name
 from birdclf.data.soundscapes import Columns, SegmentSettings
 from birdclf.data.tables import csv_text
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.soundscapes import Truth, judge, logits_of, read_detections, read_truth, window_hop_s
+from birdclf.detection.soundscapes import Truth, judge, read_detections, read_truth, window_hop_s
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, write_whole
 from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
+from birdclf.metrics.multi_label import Estimate, logits_of
 from birdclf.metrics.predictions import write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
+from birdclf.runs.soundscapes import FIGURES, PREFIX, RATE, SPLIT
 from birdclf.targets import NONE, Task
 from birdclf.text import printable
 
 Counts = NDArray[np.int64]
 
-PREFIX: Final = "soundscapes_"
-"""Begin of the name of an evaluation's folder."""
-SPLIT: Final = "soundscape"
-"""Split of the run's own rows in ``predictions.parquet``; those of a table of detections have its name."""
-SHOWN: Final = {
-    "cmap": "cmAP", "auroc": "AUROC", "t1_accuracy": "T1 accuracy", "micro_f1": "micro F1", "macro_f1": "macro F1",
-    "recall_at_precision": "recall at precision", "precision_at_recall": "precision at recall",
-    "false_detections_per_hour": "false detections / h", "ece": "ECE",
-}  # fmt: skip
-RATE: Final = "false_detections_per_hour"
 LISTED: Final = 10
 
 
@@ -124,7 +116,9 @@ def evaluate_soundscapes(
     judged = {SPLIT: own} | {name: found.predictions(truth) for name, found in others.items()}
     counts = _train_counts(run, truth.classes)
     figures = {name: _figures(found, counts, evaluation) for name, found in judged.items()}
-    focal = _focal(run, truth.classes, input_spec.task) if run is not None and checkpoint == "best" else None
+    focal = (
+        _focal(run, truth.classes, input_spec.task, evaluation) if run is not None and checkpoint == "best" else None
+    )
     table = _per_class(judged, truth.classes, counts, focal, evaluation)
     metrics = {
         SPLIT: figures.pop(SPLIT),
@@ -188,7 +182,9 @@ def _figures(found: LabelPredictions, counts: Counts | None, evaluation: Evaluat
     return figures
 
 
-def _focal(run: Run, classes: tuple[str, ...], task: Task) -> tuple[LabelPredictions, NDArray[np.float64]] | None:
+def _focal(
+    run: Run, classes: tuple[str, ...], task: Task, evaluation: Evaluation
+) -> tuple[LabelPredictions, NDArray[np.float64]] | None:
     """Return a run's predictions of its own test recordings, of some classes ``(C,)``, and its recall of each.
 
     None where it has not saved them.
@@ -199,7 +195,7 @@ def _focal(run: Run, classes: tuple[str, ...], task: Task) -> tuple[LabelPredict
         saved, names = read_label_predictions(run.folder / PREDICTIONS, "test")
         own = [names.index(name) for name in classes]
         found = replace(saved, target=saved.target[:, own], logits=saved.logits[:, own])
-        return found, found.by_class(run.evaluation)["recall"].value
+        return found, found.by_class(evaluation)["recall"].value
     test, own = run.test, [run.classes.index(name) for name in classes]
     p = np.exp(log_softmax(test.logits / float(run.metrics.get("temperature") or 1)))[:, own]
     target = (test.target[:, None] == np.array(own)).astype(np.int8)
@@ -216,16 +212,19 @@ def _per_class(
 ) -> pd.DataFrame:
     """Return one row a class: its figures on soundscapes, on the run's own test recordings, and by other programs."""
     supports = ({} if counts is None else {"train": counts}) | {"segments": judged[SPLIT].heard}
-    table = per_class_table(judged[SPLIT], classes, supports, evaluation)
+    own = judged[SPLIT]
+    table = per_class_table(own, classes, supports, evaluation)
+    ways = {"": own.by_class(evaluation)["ap"]}
     if focal:
         found, recall = focal
         of_class = found.by_class(evaluation)
-        table = table.assign(
-            focal_clips=found.heard,
-            focal_recall=recall,
-            focal_average_precision=of_class["ap"].value,
-            focal_auroc=of_class["auroc"].value,
-        )
+        clips = {"focal_clips": found.heard, "focal_recall": recall, "focal_average_precision": of_class["ap"].value}
+        table = table.assign(**clips, focal_auroc=of_class["auroc"].value)
+        ways["focal_"] = of_class["ap"]
+    for name, each in ways.items():
+        alone = [Estimate(each.value[k], each.without[:, k]) for k in range(len(classes))]
+        limits = np.array([share_interval(one, evaluation.confidence) for one in alone]).T
+        table[f"{name}average_precision_low"], table[f"{name}average_precision_high"] = limits
     for name, found in judged.items():
         if name != SPLIT:
             table[f"average_precision:{name}"] = per_class_table(found, classes, {}, evaluation).average_precision
@@ -250,8 +249,7 @@ def _unknown(unmapped: Mapping[str, int]) -> list[str]:
         return []
     names = [f"{label} ({count:,})" for label, count in list(unmapped.items())[:LISTED]]
     more = f" and {len(unmapped) - LISTED} more" if len(unmapped) > LISTED else ""
-    total = sum(unmapped.values())
-    return [f"{len(unmapped)} labels ({total:,} rows) are none of the model's species: {', '.join(names)}{more}"]
+    return [f"labels that are none of the model's species: {len(unmapped)}, {', '.join(names)}{more}"]
 
 
 def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
@@ -263,8 +261,8 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         f"{counts['segments_of_other_species']:,} only other species are heard",
         f"a label counts from an overlap of {settings['min_overlap_s']:g} s; a segment has the highest probability of "
         f"its windows, of {settings['window_s']:g} s every {settings['window_hop_s']:g} s",
-        f"{counts['species_judged']} of the model's {counts['species_of_the_run']} species are annotated and judged; "
-        f"{metrics[SPLIT]['classes_without_positive']} of them have no segment and are left out of means",
+        f"judged are {counts['species_judged']} of the model's {counts['species_of_the_run']} species, those that are "
+        f"annotated; {metrics[SPLIT]['classes_without_positive']} without a segment are left out of means",
         *_unknown(metrics["unmapped"]),
         *metrics["notes"],
     ]
@@ -282,7 +280,7 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
     shown.add_column("")
     for name in judged:
         shown.add_column(Text(printable(name)), justify="right")
-    for name, words in SHOWN.items():
+    for name, words in FIGURES.items():
         shown.add_row(words, *(_cell(figures[name], 1 if name == RATE else 3) for figures in judged.values()))
     for bucket in metrics[SPLIT].get("buckets", ()):
         rows = [figures["buckets"][bucket] for figures in judged.values()]
@@ -315,4 +313,4 @@ def _cell(figure: float | Mapping[str, float | None] | None, digits: int = 3) ->
     if not isinstance(figure, Mapping):
         return "-" if figure is None else f"{figure:.{digits}f}"
     value, *limits = (_cell(figure[name], digits) for name in ("value", "low", "high"))
-    return value if value == "-" else f"{value} [{', '.join(limits)}]"
+    return value if "-" in limits else f"{value} [{', '.join(limits)}]"

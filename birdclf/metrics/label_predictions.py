@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from birdclf.errors import UserError
 from birdclf.metrics import multi_label
@@ -204,10 +203,7 @@ def read_label_predictions(path: Path, split: str) -> tuple[LabelPredictions, tu
     target = rows[[f"y:{name}" for name in classes]].to_numpy()
     if not np.isin(target, (1, 0, -1)).all():
         raise UserError(f"{path} has targets other than 1, 0 and -1; evaluate the run again.")
-    # What float32 rounded to 0 or 1 was nearer to it than any other number.
-    edge = np.finfo(np.float32)
-    logits = logit(np.clip(p.astype(np.float64), edge.tiny, 1 - edge.epsneg / 2)).astype(np.float32)
     ids, cluster = (rows[name].to_numpy(dtype=object) for name in ("recording_id", "cluster"))
     duration = rows["duration_s"].to_numpy(dtype=np.float64)
     others = rows["others"].to_numpy(dtype=bool) if "others" in rows else None
-    return LabelPredictions(ids, target.astype(np.int8), logits, cluster, duration, others), classes
+    return LabelPredictions(ids, target.astype(np.int8), multi_label.logits_of(p), cluster, duration, others), classes

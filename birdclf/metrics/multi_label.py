@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from birdclf.metrics.figures import Evaluation, Vector, ratio
@@ -226,6 +226,13 @@ def class_calibration_errors(p: Vector, target: NDArray[np.int8], bins: int = 15
         gap = np.bincount(member, weights=own - (target[known, k] == 1), minlength=bins)
         found.append(np.abs(gap).sum() / len(own) if len(own) else np.nan)
     return np.array(found)
+
+
+def logits_of(p: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the logits of probabilities ``(N, K)``: of 0 and 1 those of the nearest numbers that float32 has."""
+    edge = np.finfo(np.float32)
+    inside = np.clip(p.astype(np.float64), float(edge.tiny), 1 - float(edge.epsneg) / 2)
+    return np.asarray(logit(inside), dtype=np.float32)
 
 
 def cross_entropy(logits: NDArray[np.floating], target: NDArray[np.int8]) -> float:

@@ -72,13 +72,14 @@ def estimate(configuration: Configuration, metric: str, settings: Evaluation) ->
     sd, mean = float(values.std(ddof=1)), float(values.mean())
     of_runs = [found for run in runs if (found := measured(run, metric, settings))]
     if len(of_runs) == len(runs):
-        return Estimate(mean, *_interval_of_mean(of_runs, settings.confidence), sd, len(values))
+        return Estimate(mean, *interval_of_mean(of_runs, settings.confidence), sd, len(values))
     half = float(t.ppf(0.5 + settings.confidence / 2, len(values) - 1)) * sd / sqrt(len(values)) or float("nan")
     most = 1.0 if direction(metric) == "max" else float("inf")
     return Estimate(mean, max(mean - half, 0.0), min(mean + half, most), sd, len(values))
 
 
-def _interval_of_mean(of_runs: Sequence[Measured], confidence: float) -> tuple[float, float]:
+def interval_of_mean(of_runs: Sequence[Measured], confidence: float) -> tuple[float, float]:
+    """Return the interval of the mean of a share over seeds, see :func:`estimate`."""
     influence = [influence for _, influence in of_runs]
     over = OverSeeds.of([value for value, _ in of_runs], influence)
     mean, z = over.value, float(norm.ppf(0.5 + confidence / 2))

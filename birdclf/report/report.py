@@ -19,6 +19,7 @@ from birdclf.report.sections.learning_curve import learning_curve_section
 from birdclf.report.sections.pictures import results_section
 from birdclf.report.sections.published import published_section, repeat_section
 from birdclf.report.sections.search import search_section, studies_below
+from birdclf.report.sections.soundscapes import soundscapes_section
 from birdclf.report.sections.species import species_section
 from birdclf.report.sections.summary import summary_section
 from birdclf.report.sections.training import training_section
@@ -87,6 +88,7 @@ def _sections(
     settings = reference.first.evaluation
     comparisons = compare(reference, [c for c in ranked if c is not reference], settings)
     curve = learning_curve_section(ranked, settings)
+    field = soundscapes_section(ranked)
     criteria, verdicts = criteria_section(reference, comparisons, settings)
     sections = [
         summary_section(reference, ranked, monitor, comparisons, verdicts, left_out, settings),
@@ -98,6 +100,7 @@ def _sections(
         *(search_section(study, f"search-{i}" if i else "search") for i, study in enumerate(studies)),
         criteria,
         published_section(ranked),
+        *([field] if field else []),
         training_section(ranked, settings),
         calibration_section(ranked, settings),
         species_section(reference, settings),

@@ -87,9 +87,8 @@ def test_quality_unknown_to_the_source_is_refused(catalog):
 @pytest.mark.parametrize("path", sorted((conf_dir() / "data").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_source_offers_every_setting_at_its_neutral_value(path: Path):
     offered = OmegaConf.load(path)
-    assert {key: offered[key] for key in Selection.__annotations__} == dict.fromkeys(Selection.__annotations__) | {
-        "label": "species"
-    }
+    neutral = dict.fromkeys(Selection.__annotations__) | {"label": "species", "secondary": "positive"}
+    assert {key: offered[key] for key in Selection.__annotations__} == neutral
 
 
 def test_a_source_passes_the_settings_on(folder):
@@ -122,3 +121,49 @@ def test_what_is_left_out_is_counted(catalog, caplog):
     with caplog.at_level("INFO"):
         select(catalog, min_quality=5)
     assert caplog.messages == ["made: 7 of 10 recordings are left out by data.*"]
+
+
+@pytest.fixture
+def several() -> Catalog:
+    """Return a catalog of sets of labels, one of them empty."""
+    table = pd.DataFrame(
+        {
+            "recording_id": ["a", "b", "c", "d"],
+            "species": ["great tit", "wren", "none", "blue tit"],
+            "labels": [["wren", "great tit", "wren"], ["wren"], [], ["blue tit", "great tit"]],
+            "family": ["Paridae", "Troglodytidae", "", "Paridae"],
+        }
+    )
+    return Catalog(table, FileReader(), "made")
+
+
+def test_sets_of_labels_are_sorted_and_hold_each_name_once(several, catalog):
+    assert several.table.labels.tolist() == [("great tit", "wren"), ("wren",), (), ("blue tit", "great tit")]
+    assert catalog.table.labels.tolist()[:2] == [("great tit",), ("great tit",)]
+    bare = several.table.drop(columns="labels")
+    assert Catalog(bare, FileReader(), "made").table.labels.tolist() == [("great tit",), ("wren",), (), ("blue tit",)]
+    assert Catalog(bare, FileReader(), "made").content_hash == several.content_hash
+
+
+def test_labels_follow_the_renamed_class(several):
+    made = select(several, label="family").table
+    assert made.species.tolist() == ["Paridae", "Troglodytidae", "none", "Paridae"]
+    assert made.labels.tolist() == [("Paridae", "Troglodytidae"), ("Troglodytidae",), (), ("Paridae",)]
+
+
+def test_labels_outside_the_kept_classes_are_dropped(several):
+    made = select(several, species=["great tit", "none"]).table
+    assert made.recording_id.tolist() == ["a", "c"] and made.labels.tolist() == [("great tit",), ()]
+    made = select(several, exclude=["great tit"]).table
+    assert made.recording_id.tolist() == ["b", "c", "d"] and made.labels.tolist() == [("wren",), (), ("blue tit",)]
+
+
+def test_secondary_species(several):
+    assert select(several, secondary="positive") is several
+    ignored = select(several, secondary="ignore").table
+    assert ignored.labels.tolist() == [("great tit",), ("wren",), (), ("blue tit",)] and "masked" not in ignored
+    masked = select(several, secondary="mask", exclude=["wren"]).table
+    assert masked.labels.tolist() == [("great tit",), (), ("blue tit",)]
+    assert masked.masked.tolist() == [(), (), ("great tit",)]
+    with pytest.raises(UserError, match=r"data\.secondary is 'maybe'; it must be one of positive, ignore, mask"):
+        select(several, secondary="maybe")

@@ -168,9 +168,9 @@ def test_effects_stand_under_their_term():
 
 
 def test_a_mark_without_an_interval_is_a_point_alone():
-    mark = pictures._mark(0.5, math.nan, math.nan, "{:.3f}")
+    mark = pictures.mark_of(0.5, math.nan, math.nan, "{:.3f}")
     row = pictures.Row("a", (mark,))
-    plot = DotPlot("Points", "Words.", "name", pictures._axes(["score"], [row], "{:g}"), (row,))
+    plot = DotPlot("Points", "Words.", "name", pictures.axes_of(["score"], [row], "{:g}"), (row,))
     text = page("", [Section("a", "", (plot,))])
     assert mark.text == "0.500" and "<circle" in text and "nan" not in text.split("</style>")[1]
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
+from birdclf.data.sources.secondary import label_sets
 from birdclf.data.tables import inside, joined_lists, must_be_there, quality, read_csv, text_column
 from birdclf.data.tree import data_root, real_paths, stamp_of
 from birdclf.errors import UserError
@@ -26,7 +27,8 @@ def birdclef_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
     """Return the catalog of an unpacked BirdCLEF download; its layout decides the year.
 
     A row's species is its ``primary_label``, always text; its group is the author. Further columns: ``quality`` (the
-    rating, NaN where unrated), ``secondary_labels`` and ``type`` (joined by ``;``), ``scientific_name``,
+    rating, NaN where unrated), ``secondary_labels`` (which also are in ``labels``, where they are a species of this
+    source) and ``type`` (joined by ``;``), ``scientific_name``,
     ``common_name``, ``license``, ``class_name`` from 2025's ``taxonomy.csv``, and the table's other columns as text. A
     row whose file is missing stays in the catalog; the audit sets it aside.
 
@@ -55,10 +57,13 @@ def birdclef_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         **{name: joined_lists(table, name, source) for name in LISTS if name in table},
         **{name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in NUMBERS if name in table},
     }
+    title = f"BirdCLEF {base.name}"
+    secondary = pd.Series(made.get("secondary_labels", ""), index=table.index).str.split(";")
+    made["labels"] = label_sets(table.primary_label, secondary, title)
     made |= {str(name): table[name] for name in table if name not in {*made, *COLUMNS, "author", "rating"}}
     made |= _class_names(base / "taxonomy.csv", table)
     made |= {"path": real_paths(files), "stamp": [stamp_of(file) for file in files]}
-    return select(Catalog(pd.DataFrame(made, index=table.index), FileReader(), f"BirdCLEF {base.name}"), **selection)
+    return select(Catalog(pd.DataFrame(made, index=table.index), FileReader(), title), **selection)
 
 
 def _layout(base: Path, root: str) -> tuple[Path, Path]:

@@ -3,18 +3,22 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.annotations import Annotation
 from birdclf.data.catalog import Catalog
+from birdclf.data.soundscapes import overlapping
 from birdclf.data.tables import decimal, must_be_there
 from birdclf.data.tree import real_paths, stamp_of
 from birdclf.errors import UserError
 from birdclf.text import printable
 
 log = logging.getLogger(__name__)
+MIN_OVERLAP_S: Final = 0.25
+"""A clip has the label of another annotation that it overlaps by so many seconds, or by half of that annotation."""
 BESIDE = "recordings with annotation files beside them"
 
 
@@ -54,6 +58,7 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
         log.info(
             "%s: %d annotations repeat the interval and label of another", printable(name), len(clips) - len(table)
         )
+    table["labels"] = pd.Series(pd.array(_labels(table), dtype=object))
     ids = table.group + "#" + table.start_s.map(decimal) + "-" + table.end_s.map(decimal)
     again = ids.groupby(ids).cumcount() + 1
     table = table.assign(
@@ -63,3 +68,12 @@ def clips_catalog(base: Path, tables: Mapping[Path, Sequence[Annotation]], name:
         duration_s=table.end_s - table.start_s,
     )
     return Catalog(table, FileReader(), name)
+
+
+def _labels(table: pd.DataFrame) -> list[set[str]]:
+    """Return the label of each clip and those of the other annotations that overlap it, by group and start."""
+    found: list[set[str]] = []
+    for _, rows in table.rename(columns={"species": "label"}).groupby("group", sort=False):
+        others = overlapping(rows.start_s.to_numpy(), rows.end_s.to_numpy(), rows, MIN_OVERLAP_S)
+        found += [{own, *labels} for own, labels in zip(rows.label, others, strict=True)]
+    return found

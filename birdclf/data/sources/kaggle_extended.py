@@ -12,6 +12,7 @@ import pandas as pd
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
+from birdclf.data.sources.secondary import label_sets
 from birdclf.data.tables import inside, joined_lists, must_be_there, quality, read_csv, read_text, text_column
 from birdclf.data.tree import data_root, folders_in, real_paths, stamp_of
 from birdclf.errors import UserError
@@ -79,9 +80,12 @@ def kaggle_extended_catalog(root: str, **selection: Unpack[Selection]) -> Catalo
     }
     gone = {*made, *COLUMNS, "recordist", "duration", "sampling_rate", "rating", "sci_name"}
     made |= {str(column): table[column] for column in table if column not in gone}
-    if "secondary_labels" in table:
-        made["secondary_labels"] = joined_lists(table, "secondary_labels", sources[0])
     title = f"Kaggle extended {base.name}"
+    if "secondary_labels" in table:
+        made["secondary_labels"] = joined = joined_lists(table, "secondary_labels", sources[0])
+        species = name.where(name != "", code)
+        others = [names.split(";") for names in joined]
+        made["labels"] = label_sets(species, others, title, text_column(table, "sci_name"), code)
     return select(Catalog(pd.DataFrame(made, index=table.index), FileReader(), title), **selection)
 
 

@@ -10,10 +10,11 @@ from pandas.api.types import infer_dtype
 
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import COLUMNS, Catalog, Selection, select
-from birdclf.data.tables import decimal, distinct_columns, read_csv
+from birdclf.data.tables import decimal, distinct_columns, joined_lists, read_csv
 from birdclf.data.tree import ABSENT, real_paths, stamp_of
 from birdclf.errors import UserError
 from birdclf.files import refuse_pointer
+from birdclf.targets import NONE
 
 NEEDED: Final = ("path", "species")
 TEXT: Final = ("string", "integer", "categorical", "empty")
@@ -26,7 +27,8 @@ def manifest_catalog(
 ) -> Catalog:
     """Return the catalog of a table with ``path`` and ``species``, one row a recording.
 
-    Further columns: ``recording_id`` (by default from path and interval), ``group``, ``start_s`` and ``end_s`` (an
+    Further columns: ``labels`` (all species that are heard: a list, or separated by ``;``; by default ``species``
+    alone), ``recording_id`` (by default from path and interval), ``group``, ``start_s`` and ``end_s`` (an
     interval of the file, in seconds), ``duration_s``, ``sample_rate_hz`` and ``split``; any other column is kept. Paths
     are relative to the table. A CSV is UTF-8; its cells are text except the numbers listed here. In Parquet, names are
     text or whole numbers, and times may be durations.
@@ -68,6 +70,8 @@ def manifest_catalog(
             f"{path}: {names[row]} has start_s={start_s.iloc[row]:g} and end_s={end_s.iloc[row]:g}; it must be "
             f"0 <= start_s < end_s."
         )
+    if "labels" in table.columns:
+        table["labels"] = pd.Series(pd.array(_labels(table, file), dtype=object), index=table.index)
     table = table.assign(
         path=resolved,
         stamp=stamps,
@@ -98,6 +102,19 @@ def _read(file: Path) -> pd.DataFrame:
         return pd.read_parquet(file)
     except (ValueError, OSError) as error:
         raise UserError(f"data.path={file} cannot be read as a table: {error}") from error
+
+
+def _labels(table: pd.DataFrame, file: Path) -> list[set[str]]:
+    """Return the labels of each row, its species among them."""
+    texts = table.labels.map(lambda cell: "" if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell)
+    texts = texts.map(lambda cell: cell if isinstance(cell, str) else ";".join(map(str, cell)))
+    made = []
+    for joined, species in zip(joined_lists(table.assign(labels=texts), "labels", file), table.species, strict=True):
+        names = {name.strip() for name in joined.split(";")} - {"", NONE}
+        if names and species == NONE:
+            raise UserError(f"{file}: a row of the species {NONE!r} has the labels {joined!r}. Empty or correct it.")
+        made.append(names | ({str(species)} - {NONE}))
+    return made
 
 
 def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bool) -> tuple[list[str], list[str]]:

@@ -9,6 +9,8 @@ import pandas as pd
 from birdclf.audio.files import FileReader
 from birdclf.data.catalog import GRADES, Catalog, Selection, select
 from birdclf.data.sources.fetch.download import read_ledger
+from birdclf.data.sources.secondary import label_sets
+from birdclf.data.tables import text_column
 from birdclf.data.tree import real_paths, stamp_of
 from birdclf.errors import UserError
 
@@ -63,7 +65,10 @@ def xeno_canto_catalog(root: str, **selection: Unpack[Selection]) -> Catalog:
         quality=table["quality"].str.strip().str.upper().map(GRADES).astype(float),
         duration_s=[length_s(text) for text in table["length"]],
     )
-    return select(Catalog(table.drop(columns=["id", "file"]), FileReader(), f"xeno-canto {base.name}"), **selection)
+    name = f"xeno-canto {base.name}"
+    others = text_column(table, "also").str.split(r"\s*[;,|]\s*", regex=True)
+    table["labels"] = label_sets(table["species"], others, name, text_column(table, "scientific_name"))
+    return select(Catalog(table.drop(columns=["id", "file"]), FileReader(), name), **selection)
 
 
 def _read(base: Path, root: str) -> pd.DataFrame:

@@ -71,8 +71,8 @@ def scores_plot(reference: Configuration, ranked: Sequence[Configuration], setti
             f". The best on validation data is at the top; the reference {reference.label} is bold and orange. "
             f"{_extremes(found)} Intervals that overlap decide nothing; the tests of differences do."
         )
-    caption += _left(len(ranked) - len(shown), "configuration")
-    return DotPlot("Scores of each configuration", caption, "configuration", _axes(names, rows, "{:g}"), rows)
+    caption += left_over(len(ranked) - len(shown), "configuration")
+    return DotPlot("Scores of each configuration", caption, "configuration", axes_of(names, rows, "{:g}"), rows)
 
 
 def differences_plot(reference: Configuration, tested: Sequence[Comparison], settings: Evaluation) -> DotPlot:
@@ -104,9 +104,9 @@ def differences_plot(reference: Configuration, tested: Sequence[Comparison], set
     margin = 100 * settings.margin
     if margin:
         caption += f" The band marks differences of up to {margin:g} points, which are not relevant."
-    caption += _left(len(tested) - len(rows), "rival")
+    caption += left_over(len(tested) - len(rows), "rival")
     names = [f"{SCORES[f'test/{metric}']}, points" for metric in METRICS]
-    axes = _axes(names, rows, "{:+g}", 0.0, margin)
+    axes = axes_of(names, rows, "{:+g}", 0.0, margin)
     return DotPlot(f"{reference.label} against each of the others", caption, "rival", axes, tuple(rows))
 
 
@@ -143,7 +143,7 @@ def species_plot(reference: Configuration, comparison: Comparison, settings: Eva
     )
     if len(differing) > len(chosen):
         caption += f" Shown are the {len(chosen)} of the smallest q."
-    axes = _axes(["F1, points"], rows, "{:+g}", 0.0)
+    axes = axes_of(["F1, points"], rows, "{:+g}", 0.0)
     return DotPlot(f"Species: {reference.label} against {rival}", caption, "species", axes, tuple(rows))
 
 
@@ -163,7 +163,7 @@ def effects_plot(found: Mapping[str, pd.DataFrame], settings: Evaluation) -> Dot
         if place[0] not in [row.label for row in rows if not row.marks]:
             rows.append(Row(str(place[0])))
         marks = (
-            _mark(row["effect"], row["low"], row["high"], "{:+.3f}", row["p_value"] < LEVEL) if row else None
+            mark_of(row["effect"], row["low"], row["high"], "{:+.3f}", row["p_value"] < LEVEL) if row else None
             for row in (by_place[name].get(place) for name in found)
         )
         rows.append(Row(str(place[1]), tuple(marks)))
@@ -175,25 +175,27 @@ def effects_plot(found: Mapping[str, pd.DataFrame], settings: Evaluation) -> Dot
         f"Each level's deviation from the mean over all, with {settings.coverage} intervals; of an interaction, that "
         f"from the sum of its factors. Filled where the adjusted p is below {LEVEL} ({real})."
     )
-    caption += _left(len(places) - MOST_LEVELS, "effect")
-    axes = _axes(list(found), rows, "{:+g}", 0.0)
+    caption += left_over(len(places) - MOST_LEVELS, "effect")
+    axes = axes_of(list(found), rows, "{:+g}", 0.0)
     return DotPlot("Effects of each factor", caption, "factor and level", axes, tuple(rows))
 
 
-def _left(n: int, one: str) -> str:
+def left_over(n: int, one: str) -> str:
+    """Return a sentence on what a picture does not show."""
     return f" The tables below have {counted(n, f'more {one}')}." if n > 0 else ""
 
 
 def _score(found: Estimate | None) -> Mark | None:
-    return _mark(found.value, found.low, found.high, "{:.3f}") if found else None
+    return mark_of(found.value, found.low, found.high, "{:.3f}") if found else None
 
 
 def _points(value: float, low: float, high: float, filled: bool, note: str) -> Mark:
-    mark = _mark(100 * value, 100 * low, 100 * high, "{:+.1f}", filled)
+    mark = mark_of(100 * value, 100 * low, 100 * high, "{:+.1f}", filled)
     return Mark(mark.value, mark.low, mark.high, f"{mark.text}, {note}", filled)
 
 
-def _mark(value: float, low: float, high: float, form: str, filled: bool = True) -> Mark:
+def mark_of(value: float, low: float, high: float, form: str, filled: bool = True) -> Mark:
+    """Return a mark whose text is its figures, in a format such as ``{:.3f}``."""
     known = "" if math.isnan(low) else f" [{form.format(low)}, {form.format(high)}]"
     return Mark(value, low, high, form.format(value) + known, filled)
 
@@ -209,7 +211,7 @@ def _extremes(found: Mapping[str, Sequence[Estimate | None]]) -> str:
     return f"Accuracy is highest for {best} ({scores[best]:.3f}) and lowest for {worst} ({scores[worst]:.3f})."
 
 
-def _axes(
+def axes_of(
     names: Sequence[str], rows: Sequence[Row], form: str, zero: float | None = None, margin: float | None = None
 ) -> tuple[Axis, ...]:
     """Return an axis a column, on which all its marks, their intervals, the line and the band lie."""

@@ -126,3 +126,12 @@ def test_an_empty_table_is_refused(tmp_path):
     layouts.write_csv(tmp_path / "train.csv", layouts.BIRDCLEF[2025], [])
     with pytest.raises(UserError, match="no recording"):
         birdclef_catalog(str(tmp_path))
+
+
+@pytest.mark.parametrize("year", [2021, 2022, 2025])
+def test_secondary_labels_that_are_a_species_of_the_source(tmp_path, year, caplog):
+    with caplog.at_level("INFO"):
+        made = birdclef_catalog(str(layouts.birdclef(tmp_path, year))).table.set_index("recording_id")
+    assert made.labels["aldfly/XC0.ogg"] == ("aldfly", "redcro") and made.labels["aldfly/XC1.ogg"] == ("aldfly",)
+    assert made.labels["redcro/XC1000.ogg"] == ("redcro",)
+    assert "1 secondary species are no species of this source and are dropped: houspa" in caplog.text

@@ -28,7 +28,9 @@ def test_one_half_alone(tmp_path, half, classes, apart, caplog):
         made = kaggle_extended_catalog(str(layouts.kaggle_extended(tmp_path, (half,), apart)))
     assert set(made.classes) == classes
     said = f"of 18 rows, 0 repeat a recording and {18 - len(made)} are of a half that is not here"
-    assert caplog.messages == [f"Kaggle extended: {said}"]
+    assert caplog.messages[0] == f"Kaggle extended: {said}"
+    dropped = "1 secondary species are no species of this source and are dropped: Loxia curvirostra_Red Crossbill"
+    assert (dropped in caplog.text) == (half == "A-M")
 
 
 def test_a_missing_file_stays_in_the_table(tmp_path):
@@ -81,3 +83,11 @@ def test_spoilt_downloads_are_refused(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="no CSV with the columns xc_id, ebird_code"):
         kaggle_extended_catalog(str(tmp_path))
+
+
+def test_secondary_labels_by_either_name(tmp_path):
+    made = kaggle_extended_catalog(str(layouts.kaggle_extended(tmp_path))).table.set_index("recording_id")
+    assert made.labels["XC0"] == ("Alder Flycatcher", "Red Crossbill") and made.labels["XC1"] == ("Alder Flycatcher",)
+    assert made.labels["XC100"] == ("Red Crossbill",)
+    only = kaggle_extended_catalog(str(tmp_path), secondary="mask").table.set_index("recording_id")
+    assert only.labels["XC0"] == ("Alder Flycatcher",) and only.masked["XC0"] == ("Red Crossbill",)

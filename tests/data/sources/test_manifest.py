@@ -2,6 +2,7 @@ from datetime import time
 from decimal import Decimal
 from pathlib import Path
 
+import layouts
 import pandas as pd
 import pyarrow.parquet
 import pytest
@@ -331,3 +332,30 @@ def test_a_pointer_of_git_lfs_is_called_that(write, kind):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     with pytest.raises(UserError, match=rf"list\.{kind} is a Git LFS pointer, not the file itself.*git lfs pull"):
         manifest_catalog(str(path))
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [("", ("a",)), ("b;a", ("a", "b")), ("['b', 'c']", ("a", "b", "c")), ('"[""b""]"', ("a", "b")), ("b", ("a", "b"))],
+)
+def test_a_column_of_labels(tmp_path, cell, labels):
+    layouts.sound(tmp_path / "a.wav", 900.0)
+    quoted = f'"{cell}"' if "," in cell else cell
+    (tmp_path / "m.csv").write_text(f"recording_id,path,species,labels\n1,a.wav,a,{quoted}\n2,a.wav,none,\n")
+    made = manifest_catalog(str(tmp_path / "m.csv")).table
+    assert made.labels.tolist() == [labels, ()]
+
+
+def test_lists_of_labels_in_parquet(tmp_path):
+    layouts.sound(tmp_path / "a.wav", 900.0)
+    rows = {"recording_id": ["1", "2", "3"], "path": "a.wav", "species": ["a", "b", "none"]}
+    pd.DataFrame(rows | {"labels": [["c", "a"], None, []]}).to_parquet(tmp_path / "m.parquet")
+    assert manifest_catalog(str(tmp_path / "m.parquet")).table.labels.tolist() == [("a", "c"), ("b",), ()]
+
+
+@pytest.mark.parametrize(("cell", "said"), [("none,b", "has the labels 'b'"), ("a,[b", "which is not a list such as")])
+def test_labels_that_cannot_be(tmp_path, cell, said):
+    layouts.sound(tmp_path / "a.wav", 900.0)
+    (tmp_path / "m.csv").write_text(f"path,species,labels\na.wav,{cell}\n")
+    with pytest.raises(UserError, match=said):
+        manifest_catalog(str(tmp_path / "m.csv"))

@@ -210,3 +210,24 @@ def test_repeats_are_counted(site, caplog):
     with caplog.at_level("INFO"):
         assert len(raven_catalog(str(site))) == 1
     assert any("1 annotations repeat" in text for text in caplog.messages)
+
+
+def test_a_clip_has_the_labels_that_overlap_it(site):
+    rows = [row(1, 2, "wren"), row(1.7, 3, "robin"), row(2.8, 4, "tit"), row(3.9, 4.1, "call"), row(5, 6, "wren")]
+    layouts.selections(site / "a.txt", rows, "Species")
+    layouts.selections(site / "sub" / "b.txt", [row(1, 2, "gull")], "Species")
+    made = raven_catalog(str(site)).table
+    assert made.labels.tolist() == [
+        ("robin", "wren"),
+        ("robin", "wren"),
+        ("call", "tit"),  # 0.1 s of a call of 0.2 s, and less than 0.25 s of the robin
+        ("call",),
+        ("wren",),
+        ("gull",),
+    ]
+
+
+def test_selections_of_frequencies_alone_are_skipped(site, caplog):
+    layouts.selections(site / "a.txt", [row("", "", "wren"), row(1, 2, "robin")], "Species")
+    assert raven_catalog(str(site)).classes == ("robin",)
+    assert "skipped annotations without text or length: 1" in caplog.text

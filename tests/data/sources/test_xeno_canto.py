@@ -95,3 +95,17 @@ def test_mistakes_are_explained(own: Path, tmp_path: Path):
     (own / "recordings.csv").write_bytes(b"id,species\n1,\xff\n")
     with pytest.raises(UserError, match="line 2 is not UTF-8"):
         xeno_canto_catalog(str(own))
+
+
+def test_other_species_that_are_heard(own: Path, caplog: pytest.LogCaptureFixture):
+    rewrite(own, also=["Turdus philomelos;Parus major", "", "turdus philomelos", "Pica pica"])
+    with caplog.at_level("INFO"):
+        table = xeno_canto_catalog(str(own)).table
+    birds = set(table.species)
+    assert birds == {"Common Blackbird", "Song Thrush"}
+    assert all(
+        species in labels and birds.issuperset(labels)
+        for species, labels in zip(table.species, table.labels, strict=True)
+    )
+    assert table.labels.map(len).tolist() == [2, 1, 2, 1]
+    assert "2 secondary species are no species of this source and are dropped: Parus major, Pica pica" in caplog.text

@@ -82,10 +82,9 @@ def fit_thresholds(
 
     Intercept and log slope of each species have a common normal distribution, whose mean and covariance are estimated
     from all species by EM with Laplace's approximation. Clips of one cluster are alike: the likelihood of a species is
-    divided by the design effect of the clusters on its residuals. The calibration is flattened for its own uncertainty
-    (MacKay, 1992, equation 23), by as much as at the stated precision. The precision from a score on is the mean
-    calibrated probability of the clips from there on. Its variance is that of the calibration and that of the clusters'
-    scores; its interval is the score interval of as many clips as would give a proportion the same variance.
+    divided by the design effect of the clusters on its residuals. The precision from a score on is the mean calibrated
+    probability of the clips from there on. Its variance is that of the calibration and that of the clusters' scores;
+    its interval is the score interval of as many clips as would give a proportion the same variance.
 
     A threshold may lie beyond the highest score that was seen, where the calibration itself reaches the precision.
 
@@ -192,21 +191,19 @@ def _threshold(
     clips: _Clips, line: Vector, covariance: Vector, effect: float, centre: float, precision: float, z: float
 ) -> SpeciesThreshold:
     """Return the threshold of a species, whose calibration has intercept and log slope ``line`` on centred logits."""
-    aim, steep = float(logit(precision)), float(np.exp(line[1]))
-    intercept, slope = _flattened(line, covariance, aim)
+    intercept, slope = float(line[0]), float(np.exp(line[1]))
     order = np.argsort(-clips.x)
     x = clips.x[order]
     ends = np.append(x[1:] != x[:-1], True)[: len(x)]  # a threshold takes all clips of equal score
     reached = np.cumsum(expit(intercept + slope * x)) / np.arange(1, len(x) + 1) >= precision
     detections = int(np.flatnonzero(reached & ends)[-1]) + 1 if (reached & ends).any() else 0
-    beyond = (aim - intercept) / slope
+    beyond = (float(logit(precision)) - intercept) / slope
     if detections:
         above, threshold = x[:detections], float(clips.scores[order[:detections]].min())
     elif beyond + centre <= logit(1 - CLOSEST):
         above, threshold = np.array([beyond]), float(expit(beyond + centre))
     else:
         above, threshold = x[:1], np.nan
-        intercept, slope = _flattened(line, covariance, line[0] + steep * float(x[0]) if len(x) else aim)
     p = expit(intercept + slope * above)
     estimate = float(p.mean()) if len(p) else float(expit(intercept))
     gradient = np.array([(p * (1 - p)).sum(), (p * (1 - p) * slope * above).sum()]) / max(len(p), 1)
@@ -218,13 +215,6 @@ def _threshold(
         threshold, estimate, float(low), float(high), int(clips.heard.sum()), detections, slope,
         intercept - slope * centre, _listen(estimate, effective, effect, z),
     )  # fmt: skip
-
-
-def _flattened(line: Vector, covariance: Vector, eta: float) -> tuple[float, float]:
-    """Return intercept and slope of a calibration, drawn to 0 by its own uncertainty where its logit is ``eta``."""
-    moved = np.array([1.0, eta - line[0]])  # derivative of the logit by intercept and log slope
-    flat = 1 / np.sqrt(1 + np.pi / 8 * moved @ covariance @ moved)
-    return float(flat * line[0]), float(flat * np.exp(line[1]))
 
 
 def _listen(estimate: float, effective: float, effect: float, z: float) -> int:

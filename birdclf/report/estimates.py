@@ -84,8 +84,8 @@ def interval_of_mean(of_runs: Sequence[Measured], is_share: bool, confidence: fl
     influence = [influence for _, influence in of_runs]
     over = OverSeeds.of([value for value, _ in of_runs], influence)
     if not is_share:
-        low, high = over.interval(confidence)
-        return max(low, 0.0), high
+        below, above = over.interval(confidence)
+        return max(below, 0.0), above
     mean, z = over.value, float(norm.ppf(0.5 + confidence / 2))
     error = over.half_width(confidence) / z
     clusters = len(np.unique(np.concatenate([each.cluster for each in influence])))

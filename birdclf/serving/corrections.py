@@ -192,7 +192,8 @@ class Corrections:
         with self._lock:
             before = [_read(file) for file in (self.labels, self.no_bird)]
             texts = []
-            for (header, lines), own in zip(before, (_labelled(rows), [(row, {}) for row in empty]), strict=True):
+            told: list[list[tuple[Row, Line]]] = [_labelled(rows), [(row, {}) for row in empty]]
+            for (header, lines), own in zip(before, told, strict=True):
                 lines[:] = _replaced(lines, path, own)
                 texts.append(_text(header, lines))
             for file, text in zip((self.labels, self.no_bird), texts, strict=True):

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, default=50, metavar="N", help="number of clips (default: 50)")
     parser.add_argument(
         "--uncertainty", choices=UNCERTAINTIES, default="entropy",
-        help="measure of uncertainty: of all probabilities, the difference of the two highest, or the highest alone "
-        "(default: entropy)",
+        help="measure of uncertainty: of all probabilities, the difference of the two highest, or the highest alone; "
+        "of a multi-label model the mean over species, the least certain one, or the most probable (default: entropy)",
     )  # fmt: skip
     parser.add_argument(
         "--pool", type=int, default=10, metavar="FACTOR",

@@ -19,6 +19,7 @@ from birdclf.features.embedders.embedder import Embedder, VectorFeatures
 from birdclf.files import refuse_existing, write_whole, writing_to
 from birdclf.runs.checkpoint import load_features
 from birdclf.runs.run import Run
+from birdclf.targets import HEADLINES, NONE
 from birdclf.text import in_markdown, markdown_table, printable
 
 
@@ -30,14 +31,22 @@ class CardRun(Run):
         """A row a class, commonest first.
 
         Columns ``species``, recordings in ``train``, ``val`` and ``test``, ``precision``, ``recall`` and ``f1`` on test
-        (NaN where there is no recording to tell), and ``bucket``.
+        (NaN where there is no recording to tell), of sets also ``average_precision`` and ``auroc``, and ``bucket``.
         """
-        counts = pd.crosstab(self.split.species, self.split.split).reindex(columns=list(STAGES), fill_value=0)
-        table = counts.rename_axis(columns=None).reset_index()
         figures = ["precision", "recall", "f1"]
+        if self.task == "multi_label":
+            split = self.split.explode("labels").dropna(subset="labels")
+            split = split.assign(species=split.labels)
+            figures += ["average_precision", "auroc"]
+        else:
+            split = self.split
+        counts = pd.crosstab(split.species, split.split).reindex(columns=list(STAGES), fill_value=0)
+        table = counts.rename_axis(columns=None).reset_index()
         if (self.folder / "per_class.csv").is_file():
             read = read_own(self.folder / "per_class.csv")[["species", *figures]]
-            table = table.merge(read.astype(dict.fromkeys(figures, float)), on="species", how="left")
+            table = table.merge(
+                read.replace("", np.nan).astype(dict.fromkeys(figures, float)), on="species", how="left"
+            )
         else:
             table[figures] = np.nan
         table.loc[table.test == 0, figures] = np.nan
@@ -107,8 +116,10 @@ class CardRun(Run):
         try:
             _ = self.evaluation, self.species, [self.metrics[name] for name in facts]
             for split in STAGES[1:]:
-                names = ("accuracy", "macro_f1", "balanced_accuracy", "buckets", "clips")
-                _ = [self.metrics[split][name] for name in names]
+                names = (
+                    ("balanced_accuracy",) if self.task == "single_label" else ("auroc", "false_detections_per_hour")
+                )
+                _ = [self.metrics[split][name] for name in (*HEADLINES[self.task], *names, "buckets", "clips")]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.folder}: metrics.json, split.csv or per_class.csv is damaged or of another program: {error}. "
@@ -162,7 +173,7 @@ LEAKS: Final = {"recordist": "recordist", "recordist_and_day": "recordist and da
 
 def data(facts: CardRun) -> str:
     """Return where the recordings come from, and what splits share."""
-    counts = [f"{int(facts.species[split].sum()):,} {split}" for split in STAGES]
+    counts = [f"{int((facts.split.split == split).sum()):,} {split}" for split in STAGES]
     lines = [
         f"Source: {in_markdown(str(facts.catalog('name') or 'not noted'))}"
         + (", birdclf's procedural aviary: made-up sound" if facts.synthetic else ""),
@@ -214,6 +225,10 @@ def _tells(word: str) -> bool:
     return not elsewhere and not {"/", "\\"} & set(value)
 
 
+FIGURES_OF_SETS: Final = {
+    "cmap": "mean average precision (cmAP)", "auroc": "mean AUROC", "t1_accuracy": "top-1 accuracy",
+    "macro_f1": "macro F1", "micro_f1": "micro F1", "false_detections_per_hour": "false detections an hour",
+}  # fmt: skip
 FIGURES: Final = {
     "accuracy": "accuracy", "macro_f1": "macro F1, all species",
     "macro_f1_evaluable": "macro F1, species with a recording", "balanced_accuracy": "balanced accuracy",
@@ -225,26 +240,46 @@ FIGURES: Final = {
 def figures(facts: CardRun) -> str:
     """Return the tables of metrics, and of the buckets on test."""
     val, test = facts.metrics["val"], facts.metrics["test"]
-    rows = [[text, interval(val.get(key)), interval(test.get(key))] for key, text in FIGURES.items() if key in test]
+    of_sets = facts.task == "multi_label"
+    known = FIGURES_OF_SETS if of_sets else FIGURES
+    rows = [[text, interval(val.get(key)), interval(test.get(key))] for key, text in known.items() if key in test]
     rows.append(["recordings", f"{val['clips']:,}", f"{test['clips']:,}"])
     few, many = facts.evaluation.few, facts.evaluation.many
     limits = {"many": f"more than {many}", "medium": f"{few} to {many}", "few": f"fewer than {few}"}
     buckets = []
     for name, text in limits.items():
         own = test["buckets"].get(name) or {}
-        f1 = {"value": own.get("f1"), "low": own.get("f1_low"), "high": own.get("f1_high")}
+        first, *others = ("cmap", "auroc", "f1") if of_sets else ("f1", "precision", "recall")
+        figure = {"value": own.get(first), "low": own.get(f"{first}_low"), "high": own.get(f"{first}_high")}
         buckets.append(
-            [f"{name}-shot", text, f"{own.get('classes', 0):,}", interval(f1), number(own.get("precision")),
-             number(own.get("recall"))]
+            [f"{name}-shot", text, f"{own.get('classes', 0):,}", interval(figure),
+             *(number(own.get(other)) for other in others)]
         )  # fmt: skip
-    heads = ["bucket", "train recordings", "species with a test recording", "F1", "precision", "recall"]
+    heads = ["bucket", "train recordings", "species with a test recording"]
+    heads += ["cmAP", "AUROC", "F1"] if of_sets else ["F1", "precision", "recall"]
     window = (facts.config.get("window") or {}).get("eval", "center")
     return (
         f"With intervals of {facts.evaluation.confidence:.0%}, for other recordings drawn alike; one window a "
-        f"recording unless all are averaged (window: {in_markdown(str(window))}).\n\n"
+        f"recording unless all are averaged (window: {in_markdown(str(window))})."
+        + (_of_sets(facts) if of_sets else "")
+        + "\n\n"
         + markdown_table(["", "validation", "test"], rows, (1, 2))
         + "\n\nOn test, by how many recordings a species has in train:\n\n"
         + markdown_table(heads, buckets, range(2, 6))
+    )
+
+
+def _of_sets(facts: CardRun) -> str:
+    """Return what the figures of sets of species are over."""
+    hours = facts.metrics["test"]["empty_hours"]
+    empty = (
+        f"the {hours:.2f} hours of test sound without any of them"
+        if hours
+        else "sound without any, of which there is none"
+    )
+    return (
+        f" F1 and false detections are at a probability of {facts.evaluation.threshold:g}; means are over the species "
+        f"that are heard, false detections over {empty}."
     )
 
 
@@ -277,14 +312,22 @@ def calibration(facts: CardRun) -> str:
 def species(facts: CardRun) -> str:
     """Return the table of species."""
     t = facts.species
+    shown = (
+        {"average_precision": "average precision on test", "auroc": "AUROC on test"}
+        if facts.task == "multi_label"
+        else {}
+    )
+    shown |= {"f1": "F1 on test"}
     rows = [
-        [in_markdown(name), f"{train:,}", f"{val:,}", f"{test:,}", bucket, number(f1)]
-        for name, train, val, test, bucket, f1 in zip(t.species, t.train, t.val, t.test, t.bucket, t.f1, strict=True)
+        [in_markdown(name), f"{train:,}", f"{val:,}", f"{test:,}", bucket, *map(number, own)]
+        for name, train, val, test, bucket, *own in zip(
+            t.species, t.train, t.val, t.test, t.bucket, *(t[key] for key in shown), strict=True
+        )
     ]
     sizes = facts.species.bucket.value_counts()
     text = ", ".join(f"{sizes.get(name, 0)} {name}-shot" for name in ("many", "medium", "few"))
-    heads = ["species", "train", "val", "test", "bucket", "F1 on test"]
-    return f"{len(rows)}: {text}.\n\n" + markdown_table(heads, rows, (1, 2, 3, 5))
+    heads = ["species", "train", "val", "test", "bucket", *shown.values()]
+    return f"{len(rows)}: {text}.\n\n" + markdown_table(heads, rows, (1, 2, 3, *range(5, len(heads))))
 
 
 NO_LICENCE: Final = "Not stated: add one before sharing (`birdclf export RUN --format card --licence TEXT`)."
@@ -336,8 +379,11 @@ def write_card(out: Path, text: str) -> None:
 
 def _summary(facts: CardRun) -> list[str]:
     metrics = facts.metrics
+    which = f"one of {metrics['classes']:,}"
+    if facts.task == "multi_label":
+        which = f"those that it hears of {metrics['classes']:,}, several or none"
     text = (
-        f"Names the species in sound, {facts.window_s:g} s at a time: one of {metrics['classes']:,}. Network "
+        f"Names the species in sound, {facts.window_s:g} s at a time: {which}. Network "
         f"{in_markdown(name(facts, 'model'))} with {metrics['parameters']:,} parameters, features "
         f"{in_markdown(name(facts, 'features'))}; card by birdclf {birdclf.__version__}."
     )
@@ -413,12 +459,7 @@ def _limits(facts: CardRun) -> str:
     never = table[(table.test > 0) & (table.recall == 0)]
     untested = table[table.test == 0]
     rare = table[table.bucket == "few"]
-    lines = [
-        f"**Closed set.** Every sound is given one of the {facts.metrics['classes']:,} species, also rain, people "
-        "and species that it does not know. A low probability is the only sign of that.",
-        f"**One window.** It takes {facts.window_s:g} s at a time and nothing above {facts.sample_rate_hz / 2000:g} "
-        "kHz. Probabilities of a window sum to 1, so that two birds at once share them.",
-    ]
+    lines = _hears(facts)
     if len(never):
         few = int((never.bucket == "few").sum())
         lines.append(
@@ -428,14 +469,42 @@ def _limits(facts: CardRun) -> str:
     if len(untested):
         lines.append(f"**Not tested.** {len(untested)} species have no test recording: {names(untested.species)}.")
     if len(rare):
-        f1 = (test["buckets"].get("few") or {}).get("f1")
-        means = "" if f1 is None else f" Their mean F1 on test is {f1:.3f}."
+        key, text = ("cmap", "cmAP") if facts.task == "multi_label" else ("f1", "mean F1")
+        figure = (test["buckets"].get("few") or {}).get(key)
+        means = "" if figure is None else f" Their {text} on test is {figure:.3f}."
         lines.append(
             f"**Rare species.** {len(rare)} have fewer than {facts.evaluation.few} train recordings.{means} With so "
             "few test recordings a figure of one species says little."
         )
     lines.append(_recordists(facts))
     return bullets(lines, escaped=True)
+
+
+def _hears(facts: CardRun) -> list[str]:
+    """Return what a window can be said to hold."""
+    highest = facts.sample_rate_hz / 2000
+    window = f"**One window.** It takes {facts.window_s:g} s at a time and nothing above {highest:g} kHz."
+    known = f"the {facts.metrics['classes']:,} species"
+    if facts.task == "multi_label":
+        return [
+            f"**Only its species.** It can hear {known} alone, of which a sound may hold several or none. A species "
+            "that it does not know may be taken for one that is like it.",
+            f"{window} Each species has a probability of its own; they do not sum to 1.",
+        ]
+    shares = "Probabilities of a window sum to 1, so that two birds at once share them."
+    if NONE in set(facts.species.species):
+        others = f"{facts.metrics['classes'] - 1:,}"
+        return [
+            f"**Closed set.** Every sound is given one of {others} species, or the class `{NONE}`: sound like the "
+            "recordings without any of them that it was trained on, which is no detection. Species that it does not "
+            "know, and noise unlike that in training, may still be given a name.",
+            f"{window} {shares}",
+        ]
+    return [
+        f"**Closed set.** Every sound is given one of {known}, also rain, people and species that it does not know. A "
+        "low probability is the only sign of that.",
+        f"{window} {shares}",
+    ]
 
 
 def _recordists(facts: CardRun) -> str:

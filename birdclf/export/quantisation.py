@@ -8,14 +8,18 @@ from statistics import median
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from birdclf.audio.clip import Samples
-from birdclf.detection.classifier import OnnxClassifier
+from birdclf.detection.classifier import OnnxClassifier, Vectors
 from birdclf.errors import UserError
 from birdclf.export.formats import set_metadata, silence_tracers
 from birdclf.export.joined import INPUT
 from birdclf.export.verification import BATCH, SoundWindow, batches
-from birdclf.metrics.figures import confusion_matrix, summarise
+from birdclf.metrics.figures import Evaluation, confusion_matrix, summarise
+from birdclf.metrics.label_predictions import LabelPredictions
+from birdclf.metrics.multi_label import logits_of
+from birdclf.targets import HEADLINES
 
 CALIBRATION: Final = 128
 """Recordings whose middle windows give the ranges of activations."""
@@ -66,13 +70,13 @@ def quantise(file: Path, network: Sequence[str], windows: Samples, metadata: Map
 def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[SoundWindow]) -> str:
     """Classify the same windows with both files, in turns, and return a table of what is lost and what is saved.
 
-    It has the share of windows whose species is named, the mean F1 over the classes with a window, the size of the file
-    and the time a window.
+    It has the share of windows whose species is named, of sets of species cmAP, the mean F1 over the classes with a
+    window, the size of the file and the time a window.
 
     Raises:
         UserError: If there is no window.
     """
-    targets: list[int] = []
+    targets: list[Any] = []
     found: dict[str, list[Any]] = {"float32": [], "int8": []}
     seconds: dict[str, list[float]] = {"float32": [], "int8": []}
     largest = 0.0
@@ -82,15 +86,15 @@ def cost(float32: OnnxClassifier, int8: OnnxClassifier, sounds: Iterable[SoundWi
             began = time.perf_counter()
             answers[name], _ = file(batch)
             seconds[name].append((time.perf_counter() - began) / len(batch))
-            found[name].append(answers[name].argmax(axis=1))
+            found[name].append(answers[name])
         largest = max(largest, float(np.abs(answers["float32"] - answers["int8"]).max()))
     if not targets:
         raise UserError("No validation recording can be decoded, so that nothing shows what --quantize int8 costs.")
-    rows = [f"{'':10}{'accuracy':>10}{'macro F1':>10}{'MB':>8}{'ms a window':>13}"]
+    first, second = HEADLINES[float32.input_spec.task].values()
+    rows = [f"{'':10}{first:>10}{second:>10}{'MB':>8}{'ms a window':>13}"]
     for name, file in (("float32", float32), ("int8", int8)):
-        confusion = confusion_matrix(np.asarray(targets), np.concatenate(found[name]), len(float32.input_spec.classes))
-        figures, size_mb = summarise(confusion), file.source.stat().st_size / 1e6
-        shares = f"{figures['accuracy']:10.4f}{figures['macro_f1_evaluable']:10.4f}"
+        figures = _figures(np.asarray(targets), np.concatenate(found[name]))
+        shares, size_mb = "".join(f"{figure:10.4f}" for figure in figures), file.source.stat().st_size / 1e6
         rows.append(f"{name:10}{shares}{size_mb:8.2f}{1000 * median(seconds[name]):13.1f}")
     rows.append(f"probabilities differ by at most {largest:.3f}")
     return "\n".join([f"the middle window of {len(targets):,} validation recordings:", *rows])
@@ -108,7 +112,18 @@ def calibration_windows(sounds: Iterable[SoundWindow]) -> Samples:
     return np.stack(windows)
 
 
-def _noted(sounds: Iterable[SoundWindow], targets: list[int]) -> Iterator[SoundWindow]:
+def _figures(target: NDArray[Any], p: Vectors) -> tuple[float, float]:
+    """Return the two figures that stand for probabilities ``(n, K)`` of targets ``(n,)``, or ``(n, K)`` of sets."""
+    if target.ndim == 1:
+        figures = summarise(confusion_matrix(target, p.argmax(axis=1), p.shape[1]))
+        return figures["accuracy"], figures["macro_f1_evaluable"]
+    names = np.arange(len(p)).astype(object)
+    predictions = LabelPredictions(names, target.astype(np.int8), logits_of(p), names, np.ones(len(p)))
+    found = predictions.estimates(predictions.heard, Evaluation())
+    return float(found["cmap"].value), float(found["macro_f1"].value)
+
+
+def _noted(sounds: Iterable[SoundWindow], targets: list[Any]) -> Iterator[SoundWindow]:
     for sound in sounds:
         targets.append(sound.target)
         yield sound

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from birdclf.audio.files import FileReader
 from birdclf.audio.resampling import resample_blocks
 from birdclf.audio.windows import windows_of
 from birdclf.data.catalog import Catalog
+from birdclf.data.labels import targets_of
 from birdclf.data.splits import FileSplit
 from birdclf.detection.classifier import InputSpec, Vectors
 from birdclf.detection.inputs import recordings_of
 from birdclf.errors import UserError
 from birdclf.runs.opening import NAMED, read_settings, run_catalog
+from birdclf.targets import NONE
 from birdclf.text import printable
 
 RECORDINGS: Final = 16
@@ -34,7 +36,7 @@ class SoundWindow(NamedTuple):
 
     recording: str  # which recording it is of
     window: Waveform  # `(samples,)`
-    target: int = -1  # number of the recording's class; -1 where it is not known
+    target: Any = None  # of the recording: number of its class, or ``(K,)`` of a set; None where it is not known
 
 
 def windows_of_files(given: Sequence[str], input_spec: InputSpec) -> Iterator[SoundWindow]:
@@ -73,14 +75,14 @@ class OwnRecordings:
         rows = np.flatnonzero(self.stages == stage)
         if most is not None and len(rows) > most:
             rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
-        clips, species = self.catalog.clips(), self.catalog.table.species.to_numpy()
-        number = {name: k for k, name in enumerate(self.input_spec.classes)}
-        for row in rows:
+        clips = self.catalog.clips()
+        targets = targets_of(self.catalog.table.iloc[rows], self.input_spec.classes, self.input_spec.task)
+        for row, target in zip(rows, targets, strict=True):
             try:
                 window = next(_windows(clips[row], self.catalog.reader, self.input_spec, middle=True))
             except AudioError:
                 continue
-            yield SoundWindow(clips[row].recording_id, window, number[species[row]])
+            yield SoundWindow(clips[row].recording_id, window, target)
 
 
 def own_recordings(
@@ -105,7 +107,8 @@ def own_recordings(
             f"{', '.join(map(repr, absent[:NAMED]))}. Say where they are with --source data.root=DIR, or name other "
             f"sound files to hold the export to: --verify AUDIO"
         )
-    if unknown := sorted(set(catalog.table.species[ids.isin(split.index)]) - set(input_spec.classes)):
+    known = {*input_spec.classes, *([NONE] if input_spec.task == "multi_label" else [])}
+    if unknown := sorted(set(catalog.table.species[ids.isin(split.index)]) - known):
         raise UserError(f"{catalog.name} has species that the checkpoint does not know: {', '.join(unknown[:NAMED])}.")
     stages = ids.map(split.to_dict()).fillna("").to_numpy(dtype=np.str_)
     if not (stages == "val").any():

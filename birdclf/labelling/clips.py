@@ -112,7 +112,7 @@ class Suggestion:
         """Return its row of the manifest; its path is absolute, so that the table may be moved."""
         guesses: dict[str, Any] = {}
         if self.guesses:
-            (first, confidence), (second, _), *_ = self.guesses
+            (first, confidence), (second, _) = (*self.guesses, ("", 0.0))[:2]  # one of a single species
             guesses = {"predicted": first, "confidence": confidence, "second_guess": second}
         return {
             "path": self.recording.file, "start_s": self.start_s, "end_s": self.end_s, "species": "", **guesses,

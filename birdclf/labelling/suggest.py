@@ -83,8 +83,30 @@ def least_confidence(p: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray((1 - p.max(axis=1)) * (p.shape[1] / (p.shape[1] - 1)))
 
 
+def set_entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean over K species of the entropy of each being there or not, in bits, ``(n,)``."""
+    p = np.asarray(p, dtype=np.float64)
+    return np.asarray(stats.entropy(np.stack([p, 1 - p]), base=2, axis=0).mean(axis=1))
+
+
+def set_margin(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return ``1 - |2 p - 1|`` of the species of K whose probability is nearest to 0.5, ``(n,)``."""
+    return np.asarray(1 - np.abs(2 * np.asarray(p, dtype=np.float64) - 1).min(axis=1))
+
+
+def set_least_confidence(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return ``1 - |2 p - 1|`` of the most probable of K species, ``(n,)``."""
+    return np.asarray(1 - np.abs(2 * np.asarray(p, dtype=np.float64).max(axis=1) - 1))
+
+
 MEASURES: Final[dict[str, Measure]] = {"entropy": entropy, "margin": margin, "least_confidence": least_confidence}
-"""Measures by their names."""
+"""Measures by their names, of probabilities that are shares among the species."""
+SET_MEASURES: Final[dict[str, Measure]] = {
+    "entropy": set_entropy,
+    "margin": set_margin,
+    "least_confidence": set_least_confidence,
+}
+"""Those of probabilities of which each species has its own."""
 
 
 LISTED: Final = 5
@@ -115,12 +137,6 @@ class SuggestSettings:
                 raise UserError(f"{name} {value}: a whole number, 1 or more.")
         if self.uncertainty not in MEASURES:
             raise UserError(f"--uncertainty {self.uncertainty}: one of {', '.join(MEASURES)}.")
-        _ = self.among  # refuses a single species, whose probability is always 1
-
-    @property
-    def among(self) -> DetectionSettings:
-        """How probabilities become those of the species that occur."""
-        return DetectionSettings(species=self.species, thresholds=self.thresholds.species if self.thresholds else None)
 
 
 class Suggestions(NamedTuple):
@@ -161,15 +177,16 @@ def choose(
     """Return the windows that are suggested.
 
     Raises:
-        UserError: If no recording has sound.
+        UserError: If no recording has sound, or there is a single species whose probability is always 1.
     """
-    classes = classifier.input_spec.classes
-    if len(classes) < 2:
+    classes, task = classifier.input_spec.classes, classifier.input_spec.task
+    if task == "single_label" and len(classes) < 2:
         raise UserError(f"The model knows {len(classes)} species, and is never uncertain. Use one of more species.")
     kept = np.isin(np.asarray(classes), settings.species or classes)
     names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
-    among = settings.among
-    measure = MEASURES[settings.uncertainty]
+    thresholds = settings.thresholds.species if settings.thresholds else None
+    among = DetectionSettings(species=settings.species, task=task, thresholds=thresholds)
+    measure = (MEASURES if task == "single_label" else SET_MEASURES)[settings.uncertainty]
     near = _near_thresholds(names, settings)
     pool = Pool(settings.n * (1 if near else settings.pool))
     windows, rate_hz = 0, classifier.input_spec.sample_rate_hz

@@ -124,7 +124,7 @@ def session_json(session: Session) -> dict[str, Any]:
     window_s = round(input_spec.window_s, 3)
     return {
         "classes": [printable(name) for name in input_spec.classes],
-        "settings": _settings(RequestSettings.read({}, window_s)),
+        "settings": _settings(RequestSettings.read({}, window_s, input_spec.task)),
         "least_hop": min(LEAST_HOP_S, window_s),
         "most_hop": max(MOST_HOP_S, window_s),
         "most_species": MOST_SPECIES,
@@ -143,7 +143,9 @@ def entry_json(entry: Entry, rows: bool = True) -> dict[str, Any]:
         "settings": _settings(entry.asked),
     }  # fmt: skip
     if rows:
-        names = ({"predicted": printable(row.predicted), "species": printable(row.species)} for row in entry.rows)
+        names = (
+            {"predicted": printable(row.predicted), "species": printable("; ".join(row.species))} for row in entry.rows
+        )
         content["rows"] = [vars(row) | own for row, own in zip(entry.rows, names, strict=True)]
         content |= {"picture_s": entry.picture_s, "high_hz": entry.high_hz}
     return content
@@ -278,7 +280,8 @@ class _Requests:
         return self.session.entry(request.path_params["known"])
 
     def _asked(self, request: Request) -> RequestSettings:
-        return RequestSettings.read(request.query_params, self.session.classifier.input_spec.window_s)
+        input_spec = self.session.classifier.input_spec
+        return RequestSettings.read(request.query_params, input_spec.window_s, input_spec.task)
 
 
 def _name(source: Path) -> str:

@@ -1,4 +1,4 @@
-"""Users' corrections of detections: a manifest to train on, and beside it the stretches without a bird.
+"""Users' corrections of detections: a manifest to train on, and beside it the detections that are no bird.
 
 Other rows of the files, and columns that the user added, stay as they are.
 """
@@ -18,12 +18,15 @@ from birdclf.detection.detections import DIGITS, Detection
 from birdclf.errors import UserError
 from birdclf.files import write_whole
 from birdclf.serving.settings import RefusedError
+from birdclf.targets import NONE
 
 UNCHECKED: Final = ""
 CONFIRMED: Final = "confirmed"
 CORRECTED: Final = "corrected"
 NO_BIRD: Final = "no bird"
 LONGEST_NAME: Final = 100
+TOGETHER_S: Final = 0.25
+"""Overlap from which a species is a label of a stretch, as of soundscapes, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Row:
     predicted: str  # species that was detected; empty in a row that a user wrote into the file by hand
     confidence: float | None  # of the detection; None likewise
     verdict: str = UNCHECKED  # one of the words above
-    species: str = ""  # what the user says it is; empty unless confirmed or corrected
+    species: tuple[str, ...] = ()  # what the user says is heard; empty unless confirmed or corrected
     windows: int = 0  # how many windows it was found in; 0 if it is known from the file alone
     p_right: float | None = None  # probability that the detection is right, where the species has a threshold
 
@@ -48,6 +51,10 @@ class Row:
     def is_label(self) -> bool:
         """Whether a user says which species it is."""
         return self.verdict in (CONFIRMED, CORRECTED)
+
+    def overlaps(self, other: "Row") -> bool:
+        """Whether both are heard together long enough to be labels of each other's stretch."""
+        return min(self.end_s, other.end_s) - max(self.start_s, other.start_s) >= TOGETHER_S
 
 
 def table_rows(found: Iterable[Detection], saved: Iterable[Row]) -> list[Row]:
@@ -67,7 +74,7 @@ def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> l
     Raises:
         RefusedError: If it is no such list, or a name cannot be one.
     """
-    checked = [replace(row, verdict=UNCHECKED, species="") for row in rows]
+    checked = [replace(row, verdict=UNCHECKED, species=()) for row in rows]
     if not isinstance(given, list):
         raise RefusedError("The corrections are no list.")
     for item in given:
@@ -76,15 +83,32 @@ def apply_verdicts(rows: Sequence[Row], given: Any, classes: Sequence[str]) -> l
             raise RefusedError("The corrections name a row that is not there. Reload the page.")
         verdict = item.get("verdict")
         if verdict == NO_BIRD:
-            checked[n] = replace(rows[n], verdict=NO_BIRD, species="")
+            checked[n] = replace(rows[n], verdict=NO_BIRD, species=())
         elif verdict in (CONFIRMED, CORRECTED):
-            species = rows[n].predicted if verdict == CONFIRMED else species_name(item.get("species"), classes)
-            species = species or species_name(item.get("species"), classes)
-            word = CONFIRMED if species == rows[n].predicted else CORRECTED
-            checked[n] = replace(rows[n], verdict=word, species=species)
+            known = verdict == CONFIRMED and rows[n].predicted
+            species = (rows[n].predicted,) if known else species_names(item.get("species"), classes)
+            checked[n] = replace(rows[n], verdict=_verdict(species, rows[n].predicted), species=species)
         elif verdict != UNCHECKED:
             raise RefusedError("The corrections hold a verdict that is unknown. Reload the page.")
     return checked
+
+
+def _verdict(species: tuple[str, ...], predicted: str) -> str:
+    if not species:
+        return NO_BIRD
+    return CONFIRMED if species == (predicted,) else CORRECTED
+
+
+def species_names(text: object, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a text, one or several with ``;`` between them; none where it is ``none``.
+
+    Raises:
+        RefusedError: As of :func:`species_name`.
+    """
+    several = isinstance(text, str) and ";" in text and " ".join(text.split()) not in classes
+    parts = [part for part in str(text).split(";") if part.strip()] if several else [text]
+    names = dict.fromkeys(species_name(part, classes) for part in parts or [""])
+    return tuple(name for name in names if name != NONE)
 
 
 def species_name(text: object, classes: Sequence[str]) -> str:
@@ -111,8 +135,10 @@ def species_name(text: object, classes: Sequence[str]) -> str:
 LABELS: Final = "corrections.csv"
 EMPTY: Final = "no_bird.csv"
 COLUMNS: Final = (
-    "recording_id", "path", "species", "start_s", "end_s", "group", "predicted", "confidence", "verdict",
+    "recording_id", "path", "species", "labels", "start_s", "end_s", "group", "predicted", "confidence", "verdict",
 )  # fmt: skip
+OF_LABELS: Final = ("species", "labels")
+"""Columns that the file of detections without a bird lacks."""
 
 Line = dict[str, str]
 
@@ -129,8 +155,10 @@ class Saved(NamedTuple):
 class Corrections:
     """The files ``corrections.csv`` and ``no_bird.csv`` of a folder.
 
-    The first is what ``birdclf train data=manifest`` reads: one row per stretch that a user named. The second has the
-    same columns but ``species``, so that no stretch without a bird is trained on as a species.
+    The first is what ``birdclf train data=manifest`` reads: one row per stretch and species that a user named, with all
+    species that are heard in it as ``labels``; and one of the species ``none``, without labels, per stretch in which
+    nothing is heard: no bird, nor another detection that is not judged. The second has the detections that are no bird,
+    also where another bird is heard meanwhile.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -145,8 +173,13 @@ class Corrections:
         """
         with self._lock:
             labels, no_bird = _read(self.labels)[1], _read(self.no_bird)[1]
-        both = ((labels, True), (no_bird, False))
-        return [_row(line, bird) for lines, bird in both for line in lines if _is_of(line, path)]
+        found: dict[tuple[float, float, str], Row] = {}
+        for line in (*labels, *no_bird):
+            if _is_of(line, path):
+                row = _row(line)
+                species = tuple(dict.fromkeys((*found.get(row.key, row).species, *row.species)))
+                found[row.key] = replace(row, species=species, verdict=_verdict(species, row.predicted))
+        return list(found.values())
 
     def save(self, path: str, rows: Sequence[Row]) -> Saved:
         """Put a recording's rows in place of its earlier ones; all others stay.
@@ -159,7 +192,8 @@ class Corrections:
         with self._lock:
             before = [_read(file) for file in (self.labels, self.no_bird)]
             texts = []
-            for (header, lines), own in zip(before, (named, empty), strict=True):
+            told: list[list[tuple[Row, Line]]] = [_labelled(rows), [(row, {}) for row in empty]]
+            for (header, lines), own in zip(before, told, strict=True):
                 lines[:] = _replaced(lines, path, own)
                 texts.append(_text(header, lines))
             for file, text in zip((self.labels, self.no_bird), texts, strict=True):
@@ -171,7 +205,7 @@ class Corrections:
 
 def _read(file: Path) -> tuple[list[str], list[Line]]:
     """Return the columns and rows of a file; those it would begin with where there is none."""
-    columns = [name for name in COLUMNS if name != "species" or file.name == LABELS]
+    columns = [name for name in COLUMNS if name not in OF_LABELS or file.name == LABELS]
     if not file.exists():
         return columns, []
     header, rows = rows_of(read_text(file), file)
@@ -191,12 +225,12 @@ def _is_of(line: Line, path: str) -> bool:
     return line["path"] == path and all(math.isfinite(_number(line.get(name, ""))) for name in ("start_s", "end_s"))
 
 
-def _row(line: Line, bird: bool) -> Row:
-    predicted, species = line.get("predicted", ""), line.get("species", "") if bird else ""
-    verdict = NO_BIRD if not bird else CONFIRMED if species == predicted else CORRECTED
+def _row(line: Line) -> Row:
+    predicted, name = line.get("predicted", ""), line.get("species", NONE)
+    species = () if name == NONE else (name,)
     confidence = _number(line.get("confidence", ""))
     known = confidence if math.isfinite(confidence) else None
-    return Row(float(line["start_s"]), float(line["end_s"]), predicted, known, verdict, species)
+    return Row(float(line["start_s"]), float(line["end_s"]), predicted, known, _verdict(species, predicted), species)
 
 
 def _number(text: str) -> float:
@@ -206,22 +240,35 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _replaced(lines: Iterable[Line], path: str, rows: Sequence[Row]) -> list[Line]:
+def _labelled(rows: Sequence[Row]) -> list[tuple[Row, Line]]:
+    """Return the lines of the manifest: a row and its ``species`` and ``labels``."""
+    named = [row for row in rows if row.is_label]
+    lines: list[tuple[Row, Line]] = []
+    for row in rows:
+        if row.verdict in (CONFIRMED, CORRECTED, NO_BIRD):
+            labels = {*row.species, *(name for other in named if row.overlaps(other) for name in other.species)}
+            maybe = any(row.overlaps(other) and other.verdict != NO_BIRD for other in rows)  # also what is unchecked
+            names = row.species or (() if maybe else (NONE,))
+            lines += [(row, {"species": name, "labels": ";".join(sorted(labels))}) for name in names]
+    return lines
+
+
+def _replaced(lines: Iterable[Line], path: str, rows: Sequence[tuple[Row, Line]]) -> list[Line]:
     """Return the rows of other recordings, and a recording's own with the columns that the user added."""
     others, earlier = [], {}
     for line in lines:
         if _is_of(line, path):
-            earlier[_row(line, bird=False).key] = line
+            earlier[_row(line).key] = line
         else:
             others.append(line)
     repeats: Counter[str] = Counter()
     own = []
-    for row in rows:
+    for row, said in rows:
         recording_id = f"{path}#{decimal(row.start_s)}-{decimal(row.end_s)}"
         repeats[recording_id] += 1
         again = f"#{repeats[recording_id]}" if repeats[recording_id] > 1 else ""
         cells = {
-            "recording_id": recording_id + again, "path": path, "species": row.species,
+            "recording_id": recording_id + again, "path": path, **said,
             "start_s": decimal(row.start_s), "end_s": decimal(row.end_s), "group": path, "predicted": row.predicted,
             "confidence": "" if row.confidence is None else decimal(row.confidence), "verdict": row.verdict,
         }  # fmt: skip

@@ -255,9 +255,9 @@ function tableRow(row, n) {
     sure.append(percent(row.confidence), make("span", { className: "sure" }, fill));
     if (row.p_right !== null) sure.append(`right with ${percent(row.p_right)}`);
   }
-  const label = make("input", { type: "text", value: row.species || row.predicted, autocomplete: "off", spellcheck: false, maxLength: 100 });
+  const label = make("input", { type: "text", value: row.species || row.predicted, autocomplete: "off", spellcheck: false, maxLength: 500 });
   label.setAttribute("list", "classes");
-  label.setAttribute("aria-label", `Species from ${when}`);
+  label.setAttribute("aria-label", `Species from ${when}, several with ; between`);
   label.addEventListener("change", () => {
     const name = label.value.trim();
     if (!name || name === row.predicted) judge(n, name ? "confirmed" : "", name);

@@ -255,9 +255,10 @@ class Session:
     def result(self, entry: Entry) -> Result:
         """Return the detections of a recording as they are saved: with corrected names, and none without a bird."""
         named = [
-            Detection(row.start_s, row.end_s, row.species or row.predicted, row.confidence or 0.0, row.windows)
+            Detection(row.start_s, row.end_s, name, row.confidence or 0.0, row.windows)
             for row in entry.rows
             if row.verdict != NO_BIRD
+            for name in row.species or (row.predicted,)
         ]
         name = entry.file.name.partition("_")[2]  # what its user calls it, without what a table could trip over
         return Result(name, name, entry.duration_s, entry.windows, entry.problem, named)
@@ -304,7 +305,9 @@ class Session:
         if not len(scores.start_s) or scores.overview is None:
             raise RefusedError(f"The recording {printable(scores.problem)}. Choose another file.")
         settings = replace(
-            entry.asked.detection_settings, thresholds=self.thresholds.species if self.thresholds else None
+            entry.asked.detection_settings,
+            thresholds=self.thresholds.species if self.thresholds else None,
+            task=self.classifier.input_spec.task,
         )
         found = settings.detections(scores.probabilities, scores.start_s, scores.end_s, self.classes)
         rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))

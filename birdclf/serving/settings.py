@@ -7,6 +7,7 @@ from typing import Final
 
 from birdclf.detection.detections import DetectionSettings
 from birdclf.errors import UserError
+from birdclf.targets import Task
 
 
 class RefusedError(Exception):
@@ -71,16 +72,19 @@ class RequestSettings:
     top_k: int
 
     @classmethod
-    def read(cls, given: Mapping[str, str], window_s: float) -> "RequestSettings":
+    def read(cls, given: Mapping[str, str], window_s: float, task: Task = "single_label") -> "RequestSettings":
         """Return what a request asks for; what it does not say is as in ``birdclf predict``.
+
+        Of sets of species it is all species above the confidence.
 
         Raises:
             RefusedError: If one is no number, or out of range.
         """
         default = DetectionSettings()
+        usual = default.top_k if task == "single_label" else MOST_SPECIES
         confidence = _number(given, "min_confidence", "The least confidence", default.min_confidence, 0, 1)
         hop_s = _number(given, "hop", "The hop", window_s, min(LEAST_HOP_S, window_s), max(MOST_HOP_S, window_s))
-        top_k = _number(given, "top_k", "The number of species in a window", default.top_k, 1, MOST_SPECIES)
+        top_k = _number(given, "top_k", "The number of species in a window", usual, 1, MOST_SPECIES)
         if top_k != int(top_k):
             raise RefusedError(f"The number of species in a window is {top_k:g}; it must be a whole number.")
         return cls(confidence, hop_s, int(top_k))

@@ -207,3 +207,57 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written to"):
         write_card(tmp_path / "file" / "card.md", "new")
+
+
+def of_sets(run: Path) -> Path:
+    """Make a run one of sets: of five recordings, of which one has two species and one has none."""
+    interval = {"value": 0.6, "low": 0.5, "high": 0.7}
+    names = ("cmap", "auroc", "t1_accuracy", "macro_f1", "micro_f1")
+    own = dict.fromkeys(names, interval) | {"false_detections_per_hour": {"value": 12.5, "low": 8.0, "high": 19.0}}
+    few = {"cmap": 0.3, "cmap_low": 0.1, "cmap_high": 0.6, "auroc": 0.7, "f1": 0.2, "recall": 0.4, "classes": 2}
+    own |= {"buckets": dict.fromkeys(("many", "medium", "few"), few), "clips": 2, "empty_hours": 0.25}
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"val": own, "test": own, "classes": 3}))
+    rows = [
+        *('r0,wren,train,\'["wren", "tit"]\'', "r1,none,train,[]", "r2,owl,val,'[\"owl\"]'"),
+        *('r3,wren,test,\'["wren", "tit"]\'', "r4,none,test,[]"),
+    ]
+    text = "\n".join(rows).replace('"', '""').replace("'", '"')
+    (run / "split.csv").write_text(f"recording_id,species,split,labels\n{text}\n")
+    (run / "per_class.csv").write_text(
+        "species,train,val,test,average_precision,auroc,precision,recall,f1\n"
+        "owl,0,1,0,,,,,\ntit,1,0,1,0.25,0.5,0,0,0\nwren,1,0,1,0.75,0.9,1,1,1\n"
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "those that it hears of 3, several or none",
+        "Each species has a probability of its own",
+        "| mean average precision (cmAP) | 0.600 (0.500 to 0.700) |",
+        "| false detections an hour | 12.500 (8.000 to 19.000) |",
+        "false detections over the 0.25 hours of test sound without any of them",
+        "| few-shot | fewer than 20 | 2 | 0.300 (0.100 to 0.600) | 0.700 | 0.200 |",
+        "Their cmAP on test is 0.300",
+        "Recordings: 2 train, 1 val, 2 test",
+        "| tit | 1 | 0 | 1 | few | 0.250 | 0.500 | 0.000 |",
+        "| owl | 0 | 1 | 0 | few | – | – | – |",
+    ],
+)
+def test_of_sets_it_says_several_or_none(run: Path, said: str):
+    assert said in card(of_sets(run))
+
+
+def test_of_sets_it_names_no_closed_set(run: Path):
+    text = card(of_sets(run))
+    assert "Closed set" not in text and "accuracy |" in text and "balanced" not in text and "sum to 1, so" not in text
+
+
+def test_a_class_none_is_told(run: Path):
+    for name in ("split.csv", "per_class.csv"):
+        file = run / name
+        file.write_text(file.read_text().replace("Bubo bubo", "none"))
+    text = card(run)
+    assert "one of 3 species, or the class `none`" in text and "also rain" not in text

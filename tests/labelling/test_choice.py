@@ -1,6 +1,7 @@
 """Which windows of recordings are suggested, and the table of them."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,6 @@ def test_names_come_back_from_the_table_as_they_are(field: Path, name: str):
         ({"n": -3}, "--n -3"),
         ({"pool": 0}, "--pool 0"),
         ({"uncertainty": "none"}, "--uncertainty none"),
-        ({"species": ("crane",)}, "crane alone"),
     ],
 )
 def test_values_out_of_range_are_refused(values, words):
@@ -191,6 +191,21 @@ def test_a_model_of_one_species_is_never_unsure(field: Path):
     one = Pitches(classes=("crane",))
     with pytest.raises(UserError, match="knows 1 species"):
         suggest(one, [str(field)], [], field.parent / "out", StreamSettings(1.0), SuggestSettings())
+    with pytest.raises(UserError, match="crane alone"):
+        suggested(field, species=("crane",))
+    assert sorted(path.name for path in field.parent.iterdir()) == ["field"]
+
+
+def test_of_sets_each_species_may_be_in_doubt_even_a_single_one(field: Path):
+    model = Pitches()
+    model.input_spec = replace(model.input_spec, task="multi_label")
+    settings = SuggestSettings(n=3, uncertainty="margin", pool=1, species=("crane",))
+    chosen = suggest(model, [str(field)], [], field.parent / "out", StreamSettings(1.0), settings).suggestions
+    assert len(chosen) == 3
+    for one in chosen:
+        ((name, p),) = one.guesses
+        assert name == "crane" and one.score == pytest.approx(1 - abs(2 * p - 1), abs=1e-5)
+    assert {row["second_guess"] for row in rows_of(field.parent / "out")} == {""}
 
 
 def test_silence_is_a_level_that_stays_but_for_a_click():

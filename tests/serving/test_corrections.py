@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from serving.servers import Served, sound
 
+from birdclf.data.labels import targets_of
 from birdclf.data.sources.manifest import manifest_catalog
 from birdclf.errors import UserError
 from birdclf.serving.corrections import Corrections, Row
@@ -25,8 +26,9 @@ def test_a_manifest_to_train_on(served: Served):
     path = f"recordings/{told['id']}_my song.wav"
     first, second = table(served.folder / "corrections.csv")
     assert first == {
-        "recording_id": f"{path}#0-2.5", "path": path, "species": "Apus apus", "start_s": "0", "end_s": "2.5",
-        "group": path, "predicted": "Apus apus", "confidence": "0.85", "verdict": "confirmed",
+        "recording_id": f"{path}#0-2.5", "path": path, "species": "Apus apus", "labels": "Apus apus;Turdus merula",
+        "start_s": "0", "end_s": "2.5", "group": path, "predicted": "Apus apus", "confidence": "0.85",
+        "verdict": "confirmed",
     }  # fmt: skip
     assert (second["species"], second["predicted"], second["verdict"]) == ("Turdus merula", "Pica pica", "corrected")
     (none,) = table(served.folder / "no_bird.csv")
@@ -35,6 +37,39 @@ def test_a_manifest_to_train_on(served: Served):
     assert catalog.classes == ("Apus apus", "Turdus merula") and set(catalog.table.group) == {path}
     with catalog.reader.open(catalog.clips()[0]) as opened:
         assert sum(map(len, opened.blocks)) == 2.5 * 8000
+
+
+def test_several_species_at_once_are_labels_of_their_stretch(serving, served: Served):
+    told = served.heard(sound(), "one.wav")
+    answer = served.save(told, (0, "corrected", " parus  major; Pica pica;;parus major"), (1, "no bird", ""))
+    assert [row["species"] for row in answer.json()["rows"]] == ["parus major; Pica pica", ""]
+    first, second, none = table(served.folder / "corrections.csv")
+    assert [row["species"] for row in (first, second, none)] == ["parus major", "Pica pica", "none"]
+    assert first["labels"] == second["labels"] == "Pica pica;parus major" and none["labels"] == ""
+    assert len({row["recording_id"] for row in (first, second, none)}) == 3
+    catalog = manifest_catalog(str(served.folder / "corrections.csv"))
+    target = targets_of(catalog.table, ("Pica pica", "parus major"), "multi_label")
+    assert target.tolist() == [[1, 1], [1, 1], [0, 0]]
+    assert catalog.classes == ("Pica pica", "none", "parus major")  # of one species a recording
+    csv_text = served.client.get(f"/recordings/{told['id']}/table/csv").text
+    assert "parus major" in csv_text and "Pica pica" in csv_text
+    served.session.stop()
+    again = serving(served.folder).heard(sound(), "one.wav")
+    assert [(row["verdict"], row["species"]) for row in again["rows"]] == [
+        ("corrected", "parus major; Pica pica"),
+        ("no bird", ""),
+    ]
+
+
+def test_a_rejected_detection_is_no_empty_stretch_where_another_may_be_a_bird(served: Served):
+    told = served.heard(sound((2,), (0.9,)), min_confidence=0.01)
+    served.save(told, (0, "no bird", ""))  # the others at the same time are not judged
+    assert not (served.folder / "corrections.csv").exists()
+    served.save(told, (0, "no bird", ""), (1, "confirmed", ""), (2, "corrected", "none"))
+    assert [row["verdict"] for row in table(served.folder / "corrections.csv")] == ["confirmed"]
+    assert len(table(served.folder / "no_bird.csv")) == 2
+    served.save(told, *((n, "no bird", "") for n in range(len(told["rows"]))))
+    assert {row["species"] for row in table(served.folder / "corrections.csv")} == {"none"}
 
 
 def test_two_birds_at_once_have_ids_of_their_own(served: Served):
@@ -184,7 +219,7 @@ def test_a_full_disk_leaves_the_files_as_they_were(served: Served, monkeypatch):
 
 
 def test_what_would_lose_rows_is_refused_and_kept(tmp_path: Path):
-    rows = [Row(0.0, 1.0, "NA", None, "corrected", "null")]
+    rows = [Row(0.0, 1.0, "NA", None, "corrected", ("null",))]
     corrections = Corrections(tmp_path)
     corrections.save("a.wav", rows)
     whole = corrections.labels.read_text()

@@ -4,6 +4,7 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc_score
 
 from birdclf.metrics.figures import Evaluation
+from birdclf.training.build import begin_at_prior
 from birdclf.training.module import SetMetrics
 
 COUNTS = np.array([200, 50, 5])
@@ -70,3 +71,13 @@ def test_an_epoch_begins_empty_and_a_snapshot_is_one_of_training():
     val.reset()
     val.update(Z, Y, torch.tensor(0.5))
     assert val.compute() == pytest.approx(epoch(), rel=1e-6)
+
+
+def test_training_begins_at_the_prior():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 3))
+    with torch.no_grad():
+        network[2].weight.zero_()
+    begin_at_prior(network, torch.tensor([30, 9, 0]), 39)
+    np.testing.assert_allclose(
+        network(torch.ones(1, 4)).sigmoid().detach()[0], [30.5 / 40, 9.5 / 40, 0.5 / 40], rtol=1e-6
+    )

@@ -1,9 +1,9 @@
-"""How often models call a bird where there is none: speech, wind, rain, hum and hiss that are made here, and sound files.
+"""How often models call a bird where there is none: speech, wind, rain, hum and hiss that are made here, and files.
 
     python benchmarks/no_bird.py RUN [RUN ...] [--sounds DIR] [--each 20]
 
-Prints, for each run and each kind of sound, the share of windows with a detection at a probability of 0.25, of 0.5, and at
-the thresholds of the run's thresholds.json, where it has one.
+Prints, for each run and each kind of sound, the share of windows with a detection at a probability of 0.25, of 0.5, and
+at the thresholds of the run's thresholds.json, where it has one.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def hiss(n: int, rng: np.random.Generator) -> Sound:
 
 def wind(n: int, rng: np.random.Generator) -> Sound:
     gusts = np.abs(coloured(n, rng, 2.5))
-    return coloured(n, rng, rng.uniform(1.5, 2.5)) * (0.2 + gusts / gusts.max())
+    return np.asarray(coloured(n, rng, rng.uniform(1.5, 2.5)) * (0.2 + gusts / gusts.max()))
 
 
 def rain(n: int, rng: np.random.Generator) -> Sound:
@@ -43,7 +43,7 @@ def rain(n: int, rng: np.random.Generator) -> Sound:
     at = rng.integers(0, n, rng.poisson(n / RATE_HZ * rng.uniform(50, 400)))
     drops[at] = rng.exponential(1, len(at)) * rng.choice([-1, 1], len(at))
     band = [rng.uniform(500, 2_000) / (RATE_HZ / 2), rng.uniform(6_000, 12_000) / (RATE_HZ / 2)]
-    heard = lfilter(*butter(2, band, "band"), drops)
+    heard: Sound = np.asarray(lfilter(*butter(2, band, "band"), drops))
     return np.asarray(heard / np.abs(heard).max() + 0.05 * coloured(n, rng, 1))
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from birdclf.augment.chain import Chain
 from birdclf.config import conf_dir, resolved_config
@@ -21,6 +21,8 @@ from birdclf.data.samplers import Sampler
 from birdclf.data.splits import Split
 from birdclf.errors import UserError
 from birdclf.features.representation import Representation
+from birdclf.losses.base import as_loss
+from birdclf.models.head import output_layer
 from birdclf.training.module import SpeciesClassifier
 from birdclf.training.processes import group_of
 from birdclf.training.start import Transfer, read_source, transfer_weights
@@ -100,9 +102,12 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
     if begins and cfg.init_from is not None:
         transfer = transfer_weights(network, read_source(cfg.init_from), classes, cfg.redraw_output)
     examples = {"examples": task.examples} if cfg.task == "multi_label" else {}
+    loss = as_loss(instantiate(cfg.loss, class_counts=class_counts, **examples))
+    if cfg.task == "multi_label" and begins and transfer is None and not loss.corrects_prior:
+        begin_at_prior(network, class_counts, task.examples)
     classifier = SpeciesClassifier(
         network=network,
-        loss=instantiate(cfg.loss, class_counts=class_counts, **examples),
+        loss=loss,
         features=features,
         classes=classes,
         optimizer=instantiate(cfg.optimizer),
@@ -117,6 +122,23 @@ def build_classifier(cfg: DictConfig, task: Task, begins: bool = True) -> tuple[
         task=cfg.task,
     )
     return classifier, transfer
+
+
+@torch.no_grad()
+def begin_at_prior(network: nn.Module, class_counts: Tensor, examples: int) -> None:
+    """Set the bias of a linear output layer to the log odds of each class, so that training begins at the prior.
+
+    With biases of 0 each class begins at a probability of one half, and the many negatives of rare classes dominate the
+    first epochs (Lin et al., 2017, section 3.3).
+
+    Args:
+        network: Features to ``(B, K)`` logits.
+        class_counts: ``(K,)`` train examples that have each class.
+        examples: Train examples of all classes and of none.
+    """
+    layer = output_layer(network, len(class_counts))
+    if isinstance(layer, nn.Linear) and layer.bias is not None:
+        layer.bias.copy_(torch.log((class_counts + 0.5) / (examples - class_counts + 0.5)))
 
 
 def build_augment(cfg: DictConfig, features: Representation, class_counts: torch.Tensor) -> Chain | None:

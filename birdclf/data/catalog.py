@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -103,7 +103,7 @@ class Catalog:
 
     def subset(self, keep: "pd.Series[bool]") -> "Catalog":
         """Return the catalog of the rows where ``keep`` holds."""
-        return Catalog(self.table[keep], self.reader, self.name)
+        return replace(self, table=self.table[keep])
 
 
 GRADES = {"A": 5.0, "B": 4.0, "C": 3.0, "D": 2.0, "E": 1.0}

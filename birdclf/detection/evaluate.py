@@ -24,7 +24,8 @@ from birdclf.files import refuse_existing, write_whole
 from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
-from birdclf.metrics.multi_label import Estimate, logits_of
+from birdclf.metrics.multi_label import logits_of
+from birdclf.metrics.plots import picture_of, precision_recall_figure
 from birdclf.metrics.predictions import write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
 from birdclf.runs.soundscapes import FIGURES, PREFIX, RATE, SPLIT
@@ -139,6 +140,11 @@ def evaluate_soundscapes(
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
     write_whole(folder / "per_class.csv", csv_text(table).encode())
     write_predictions(folder / "predictions.parquet", [p.table(name, truth.classes) for name, p in judged.items()])
+    curves = own.precision_recall(np.zeros(len(truth.classes), np.int64) if counts is None else counts, evaluation)
+    if curves:
+        known = curves if counts is not None else {"all": curves["all"]}
+        picture = picture_of(precision_recall_figure(known, evaluation.coverage))
+        (folder / "precision_recall.png").write_bytes(picture.png)
     _print(metrics, table)
     print(f"evaluation folder: {printable(folder)}")
 
@@ -222,7 +228,7 @@ def _per_class(
         table = table.assign(**clips, focal_auroc=of_class["auroc"].value)
         ways["focal_"] = of_class["ap"]
     for name, each in ways.items():
-        alone = [Estimate(each.value[k], each.without[:, k]) for k in range(len(classes))]
+        alone = [each.mean(np.arange(len(classes)) == k) for k in range(len(classes))]
         limits = np.array([share_interval(one, evaluation.confidence) for one in alone]).T
         table[f"{name}average_precision_low"], table[f"{name}average_precision_high"] = limits
     for name, found in judged.items():

@@ -6,12 +6,17 @@ quantile: few clusters carry most of the variance, since they differ in length a
 well it covers and what else was tried; the simulation is tests/metrics/simulate_label_intervals.py.
 """
 
+from typing import Final
+
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import t
 
 from birdclf.metrics.figures import Vector
 from birdclf.metrics.intervals import Interval, score
 from birdclf.metrics.multi_label import Estimate
+
+CLIPS: Final = 32
+"""Independent clips at the most that stand for a cluster in the variance that is borrowed."""
 
 
 def influence(estimate: Estimate) -> Vector:
@@ -24,35 +29,36 @@ def influence(estimate: Estimate) -> Vector:
     return np.asarray(loss * (clusters - 1) / clusters, dtype=np.float64)
 
 
-def _variance_and_quantile(estimate: Estimate, confidence: float) -> tuple[float, float]:
-    """Return the jackknife's variance, and Student's quantile with as many degrees of freedom as clusters carry it.
+def _variance_and_freedom(estimate: Estimate) -> tuple[float, float]:
+    """Return the jackknife's variance, and its degrees of freedom: as many as clusters carry it.
 
     They are ``(sum q)^2 / sum q^2`` of the squares q. Satterthwaite's (1946) are up to three times as many, for losses
-    with a normal distribution; those of soundscapes have longer tails. The quantile is the normal one where no cluster
-    moves the figure.
+    with a normal distribution; those of soundscapes have longer tails.
     """
-    clusters, beyond = len(estimate.without), 0.5 + confidence / 2
-    squares = influence(estimate) ** 2 * clusters / max(clusters - 1, 1)
+    clusters = len(estimate.without)
+    squares = influence(estimate) ** 2 * clusters / (clusters - 1)
     variance = float(squares.sum())
     if variance < 1e-12:
-        return 0.0, float(norm.ppf(beyond))
-    freedom = np.clip(variance**2 / (squares**2).sum(), 1, clusters - 1)
-    return variance, float(t.ppf(beyond, freedom))
+        return 0.0, np.inf
+    return variance, float(np.clip(variance**2 / (squares**2).sum(), 1, clusters - 1))
 
 
 def share_interval(estimate: Estimate, confidence: float) -> Interval:
     """Return the interval of a share: NaN where it is not defined, 0 to 1 from one cluster.
 
-    A cluster counts as one clip where none moves the figure, such as where all is right.
+    The variance borrows with one degree of freedom that of independent clips: of ``CLIPS`` a cluster, or of as many as
+    the figure rests on. Where no cluster moves the figure, such as where all is right, each counts as one clip.
     """
     value, clusters = float(estimate.value), len(estimate.without)
     if not np.isfinite(value):
         return Interval(np.nan, np.nan)
     if clusters < 2:
         return Interval(0.0, 1.0)
-    variance, z = _variance_and_quantile(estimate, confidence)
-    spread = value * (1 - value)
-    number = spread / variance if variance > 0 and spread > 1e-12 else clusters
+    variance, freedom = _variance_and_freedom(estimate)
+    spread, number = value * (1 - value), float(clusters)
+    if variance > 0 and spread > 1e-12:
+        number = spread * (freedom + 1) / (freedom * variance + spread / min(CLIPS * clusters, float(estimate.clips)))
+    z = t.ppf(0.5 + confidence / 2, freedom + 1)
     low, high = score(*(np.array(each, dtype=np.float64) for each in (value, number, z)))
     return Interval(float(low), float(high))
 
@@ -70,8 +76,9 @@ def rate_interval(estimate: Estimate, hours: float, confidence: float) -> Interv
         return Interval(np.nan, np.nan)
     if len(estimate.without) < 2:
         return Interval(0.0, np.inf)
-    variance, z = _variance_and_quantile(estimate, confidence)
+    variance, freedom = _variance_and_freedom(estimate)
     number = value / variance if variance > 0 and value > 0 else hours
+    z = float(t.ppf(0.5 + confidence / 2, freedom))
     centre = value + z * z / (2 * number)
     half = z * np.sqrt(value / number + z * z / (4 * number**2))
     return Interval(float(max(centre - half, 0)), float(centre + half))

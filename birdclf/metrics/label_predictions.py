@@ -73,12 +73,14 @@ class LabelPredictions:
         found = {
             "cmap": of_class["ap"].mean(every),
             "auroc": of_class["auroc"].mean(every),
-            "t1_accuracy": share(by_cluster(right, member), by_cluster(labelled, member)),
+            "t1_accuracy": share(by_cluster(right, member), by_cluster(labelled, member), labelled.sum()),
             "micro_f1": self._counts(settings).micro_f1(),
             "macro_f1": of_class["f1"].mean(every),
             "recall_at_precision": of_class["recall_at_precision"].mean(every),
             "precision_at_recall": of_class["precision_at_recall"].mean(every),
-            "false_detections_per_hour": share(by_cluster(np.where(self.empty, called, 0), member), hours),
+            "false_detections_per_hour": share(
+                by_cluster(np.where(self.empty, called, 0), member), hours, self.empty.sum()
+            ),
         }
         for bucket, members in settings.buckets(train_counts).items():
             found |= {f"{bucket}_{name}": of_class[of].mean(members) for name, of in BUCKET_FIGURES.items()}
@@ -138,6 +140,19 @@ class LabelPredictions:
         figures["empty_hours"] = empty_hours
         figures["classes_without_positive"] = int((heard == 0).sum())
         return figures
+
+    def precision_recall(
+        self, train_counts: NDArray[np.int64], settings: Evaluation | None = None
+    ) -> dict[str, multi_label.PrecisionRecall]:
+        """Return the curves of all species and of those of each bucket, without those of which none is heard."""
+        settings = settings or Evaluation()
+        every = {"all": np.ones(self.target.shape[1], dtype=bool)}
+        found = {}
+        for name, of in (every | settings.buckets(train_counts)).items():
+            curve = multi_label.precision_recall(self.logits[:, of], self.target[:, of], self._members[1], settings)
+            if curve is not None:
+                found[name] = curve
+        return found
 
     def table(self, split: str, classes: tuple[str, ...]) -> pd.DataFrame:
         """Return one row a clip: id, split, cluster, duration, and a target and a probability a class."""

@@ -12,8 +12,10 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from birdclf.metrics.figures import Evaluation, Vector, ratio
+from birdclf.metrics.intervals import blocks
 
 BLOCK: Final = 2_000_000  # numbers in one block of positives by clusters: 16 MB
+CURVE: Final = 400  # thresholds of a precision-recall curve
 
 
 class Estimate(NamedTuple):
@@ -22,14 +24,18 @@ class Estimate(NamedTuple):
     Attributes:
         value: ``(...)``.
         without: ``(C, ...)``.
+        clips: ``(...)`` clips that would tell as much if they were independent; the positives, of a class.
     """
 
     value: Vector
     without: Vector
+    clips: Vector
 
     def mean(self, members: NDArray[np.bool_]) -> "Estimate":
         """Return the mean over the classes ``(K,)`` of which the figure is defined."""
-        return Estimate(*(_mean(each[..., members]) for each in self))
+        value, without, clips = (each[..., members] for each in self)
+        rest = clips[np.isfinite(value)]
+        return Estimate(_mean(value), _mean(without), ratio(np.array(len(rest) ** 2), (1 / rest).sum()))
 
 
 def _mean(values: Vector) -> Vector:
@@ -67,7 +73,8 @@ def class_rankings(
         rows.append([*_precision_recall(own, truth, group, clusters, settings), _roc(own, truth, group, clusters)])
     names = ("ap", "recall_at_precision", "precision_at_recall", "auroc")
     found = np.array(rows).reshape(score.shape[1], len(names), clusters + 1)
-    return {name: Estimate(found[:, i, 0], found[:, i, 1:].T) for i, name in enumerate(names)}
+    clips = 2.0 * (target == 1).sum(axis=0)  # the precision at a positive varies less than a yes or no
+    return {name: Estimate(found[:, i, 0], found[:, i, 1:].T, clips) for i, name in enumerate(names)}
 
 
 def _precision_recall(
@@ -123,7 +130,7 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
     beaten = _beaten(score, truth)
     won = np.bincount(group[truth], weights=beaten[truth], minlength=clusters)  # pairs, of the cluster's positives
     lost = np.bincount(group[~truth], weights=truth.sum() - beaten[~truth], minlength=clusters)
-    within = np.zeros(clusters)
+    within: Vector = np.zeros(clusters)
     present = np.unique(group[truth])
     if len(present):
         inside = np.isin(group, present)
@@ -133,7 +140,8 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
         less = _beaten(dense, own)[own]
         negatives = np.bincount(group[~truth], minlength=clusters) * np.isin(np.arange(clusters), present)
         before = np.cumsum(negatives) - negatives
-        within = np.bincount(group[truth], weights=less - before[group[truth]], minlength=clusters)
+        pairs_within = np.bincount(group[truth], weights=less - before[group[truth]], minlength=clusters)
+        within = np.asarray(pairs_within, dtype=np.float64)
     pairs = _with_all(np.bincount(group[truth], minlength=clusters))
     pairs = pairs * _with_all(np.bincount(group[~truth], minlength=clusters))
     total = won.sum()
@@ -175,13 +183,14 @@ class ThresholdCounts(NamedTuple):
 
     def micro_f1(self) -> Estimate:
         """Return F1 over all entries, those of classes without a positive included."""
-        return share(2 * self.hits.sum(axis=1), (self.support + self.called).sum(axis=1))
+        return share(2 * self.hits.sum(axis=1), (self.support + self.called).sum(axis=1), self.support.sum())
 
     def _ratio(self, above: Vector, below: Vector) -> Estimate:
         found = []
         for a, b, heard in zip(*(_total_and_without(each) for each in (above, below, self.support)), strict=True):
             found.append(np.where(heard > 0, ratio(a, b), np.nan))
-        return Estimate(*found)
+        value, without = found
+        return Estimate(value, without, self.support.sum(axis=0))
 
 
 def by_cluster(values: NDArray[np.generic], member: NDArray[np.int64]) -> Vector:
@@ -191,11 +200,10 @@ def by_cluster(values: NDArray[np.generic], member: NDArray[np.int64]) -> Vector
     return np.asarray(np.add.reduceat(values[order], begin, axis=0, dtype=np.float64))
 
 
-def share(above: Vector, below: Vector) -> Estimate:
-    """Return the ratio of two sums over clusters ``(C,)``."""
-    return Estimate(
-        *(_defined(a, b) for a, b in zip(_total_and_without(above), _total_and_without(below), strict=True))
-    )
+def share(above: Vector, below: Vector, clips: float) -> Estimate:
+    """Return the ratio of two sums over clusters ``(C,)``, of so many clips."""
+    total, without = zip(_total_and_without(above), _total_and_without(below), strict=True)
+    return Estimate(_defined(*total), _defined(*without), np.array(float(clips)))
 
 
 def _total_and_without(counts: Vector) -> tuple[Vector, Vector]:
@@ -245,3 +253,67 @@ def cross_entropy(logits: NDArray[np.floating], target: NDArray[np.int8]) -> flo
 def probabilities(logits: NDArray[np.floating]) -> Vector:
     """Return ``(N, K)`` probabilities in float64."""
     return np.asarray(expit(logits.astype(np.float64)))
+
+
+class PrecisionRecall(NamedTuple):
+    """A precision-recall curve and the band of its precision, at recalls from 0 to 1."""
+
+    recall: Vector  # `(R,)`
+    precision: Vector  # `(R,)`, NaN where no threshold reaches the recall
+    low: Vector  # `(R,)`
+    high: Vector  # `(R,)`
+
+
+def precision_recall(
+    score: NDArray[np.floating],
+    target: NDArray[np.int8],
+    member: NDArray[np.int64],
+    settings: Evaluation,
+    seed: int = 0,
+) -> PrecisionRecall | None:
+    """Return the micro-averaged curve of all known entries, with a band by the cluster bootstrap (percentiles).
+
+    At each recall the precision is the largest at the thresholds that reach it, of ``CURVE`` scores that are spread
+    over the ranks of the positives. None where no class is heard.
+
+    Args:
+        score: ``(N, K)`` scores, comparable between classes.
+        target: ``(N, K)`` of 1, 0 and -1.
+        member: ``(N,)`` cluster of each clip, 0 to C - 1.
+        settings: Draws and confidence.
+        seed: Of the draws.
+    """
+    heard, known = target == 1, target >= 0
+    if not heard.any():
+        return None
+    clusters = int(member.max()) + 1
+    thresholds = np.unique(np.quantile(score[heard], np.linspace(0, 1, CURVE), method="nearest"))
+    slot = np.searchsorted(thresholds, score, side="right") - 1  # of the largest threshold that is reached, or -1
+    cell = (slot + 1) * clusters + member[:, None]
+    size = (len(thresholds) + 1) * clusters
+    cells = [np.bincount(cell[of], minlength=size).reshape(-1, clusters) for of in (heard, known)]
+    found, called = (np.cumsum(each[:0:-1], axis=0).astype(np.float64) for each in cells)  # from the largest on
+    every = heard.sum(axis=1) @ (member[:, None] == np.arange(clusters))
+    recall = np.linspace(0, 1, 101)
+
+    def at_recalls(weight: Vector) -> Vector:
+        """Precision ``(D, R)`` with the clusters weighted ``(D, C)``."""
+        hits, all_called, positives = weight @ found.T, weight @ called.T, weight @ every
+        best = np.maximum.accumulate(ratio(hits, all_called)[:, ::-1], axis=1)[:, ::-1]
+        reached = ratio(hits, positives[:, None])
+        out = np.full((len(weight), len(recall)), np.nan)
+        for row, (x, y) in enumerate(zip(reached, best, strict=True)):
+            index = np.searchsorted(x, recall - 1e-12)
+            out[row, index < len(x)] = y[index[index < len(x)]]
+        return out
+
+    rng = np.random.default_rng(seed)
+    draws = np.concatenate(
+        [
+            at_recalls(rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size).astype(np.float64))
+            for size in blocks(settings.draws, clusters + 2 * CURVE)
+        ]
+    )
+    beyond = (1 - settings.confidence) / 2
+    low, high = np.nanquantile(draws, [beyond, 1 - beyond], axis=0)
+    return PrecisionRecall(recall, at_recalls(np.ones((1, clusters)))[0], low, high)

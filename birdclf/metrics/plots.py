@@ -1,6 +1,7 @@
 """Figures of one run, drawn without a display."""
 
 import io
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from birdclf.metrics.calibration import Reliability
+from birdclf.metrics.multi_label import PrecisionRecall
 from birdclf.text import printable
 
 DPI: Final = 110
@@ -138,4 +140,41 @@ def reliability_figure(reliability: Reliability, temperature: float = 1.0) -> Fi
     below.set_xlim(0, 1)
     below.set_xlabel("probability of the predicted species")
     below.set_ylabel("recordings")
+    return figure
+
+
+def precision_recall_figure(curves: Mapping[str, PrecisionRecall], coverage: str = "95 %") -> Figure:
+    """Return precision-recall curves with their bands, a panel each, all species' curve in grey in the others.
+
+    Args:
+        curves: Curve of ``all`` species and of buckets, by name.
+        coverage: Of the bands, for the legend.
+    """
+    columns = min(len(curves), 2)
+    rows = -(-len(curves) // columns)
+    width, height = 3.4 * columns + 0.4, 2.7 * rows + 0.6
+    figure = Figure(figsize=(width, height))
+    inches = {"left": 0.62 / width, "right": 1 - 0.14 / width, "bottom": 0.8 / height, "top": 1 - 0.3 / height}
+    figure.subplots_adjust(**inches, wspace=0.12, hspace=0.2)
+    panels = np.ravel(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
+    for axes, (name, curve) in zip(panels, curves.items(), strict=False):
+        axes.fill_between(curve.recall, curve.low, curve.high, alpha=0.25, linewidth=0, label=f"{coverage} band")
+        axes.plot(curve.recall, curve.precision, linewidth=1.8, label="precision")
+        if name != "all" and "all" in curves:
+            axes.plot(
+                curves["all"].recall, curves["all"].precision, "--", color="grey", linewidth=1, label="all species"
+            )
+        axes.set_title("all species" if name == "all" else f"{name}-shot species", fontsize=10)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+    for axes in panels[len(curves) :]:
+        axes.set_visible(False)
+    for axes in panels[max(len(curves) - columns, 0) : len(curves)]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("recall")
+    for axes in panels[::columns]:
+        axes.set_ylabel("precision")
+    handles, labels = panels[len(curves) - 1].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="lower center", ncols=3, frameon=False)
     return figure

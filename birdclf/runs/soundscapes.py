@@ -59,12 +59,11 @@ class SoundscapeEvaluation:
         numbers = table.columns.drop("species")
         return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})
 
-    @cached_property
-    def predictions(self) -> "LabelPredictions":
-        """The run's predictions of the segments."""
+    def predictions(self, program: str = SPLIT) -> "LabelPredictions":
+        """Return the run's predictions of the segments, or those of a table of detections by its name."""
         from birdclf.metrics.label_predictions import read_label_predictions
 
-        return read_label_predictions(self.folder / "predictions.parquet", SPLIT)[0]
+        return read_label_predictions(self.folder / "predictions.parquet", program)[0]
 
 
 def soundscape_evaluations(run: Path) -> dict[str, SoundscapeEvaluation]:

@@ -87,6 +87,7 @@ def test_the_folder_holds_what_was_judged(whole: Outcome, run: Path):
     settings = {"segment_s": 5.0, "window_hop_s": 5.0, "min_overlap_s": 0.25, "threshold": 0.5, "task": "single_label"}
     assert settings.items() <= metrics["settings"].items()
     assert table.species.tolist() == NAMES and table.segments.tolist() == [4, 8, 4, 2]
+    assert (folder / "precision_recall.png").stat().st_size > 0
     own = pd.read_csv(run / "per_class.csv")
     assert table.train.tolist() == own.train.tolist() and table.focal_clips.tolist() == own.test.tolist()
     np.testing.assert_allclose(table.focal_recall, own.recall)
@@ -171,6 +172,7 @@ def test_of_empty_sound_only_false_detections_are_known(judged, tmp_path: Path):
     figures = metrics_of(tmp_path / "out")["soundscape"]
     assert figures["cmap"]["value"] is None and figures["false_detections_per_hour"]["value"] >= 0
     assert figures["classes_without_positive"] == 4 and "every segment is empty" in done.out
+    assert not (tmp_path / "out" / "precision_recall.png").exists()
 
 
 @pytest.mark.parametrize(

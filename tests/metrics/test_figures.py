@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from birdclf.metrics.calibration import Reliability
+from birdclf.metrics.multi_label import PrecisionRecall
 from birdclf.metrics.plots import (
     confusion_figure,
     confusion_picture,
     per_class_figure,
     picture_of,
+    precision_recall_figure,
     reliability_figure,
 )
 
@@ -64,3 +66,20 @@ def test_reliability_shows_full_bins_only(tmp_path):
     assert [bar.get_height() for bar in below.patches] == [0, 10, 30]
     assert above.get_title() == "temperature 1.5, calibration error 0.275"  # (10 * 0.2 + 30 * 0.3) / 40
     figure.savefig(tmp_path / "a.png")
+
+
+def test_precision_recall_curves_have_a_panel_each_and_a_band():
+    recall = np.linspace(0, 1, 5)
+    curve = PrecisionRecall(recall, 1 - recall, 0.5 - recall / 2, np.ones(5))
+    for names, columns in (
+        (("all",), 1),
+        (("all", "few"), 2),
+        (("all", "many", "medium", "few"), 2),
+        (("a", "b", "c"), 2),
+    ):
+        figure = precision_recall_figure(dict.fromkeys(names, curve))
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        assert len(shown) == len(names) and len({axes.get_position().x0 for axes in shown}) == columns
+        assert all(len(axes.collections) == 1 for axes in shown)
+    assert shown[0].get_title() == "a-shot species" and shown[0].lines[0].get_ydata().tolist() == (1 - recall).tolist()
+    assert picture_of(figure).png.startswith(b"\x89PNG")

@@ -24,7 +24,7 @@ from torchmetrics.classification import (
 
 from birdclf.metrics import multi_label
 from birdclf.metrics.figures import Evaluation
-from birdclf.metrics.multi_label import ThresholdCounts, class_rankings
+from birdclf.metrics.multi_label import ThresholdCounts, class_rankings, precision_recall
 
 USUAL = Evaluation()
 
@@ -181,3 +181,23 @@ def test_perfect_and_useless_scores():
     useless = class_rankings(np.zeros((40, 2)), target, member, USUAL)
     assert (useless["ap"].value == 0.25).all() and (useless["auroc"].value == 0.5).all()
     assert (useless["recall_at_precision"].value == 0).all() and (useless["precision_at_recall"].value == 0.25).all()
+
+
+def test_a_precision_recall_curve_is_scikit_learns_and_within_its_band():
+    logits, target, member = case(1)
+    curve = precision_recall(logits, target, member, Evaluation(draws=200))
+    known = target >= 0
+    precision, recall, _ = precision_recall_curve(target[known] == 1, logits[known])
+    expected = [precision[recall >= at - 1e-12].max() for at in curve.recall]
+    np.testing.assert_allclose(curve.precision, expected, atol=1e-12)
+    inside = slice(20, 101)  # the best precision of few clips is drawn upward
+    assert (curve.low <= curve.precision)[inside].all() and (curve.precision <= curve.high)[inside].all()
+    assert (curve.high - curve.low)[inside].min() > 0.01
+    silent = np.zeros_like(target)
+    assert precision_recall(logits, silent, member, USUAL) is None
+
+
+def test_the_best_precision_of_a_perfect_scorer_is_1_at_every_recall():
+    target = np.tile(np.eye(4, dtype=np.int8), (30, 1))
+    curve = precision_recall(target.astype(float), target, np.arange(120) % 6, Evaluation(draws=100))
+    assert (curve.precision == 1).all() and (curve.low == 1).all() and (curve.high == 1).all()

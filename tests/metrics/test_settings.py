@@ -30,6 +30,10 @@ def test_every_class_is_in_one_bucket(train, few, more):
         ("confidence", 1.0),
         ("margin", -0.01),
         ("margin", 1),
+        ("threshold", 0),
+        ("threshold", 1.5),
+        ("precision", 0.0),
+        ("recall", 2),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(key, value):

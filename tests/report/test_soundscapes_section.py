@@ -13,7 +13,7 @@ from birdclf.data.soundscapes import SegmentSettings
 from birdclf.detection.classifier import InputSpec
 from birdclf.detection.evaluate import SoundscapeSettings, evaluate_soundscapes
 from birdclf.metrics.label_predictions import read_label_predictions
-from birdclf.report.document import Bullets, DotPlot, Table
+from birdclf.report.document import Bullets, DotPlot, Figure, Table
 from birdclf.report.estimates import interval_of_mean
 from birdclf.report.report import report
 from birdclf.report.sections.soundscapes import soundscapes_section
@@ -127,6 +127,26 @@ def test_one_seed_has_its_own_interval_and_several_that_of_the_mean(sweep: Path,
     mark = plots(soundscapes_section([alone]))["Scores on field"].rows[0].marks[1]
     stored = json.loads(next(tmp_path.rglob("soundscapes_field/metrics.json")).read_text())["soundscape"]["auroc"]
     assert (mark.value, mark.low, mark.high) == (stored["value"], stored["low"], stored["high"])
+
+
+def test_the_curve_of_the_best_stands_beside_those_of_peers(sweep: Path):
+    found, _ = configured(sweep)
+    (figure,) = (block for block in soundscapes_section(found).blocks if isinstance(block, Figure))
+    assert figure.title == "Precision and recall on field"
+    assert f"{found[0].label}, seed 1 " in figure.caption and "peer 1.00, 1.00, 0.0" in figure.caption
+
+
+def test_of_empty_sound_only_false_detections_are_shown(field: Path, tmp_path: Path):
+    (tmp_path / "table.csv").write_text("file,start_s,end_s,label\n0.wav,0,1,none\n")
+    run = write_run(tmp_path / "run", **QUICK)
+    segments = SegmentSettings(segment_s=1.0, unannotated="empty")
+    settings = SoundscapeSettings(field, tmp_path / "table.csv", segments=segments)
+    evaluate_soundscapes(run, Hears(2.0, 1), settings, settings.folder(run, "best", None))
+    section = soundscapes_section(configured(tmp_path)[0])
+    (plot,) = plots(section).values()
+    assert [axis.name for axis in plot.axes] == ["false detections / h"] and plot.rows[0].marks[0].value > 0
+    assert "8 of these have no segment and are left out of means" in section.blocks[0]
+    assert len(tables(section)) == 2
 
 
 def test_species_are_sorted_by_their_fall(sweep: Path):

@@ -8,9 +8,26 @@ import pandas as pd
 
 from birdclf.errors import UserError
 from birdclf.metrics.label_intervals import influence
+from birdclf.metrics.multi_label import PrecisionRecall
 from birdclf.metrics.over_seeds import Influence, OverSeeds
 from birdclf.report.configurations import Configuration
-from birdclf.report.document import Axis, Block, Bullets, Cell, DotPlot, Row, Section, Table, counted, number
+from birdclf.report.document import (
+    FIRST,
+    SECOND,
+    Axis,
+    Block,
+    Bullets,
+    Cell,
+    DotPlot,
+    Figure,
+    Row,
+    Section,
+    Table,
+    canvas,
+    counted,
+    number,
+    svg_figure,
+)
 from birdclf.report.estimates import Estimate, Measured, interval_of_mean
 from birdclf.report.sections.pictures import MOST_SPECIES, axes_of, left_over, mark_of
 from birdclf.runs.run import Run, supports_of
@@ -57,14 +74,17 @@ def _of_one(name: str, judged: Sequence[tuple[Configuration, Evaluated]]) -> tup
             peers.setdefault(peer, {figure: _stored(figures[figure]) for figure in FIGURES})
     first, (run, evaluation) = judged[0][0], judged[0][1][0]
     pictures: list[Block] = [_text(name, evaluation), _plot(name, rows, peers)]
+    label = f"{first.label}, seed {run.seeds}"
+    if evaluation.metrics[SPLIT]["cmap"]["value"] is not None:
+        pictures.append(_curves(name, label, run, evaluation))
     table = evaluation.per_class
     tables: list[Block] = [_table(name, judged, rows, peers)]
     if "focal_average_precision" in table:
         table = table.assign(fall=table.focal_average_precision - table.average_precision)
         table = table.sort_values("fall", ascending=False, kind="stable", na_position="last")
         if table.fall.notna().any():
-            pictures.append(_fall_plot(name, f"{first.label}, seed {run.seeds}", table, evaluation))
-    tables.append(_species_table(f"Species of {first.label}, seed {run.seeds}, on {name}", table))
+            pictures.append(_fall_plot(name, label, table, evaluation))
+    tables.append(_species_table(f"Species of {label}, on {name}", table))
     return pictures, tables
 
 
@@ -124,7 +144,7 @@ def _interval(name: str, of_runs: Sequence[Measured], confidence: float) -> tupl
 
 def _measured(run: Run, evaluation: SoundscapeEvaluation) -> dict[str, Measured]:
     """Return the figures of a run that have an influence, and what each loses without each recording."""
-    found, settings = evaluation.predictions, run.evaluation
+    found, settings = evaluation.predictions(), run.evaluation
     train = supports_of(run.split, evaluation.per_class.species.tolist())["train"]
     clusters = np.unique(found.cluster)
     return {
@@ -158,6 +178,43 @@ def _plot(name: str, rows: Mapping[str, Found], peers: Mapping[str, Found]) -> D
     caption = f"Points are figures on soundscapes, means over seeds, lines their intervals. {who}{words}."
     names = [FIGURES[figure] for figure in known]
     return DotPlot(f"Scores on {name}", caption, "configuration", axes_of(names, drawn, "{:g}"), drawn)
+
+
+def _curves(name: str, label: str, run: Run, evaluation: SoundscapeEvaluation) -> Figure:
+    """Return the precision-recall curve of a run with its band, and those of other programs."""
+    programs = {label: SPLIT} | {peer: peer for peer in evaluation.metrics["detections"]}
+    styles = ("--", ":", "-.")
+    words = []
+    with canvas(5, 3.2) as picture:
+        axes = picture.subplots()
+        for n, (who, split) in enumerate(programs.items()):
+            found = evaluation.predictions(split)
+            none = np.zeros(found.target.shape[1], np.int64)
+            curve = found.precision_recall(none, run.evaluation)["all"]
+            if n == 0:
+                axes.fill_between(curve.recall, curve.low, curve.high, color=FIRST, alpha=0.2, linewidth=0)
+                axes.plot(curve.recall, curve.precision, color=FIRST, linewidth=1.4)
+            else:
+                axes.plot(curve.recall, curve.precision, styles[(n - 1) % 3], color=SECOND, linewidth=1.4)
+            reached = ", ".join(_precision_at(curve, recall) for recall in (0.25, 0.5, 0.75))
+            words.append(f"{who} {reached}")
+        axes.set_xlabel("recall")
+        axes.set_ylabel("precision")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        others = (
+            "; dashed, dotted and dash-dotted are other programs, in their order above" if len(programs) > 1 else ""
+        )
+        caption = (
+            f"Over all segments and species, with the {run.evaluation.coverage} band of {label}, by recording{others}. "
+            f"Precision at a recall of 0.25, 0.5 and 0.75: {'; '.join(words)}."
+        )
+        return svg_figure(f"Precision and recall on {name}", caption, picture, unique=f"precision recall {name}")
+
+
+def _precision_at(curve: PrecisionRecall, recall: float) -> str:
+    value = float(np.interp(recall, curve.recall, curve.precision))
+    return "-" if np.isnan(value) else f"{value:.2f}"
 
 
 def _fall_plot(name: str, label: str, table: pd.DataFrame, evaluation: SoundscapeEvaluation) -> DotPlot:

@@ -124,10 +124,12 @@ def selections(path: Path, rows: list[tuple[object, ...]], *more: str) -> Path:
     return path
 
 
-def long_recordings(root: Path, count: int = EACH) -> list[Path]:
-    """Write recordings of 6 s with awkward names, in two folders."""
+def long_recordings(root: Path, count: int = EACH, seconds: float = 6.0) -> list[Path]:
+    """Write recordings with awkward names, in two folders."""
     names = ("plain", "with space", "a,b", "x=1", 'it\'s "so"', "Grünspecht")
-    return [sound(root / f"site {i % 2}" / f"{names[i % 6]}{i}.wav", 1500.0, seconds=6.0, seed=i) for i in range(count)]
+    return [
+        sound(root / f"site {i % 2}" / f"{names[i % 6]}{i}.wav", 1500.0, seconds=seconds, seed=i) for i in range(count)
+    ]
 
 
 def raven(root: Path) -> Path:
@@ -150,9 +152,9 @@ def audacity(root: Path) -> Path:
 
 
 def soundscape(root: Path) -> Path:
-    """Write a CSV table of all recordings: two species that overlap, and a segment without any."""
+    """Write a CSV table of recordings of 10 s: two species that overlap, then none."""
     rows: list[dict[str, object]] = []
-    for file in long_recordings(root):
+    for file in long_recordings(root, seconds=10.0):
         for start, end, label in ((0.2, 1.5, "Alauda arvensis"), (1.0, 3.2, "Bubo bubo")):
             rows.append({"file": file.relative_to(root).as_posix(), "start_s": start, "end_s": end, "label": label})
     write_csv(root / "annotations.csv", "file start_s end_s label", rows)

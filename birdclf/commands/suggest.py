@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pool", type=int, default=10, metavar="FACTOR",
         help="choose diverse clips among the FACTOR x N most uncertain; 1 uses uncertainty alone (default: 10)",
     )  # fmt: skip
+    parser.add_argument(
+        "--near-thresholds", nargs="?", const="", metavar="FILE",
+        help="choose clips near the thresholds of birdclf thresholds instead, most for the species whose precision is "
+        "least sure (default file: thresholds.json of the run folder)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="random seed (default: 1)")
 
 
@@ -50,13 +55,22 @@ def run(arguments: argparse.Namespace) -> None:
     classifier = open_model(arguments)
     input_spec, listed = classifier.input_spec, arguments.species_list
     species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
-    settings = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species)
+    thresholds = None
+    if arguments.near_thresholds is not None:
+        from birdclf.detection.thresholds import THRESHOLDS, Thresholds
+
+        file = Path(arguments.near_thresholds or arguments.run / THRESHOLDS).expanduser()
+        thresholds = Thresholds.read(file, input_spec.classes)
+    settings = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species, thresholds)
     how = StreamSettings(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
     how.check(input_spec)
     lines = listed_lines(arguments.audio)
     chosen = suggest(classifier, arguments.audio, lines, out, how, settings)
     found = len(chosen.suggestions)
-    if found < settings.n:
+    if thresholds:
+        listen = sum(one.listen for one in thresholds.species.values())
+        print(f"{listen:,} clips in all make every interval 5 points wide on either side; --n says how many are chosen")
+    elif found < settings.n:
         print(f"--n {settings.n} asks for more clips than there are: {found}, no two of which overlap", file=sys.stderr)
     print(f"{found:,} clips of {chosen.windows:,} windows in {chosen.recordings:,} recordings")
     if chosen.problems:

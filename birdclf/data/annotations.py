@@ -87,15 +87,17 @@ class AnnotationIndex:
     """Recordings and annotation files below a folder, by name.
 
     Args:
-        base: The folder.
+        base: Folder of the recordings.
         endings: Of annotation files, in lower case.
+        elsewhere: Folder of annotation files that has the same subfolders; None takes those below ``base``.
 
     Raises:
         UserError: If it cannot be read.
     """
 
-    def __init__(self, base: Path, endings: tuple[str, ...] = (".txt",)) -> None:
+    def __init__(self, base: Path, endings: tuple[str, ...] = (".txt",), elsewhere: Path | None = None) -> None:
         self.base = base
+        self.texts_base = elsewhere or base
         self.texts: list[Path] = []
         self.by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._beside: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
@@ -106,8 +108,11 @@ class AnnotationIndex:
                     for key in {path.name, path.stem}:
                         self.by_name[key.casefold()].append(path)
                         self._beside[path.parent, key].append(path)
-                else:
+                elif elsewhere is None:
                     self.texts.append(path)
+        if elsewhere is not None:
+            for folder, names in walk(elsewhere, lambda name: name.lower().endswith(endings)):
+                self.texts += [Path(folder, name) for name in names]
 
     @property
     def recordings(self) -> list[Path]:
@@ -115,16 +120,18 @@ class AnnotationIndex:
         return sorted({path for paths in self.by_name.values() for path in paths})
 
     def recording_of(self, text: Path) -> Path | None:
-        """Return the recording beside a text file that has its name, or None.
+        """Return the recording beside a text file, or at its place below the base, that has its name, or None.
 
         ``a.txt``, ``a.wav.txt``, ``a.selections.txt`` and ``a.Table.1.selections.txt`` belong to ``a.wav``.
 
         Raises:
             UserError: If two recordings have the name.
         """
-        name = text.stem
+        name, folder = text.stem, text.parent
+        if folder.is_relative_to(self.texts_base):
+            folder = self.base / folder.relative_to(self.texts_base)
         while True:
-            beside = self._beside.get((text.parent, name), [])
+            beside = self._beside.get((folder, name), [])
             if len(beside) > 1:
                 names = " and ".join(path.name for path in beside)
                 raise UserError(f"{text} may belong to {names}. Name it {beside[0].name}.txt, or keep one of them.")
@@ -196,7 +203,9 @@ def audacity_annotations(file: Path, recording: Path) -> Iterator[Annotation]:
         yield last
 
 
-def raven_annotations(file: Path, index: AnnotationIndex, column: str | None = None) -> list[Annotation] | None:
+def raven_annotations(
+    file: Path, index: AnnotationIndex, column: str | None = None, setting: str = "data.annotation"
+) -> list[Annotation] | None:
     """Return the selections of a Raven table, or None if a text file is not one.
 
     A recording that is missing keeps its name, beside the table. Selections without times are NaN.
@@ -205,13 +214,14 @@ def raven_annotations(file: Path, index: AnnotationIndex, column: str | None = N
         file: The text file.
         index: Recordings that it may belong to.
         column: Name of the column of labels, in any case; None takes the first usual one.
+        setting: That names the column, for messages.
 
     Raises:
         UserError: If the table lacks a necessary column or has two of one name, a line cannot be read, or a file's name
             matches several recordings.
     """
     table = _table(file)
-    return None if table is None else list(_selections(file, *table, index, column))
+    return None if table is None else list(_selections(file, *table, index, column, setting))
 
 
 def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
@@ -237,11 +247,11 @@ def _table(file: Path) -> tuple[list[str], list[_Row]] | None:
 
 
 def _selections(
-    file: Path, header: list[str], rows: list[_Row], index: AnnotationIndex, annotation: str | None
+    file: Path, header: list[str], rows: list[_Row], index: AnnotationIndex, annotation: str | None, setting: str
 ) -> Iterator[Annotation]:
     if not rows:
         return
-    column = _label_column(file, header, annotation)
+    column = _label_column(file, header, annotation, setting)
     named = [_file_name(row) for _, row in rows]
     cumulative = len({name for name in named if name}) > 1
     if cumulative and OFFSET not in rows[0][1]:
@@ -295,7 +305,7 @@ def _rows(file: Path, lines: list[str], keys: list[str]) -> Iterator[_Row]:
         yield where, dict.fromkeys(keys, "") | dict(zip(keys, words, strict=False))
 
 
-def _label_column(file: Path, header: list[str], annotation: str | None) -> str:
+def _label_column(file: Path, header: list[str], annotation: str | None, setting: str) -> str:
     wanted = LABELS if annotation is None else (annotation.strip().casefold(),)
     keys = {name.casefold() for name in header}
     for key in wanted:
@@ -308,7 +318,7 @@ def _label_column(file: Path, header: list[str], annotation: str | None) -> str:
     raise UserError(
         f"{file} has {asked}; it has {', '.join(filter(None, header))}. "
         + (
-            f"Name the one that holds the labels, such as data.annotation='{others[-1]}'."
+            f"Name the one that holds the labels, such as {setting}='{others[-1]}'."
             if others
             else "None of these holds labels: add an annotation column in Raven, such as Species, and fill it in."
         )

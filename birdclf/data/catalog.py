@@ -197,12 +197,6 @@ def select(
 
 
 def _with_background(catalog: Catalog, background: str) -> Catalog:
-    if NONE in catalog.classes:
-        raise UserError(
-            f"{catalog.name} has the class {NONE!r}, which is also what data.background={background} is called. Rename "
-            f"that class or leave it out by data.exclude=[{NONE}]; or set data.background to null, if that class is "
-            f"the background."
-        )
     table = read_background(background)
     own = table.path[table.path.isin(set(catalog.table.path))]
     if len(own):

@@ -315,11 +315,13 @@ class RecordingDataModule(pl.LightningDataModule):
         """Return batches of the train split in the order of the sampler, with background at its share."""
         dataset, share = self._train, self.source.background_share
         classes = np.asarray(dataset.target, dtype=np.int64)
-        if self.task == "multi_label":  # a sampler draws by the primary species
+        background = (self.source.table.species == NONE).to_numpy()[dataset.rows]
+        if self.task == "multi_label":  # a sampler draws by the primary species, of which none is no class to balance
             classes = pd.factorize(self.source.table.species, sort=True)[0].astype(np.int64)[dataset.rows]
+            if share is None and self.sampler.balances and background.any():
+                share = float(background.mean())
         drawn = partial(self.sampler.order, classes)
         if share is not None:
-            background = (self.source.table.species == NONE).to_numpy()[dataset.rows]
             drawn = partial(order_with_background, self.sampler, background, share, classes)
         order = DrawSampler(len(dataset), self.seed, self.batch_size, self.part, drawn)
         return ResumableLoader(dataset, order, **self._fetching())

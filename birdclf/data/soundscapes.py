@@ -74,9 +74,7 @@ class Columns:
             usual = _USUAL[each.name] if given is None else (given,)
             names = [by_name[_plain(name)] for name in usual if _plain(name) in by_name]
             if given is not None and not names:
-                raise UserError(
-                    f"{table} has no column {given!r} (data.columns.{each.name}); it has {', '.join(header)}."
-                )
+                raise UserError(f"{table} has no column {given!r} (columns.{each.name}); it has {', '.join(header)}.")
             if names:
                 found[each.name] = names[0]
         return found
@@ -130,7 +128,9 @@ class SegmentSettings:
         choice("unannotated", self.unannotated, UNANNOTATED)
 
 
-def read_annotations(root: Path, table: Path | None = None, columns: Columns | None = None) -> Annotations:
+def read_annotations(
+    root: Path, table: Path | None = None, columns: Columns | None = None, partial: bool = False
+) -> Annotations:
     """Return the annotations of the recordings below a folder.
 
     Without ``table`` they lie beside the recordings: Raven selection tables, Audacity label tracks, BirdNET's results
@@ -140,8 +140,10 @@ def read_annotations(root: Path, table: Path | None = None, columns: Columns | N
 
     Args:
         root: Folder of recordings.
-        table: One table of all recordings; None reads those below ``root``.
+        table: One table of all recordings, or a folder of tables that has the same subfolders; None reads those below
+            ``root``.
         columns: Names of the columns, where they are not usual.
+        partial: Whether a table may name other recordings beside some of these, as one of detections may.
 
     Raises:
         UserError: If there is no recording or no table, one cannot be read, or a table names other recordings than
@@ -149,9 +151,10 @@ def read_annotations(root: Path, table: Path | None = None, columns: Columns | N
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder. Point it at the recordings.")
-    if table is not None and not table.is_file():
-        raise UserError(f"The annotation table {table} does not exist. Give a Raven table (.txt) or a CSV.")
-    index = AnnotationIndex(root, (".txt", ".csv"))
+    if table is not None and not table.exists():
+        raise UserError(f"The annotation table {table} does not exist. Give a Raven table (.txt), a CSV or a folder.")
+    elsewhere = table if table is not None and table.is_dir() else None
+    index = AnnotationIndex(root, (".txt", ".csv"), elsewhere)
     recordings = index.recordings
     if not recordings:
         raise UserError(f"{root} holds no sound file. Point it at the recordings.")
@@ -159,23 +162,24 @@ def read_annotations(root: Path, table: Path | None = None, columns: Columns | N
     rows: list[Annotation] = []
     looked_at: set[Path] = set()
     other: list[Path] = []
-    for file in index.texts if table is None else [table]:
+    files = [table] if table is not None and elsewhere is None else index.texts
+    for file in files:
         own = index.recording_of(file)
-        found = _read(file, own, index, columns, asked=table is not None)
+        found = _read(file, own, index, columns, asked=file == table)
         if found is None:
             other.append(file)
             continue
         rows += found
         if own is not None and not found:
             looked_at.add(own)
-    if len(other) == len(index.texts if table is None else [table]):
-        beside = "NAME.txt or NAME.csv beside NAME.wav" if table is None else f"{table} is none"
+    if len(other) == len(files):
+        beside = "NAME.txt or NAME.csv beside NAME.wav" if table is None else f"{table} holds none"
         raise UserError(
             f"{root}: there is no annotation table ({beside}). Raven selection tables, Audacity label tracks, "
             f"BirdNET's CSV and a CSV with the columns file, start_s, end_s and label can be read."
         )
     notes = [f"{len(other)} .txt or .csv without annotations are skipped, first {other[0]}"] if other else []
-    return _tidied(rows, recordings, looked_at, notes)
+    return _tidied(rows, recordings, looked_at, notes, partial)
 
 
 def _read(
@@ -184,7 +188,7 @@ def _read(
     """Return the annotations in a file, or None if it has none; ``asked`` refuses it instead of leaving it out."""
     if file.suffix.lower() == ".csv":
         return _read_csv(file, own, index, columns, asked)
-    found = read_raven(file, index, columns.label)
+    found = read_raven(file, index, columns.label, "columns.label")
     if found is None and own is not None:
         found = list(audacity_annotations(file, own))
     return found
@@ -201,7 +205,7 @@ def _read_csv(
             return None  # a table of something else
         raise UserError(
             f"{file} has no column for {', '.join(missing)}; it has {', '.join(table.columns) or 'none'}. Name them, "
-            f"such as data.columns.{missing[0]}=NAME."
+            f"such as columns.{missing[0]}=NAME."
         )
     both = {_plain(name): name for name in table.columns}
     if columns.label is None and {"scientific name", "common name"} <= both.keys():
@@ -236,7 +240,9 @@ def _read_csv(
     return rows
 
 
-def _tidied(rows: list[Annotation], recordings: list[Path], looked_at: set[Path], notes: list[str]) -> Annotations:
+def _tidied(
+    rows: list[Annotation], recordings: list[Path], looked_at: set[Path], notes: list[str], partial: bool
+) -> Annotations:
     """Return annotations without those that say nothing, each interval of a label once."""
     left_out: Counter[str] = Counter()
     kept = []
@@ -252,9 +258,15 @@ def _tidied(rows: list[Annotation], recordings: list[Path], looked_at: set[Path]
         else:
             kept.append(row)
     notes += [f"annotations {why}, left out: {count}" for why, count in left_out.items()]
-    _compare({row.file for row in kept} | looked_at, recordings, notes)
+    _compare({row.file for row in kept} | looked_at, recordings, notes, partial)
     there = set(recordings)
     kept = [row for row in kept if row.file in there]
+    scored = sum(not math.isnan(row.confidence) for row in kept)
+    if 0 < scored < len(kept):
+        notes.append(
+            f"tables with a confidence, which may be a program's detections ({scored} rows), are taken together with "
+            f"tables without ({len(kept) - scored} rows): give one of them alone if that is not meant"
+        )
     annotators = sorted({row.annotator for row in kept if row.annotator})
     if len(annotators) > 1:
         names = ", ".join(annotators[:SHOWN])
@@ -267,14 +279,14 @@ def _tidied(rows: list[Annotation], recordings: list[Path], looked_at: set[Path]
     return Annotations(table, [str(path.absolute()) for path in recordings], notes, listened)
 
 
-def _compare(named: set[Path], recordings: list[Path], notes: list[str]) -> None:
-    """Refuse tables whose names differ from the recordings on both sides."""
+def _compare(named: set[Path], recordings: list[Path], notes: list[str], partial: bool) -> None:
+    """Refuse tables whose names differ from the recordings on both sides, and share none if they may be partial."""
     absent = sorted(named - set(recordings))
     bare = sorted(set(recordings) - named)
     if not absent:
         return
     theirs = ", ".join(path.name for path in absent[:SHOWN])
-    if bare:
+    if bare and not (partial and len(bare) < len(recordings)):
         raise UserError(
             f"The annotations name {len(absent)} files that are not among the recordings, first {theirs}; recordings "
             f"that they do not name: {len(bare)}, first {', '.join(path.name for path in bare[:SHOWN])}. Correct the "
@@ -310,7 +322,7 @@ def durations_of(recordings: Iterable[str]) -> dict[str, float]:
     found = {}
     for path in recordings:
         header = read_header(Path(path))
-        if header is not None and math.isnan(header.duration_s):
+        if header is not None and not header.duration_s > 0:  # NaN, or the 0 of a recorder that lost its power
             with suppress(AudioError), FileReader().open(Clip("", path)) as sound:
                 found[path] = sum(map(len, sound.blocks)) / sound.sample_rate_hz
         elif header is not None:

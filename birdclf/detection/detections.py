@@ -145,7 +145,7 @@ class DetectionSettings:
         """
         if not self.smooth_s and self.species is None:
             return probabilities
-        if self.thresholds is not None:
+        if self.thresholds is not None and self.species is not None:  # there is no smoothing then
             return np.asarray(probabilities * np.isin(np.asarray(classes), self.species), dtype=np.float32)
         if self.task == "multi_label":
             return self._of_sets(probabilities, middle_s, classes)

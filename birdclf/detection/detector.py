@@ -107,13 +107,11 @@ class Detector:
             raise UserError("The sets need the run folder that birdclf.load opens.")
         least, _ = set_thresholds(self.source, self.classes, self.classifier.input_spec.task, coverage)
         settings, scores = DetectionSettings(sets=least), self._scores(audio, hop)
-        return pd.concat(
-            [
-                self._windows(one).assign(species=settings.species_sets(one.probabilities, self.classes))
-                for one in scores
-            ],
-            ignore_index=True,
-        )
+        frames = [
+            self._windows(one).assign(species=pd.Series(settings.species_sets(one.probabilities, self.classes)))
+            for one in scores
+        ]
+        return pd.concat(frames, ignore_index=True)
 
     def probabilities(self, audio: Audio, hop: float | None = None) -> pd.DataFrame:
         """Return calibrated probabilities, one row per window: ``path``, ``start_s``, ``end_s`` and a column per class.

@@ -25,7 +25,7 @@ from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
 from birdclf.metrics.multi_label import Estimate, logits_of
-from birdclf.metrics.predictions import write_predictions
+from birdclf.metrics.predictions import Predictions, write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
 from birdclf.runs.soundscapes import FIGURES, PREFIX, RATE, SPLIT
 from birdclf.targets import NONE, Task
@@ -116,7 +116,9 @@ def evaluate_soundscapes(
     judged = {SPLIT: own} | {name: found.predictions(truth) for name, found in others.items()}
     counts = _train_counts(run, truth.classes)
     figures = {name: _figures(found, counts, evaluation) for name, found in judged.items()}
-    focal = _focal(run, truth.classes, input_spec.task) if run is not None and checkpoint == "best" else None
+    focal = (
+        _focal(run, truth.classes, input_spec.task, evaluation) if run is not None and checkpoint == "best" else None
+    )
     table = _per_class(judged, truth.classes, counts, focal, evaluation)
     metrics = {
         SPLIT: figures.pop(SPLIT),
@@ -180,7 +182,9 @@ def _figures(found: LabelPredictions, counts: Counts | None, evaluation: Evaluat
     return figures
 
 
-def _focal(run: Run, classes: tuple[str, ...], task: Task) -> tuple[LabelPredictions, NDArray[np.float64]] | None:
+def _focal(
+    run: Run, classes: tuple[str, ...], task: Task, evaluation: Evaluation
+) -> tuple[LabelPredictions, NDArray[np.float64]] | None:
     """Return a run's predictions of its own test recordings, of some classes ``(C,)``, and its recall of each.
 
     None where it has not saved them.
@@ -191,8 +195,9 @@ def _focal(run: Run, classes: tuple[str, ...], task: Task) -> tuple[LabelPredict
         saved, names = read_label_predictions(run.folder / PREDICTIONS, "test")
         own = [names.index(name) for name in classes]
         found = replace(saved, target=saved.target[:, own], logits=saved.logits[:, own])
-        return found, found.by_class(run.evaluation)["recall"].value
-    test, own = run.test, [run.classes.index(name) for name in classes]
+        return found, found.by_class(evaluation)["recall"].value
+    test, own = run.predictions["test"], [run.classes.index(name) for name in classes]
+    assert isinstance(test, Predictions)
     p = np.exp(log_softmax(test.logits / float(run.metrics.get("temperature") or 1)))[:, own]
     target = (test.target[:, None] == np.array(own)).astype(np.int8)
     recall = np.where(target.any(axis=0), precision_recall_f1(test.confusion)[1][own], np.nan)
@@ -257,8 +262,8 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         f"{counts['segments_of_other_species']:,} only other species are heard",
         f"a label counts from an overlap of {settings['min_overlap_s']:g} s; a segment has the highest probability of "
         f"its windows, of {settings['window_s']:g} s every {settings['window_hop_s']:g} s",
-        f"{counts['species_judged']} of the model's {counts['species_of_the_run']} species are annotated and judged; "
-        f"{metrics[SPLIT]['classes_without_positive']} of them have no segment and are left out of means",
+        f"judged are {counts['species_judged']} of the model's {counts['species_of_the_run']} species, those that are "
+        f"annotated; {metrics[SPLIT]['classes_without_positive']} without a segment are left out of means",
         *_unknown(metrics["unmapped"]),
         *metrics["notes"],
     ]
@@ -309,4 +314,4 @@ def _cell(figure: float | Mapping[str, float | None] | None, digits: int = 3) ->
     if not isinstance(figure, Mapping):
         return "-" if figure is None else f"{figure:.{digits}f}"
     value, *limits = (_cell(figure[name], digits) for name in ("value", "low", "high"))
-    return value if value == "-" else f"{value} [{', '.join(limits)}]"
+    return value if "-" in limits else f"{value} [{', '.join(limits)}]"

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from birdclf.audio.clip import AudioError, Clip
-from birdclf.audio.files import FileReader
 from birdclf.data.soundscapes import (
     Columns,
     LabelMap,
     SegmentSettings,
+    durations_of,
     map_labels,
     read_annotations,
     segment_table,
@@ -205,7 +204,7 @@ def read_truth(
         )
     heard = set(found.of.values())
     judged = tuple(name for name in species if name in heard or not counts)
-    segments = segment_table(annotations, _durations(annotations.recordings), settings)
+    segments = segment_table(annotations, durations_of(annotations.recordings), settings)
     target = np.zeros((len(segments), len(judged)), np.int8)
     column = {label: judged.index(name) for label, name in found.of.items()}
     for row, names in enumerate(segments.labels):
@@ -263,7 +262,7 @@ def read_detections(truth: Truth, table: Path, classes: Sequence[str], labels: P
     Raises:
         UserError: If the table cannot be read, is of other recordings, or names none of the species.
     """
-    detections = read_annotations(truth.root, table)
+    detections = read_annotations(truth.root, table, partial=True)
     counts = Counter(detections.table.label)
     found = map_labels(counts, [name for name in classes if name != NONE], labels)
     if counts and not found.of:
@@ -283,16 +282,3 @@ def _first(names: Sequence[str]) -> str:
 def _unmapped(counts: Counter[str], found: LabelMap) -> dict[str, int]:
     """Return the number of each label that is no class, the most frequent first."""
     return {label: count for label, count in counts.most_common() if label not in found.of}
-
-
-def _durations(files: Iterable[str]) -> dict[str, float]:
-    """Return the length in seconds of each recording that can be read; decoded where its header does not say it."""
-    found = {}
-    for file in files:
-        try:
-            with FileReader().open(Clip("", file)) as sound:
-                known = sound.header_duration_s > 0
-                found[file] = sound.header_duration_s if known else sum(map(len, sound.blocks)) / sound.sample_rate_hz
-        except AudioError:
-            continue
-    return found

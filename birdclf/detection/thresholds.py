@@ -80,9 +80,9 @@ class Thresholds:
         if content["format"] > FORMAT:
             raise UserError(f"{file} has format {content['format']}; this birdclf knows {FORMAT}. Update birdclf.")
         for key in ("precision", "confidence"):
-            value = content.get(key)
+            value: Any = content.get(key)
             _require(is_number(value) and 0 < value < 1, file, key, value, "a number between 0 and 1")
-        rows = content.get("species")
+        rows: Any = content.get("species")
         _require(isinstance(rows, dict), file, "species", rows, "an object with an entry for each species")
         unknown = [name for name in rows if name not in classes]
         if unknown:
@@ -193,7 +193,7 @@ def choose_thresholds(
         best = sorted(found.species.items(), key=lambda row: -row[1].precision)[:LISTED]
         could = ", ".join(f"{name} {one.precision:.2f}" for name, one in best)
         raise UserError(
-            f"No species reaches precision {precision:g} on {chosen_on}. The highest that they reach: {could}. Ask for "
+            f"No species reaches precision {precision} on {chosen_on}. The highest that they reach: {could}. Ask for "
             f"less with --precision, or annotate more."
         )
     found.write(file)

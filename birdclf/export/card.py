@@ -220,7 +220,8 @@ def training(facts: CardRun) -> str:
 def _tells(word: str) -> bool:
     """Return whether an override says how it was trained, and not where files lie."""
     key, _, value = word.partition("=")
-    elsewhere = key in ("resume", "run_dir", "data.root", "data.path") or key.startswith(("hydra", "store.", "sweep"))
+    places = ("resume", "run_dir", "data.root", "data.path", "data.annotations")
+    elsewhere = key in places or key.startswith(("hydra", "store.", "sweep"))
     return not elsewhere and not {"/", "\\"} & set(value)
 
 

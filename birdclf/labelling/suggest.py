@@ -1,5 +1,6 @@
 """The ``suggest`` command: unlabelled recordings in, a table and a page of the clips most worth a label out."""
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import logit
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -19,9 +21,10 @@ from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.inputs import Recording, recordings_of
 from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import StreamSettings
+from birdclf.detection.thresholds import Thresholds
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing
-from birdclf.labelling.clips import NEW_FOLDER, Candidate, Pool, Suggestion, is_silent, new_folder, write_clips
+from birdclf.labelling.clips import NEW_FOLDER, Candidate, Pool, Suggestion, Words, is_silent, new_folder, write_clips
 from birdclf.random import stream
 from birdclf.text import printable
 
@@ -107,6 +110,10 @@ SET_MEASURES: Final[dict[str, Measure]] = {
 
 
 LISTED: Final = 5
+CLOSENESS: Final = "closeness"
+"""Name of the score by which windows near a threshold are chosen: 0 there, below 0 by the logits away from it."""
+LEAST: Final = 1e-7
+"""Distance from 0 and 1 at which logits end."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ class SuggestSettings:
     pool: int = 10  # size of the pool of most uncertain windows, in multiples of n, that diverse ones are chosen from
     seed: int = 1
     species: tuple[str, ...] | None = None
+    thresholds: Thresholds | None = None  # windows near them are chosen, for narrower intervals
 
     def __post_init__(self) -> None:
         for name, value in (("--n", self.n), ("--pool", self.pool)):
@@ -158,7 +166,8 @@ def suggest(
     with new_folder(out) as unfinished:
         chosen = choose(classifier, recordings, how, settings)
         names = settings.species or classifier.input_spec.classes
-        write_clips(unfinished, chosen.suggestions, names, classifier.input_spec.mix)
+        words = Words(order="the one nearest to a species' threshold first") if settings.thresholds else None
+        write_clips(unfinished, chosen.suggestions, names, classifier.input_spec.mix, words)
     return chosen
 
 
@@ -175,9 +184,11 @@ def choose(
         raise UserError(f"The model knows {len(classes)} species, and is never uncertain. Use one of more species.")
     kept = np.isin(np.asarray(classes), settings.species or classes)
     names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
-    among = DetectionSettings(species=settings.species, task=task)
+    thresholds = settings.thresholds.species if settings.thresholds else None
+    among = DetectionSettings(species=settings.species, thresholds=thresholds, task=task)
     measure = (MEASURES if task == "single_label" else SET_MEASURES)[settings.uncertainty]
-    pool = Pool(settings.n * settings.pool)
+    near = _near_thresholds(names, settings)
+    pool = Pool(settings.n * (1 if near else settings.pool))
     windows, rate_hz = 0, classifier.input_spec.sample_rate_hz
 
     def each(recording: Recording, window: Window, p: Vectors, embedding: Vectors) -> None:
@@ -186,6 +197,12 @@ def choose(
             return
         windows += 1
         p = among.calibrated(p[None], np.zeros(1), classes)[:, kept]
+        for k, (threshold, own) in near.items():
+            closeness = -abs(_logit(float(p[0, k])) - threshold)
+            if own.accepts(closeness):
+                own.add(Candidate(recording, window.start_s, window.end_s, p[0].copy(), embedding.copy(), closeness))
+        if near:
+            return
         uncertainty = float(measure(p)[0])
         if pool.accepts(uncertainty):  # copies of rows of a batch
             pool.add(Candidate(recording, window.start_s, window.end_s, p[0].copy(), embedding.copy(), uncertainty))
@@ -205,6 +222,9 @@ def choose(
         decoded += len(one.start_s) > 0
         if one.problem:
             report(one.recording, one.problem)
+    for _, own in near.values():
+        for candidate in own.best():
+            pool.add(candidate)
     candidates = pool.best()
     if not candidates:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
@@ -212,9 +232,38 @@ def choose(
         raise UserError(f"There is nothing but silence in {len(recordings)} recordings{message}.")
     embeddings = np.stack([one.embedding for one in candidates])
     weights = np.asarray([one.score for one in candidates])
+    if near:
+        chosen = [Suggestion.of(rank, one, names, CLOSENESS) for rank, one in enumerate(candidates, start=1)]
+        return Suggestions(chosen, decoded, windows, problems)
     rows = select_diverse(embeddings, weights, settings.n, stream("suggest", settings.seed))
     picked = [Suggestion.of(rank, candidates[row], names) for rank, row in enumerate(rows, start=1)]
     return Suggestions(picked, decoded, windows, problems)
+
+
+def _near_thresholds(names: Sequence[str], settings: SuggestSettings) -> dict[int, tuple[float, Pool]]:
+    """Return the logit of each species' threshold, and a pool of the windows nearest to it; none without thresholds.
+
+    The clips are shared among species as the clips to listen to are, of which none gets more. A species without a
+    threshold gets the windows of its highest scores.
+
+    Raises:
+        UserError: If no species needs a clip.
+    """
+    if settings.thresholds is None:
+        return {}
+    known = settings.thresholds.species
+    listen = {k: known[name].listen for k, name in enumerate(names) if name in known and known[name].listen}
+    if not listen:
+        raise UserError("The precision of every species is known to 5 points: no clips are needed for its threshold.")
+    share = settings.n / max(sum(listen.values()), settings.n)
+    return {
+        k: (_logit(np.nan_to_num(known[names[k]].threshold, nan=1.0)), Pool(math.ceil(clips * share)))
+        for k, clips in listen.items()
+    }
+
+
+def _logit(p: float) -> float:
+    return float(logit(np.clip(p, LEAST, 1 - LEAST)))
 
 
 def _in_utf_8(name: str) -> bool:

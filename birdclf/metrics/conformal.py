@@ -51,13 +51,15 @@ def class_thresholds(
     rare = np.asarray([_rank(n, coverage) == 0 for n in positives])
     shared = np.sort(np.concatenate([s for s, is_rare in zip(scores, rare, strict=True) if is_rare] or [np.empty(0)]))
     every = np.sort(np.concatenate(scores))
-    threshold, pools = np.zeros(classes), []
+    threshold = np.zeros(classes)
+    pools: list[Pool] = []
     for k in range(classes):
         options: tuple[tuple[Pool, Vector], ...] = (("own", scores[k]), ("rare", shared), ("all", every))
-        pool, held = next((one for one in options if _rank(len(one[1]), coverage)), ("none", None))
-        if held is not None:
+        usable = [(pool, held) for pool, held in options if _rank(len(held), coverage)]
+        if usable:
+            held = usable[0][1]
             threshold[k] = held[_rank(len(held), coverage) - 1]
-        pools.append(pool)
+        pools.append(usable[0][0] if usable else "none")
     return ClassThresholds(threshold, positives, tuple(pools))
 
 

@@ -123,7 +123,7 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
     beaten = _beaten(score, truth)
     won = np.bincount(group[truth], weights=beaten[truth], minlength=clusters)  # pairs, of the cluster's positives
     lost = np.bincount(group[~truth], weights=truth.sum() - beaten[~truth], minlength=clusters)
-    within = np.zeros(clusters)
+    within: NDArray[np.generic] = np.zeros(clusters)
     present = np.unique(group[truth])
     if len(present):
         inside = np.isin(group, present)
@@ -228,6 +228,13 @@ def class_calibration_errors(p: Vector, target: NDArray[np.int8], bins: int = 15
     return np.array(found)
 
 
+def logits_of(p: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the logits of probabilities ``(N, K)``: of 0 and 1 those of the nearest numbers that float32 has."""
+    edge = np.finfo(np.float32)
+    inside = np.clip(p.astype(np.float64), float(edge.tiny), 1 - float(edge.epsneg) / 2)
+    return np.asarray(logit(inside), dtype=np.float32)
+
+
 def cross_entropy(logits: NDArray[np.floating], target: NDArray[np.int8]) -> float:
     """Return the mean binary cross-entropy over known entries, in nats."""
     z = logits.astype(np.float64)
@@ -238,10 +245,3 @@ def cross_entropy(logits: NDArray[np.floating], target: NDArray[np.int8]) -> flo
 def probabilities(logits: NDArray[np.floating]) -> Vector:
     """Return ``(N, K)`` probabilities in float64."""
     return np.asarray(expit(logits.astype(np.float64)))
-
-
-def logits_of(p: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the logits of probabilities ``(N, K)``: of 0 and 1 those of the nearest numbers that float32 has."""
-    edge = np.finfo(np.float32)
-    inside = np.clip(p.astype(np.float64), float(edge.tiny), 1 - float(edge.epsneg) / 2)
-    return np.asarray(logit(inside), dtype=np.float32)

@@ -151,8 +151,10 @@ def _line(
 
 def _pooled(species: list[_Clips]) -> tuple[Vector, Vector, Vector]:
     """Return intercepts and log slopes ``(K, 2)``, their covariances ``(K, 2, 2)`` and design effects ``(K,)``."""
-    bins = [np.concatenate([getattr(one, name) for one in species]) for name in ("bin_x", "bin_clips", "bin_heard")]
-    mean, _ = _line(*bins, np.zeros(2), np.diag([1e-4, 1e-2]), np.zeros(2))
+    x, clips, heard = (
+        np.concatenate(part) for part in zip(*((s.bin_x, s.bin_clips, s.bin_heard) for s in species), strict=True)
+    )
+    mean, _ = _line(x, clips, heard, np.zeros(2), np.diag([1e-4, 1e-2]), np.zeros(2))
     spread = 4 * SPREAD
     lines, effects = np.tile(mean, (len(species), 1)), np.ones(len(species))
     for _ in range(ROUNDS):
@@ -182,7 +184,8 @@ def _effects(species: list[_Clips], lines: Vector) -> Vector:
         found.append(((np.bincount(one.cluster, one.heard - p) ** 2).sum(), (p * (1 - p)).sum()))
     squares, variance = np.asarray(found).T
     common = max(1.0, float(ratio(squares.sum(), variance.sum())))
-    return np.maximum(1, (squares + PRIOR_VARIANCE * common) / (variance + PRIOR_VARIANCE))
+    effects: Vector = np.maximum(1, (squares + PRIOR_VARIANCE * common) / (variance + PRIOR_VARIANCE))
+    return effects
 
 
 def _threshold(
@@ -190,9 +193,7 @@ def _threshold(
 ) -> SpeciesThreshold:
     """Return the threshold of a species, whose calibration has intercept and log slope ``line`` on centred logits."""
     aim, steep = float(logit(precision)), float(np.exp(line[1]))
-    there = np.array([1.0, aim - line[0]])  # derivative of the logit where it is the aim
-    flat = 1 / np.sqrt(1 + np.pi / 8 * there @ covariance @ there)
-    intercept, slope = flat * line[0], flat * steep
+    intercept, slope = _flattened(line, covariance, aim)
     order = np.argsort(-clips.x)
     x = clips.x[order]
     ends = np.append(x[1:] != x[:-1], True)[: len(x)]  # a threshold takes all clips of equal score
@@ -205,6 +206,7 @@ def _threshold(
         above, threshold = np.array([beyond]), float(expit(beyond + centre))
     else:
         above, threshold = x[:1], np.nan
+        intercept, slope = _flattened(line, covariance, line[0] + steep * float(x[0]) if len(x) else aim)
     p = expit(intercept + slope * above)
     estimate = float(p.mean()) if len(p) else float(expit(intercept))
     gradient = np.array([(p * (1 - p)).sum(), (p * (1 - p) * slope * above).sum()]) / max(len(p), 1)
@@ -213,9 +215,16 @@ def _threshold(
     effective = max(estimate * (1 - estimate) / variance, 1e-3)
     low, high = score(np.array(estimate), np.array(effective), np.array(z))
     return SpeciesThreshold(
-        threshold, estimate, float(low), float(high), int(clips.heard.sum()), detections, float(slope),
-        float(intercept - slope * centre), _listen(estimate, effective, effect, z),
+        threshold, estimate, float(low), float(high), int(clips.heard.sum()), detections, slope,
+        intercept - slope * centre, _listen(estimate, effective, effect, z),
     )  # fmt: skip
+
+
+def _flattened(line: Vector, covariance: Vector, eta: float) -> tuple[float, float]:
+    """Return intercept and slope of a calibration, drawn to 0 by its own uncertainty where its logit is ``eta``."""
+    moved = np.array([1.0, eta - line[0]])  # derivative of the logit by intercept and log slope
+    flat = 1 / np.sqrt(1 + np.pi / 8 * moved @ covariance @ moved)
+    return float(flat * line[0]), float(flat * np.exp(line[1]))
 
 
 def _listen(estimate: float, effective: float, effect: float, z: float) -> int:

@@ -41,7 +41,7 @@ def serve(
                 )
             print(f"corrections: {printable(folder)}")
             print(f"open {address(host, opened.getsockname()[1])} in a browser; Ctrl-C ends it", flush=True)
-            session = Session(classifier, kept, limits, thresholds.species if thresholds else None)
+            session = Session(classifier, kept, limits, thresholds)
             try:
                 _run(session, hosts, opened)
             finally:

@@ -8,7 +8,7 @@ import queue
 import secrets
 import threading
 import unicodedata
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +18,11 @@ import numpy as np
 from matplotlib.image import imsave
 
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.detections import Detection, SpeciesThreshold
+from birdclf.detection.detections import Detection
 from birdclf.detection.inputs import Recording
 from birdclf.detection.results import Result
 from birdclf.detection.stream import RecordingScores, StreamSettings, stream_scores
+from birdclf.detection.thresholds import Thresholds
 from birdclf.detection.timeline import Overview
 from birdclf.errors import UserError
 from birdclf.files import check_writable, lock_file, write_whole
@@ -168,7 +169,7 @@ class Session:
 
     def __init__(
         self, classifier: Classifier, folder: KeptFolder, limits: Limits,
-        thresholds: Mapping[str, SpeciesThreshold] | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:  # fmt: skip
         self.classifier, self.folder, self.limits, self.thresholds = classifier, folder, limits, thresholds
         self.corrections = Corrections(folder.path)
@@ -304,7 +305,9 @@ class Session:
         if not len(scores.start_s) or scores.overview is None:
             raise RefusedError(f"The recording {printable(scores.problem)}. Choose another file.")
         settings = replace(
-            entry.asked.detection_settings, thresholds=self.thresholds, task=self.classifier.input_spec.task
+            entry.asked.detection_settings,
+            thresholds=self.thresholds.species if self.thresholds else None,
+            task=self.classifier.input_spec.task,
         )
         found = settings.detections(scores.probabilities, scores.start_s, scores.end_s, self.classes)
         rows = table_rows(found, self.corrections.of(self.folder.relative(entry.file)))

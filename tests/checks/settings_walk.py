@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import tarfile
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ BESIDE: Final = {
     "features=fusion": {"model": "linear_probe", "features.window_s": "5.0"},
     "data=manifest": {"data.path": "sounds/table.csv"},
     "data=raven": {"data.root": "tables"},
+    "data=soundscape": {"data.root": "tables", "data.segment_s": "1"},
+    "data=birdset": {"data.root": "birdset"},
     "data=synthetic": {"data.num_species": "2", "data.scale": "0.02", "data.min_per_species": "4"},
     "loss=ldam": {"model.head": "cosine"},
     **{f"loss={name}": {"task": "multi_label"} for name in ("bce", "bce_adjusted", "focal_bce", "asymmetric")},
@@ -81,7 +84,7 @@ class LateError(BaseException):
 
 
 def write_sounds(folder: Path) -> None:
-    """Write six sounds of each of two species, a manifest, a Raven table and a split."""
+    """Write six sounds of each of two species, a manifest, Raven tables, BirdSet's files and a split."""
     rng, rate = np.random.default_rng(0), 32_000
     t = np.arange(rate) / rate
     manifest, split = ["path,species,split"], ["recording_id,split"]
@@ -98,12 +101,27 @@ def write_sounds(folder: Path) -> None:
             split.append(f"{species}/{i}.wav,{stage}")
     (folder / "sounds" / "table.csv").write_text("\n".join(manifest) + "\n")
     (folder / "split.csv").write_text("\n".join(split) + "\n")
+    write_birdset(folder / "birdset" / "HSN", folder / "sounds")
     for name, samples in (("embedder", 16_000), ("perch", 160_000)):
         write_embedder(folder / f"{name}.onnx", samples)
     ids = [line.partition(",")[0] for line in split[1:]]
     vectors = [np.arange(3, dtype=np.float32) * i for i in range(len(ids))]
     rows = {"recording_id": ids, "start_s": 0.0, "end_s": 1.0, "vector": vectors}
     pd.DataFrame(rows).to_parquet(folder / "vectors.parquet")
+
+
+def write_birdset(folder: Path, sounds: Path) -> None:
+    """Write the sounds as focal recordings and as segments."""
+    folder.mkdir(parents=True)
+    files = {f"{file.parent.name}_{file.name}": file for file in sorted(sounds.rglob("*.wav"))}
+    codes = [name.partition("_")[0] for name in files]
+    rows = pd.DataFrame({"filepath": list(files), "ebird_code": codes, "ebird_code_multilabel": [[c] for c in codes]})
+    for table, shard, part in (("train", "train", slice(1, None)), ("test_5s", "test5s", slice(1))):
+        kept = rows.groupby("ebird_code").nth(part)
+        kept.to_parquet(folder / f"HSN_metadata_{table}.parquet")
+        with tarfile.open(folder / f"HSN_{shard}_shard_0001.tar.gz", "w:gz") as archive:
+            for name in kept.filepath:
+                archive.add(files[name], name)
 
 
 def write_embedder(path: Path, samples: int) -> None:

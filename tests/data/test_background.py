@@ -147,11 +147,11 @@ def test_recordings_of_the_source_are_no_background(folder_root):
     assert made.class_counts["none"] == 8 and "crane" not in made.classes
 
 
-def test_a_class_of_that_name_is_refused_beside_background_and_has_a_share_without(tmp_path, tone, background):
+def test_recordings_in_which_the_source_hears_nothing_are_background_too(tmp_path, tone, background):
     for name in ("none/a.wav", "none/b.wav", "wren/a.wav"):
         tone(tmp_path / name)
-    with pytest.raises(UserError, match=r"has the class 'none', .* data\.exclude=\[none\]"):
-        folder_catalog(str(tmp_path), background=str(background))
+    both = folder_catalog(str(tmp_path), background=str(background))
+    assert both.class_counts["none"] == 2 + len(QUIET)
     assert folder_catalog(str(tmp_path), background_share=0.5).background_share == 0.5
 
 

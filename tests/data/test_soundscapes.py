@@ -49,7 +49,8 @@ def test_tables_of_three_programs_beside_recordings(site):
         ("c.wav", 3, 6, "Turdus merula_Blackbird"),
         ("b.wav", 3, 4, "robin"),
     ]
-    assert [path.rpartition("/")[2] for path in made.recordings] == ["a.wav", "c.wav", "b.wav"] and not made.notes
+    assert [path.rpartition("/")[2] for path in made.recordings] == ["a.wav", "c.wav", "b.wav"]
+    assert "a confidence, which may be a program's detections (2 rows), are taken together" in made.notes[0]
     assert made.table.confidence.isna().tolist() == [True, False, False, True]
 
 
@@ -70,7 +71,7 @@ def test_unusual_columns_are_named(site):
         read_annotations(site, table)
     made = read_annotations(site, table, Columns("wavfile", "von", "bis", "vogel"))
     assert rows(made) == [("a.wav", 1, 2, "wren"), ("b.wav", 1, 2, "wren")]
-    with pytest.raises(UserError, match=r"no column 'start' \(data\.columns\.start_s\); it has wavfile"):
+    with pytest.raises(UserError, match=r"no column 'start' \(columns\.start_s\); it has wavfile"):
         read_annotations(site, table, Columns(start_s="start"))
 
 
@@ -173,7 +174,7 @@ def test_what_cannot_be_read_is_refused(site, tmp_path):
     with pytest.raises(UserError, match=r"absent\.csv does not exist"):
         read_annotations(site, site / "absent.csv")
     (site / "notes.txt").write_text("a day in May")
-    with pytest.raises(UserError, match=r"notes\.txt is none"):
+    with pytest.raises(UserError, match=r"notes\.txt holds none"):
         read_annotations(site, site / "notes.txt")
     csv(site, "file,weather\na.wav,rain\n", "weather.csv")
     csv(site, "file,start_s,end_s,label\na,1,2,wren\nb,1,2,wren\n")
@@ -282,3 +283,19 @@ def test_a_table_maps_labels(tmp_path):
     assert made.of == {"HSPA": "house sparrow", "B0": "Great Tit"} and made.unmapped == ["x"]
     with pytest.raises(UserError, match="line 2 names the species 'gull', which is not one of the 1 classes"):
         map_labels(["x"], ["wren"], csv(tmp_path, "label,species\nx,gull\n"))
+
+
+def test_tables_in_a_folder_of_their_own(site, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    (out / "sub").mkdir()
+    header = "Start (s),End (s),Scientific name,Common name,Confidence\n"
+    csv(out, header + "0,3,Turdus merula,Blackbird,0.8\n", "a.BirdNET.results.csv")
+    csv(out / "sub", header, "b.BirdNET.results.csv")
+    (site / "a.txt").write_text("1\t2\twren\n")  # annotations, which are not read
+    made = read_annotations(site, out)
+    assert rows(made) == [("a.wav", 0, 3, "Turdus merula_Blackbird")]
+    assert made.annotated == {str(site / "sub" / "b.wav")}
+    layouts.selections(out / "sub" / "b.selections.txt", [(1, "S", 1, 1.0, 2.0, 0, 9, "wren")], "Species")
+    assert rows(read_annotations(site, out))[1] == ("b.wav", 1, 2, "wren")
+    with pytest.raises(UserError, match="holds none"):
+        read_annotations(site, tmp_path_factory.mktemp("empty"))

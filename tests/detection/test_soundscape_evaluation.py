@@ -1,12 +1,17 @@
 """Settings of a judgement on soundscapes, and the fall from focal recordings."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import soundfile
+from made_up import CLASSES, RATE_HZ, Pitches, tones
 
 from birdclf.data.soundscapes import SegmentSettings
-from birdclf.detection.evaluate import SoundscapeSettings, fall
+from birdclf.detection.evaluate import SoundscapeSettings, evaluate_soundscapes, fall
 from birdclf.errors import UserError
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.label_predictions import LabelPredictions
@@ -63,3 +68,24 @@ def test_the_fall_is_of_species_that_are_heard_in_both():
 def test_without_a_species_in_both_there_is_no_fall():
     found = fall(predictions([[1, 0]], [[1, 0]]), predictions([[0, 1]], [[1, 0]]), Evaluation())
     assert found["cmap"]["species"] == 0 and found["cmap"]["difference"] == {"value": None, "low": None, "high": None}
+
+
+def test_a_run_on_sets_of_species_falls_from_its_own_test_recordings(tmp_path: Path):
+    classifier = Pitches()
+    classifier.input_spec = replace(classifier.input_spec, task="multi_label")
+    run, field = tmp_path / "run", tmp_path / "field"
+    run.mkdir(), field.mkdir()
+    soundfile.write(field / "a.wav", tones(500, 2_750, 1_250, 0), RATE_HZ)
+    (field / "a.csv").write_text("start_s,end_s,label\n3,4,barn owl\n1,2,wood lark\n")
+    saved = predictions([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0]], [[2, 2, 0], [0, 0, -1], [-1, 0, 2], [0, 0, 0]])
+    saved.table("test", CLASSES).to_parquet(run / "predictions.parquet")
+    settings = SoundscapeSettings(field, segments=SegmentSettings(segment_s=1.0))
+    folder = settings.folder(run, "best", None)
+    evaluate_soundscapes(run, classifier, settings, folder)
+    metrics, table = json.loads((folder / "metrics.json").read_text()), pd.read_csv(folder / "per_class.csv")
+    assert metrics["settings"]["task"] == "multi_label" and "buckets" not in metrics["soundscape"]
+    assert table.species.tolist() == ["barn owl", "wood lark"] and table.focal_clips.tolist() == [2, 2]
+    assert table.focal_recall.tolist() == [0.5, 0.5]
+    np.testing.assert_allclose(table.focal_average_precision, [3 / 4, 3 / 4])
+    np.testing.assert_allclose(table.average_precision, [1 / 2, 1])  # an owl that is not annotated is heard first
+    assert metrics["fall"]["cmap"]["difference"]["value"] == pytest.approx(0, abs=1e-9)

@@ -214,7 +214,7 @@ def build_posthoc(node: DictConfig, tmp_path: Path) -> None:
     posthoc = instantiate(node)
     assert isinstance(posthoc, PostHoc)
     rows = OutputRows((5.0, 4.0, 3.0, 2.0, 1.0), (0.0,) * 5)
-    logits = np.zeros((4, 5), dtype=np.float32)
+    logits = np.ones((4, 5), dtype=np.float32)
     adjustment = posthoc.fit(logits, COUNTS.tolist(), lambda logits: float(logits[0, 4] - logits[0, 0]), rows)
     changed = adjustment is not None and bool((adjustment.apply(logits) != logits).any())
     assert changed == posthoc.corrects_prior

@@ -123,7 +123,7 @@ def test_what_was_judged_is_printed(whole: Outcome, run: Path):
         "16 segments of 5 s in 2 recordings, 0.02 hours; 2 are empty, in 2 only other species are heard",
         "an overlap of 0.25 s",
         "windows, of 5 s every 5 s",
-        "4 of the model's 4 species are annotated and judged",
+        "judged are 4 of the model's 4 species, those that are annotated; 0 without a segment",
         "none of the model's species: 1, Pica pica (2)",
         "cmAP of 4 species:",
         "evaluation folder: ",
@@ -185,6 +185,7 @@ def test_of_empty_sound_only_false_detections_are_known(judged, tmp_path: Path):
         (["--annotations", "nowhere.csv"], "nowhere.csv does not exist"),
         (["--detections", "A=peer.csv", "A=table.csv"], "--detections: A names two tables or the run"),
         (["--detections", "soundscape=peer.csv"], "--detections: soundscape names two tables or the run"),
+        (["--columns", "label=Bird"], "has no column 'Bird' (columns.label)"),
         (["--labels", "peer.csv"], "peer.csv lacks the column(s) label, species"),
     ],
 )

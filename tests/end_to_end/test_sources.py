@@ -16,7 +16,19 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Path], list[str], int]] = {
     "kaggle_extended": ("kaggle_extended", layouts.kaggle_extended, sorted(layouts.CODES.values()), 18),
     "raven": ("raven", layouts.raven, ["Alauda arvensis", "Bubo bubo"], 12),
     "audacity": ("audacity", layouts.audacity, ["Alauda arvensis", "Grünspecht"], 12),
+    "soundscape": ("soundscape", layouts.soundscape, ["Bubo bubo", "none"], 12),
 }
+
+
+def test_birdset_trains_on_focal_recordings_and_is_tested_on_its_segments(birdclf: Command, tmp_path: Path):
+    root = layouts.birdset(tmp_path / "source")
+    words = ["data=birdset", f"data.root={root}", f"store.dir={tmp_path / 'features'}", "split=grouped", *TINY]
+    done = birdclf("train", *words, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == 0, done.err
+    split = pd.read_csv(tmp_path / "run" / "split.csv", dtype=str)
+    part = split.recording_id.str.partition("/")[0]
+    assert set(split.split[part == "train"]) == {"train", "val"} and set(split.split[part == "test_5s"]) == {"test"}
+    assert (part == "test_5s").sum() == 6
 
 
 OTHER_YEARS = ("birdclef-2021", "birdclef-2022")  # their layouts: tests/data/sources

@@ -18,7 +18,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from birdclf.metrics.intervals import score
-from birdclf.metrics.thresholds import fit_thresholds
+from birdclf.metrics.thresholds import SpeciesThreshold, fit_thresholds
 
 Scores = NDArray[np.float32]
 Labels = NDArray[np.int8]
@@ -106,12 +106,24 @@ def measured(right: NDArray[np.bool_], cluster: NDArray[np.int64]) -> tuple[floa
     return share, float(low), float(high)
 
 
+def coverage(fitted: list[SpeciesThreshold], p: Scores, heard: Labels) -> tuple[float, float]:
+    """Return how often the true precision is within the interval of a species that has 20 detections, or below it."""
+    found = []
+    for k, one in enumerate(fitted):
+        right = heard[p[:, k] >= np.float32(np.nan_to_num(one.threshold, nan=2)), k]
+        if len(right) >= 20:
+            found.append((one.low <= right.mean() <= one.high, right.mean() < one.low))
+    return tuple(np.mean(found, axis=0).tolist())
+
+
 def judge(kind: str, worlds: int, seed: int = 0) -> list[dict[str, object]]:
     """Return one row a world and method: how the promise is kept on another set, and at what recall."""
     rows: list[dict[str, object]] = []
     for world in range(seed, seed + worlds):
-        (p, heard), (new_p, new), (large_p, large) = World(kind, world).sets(3)
-        best = empirical(np.concatenate([new_p, large_p]), np.concatenate([new, large]))
+        (p, heard), (new_p, new), *more = World(kind, world).sets(5)
+        large_p, large = (np.concatenate(part) for part in zip(*more, strict=True))
+        best = empirical(large_p, large)
+        covered = coverage(fit_thresholds(p, heard, CLUSTER, PRECISION), large_p, large)
         for method, threshold in thresholds(p, heard).items():
             found = new_p >= np.where(np.isnan(threshold), 2, threshold).astype(np.float32)
             verdicts = np.array([
@@ -129,7 +141,7 @@ def judge(kind: str, worlds: int, seed: int = 0) -> list[dict[str, object]]:
                 "broken_species": (high_k < PRECISION).mean(), "species": len(verdicts),
                 "few_right": int((few & (new[:, heard.sum(axis=0) < FEW] == 1)).sum()), "few": int(few.sum()),
                 "recall": float((found & (new == 1))[:, own].sum() / new.sum()),
-                "ideal": float(ideal / new.sum()),
+                "ideal": float(ideal / new.sum()), "covered": covered[0], "under": covered[1],
             })  # fmt: skip
     return rows
 
@@ -138,7 +150,18 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the means over worlds."""
     groups = rows.groupby(["kind", "method"], sort=False)
     found = groups[
-        ["precision", "held", "broken", "held_species", "broken_species", "species", "recall", "ideal"]
+        [
+            "precision",
+            "held",
+            "broken",
+            "held_species",
+            "broken_species",
+            "species",
+            "recall",
+            "ideal",
+            "covered",
+            "under",
+        ]
     ].mean()
     return found.assign(few=groups.few_right.sum() / groups.few.sum())
 

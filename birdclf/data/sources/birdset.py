@@ -4,8 +4,10 @@ import gzip
 import json
 import logging
 import os
+import re
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Unpack
 
@@ -62,7 +64,7 @@ def birdset_catalog(
         parts.append(("test_5s", f"{config}_metadata_test_5s", f"{config}_test5s_shard"))
     tables = {part: _metadata(folder / f"{name}.parquet", root, config) for part, name, _ in parts}
     train = tables["train"]
-    classes = set(train.ebird_code)
+    classes = {*train.ebird_code} - {""}
     classes.update(*(tables["test_5s"].ebird_code_multilabel if "test_5s" in tables else ()))
     rows = []
     for part, _, shards in parts:
@@ -87,7 +89,7 @@ def birdset_catalog(
     table = pd.concat([chosen.table, both.table[~is_train]], ignore_index=True)
     if "masked" in table:
         table["masked"] = table.masked.map(lambda names: names if isinstance(names, tuple) else ())
-    return Catalog(table, both.reader, both.name)
+    return replace(chosen, table=table)
 
 
 def _rows(table: pd.DataFrame, part: str, files: list[Path], classes: set[str]) -> pd.DataFrame:
@@ -96,11 +98,11 @@ def _rows(table: pd.DataFrame, part: str, files: list[Path], classes: set[str]) 
     names = list(table.index)
     heard = [[*one, *two] for one, two in zip(table.ebird_code_multilabel, table.ebird_code_secondary, strict=True)]
     if is_train:
-        species = list(table.ebird_code)
+        species = [code or NONE for code in table.ebird_code]
         group = table["recordist"].fillna("").astype(str).tolist() if "recordist" in table else [""] * len(names)
     else:
         species = [next(iter(codes), NONE) for codes in table.ebird_code_multilabel]
-        group = [name.rpartition(".")[0].rsplit("_", 2)[0] for name in names]  # HSN_001_20150708_061805_000_005.ogg
+        group = [re.sub(r"_\d+_\d+$", "", Path(name).stem) for name in names]  # HSN_001_20150708_061805_000_005.ogg
     made: dict[str, Any] = {
         "recording_id": [f"{part}/{name}" for name in names],
         "species": species,

@@ -2,10 +2,8 @@
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 
@@ -24,7 +22,7 @@ FOLDER = "folder"
 def soundscape_catalog(
     root: str,
     annotations: str | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Columns | None = None,
     segment_s: float = 5.0,
     hop_s: float | None = None,
     min_overlap_s: float = 0.25,
@@ -40,8 +38,8 @@ def soundscape_catalog(
     Args:
         root: Folder of recordings, with annotations beside them
             (:func:`birdclf.data.soundscapes.read_annotations`).
-        annotations: One table of all recordings instead.
-        columns: Names of the table's columns, by the names of :class:`birdclf.data.soundscapes.Columns`.
+        annotations: One table of all recordings, or a folder of tables, instead.
+        columns: Names of the table's columns.
         segment_s: Length of a segment in seconds.
         hop_s: From one start to the next; None is a segment.
         min_overlap_s: Least overlap of annotation and segment in seconds.
@@ -55,8 +53,10 @@ def soundscape_catalog(
     """
     settings = SegmentSettings(segment_s, hop_s, min_overlap_s, unannotated)
     base = data_root(root, "recordings with their annotations")
-    table = Path(str(annotations)).expanduser() if annotations is not None else None
-    made = read_annotations(base, table, _columns(columns))
+    table = Path(annotations).expanduser() if annotations is not None else None
+    if table is not None and not table.exists():
+        raise UserError(f"data.annotations={annotations} does not exist. Give a Raven table (.txt), a CSV or a folder.")
+    made = read_annotations(base, table, columns)
     segments = segment_table(made, durations_of(made.recordings), settings)
     name = f"soundscapes {base.name}"
     for note in made.notes:
@@ -90,19 +90,7 @@ def soundscape_catalog(
     return select(Catalog(rows, FileReader(), name), **selection)
 
 
-def _columns(given: Mapping[str, str | None] | None) -> Columns:
-    names = [each.name for each in fields(Columns)]
-    if given is None:
-        return Columns()
-    if not isinstance(given, Mapping) or not set(given) <= set(names):
-        raise UserError(f"data.columns is {given}; it must give names of columns for {', '.join(names)}.")
-    for key, value in given.items():
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"data.columns.{key} is {value}; it must be the name of a column. Quote a number.")
-    return Columns(**given)
-
-
-def _group(path: str, site: Any) -> str:
+def _group(path: str, site: str | None) -> str:
     """Return the site of a recording, by its path below the root, or the path."""
     if site is None:
         return path
@@ -110,7 +98,7 @@ def _group(path: str, site: Any) -> str:
         return path.partition("/")[0]
     try:
         found = re.search(site, path)
-    except (re.error, TypeError) as error:
+    except re.error as error:
         raise UserError(f"data.site is {site!r}, which is no regular expression: {error}. Correct it.") from error
     if found is None:
         raise UserError(f"data.site={site} is not found in {path}. Correct the expression, or leave data.site out.")

@@ -103,7 +103,7 @@ def _estimates(evaluated: Evaluated) -> Found:
     found: dict[str, Estimate | None] = {}
     for name in FIGURES:
         values = np.array([each.value for one in alone if (each := one[name])])
-        of_runs = [each for one in measured if (each := one.get(name))]
+        of_runs = [one[name] for one in measured if name in one]
         if not len(values):
             found[name] = None
             continue
@@ -159,10 +159,10 @@ def _fall_plot(name: str, label: str, table: pd.DataFrame, evaluation: Soundscap
     shown = known.head(MOST_SPECIES)
     rows = []
     for row in shown.to_dict("records"):
-        marks = (
-            mark_of(*(row[f"{way}average_precision{end}"] for end in ("", "_low", "_high")), "{:.2f}")
-            for way in ("focal_", "")
-        )
+        marks = []
+        for way in ("focal_", ""):
+            value, low, high = (float(row[f"{way}average_precision{end}"]) for end in ("", "_low", "_high"))
+            marks.append(mark_of(value, low, high, "{:.2f}"))
         clips = f"{row['focal_clips']:,.0f} recordings, {row['segments']:,.0f} segments"
         rows.append(Row(str(row["species"]), tuple(marks), clips))
     worst = ", ".join(f"{row.species} ({row.fall:.2f})" for row in shown.head(3).itertuples())
@@ -222,7 +222,8 @@ def _species_table(caption: str, table: pd.DataFrame) -> Table:
         "focal_average_precision": "AP, test", "focal_auroc": "AUROC, test", "segments": "segments",
         "average_precision": "AP", "auroc": "AUROC", "precision": "precision", "recall": "recall", "fall": "fall of AP",
     }  # fmt: skip
-    heads |= {column: f"AP, {column.partition(':')[2]}" for column in table if column.startswith("average_precision:")}
+    peers = [name for name in map(str, table.columns) if name.startswith("average_precision:")]
+    heads |= {name: f"AP, {name.partition(':')[2]}" for name in peers}
     shown = {column: head for column, head in heads.items() if column in table}
     whole = ("train", "focal_clips", "segments")
     rows = tuple(

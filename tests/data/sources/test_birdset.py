@@ -178,3 +178,14 @@ def test_a_split_file_decides_alone(root, tmp_path):
     assert FileSplit(str(tmp_path / "split.csv")).stages_of(birdset_catalog(str(root)), 1).to_dict() == {
         "train/XC0.ogg": "test"
     }
+
+
+def test_segments_with_names_of_their_own_are_groups_of_their_own(root):
+    for name in ("HSN_metadata_test_5s.parquet", "HSN_metadata_train.parquet"):
+        given = pd.read_parquet(root / "HSN" / name).reset_index()
+        given.loc[0, "filepath"] = "made/nips4b_birds_file001.ogg"
+        given.loc[0, "ebird_code"] = None
+        given.to_parquet(root / "HSN" / name)
+    table = birdset_catalog(str(root), allow_absent=True).table.set_index("recording_id")
+    assert table.group["test_5s/nips4b_birds_file001.ogg"] == "nips4b_birds_file001"
+    assert table.species["train/nips4b_birds_file001.ogg"] == "none"

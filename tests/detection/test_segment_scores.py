@@ -222,6 +222,30 @@ def test_detections_are_judged_on_the_species_that_are_annotated(tmp_path: Path)
         read_detections(truth, table, CLASSES)
 
 
+def test_detections_in_other_recordings_are_left_out_and_a_table_of_others_alone_is_refused(tmp_path: Path):
+    truth = truth_of(tmp_path, "a,0,1,crane\nb,0,1,crane\n", a=(1_250, 0), b=(1_250, 0))
+    table = tmp_path / "peer.csv"
+    table.write_text("file,start_s,end_s,label\na,0,1,crane\nelsewhere,0,1,crane\n")
+    detections = read_detections(truth, table, CLASSES)
+    assert len(detections.table) == 1 and "elsewhere" in " ".join(detections.notes)
+    assert detections.predictions(truth).probabilities[:, 0].round(6).tolist() == [1, 0, 0, 0]
+    table.write_text("file,start_s,end_s,label\nelsewhere,0,1,crane\n")
+    with pytest.raises(UserError, match="elsewhere"):
+        read_detections(truth, table, CLASSES)
+
+
+def test_detections_may_lie_in_a_folder_with_a_table_for_each_recording(tmp_path: Path):
+    truth = truth_of(tmp_path, "a,0,1,crane\nb,0,1,crane\n", a=(1_250, 0), b=(1_250, 0))
+    folder = tmp_path / "peer"
+    folder.mkdir()
+    head = "Start (s),End (s),Scientific name,Common name,Confidence\n"
+    (folder / "a.BirdNET.results.csv").write_text(f"{head}0,1,Grus grus,Crane,0.75\n1,2,Strix aluco,Tawny owl,0.5\n")
+    (folder / "b.BirdNET.results.csv").write_text(head)
+    detections = read_detections(truth, folder, CLASSES)
+    assert detections.unmapped == {"Strix aluco_Tawny owl": 1}
+    assert detections.predictions(truth).probabilities[:, 0].round(6).tolist() == [0.75, 0, 0, 0]
+
+
 def test_logits_of_probabilities_are_undone_by_the_sigmoid():
     p = np.array([0.0, 1e-30, 1e-3, 0.5, 0.999, 1.0], np.float32)
     logits = logits_of(p)

@@ -185,7 +185,7 @@ def choose(
     kept = np.isin(np.asarray(classes), settings.species or classes)
     names = [name for name, occurs in zip(classes, kept, strict=True) if occurs]
     thresholds = settings.thresholds.species if settings.thresholds else None
-    among = DetectionSettings(species=settings.species, task=task, thresholds=thresholds)
+    among = DetectionSettings(species=settings.species, thresholds=thresholds, task=task)
     measure = (MEASURES if task == "single_label" else SET_MEASURES)[settings.uncertainty]
     near = _near_thresholds(names, settings)
     pool = Pool(settings.n * (1 if near else settings.pool))

@@ -46,6 +46,7 @@ from birdclf.metrics.criteria import Criteria
 from birdclf.metrics.figures import Evaluation
 from birdclf.models.probes import LinearProbe, Probe
 from birdclf.posthoc.base import OutputRows, PostHoc
+from birdclf.runs.trust import build
 from birdclf.sweep.callbacks import EXTRA_OF
 from birdclf.training.callbacks.averaging import Averaging
 from birdclf.training.check import LOGGER_EXTRAS, check_settings
@@ -89,8 +90,8 @@ def given(recordings: Path, manifest: Path, tmp_path: Path) -> dict[str, str]:
 
 
 def build_data(node: DictConfig, tmp_path: Path) -> None:
-    catalog = instantiate(node)
-    assert isinstance(catalog, Catalog)
+    assert isinstance(instantiate(node), Catalog)
+    catalog = build(OmegaConf.to_container(node), Catalog, "data")  # as a run folder is opened again
     assert len(catalog.classes) > 1 and len(catalog) >= len(catalog.classes)
 
 

@@ -64,15 +64,15 @@ def _add_soundscapes(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def _tables(words: list[str]) -> dict[str, Path]:
-    """Return the tables of detections by name, that of the file where none is given."""
+def _tables(words: list[str], run: str) -> dict[str, Path]:
+    """Return the tables of detections by name, that of the file where none is given; not that of the run."""
     tables: dict[str, Path] = {}
     for word in words:
         name, equals, path = word.partition("=")
         given = bool(equals) and bool(name) and not Path(word).expanduser().exists()
         file = Path(path if given else word).expanduser()
         name = name if given else file.stem
-        if name in tables or name == "soundscape":
+        if name in tables or name in ("soundscape", run):
             raise UserError(f"--detections: {name} names two tables or the run. Give another name: NAME={file}.")
         tables[name] = file
     return tables
@@ -117,8 +117,8 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
         raise UserError(f"{option} is for an evaluation on clips; leave it out with --soundscapes.")
     from birdclf.detection.evaluate import evaluate_soundscapes
 
-    settings = soundscape_settings(arguments, _tables(arguments.detections or []))
     source = arguments.runs[0].expanduser()
+    settings = soundscape_settings(arguments, _tables(arguments.detections or [], source.resolve().name))
     folder = settings.folder(source, arguments.checkpoint, arguments.out.expanduser() if arguments.out else None)
     from birdclf.detection.classifier import open_classifier
 

@@ -205,7 +205,7 @@ def _read_csv(
             return None  # a table of something else
         raise UserError(
             f"{file} has no column for {', '.join(missing)}; it has {', '.join(table.columns) or 'none'}. Name them, "
-            f"such as columns.{missing[0]}=NAME."
+            f"such as --columns {missing[0]}=NAME, or data.columns.{missing[0]}=NAME in training."
         )
     both = {_plain(name): name for name in table.columns}
     if columns.label is None and {"scientific name", "common name"} <= both.keys():
@@ -356,8 +356,8 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
     if bare and settings.unannotated == "refuse":
         raise UserError(
             f"{len(bare)} of {len(annotations.recordings)} recordings have no annotation, first "
-            f"{', '.join(Path(name).name for name in bare[:SHOWN])}. Set unannotated=empty if nothing is heard in "
-            f"them, unannotated=skip if nobody listened to them."
+            f"{', '.join(Path(name).name for name in bare[:SHOWN])}. Set unannotated to empty if nothing is heard in "
+            f"them, to skip if nobody listened to them: --unannotated empty, or data.unannotated=empty in training."
         )
     if bare:
         how = "taken as empty" if settings.unannotated == "empty" else "left out"
@@ -392,7 +392,7 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
     if not parts:
         raise UserError(
             f"No segment is left of {len(annotations.recordings)} recordings: {'; '.join(notes)}. "
-            f"Lower segment_s, or set unannotated=empty."
+            f"Shorten the segments, or set unannotated to empty."
         )
     return pd.DataFrame(parts, columns=["path", "start_s", "end_s", "labels", "species"])
 
@@ -452,7 +452,7 @@ def map_labels(labels: Iterable[str], classes: Sequence[str], table: Path | None
         table: CSV with the columns ``label`` and ``species``, which decides for the labels that it has.
 
     Raises:
-        UserError: If the table cannot be read, or names a species that is not a class.
+        UserError: If the table cannot be read, names a species that is not a class, or gives a label two species.
     """
     whole = {name: name for name in classes}
     loose = _unique((_plain(name), name) for name in classes)
@@ -473,7 +473,10 @@ def map_labels(labels: Iterable[str], classes: Sequence[str], table: Path | None
                     f"{table}: line {line} names the species {species!r}, which is not one of the {len(classes)} "
                     f"classes. Correct or delete the line."
                 )
-            given[_plain(label)] = found
+            if given.setdefault(_plain(label), found) != found:
+                raise UserError(
+                    f"{table}: line {line} gives {label!r} a second species, {species}. Delete one of them."
+                )
     names = sorted(set(labels))
     mapped = {label: given.get(_plain(label)) or by_name(label) for label in names}
     return LabelMap(

@@ -65,7 +65,7 @@ class SoundscapeSettings:
         Raises:
             UserError: If it exists, or none is given and the source has no place for it.
         """
-        if out is None and not source.is_dir():
+        if out is None and source.is_file():
             raise UserError(f"{source} is a file: say where to write the evaluation with --out DIR.")
         last = "" if checkpoint == "best" else f"_{checkpoint}"
         found = out or source / "evaluations" / f"{PREFIX}{folder_name(self.root.resolve().name)}{last}"
@@ -125,7 +125,7 @@ def evaluate_soundscapes(
         SPLIT: figures.pop(SPLIT),
         "detections": figures,
         "fall": fall(focal[0], own, evaluation) if focal else None,
-        "run": source.name,
+        "run": source.resolve().name,
         "checkpoint": checkpoint,
         "soundscapes": settings.root.resolve().name,
         "settings": asdict(settings.segments)
@@ -134,7 +134,7 @@ def evaluate_soundscapes(
         "counts": _counts(truth, own, len(set(input_spec.classes) - {NONE})),
         "unmapped": truth.unmapped,
         "notes": truth.notes,
-        "notes_on_detections": {name: found.notes + _unknown(found.unmapped) for name, found in others.items()},
+        "notes_on_detections": {name: found.notes + unknown_labels(found.unmapped) for name, found in others.items()},
     }
     folder.mkdir(parents=True)
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
@@ -250,7 +250,7 @@ def _counts(truth: Truth, own: LabelPredictions, species: int) -> dict[str, Any]
     }
 
 
-def _unknown(unmapped: Mapping[str, int]) -> list[str]:
+def unknown_labels(unmapped: Mapping[str, int]) -> list[str]:
     """Return a sentence on labels that are none of the run's species, if there are any."""
     if not unmapped:
         return []
@@ -270,7 +270,7 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         f"its windows, of {settings['window_s']:g} s every {settings['window_hop_s']:g} s",
         f"judged are {counts['species_judged']} of the model's {counts['species_of_the_run']} species, those that are "
         f"annotated; {metrics[SPLIT]['classes_without_positive']} without a segment are left out of means",
-        *_unknown(metrics["unmapped"]),
+        *unknown_labels(metrics["unmapped"]),
         *metrics["notes"],
     ]
     lines += [f"{name}: {note}" for name, notes in metrics["notes_on_detections"].items() for note in notes]

@@ -32,7 +32,7 @@ SETTINGS = [
     (["loader.batch_size=many"], ["loader.batch_size is many; it must be a whole number."]),
     (["lr=1"], ["no setting 'lr'. Did you mean optimizer.lr?"]),
     (["epochs=1"], ["no setting 'epochs'. Did you mean", "trainer.max_epochs"]),
-    (["gamma=1"], ["no setting 'gamma'. Did you mean loss.gamma (with loss=class_balanced or focal)?"]),
+    (["gamma=1"], ["no setting 'gamma'. Did you mean loss.gamma (with loss=class_balanced or focal or focal_bce)?"]),
     (["root=1", "data=synthetic"], ["no setting 'root'. Did you mean data.root (with data=", "folder"]),
     (
         ["augment=[specaugment,", "mixup]"],

@@ -115,7 +115,8 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
     if arguments.window or arguments.source:
         option = "--window" if arguments.window else "--source"
         raise UserError(f"{option} is for an evaluation on clips; leave it out with --soundscapes.")
-    from birdclf.detection.evaluate import evaluate_soundscapes
+    from birdclf.detection.evaluate import OwnThresholds, evaluate_soundscapes
+    from birdclf.detection.thresholds import find_thresholds
 
     source = arguments.runs[0].expanduser()
     settings = soundscape_settings(arguments, _tables(arguments.detections or [], source.resolve().name))
@@ -123,4 +124,8 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
     from birdclf.detection.classifier import open_classifier
 
     classifier = open_classifier(source, arguments.checkpoint, None, arguments.trust, arguments.embedder)
-    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint)
+    known = find_thresholds(source, classifier.input_spec.classes, None, arguments.checkpoint)
+    own = None
+    if known:
+        own = OwnThresholds(known[0].precision, {name: one.threshold for name, one in known[0].species.items()})
+    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint, own)

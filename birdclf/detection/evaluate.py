@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -87,8 +87,20 @@ class SoundscapeSettings:
         return window_hop_s(window_s, self.segments.segment_s) if self.hop_s is None else self.hop_s
 
 
+class OwnThresholds(NamedTuple):
+    """Thresholds that a run is used with."""
+
+    precision: float  # that they are for
+    least: Mapping[str, float]  # probability from which each species is detected, NaN for never
+
+
 def evaluate_soundscapes(
-    source: Path, classifier: Classifier, settings: SoundscapeSettings, folder: Path, checkpoint: str = "best"
+    source: Path,
+    classifier: Classifier,
+    settings: SoundscapeSettings,
+    folder: Path,
+    checkpoint: str = "best",
+    thresholds: OwnThresholds | None = None,
 ) -> None:
     """Judge a classifier and tables of detections on annotated soundscapes: print the figures, and write a folder.
 
@@ -98,6 +110,7 @@ def evaluate_soundscapes(
         settings: Recordings, annotations, segments and tables of detections.
         folder: New folder to write to.
         checkpoint: Which weights these are.
+        thresholds: Those of the run, if it has any, at which it is judged as well.
 
     Raises:
         UserError: If something is missing or does not fit together.
@@ -124,6 +137,7 @@ def evaluate_soundscapes(
     metrics = {
         SPLIT: figures.pop(SPLIT),
         "detections": figures,
+        "at_thresholds": _at_thresholds(thresholds, own, truth.classes, evaluation) if thresholds else None,
         "fall": fall(focal[0], own, evaluation) if focal else None,
         "run": source.resolve().name,
         "checkpoint": checkpoint,
@@ -147,6 +161,14 @@ def evaluate_soundscapes(
         (folder / "precision_recall.png").write_bytes(picture.png)
     _print(metrics, table)
     print(f"evaluation folder: {printable(folder)}")
+
+
+def _at_thresholds(
+    thresholds: OwnThresholds, own: LabelPredictions, classes: tuple[str, ...], evaluation: Evaluation
+) -> dict[str, Any]:
+    """Return the figures at the run's own thresholds, with the precision that they are for."""
+    least = np.nan_to_num([thresholds.least.get(name, np.inf) for name in classes], nan=np.inf)
+    return {"stated_precision": thresholds.precision, **own.at(least, evaluation)}
 
 
 def fall(focal: LabelPredictions, soundscape: LabelPredictions, settings: Evaluation) -> dict[str, Any]:
@@ -294,6 +316,11 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         cells = (f"{_cell(row['cmap'])} ({row['classes']} species)" if row["classes"] else "-" for row in rows)
         shown.add_row(f"cmAP, {bucket}-shot", *cells)
     Console().print(shown)
+    if at := metrics["at_thresholds"]:
+        print(
+            f"at the run's thresholds for precision {at['stated_precision']:g}: precision {_cell(at['precision'])}, "
+            f"recall {_cell(at['recall'])}, {_cell(at[RATE], 1)} false detections an hour of empty sound"
+        )
     if metrics["fall"]:
         _print_fall(metrics["fall"], table)
 

@@ -200,8 +200,7 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
     table.add_column("")
     for stage, values in figures.items():
         table.add_column(f"{stage} ({values['clips']} clips)", justify="right")
-    first = next(iter(figures.values()))
-    of_sets = task_of(first) == "multi_label"
+    of_sets = any(task_of(values) == "multi_label" for values in figures.values())
     for name in SHOWN_OF_SETS if of_sets else SHOWN:
         table.add_row(name, *(_cell(values.get(name)) for values in figures.values()))
     measured = "cmap" if of_sets else "recall"

@@ -474,9 +474,7 @@ def map_labels(labels: Iterable[str], classes: Sequence[str], table: Path | None
                     f"classes. Correct or delete the line."
                 )
             if given.setdefault(_plain(label), found) != found:
-                raise UserError(
-                    f"{table}: line {line} gives {label!r} a second species, {species}. Delete one of them."
-                )
+                raise UserError(f"{table}: line {line} gives {label!r} a second species, {species}. Keep one.")
     names = sorted(set(labels))
     mapped = {label: given.get(_plain(label)) or by_name(label) for label in names}
     return LabelMap(

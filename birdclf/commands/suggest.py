@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = suggest(classifier, arguments.audio, lines, out, how, settings)
     found = len(chosen.suggestions)
     if thresholds:
-        listen = sum(one.listen for one in thresholds.species.values())
+        listen = sum(one.listen for name, one in thresholds.species.items() if species is None or name in species)
         print(f"{listen:,} clips in all make every interval 5 points wide on either side; --n says how many are chosen")
     elif found < settings.n:
         print(f"--n {settings.n} asks for more clips than there are: {found}, no two of which overlap", file=sys.stderr)

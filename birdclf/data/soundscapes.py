@@ -249,7 +249,7 @@ def _tidied(
     for row in rows:
         if not row.species:
             left_out["without a label"] += 1
-        elif _plain(row.species) in NOTHING:
+        elif says_nothing(row.species):
             looked_at.add(row.file)
         elif math.isnan(row.end_s):
             left_out["without times (a range of frequencies alone)"] += 1
@@ -495,6 +495,11 @@ def _parts(name: str) -> list[str]:
     """Return both parts of ``Scientific name_Common name``, the first of which has a space or equals the second."""
     left, _, right = name.partition("_")
     return [_plain(left), _plain(right)] if right and (" " in left.strip() or left == right) else []
+
+
+def says_nothing(label: str) -> bool:
+    """Return whether a label is one of ``NOTHING``, in any spelling."""
+    return _plain(label) in NOTHING
 
 
 def _plain(name: str) -> str:

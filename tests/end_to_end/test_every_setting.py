@@ -158,7 +158,7 @@ DATA: dict[str, RecordingDataModule] = {}
 
 def prepared(cfg: DictConfig) -> RecordingDataModule:
     """Return the data of a configuration, prepared once for all that have the same."""
-    groups = ("data", "features", "window", "sampler", "split", "audio", "audit", "loader", "seed")
+    groups = ("data", "features", "window", "sampler", "split", "audio", "audit", "loader", "seed", "task")
     settings = OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(groups)), resolve=False)
     if settings not in DATA:
         DATA[settings] = build_data(cfg)

@@ -97,7 +97,11 @@ def _instantiation(error: InstantiationException) -> str:
     if isinstance(cause, TypeError):
         argument = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
         if argument:
-            return f"There is no setting '{key}.{argument[1]}'. {_arguments(lines[0], key, argument[1])}"
+            name = f"{key}.{argument[1]}"
+            files = [word for word in sys.argv if word.lstrip("+").startswith("experiment=")]
+            given = any(word.lstrip("+").startswith(f"{name}=") for word in sys.argv)
+            origin = "" if given or not files else f" It is a setting of {files[0]}, which does not fit this {key}."
+            return f"There is no setting {name!r}. {_arguments(lines[0], key, argument[1])}{origin}"
     missing = re.match(r"Error locating target '([^']+)'", lines[0])
     if missing:
         return (

@@ -98,6 +98,8 @@ def test_nothing_that_could_run_a_file_is_used():
     assert found.pop("cores.py") == [
         "from joblib import cpu_count"
     ]  # it knows the quotas of containers, and opens no file
+    unpacked = ["import tarfile", "opened.extract(member, part, filter='data')"]
+    assert found.pop("data/sources/birdset.py") == unpacked  # the filter refuses what would land outside the folder
     assert {name: uses for name, uses in found.items() if uses} == {}
 
 

@@ -64,15 +64,15 @@ def _add_soundscapes(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def _tables(words: list[str]) -> dict[str, Path]:
-    """Return the tables of detections by name, that of the file where none is given."""
+def _tables(words: list[str], run: str) -> dict[str, Path]:
+    """Return the tables of detections by name, that of the file where none is given; not that of the run."""
     tables: dict[str, Path] = {}
     for word in words:
         name, equals, path = word.partition("=")
         given = bool(equals) and bool(name) and not Path(word).expanduser().exists()
         file = Path(path if given else word).expanduser()
         name = name if given else file.stem
-        if name in tables or name == "soundscape":
+        if name in tables or name in ("soundscape", run):
             raise UserError(f"--detections: {name} names two tables or the run. Give another name: NAME={file}.")
         tables[name] = file
     return tables
@@ -115,12 +115,17 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
     if arguments.window or arguments.source:
         option = "--window" if arguments.window else "--source"
         raise UserError(f"{option} is for an evaluation on clips; leave it out with --soundscapes.")
-    from birdclf.detection.evaluate import evaluate_soundscapes
+    from birdclf.detection.evaluate import OwnThresholds, evaluate_soundscapes
+    from birdclf.detection.thresholds import find_thresholds
 
-    settings = soundscape_settings(arguments, _tables(arguments.detections or []))
     source = arguments.runs[0].expanduser()
+    settings = soundscape_settings(arguments, _tables(arguments.detections or [], source.resolve().name))
     folder = settings.folder(source, arguments.checkpoint, arguments.out.expanduser() if arguments.out else None)
     from birdclf.detection.classifier import open_classifier
 
     classifier = open_classifier(source, arguments.checkpoint, None, arguments.trust, arguments.embedder)
-    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint)
+    known = find_thresholds(source, classifier.input_spec.classes, None, arguments.checkpoint)
+    own = None
+    if known:
+        own = OwnThresholds(known[0].precision, {name: one.threshold for name, one in known[0].species.items()})
+    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint, own)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from birdclf.commands.options import add_model, add_recordings, listed_lines, open_model, search_current_folder
+from birdclf.errors import UserError
 from birdclf.files import refuse_existing
 
 SUMMARY = "choose clips of recordings to label"
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the table and the page")
     parser.add_argument("--n", type=int, default=50, metavar="N", help="number of clips (default: 50)")
     parser.add_argument(
-        "--uncertainty", choices=UNCERTAINTIES, default="entropy",
+        "--uncertainty", choices=UNCERTAINTIES,
         help="measure of uncertainty: of all probabilities, the difference of the two highest, or the highest alone; "
         "of a multi-label model the mean over species, the least certain one, or the most probable (default: entropy)",
     )  # fmt: skip
@@ -49,9 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     out = arguments.out.expanduser()
     refuse_existing(out, NEW_FOLDER)
-    SuggestSettings(
-        arguments.n, arguments.uncertainty, arguments.pool
-    )  # before the model is opened, which takes seconds
+    if arguments.near_thresholds is not None and arguments.uncertainty:
+        raise UserError("--near-thresholds takes the place of --uncertainty. Leave one of them out.")
+    uncertainty = arguments.uncertainty or "entropy"
+    SuggestSettings(arguments.n, uncertainty, arguments.pool)  # before the model is opened, which takes seconds
     classifier = open_model(arguments)
     input_spec, listed = classifier.input_spec, arguments.species_list
     species = None if listed is None else read_species(listed.expanduser(), input_spec.classes)
@@ -61,14 +63,14 @@ def run(arguments: argparse.Namespace) -> None:
 
         file = Path(arguments.near_thresholds or arguments.run / THRESHOLDS).expanduser()
         thresholds = Thresholds.read(file, input_spec.classes)
-    settings = SuggestSettings(arguments.n, arguments.uncertainty, arguments.pool, arguments.seed, species, thresholds)
+    settings = SuggestSettings(arguments.n, uncertainty, arguments.pool, arguments.seed, species, thresholds)
     how = StreamSettings(input_spec.window_s if arguments.hop is None else arguments.hop, batch=arguments.batch_size)
     how.check(input_spec)
     lines = listed_lines(arguments.audio)
     chosen = suggest(classifier, arguments.audio, lines, out, how, settings)
     found = len(chosen.suggestions)
     if thresholds:
-        listen = sum(one.listen for one in thresholds.species.values())
+        listen = sum(one.listen for name, one in thresholds.species.items() if species is None or name in species)
         print(f"{listen:,} clips in all make every interval 5 points wide on either side; --n says how many are chosen")
     elif found < settings.n:
         print(f"--n {settings.n} asks for more clips than there are: {found}, no two of which overlap", file=sys.stderr)

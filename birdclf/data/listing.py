@@ -54,7 +54,7 @@ def listed(
         if empty.any():
             raise UserError(f"{path}: row {int(empty.argmax()) + 1} has no {column}. Fill it in or drop the row.")
     names = table.path.astype(str).tolist()
-    resolved, stamps = _located(file, names, allow_outside, allow_absent)
+    resolved, stamps = _located(file, key, names, allow_outside, allow_absent)
     numbers = {column: _numbers(table, column, file) for column in NUMBERS}
     start_s, end_s = numbers["start_s"], numbers["end_s"]
     backwards = ~((start_s >= 0) & (end_s > start_s)).to_numpy()
@@ -96,7 +96,9 @@ def _read(file: Path, key: str) -> pd.DataFrame:
         raise UserError(f"{key}={file} cannot be read as a table: {error}") from error
 
 
-def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bool) -> tuple[list[str], list[str]]:
+def _located(
+    file: Path, key: str, names: list[str], allow_outside: bool, allow_absent: bool
+) -> tuple[list[str], list[str]]:
     """Return the resolved paths of the files that a manifest names, and their stamps."""
     folder = os.fspath(file.parent)
     files = [os.path.join(folder, name) for name in names]
@@ -111,9 +113,10 @@ def _located(file: Path, names: list[str], allow_outside: bool, allow_absent: bo
     home = os.path.join(os.path.realpath(folder), "")
     outside = [name for name, target in zip(names, resolved, strict=True) if not target.startswith(home)]
     if outside and not allow_outside:
+        way = "accept such files with data.allow_outside=true" if key == "data.path" else "move the table above them"
         raise UserError(
             f"{file}: {len(outside)} of {len(names)} rows name a file outside {folder}, first {outside[0]!r}. "
-            f"Correct the path, or accept such files with data.allow_outside=true (data=manifest)."
+            f"Correct the path, or {way}."
         )
     return resolved, stamps
 

@@ -21,6 +21,7 @@ from birdclf.data.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
 from birdclf.data.labels import Targets, class_list, count_classes, targets_of
 from birdclf.data.samplers import Natural, Sampler, order_with_background
+from birdclf.data.soundscapes import says_nothing
 from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError
@@ -285,6 +286,8 @@ class RecordingDataModule(pl.LightningDataModule):
             lines.append(
                 f"{int((labels == 0).sum()):,} recordings of no species, {int((labels > 1).sum()):,} of several"
             )
+            if alike := [name for name in self.classes if says_nothing(name)]:
+                lines.append(f"taken for a species: {alike[0]}. Call it {NONE} if nothing is heard in its recordings")
         gone = sorted(set(self.source.classes) - {*self.classes, *([NONE] if self.task == "multi_label" else [])})
         if gone:
             lines.append(f"left out, too few usable recordings: {', '.join(gone)}")

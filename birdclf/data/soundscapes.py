@@ -205,7 +205,7 @@ def _read_csv(
             return None  # a table of something else
         raise UserError(
             f"{file} has no column for {', '.join(missing)}; it has {', '.join(table.columns) or 'none'}. Name them, "
-            f"such as columns.{missing[0]}=NAME."
+            f"such as --columns {missing[0]}=NAME, or data.columns.{missing[0]}=NAME in training."
         )
     both = {_plain(name): name for name in table.columns}
     if columns.label is None and {"scientific name", "common name"} <= both.keys():
@@ -249,7 +249,7 @@ def _tidied(
     for row in rows:
         if not row.species:
             left_out["without a label"] += 1
-        elif _plain(row.species) in NOTHING:
+        elif says_nothing(row.species):
             looked_at.add(row.file)
         elif math.isnan(row.end_s):
             left_out["without times (a range of frequencies alone)"] += 1
@@ -356,8 +356,8 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
     if bare and settings.unannotated == "refuse":
         raise UserError(
             f"{len(bare)} of {len(annotations.recordings)} recordings have no annotation, first "
-            f"{', '.join(Path(name).name for name in bare[:SHOWN])}. Set unannotated=empty if nothing is heard in "
-            f"them, unannotated=skip if nobody listened to them."
+            f"{', '.join(Path(name).name for name in bare[:SHOWN])}. Set unannotated to empty if nothing is heard in "
+            f"them, to skip if nobody listened to them: --unannotated empty, or data.unannotated=empty in training."
         )
     if bare:
         how = "taken as empty" if settings.unannotated == "empty" else "left out"
@@ -392,7 +392,7 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
     if not parts:
         raise UserError(
             f"No segment is left of {len(annotations.recordings)} recordings: {'; '.join(notes)}. "
-            f"Lower segment_s, or set unannotated=empty."
+            f"Shorten the segments, or set unannotated to empty."
         )
     return pd.DataFrame(parts, columns=["path", "start_s", "end_s", "labels", "species"])
 
@@ -452,7 +452,7 @@ def map_labels(labels: Iterable[str], classes: Sequence[str], table: Path | None
         table: CSV with the columns ``label`` and ``species``, which decides for the labels that it has.
 
     Raises:
-        UserError: If the table cannot be read, or names a species that is not a class.
+        UserError: If the table cannot be read, names a species that is not a class, or gives a label two species.
     """
     whole = {name: name for name in classes}
     loose = _unique((_plain(name), name) for name in classes)
@@ -473,7 +473,8 @@ def map_labels(labels: Iterable[str], classes: Sequence[str], table: Path | None
                     f"{table}: line {line} names the species {species!r}, which is not one of the {len(classes)} "
                     f"classes. Correct or delete the line."
                 )
-            given[_plain(label)] = found
+            if given.setdefault(_plain(label), found) != found:
+                raise UserError(f"{table}: line {line} gives {label!r} a second species, {species}. Keep one.")
     names = sorted(set(labels))
     mapped = {label: given.get(_plain(label)) or by_name(label) for label in names}
     return LabelMap(
@@ -494,6 +495,11 @@ def _parts(name: str) -> list[str]:
     """Return both parts of ``Scientific name_Common name``, the first of which has a space or equals the second."""
     left, _, right = name.partition("_")
     return [_plain(left), _plain(right)] if right and (" " in left.strip() or left == right) else []
+
+
+def says_nothing(label: str) -> bool:
+    """Return whether a label is one of ``NOTHING``, in any spelling."""
+    return _plain(label) in NOTHING
 
 
 def _plain(name: str) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ class SoundscapeSettings:
         Raises:
             UserError: If it exists, or none is given and the source has no place for it.
         """
-        if out is None and not source.is_dir():
+        if out is None and source.is_file():
             raise UserError(f"{source} is a file: say where to write the evaluation with --out DIR.")
         last = "" if checkpoint == "best" else f"_{checkpoint}"
         found = out or source / "evaluations" / f"{PREFIX}{folder_name(self.root.resolve().name)}{last}"
@@ -87,8 +87,20 @@ class SoundscapeSettings:
         return window_hop_s(window_s, self.segments.segment_s) if self.hop_s is None else self.hop_s
 
 
+class OwnThresholds(NamedTuple):
+    """Thresholds that a run is used with."""
+
+    precision: float  # that they are for
+    least: Mapping[str, float]  # probability from which each species is detected, NaN for never
+
+
 def evaluate_soundscapes(
-    source: Path, classifier: Classifier, settings: SoundscapeSettings, folder: Path, checkpoint: str = "best"
+    source: Path,
+    classifier: Classifier,
+    settings: SoundscapeSettings,
+    folder: Path,
+    checkpoint: str = "best",
+    thresholds: OwnThresholds | None = None,
 ) -> None:
     """Judge a classifier and tables of detections on annotated soundscapes: print the figures, and write a folder.
 
@@ -98,6 +110,7 @@ def evaluate_soundscapes(
         settings: Recordings, annotations, segments and tables of detections.
         folder: New folder to write to.
         checkpoint: Which weights these are.
+        thresholds: Those of the run, if it has any, at which it is judged as well.
 
     Raises:
         UserError: If something is missing or does not fit together.
@@ -124,8 +137,9 @@ def evaluate_soundscapes(
     metrics = {
         SPLIT: figures.pop(SPLIT),
         "detections": figures,
+        "at_thresholds": _at_thresholds(thresholds, own, truth.classes, evaluation) if thresholds else None,
         "fall": fall(focal[0], own, evaluation) if focal else None,
-        "run": source.name,
+        "run": source.resolve().name,
         "checkpoint": checkpoint,
         "soundscapes": settings.root.resolve().name,
         "settings": asdict(settings.segments)
@@ -134,7 +148,7 @@ def evaluate_soundscapes(
         "counts": _counts(truth, own, len(set(input_spec.classes) - {NONE})),
         "unmapped": truth.unmapped,
         "notes": truth.notes,
-        "notes_on_detections": {name: found.notes + _unknown(found.unmapped) for name, found in others.items()},
+        "notes_on_detections": {name: found.notes + unknown_labels(found.unmapped) for name, found in others.items()},
     }
     folder.mkdir(parents=True)
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=1).encode())
@@ -147,6 +161,14 @@ def evaluate_soundscapes(
         (folder / "precision_recall.png").write_bytes(picture.png)
     _print(metrics, table)
     print(f"evaluation folder: {printable(folder)}")
+
+
+def _at_thresholds(
+    thresholds: OwnThresholds, own: LabelPredictions, classes: tuple[str, ...], evaluation: Evaluation
+) -> dict[str, Any]:
+    """Return the figures at the run's own thresholds, with the precision that they are for."""
+    least = np.nan_to_num([thresholds.least.get(name, np.inf) for name in classes], nan=np.inf)
+    return {"stated_precision": thresholds.precision, **own.at(least, evaluation)}
 
 
 def fall(focal: LabelPredictions, soundscape: LabelPredictions, settings: Evaluation) -> dict[str, Any]:
@@ -250,7 +272,7 @@ def _counts(truth: Truth, own: LabelPredictions, species: int) -> dict[str, Any]
     }
 
 
-def _unknown(unmapped: Mapping[str, int]) -> list[str]:
+def unknown_labels(unmapped: Mapping[str, int]) -> list[str]:
     """Return a sentence on labels that are none of the run's species, if there are any."""
     if not unmapped:
         return []
@@ -270,7 +292,7 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         f"its windows, of {settings['window_s']:g} s every {settings['window_hop_s']:g} s",
         f"judged are {counts['species_judged']} of the model's {counts['species_of_the_run']} species, those that are "
         f"annotated; {metrics[SPLIT]['classes_without_positive']} without a segment are left out of means",
-        *_unknown(metrics["unmapped"]),
+        *unknown_labels(metrics["unmapped"]),
         *metrics["notes"],
     ]
     lines += [f"{name}: {note}" for name, notes in metrics["notes_on_detections"].items() for note in notes]
@@ -294,6 +316,11 @@ def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:
         cells = (f"{_cell(row['cmap'])} ({row['classes']} species)" if row["classes"] else "-" for row in rows)
         shown.add_row(f"cmAP, {bucket}-shot", *cells)
     Console().print(shown)
+    if at := metrics["at_thresholds"]:
+        print(
+            f"at the run's thresholds for precision {at['stated_precision']:g}: precision {_cell(at['precision'])}, "
+            f"recall {_cell(at['recall'])}, {_cell(at[RATE], 1)} false detections an hour of empty sound"
+        )
     if metrics["fall"]:
         _print_fall(metrics["fall"], table)
 

@@ -260,10 +260,17 @@ def read_detections(truth: Truth, table: Path, classes: Sequence[str], labels: P
         labels: As in :func:`read_truth`.
 
     Raises:
-        UserError: If the table cannot be read, is of other recordings, or names none of the species.
+        UserError: If the table cannot be read, is of other recordings, names none of the species, or has confidences
+            that are no probabilities.
     """
     detections = read_annotations(truth.root, table, partial=True)
     counts = Counter(detections.table.label)
+    beyond = detections.table.get("confidence", pd.Series(dtype=float)).loc[lambda values: (values < 0) | (values > 1)]
+    if len(beyond):
+        raise UserError(
+            f"{table} has {len(beyond)} confidences outside 0 to 1, first {beyond.iloc[0]:g}. Give probabilities: of a "
+            f"logit x it is 1 / (1 + exp(-x)), of a percentage a hundredth."
+        )
     found = map_labels(counts, [name for name in classes if name != NONE], labels)
     if counts and not found.of:
         raise UserError(

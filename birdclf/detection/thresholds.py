@@ -12,7 +12,7 @@ import numpy as np
 
 from birdclf.checks import is_number, is_whole
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.evaluate import SoundscapeSettings
+from birdclf.detection.evaluate import SoundscapeSettings, unknown_labels
 from birdclf.detection.held_out import HeldOut, validation
 from birdclf.detection.soundscapes import read_truth, scores_on_segments
 from birdclf.detection.stream import StreamSettings
@@ -49,6 +49,7 @@ class Thresholds:
             UserError: If it exists.
         """
         refuse_existing(file, MOVE)
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, self._text())
 
     def _text(self) -> str:
@@ -74,7 +75,8 @@ class Thresholds:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(f"{file} cannot be read as thresholds: {error}. {REMEDY}") from error
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"{file} cannot be read as thresholds: {why}. {REMEDY}") from error
         if not isinstance(content, dict) or not is_whole(content.get("format")):
             raise UserError(f"{file} holds no thresholds: its format is missing. {REMEDY}")
         if content["format"] > FORMAT:
@@ -208,8 +210,8 @@ def new_file(source: Path, precision: float, out: Path | None) -> Path:
     """
     if not is_number(precision) or not 0 < precision < 1:
         raise UserError(f"--precision {precision}: the share of right detections, above 0 and below 1, such as 0.9.")
-    if out is None and not source.is_dir():
-        raise UserError(f"{source} is no run folder: say where to write the thresholds with --out FILE.")
+    if out is None and source.is_file():
+        raise UserError(f"{source} is a file: say where to write the thresholds with --out FILE.")
     file = source / THRESHOLDS if out is None else out
     refuse_existing(file, MOVE)
     return file
@@ -222,12 +224,14 @@ def _on_soundscapes(classifier: Classifier, settings: SoundscapeSettings) -> Hel
     truth = read_truth(
         settings.root, input_spec.classes, settings.segments, settings.annotations, settings.columns, settings.labels
     )
-    for note in truth.notes:
+    for note in unknown_labels(truth.unmapped) + truth.notes:
         print(printable(note), file=sys.stderr)
     scores = scores_on_segments(classifier, truth.segments, how)
     target = np.zeros(scores.shape, np.int8)
     target[:, [input_spec.classes.index(name) for name in truth.classes]] = truth.target
     decoded = np.isfinite(scores).all(axis=1)
+    if not decoded.any():
+        raise UserError(f"{truth.root}: no segment could be decoded.")
     cluster = truth.segments.path.to_numpy(dtype=object)
     return HeldOut(scores[decoded].astype(np.float64), target[decoded], cluster[decoded])
 

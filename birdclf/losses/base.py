@@ -28,6 +28,11 @@ class Loss(nn.Module):
     weighs_classes: bool = False
     cosine_scale: float | None = None
 
+    @property
+    def prior_logits(self) -> Tensor | None:
+        """``(K,)`` term that training adds to the logits, which probabilities of sets get back; None for none."""
+        return None
+
     @abstractmethod
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss, a scalar.

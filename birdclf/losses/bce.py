@@ -13,9 +13,9 @@ USUAL_MAX_WEIGHT = 100.0
 class BCE(SetLoss):
     """``-w_j t log p - (1 - t) log(1 - p)``, p = sigmoid(z + tau log(pi_j / (1 - pi_j))).
 
-    pi_j is the share of train examples that have class j. The added term absorbs it, so the raw logits, which are
-    evaluated, are those of classes that are heard in every second example (Menon et al., 2021, equation 10, for each
-    class against its absence). Smoothed targets are ``t = (1 - e) y + e / 2``.
+    pi_j is the share of train examples that have class j (Menon et al., 2021, equation 10, for each class against its
+    absence). Training monitors z alone, by which classes compare as if each were heard in every second example; the
+    run's probabilities have the added term. Smoothed targets are ``t = (1 - e) y + e / 2``.
 
     Attributes:
         positive_weight: ``(K,)`` buffer w, ``(1 / pi_j - 1) ** weight_power``, ``max_weight`` at most.
@@ -65,6 +65,11 @@ class BCE(SetLoss):
         odds = class_counts.double().clamp_min(1) / (examples - class_counts.double()).clamp_min(1)
         self.register_buffer("positive_weight", (odds**-weight_power).clamp_max(limit).float())
         self.register_buffer("offset", (tau * odds.log()).float())
+
+    @property
+    def prior_logits(self) -> Tensor | None:
+        """The offset, where there is one."""
+        return self.offset if self.corrects_prior else None
 
     def terms(self, z: Tensor, heard: Tensor) -> Tensor:
         """Return the loss ``(B, K)`` of each class alone."""

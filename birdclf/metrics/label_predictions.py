@@ -121,6 +121,27 @@ class LabelPredictions:
             return rate_interval(found, self.empty_hours, settings.confidence)
         return share_interval(found, settings.confidence)
 
+    def at(self, least: Vector, settings: Evaluation) -> dict[str, dict[str, float | None]]:
+        """Return the precision and recall of all detections, and those an hour of empty clips, with intervals.
+
+        Args:
+            least: ``(K,)`` probabilities from which each class is detected; infinite for never.
+            settings: Confidence of the intervals.
+        """
+        # Thresholds hold for probabilities in float32, as predictions are saved.
+        called = (self.probabilities.astype(np.float32) >= least.astype(np.float32)) & (self.target >= 0)
+        heard = self.target == 1
+        hits, made, there = (by_cluster(each.sum(axis=1), self._members[1]) for each in (called & heard, called, heard))
+        falsely = by_cluster(np.where(self.empty, called.sum(axis=1), 0), self._members[1])
+        hours = by_cluster(np.where(self.empty, self.duration_s, 0) / 3600, self._members[1])
+        rate = share(falsely, hours, self.empty.sum())
+        low, high = rate_interval(rate, self.empty_hours, settings.confidence)
+        return {
+            "precision": _with_limits(share(hits, made, made.sum()), settings),
+            "recall": _with_limits(share(hits, there, there.sum()), settings),
+            "false_detections_per_hour": {"value": _number(rate.value), "low": _number(low), "high": _number(high)},
+        }
+
     def figures(self, train_counts: NDArray[np.int64], settings: Evaluation | None = None) -> dict[str, Any]:
         """Return every figure, those with an interval as ``{value, low, high}``.
 

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from torch.utils.data import DataLoader
 
 from birdclf.audio.mixing import Mix
@@ -25,6 +27,7 @@ from birdclf.data.splits import STAGES, FileSplit
 from birdclf.data.tables import read_own
 from birdclf.environment import keep_freed_memory
 from birdclf.errors import UserError
+from birdclf.losses.base import as_loss
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.label_predictions import AnyPredictions
 from birdclf.posthoc.base import PostHoc, Unadjusted
@@ -324,7 +327,13 @@ def calibration_of(opened: OpenedRun, raw: Mapping[str, AnyPredictions], trusted
         posthoc = built(cfg, "posthoc", PostHoc, opened.folder, trusted)  # type: ignore[type-abstract]
     if val := raw.get("val"):
         rows = rows_of(loaded.predictor.network, len(loaded.classes))
-        return fit_calibration(posthoc, val, recordings.supports["train"].tolist(), cfg.monitor, rows)
+        counts = recordings.supports["train"]
+        prior = None
+        if loaded.task == "multi_label":
+            examples = int((Run(opened.folder).split.split == "train").sum())
+            given = {"class_counts": torch.from_numpy(counts), "examples": examples}
+            prior = as_loss(built(cfg, "loss", nn.Module, opened.folder, trusted, **given)).prior_logits
+        return fit_calibration(posthoc, val, counts.tolist(), cfg.monitor, rows, prior)
     if posthoc.corrects_prior:
         raise UserError(
             "The logits of this checkpoint are adjusted by validation recordings, which this source has none of. Use "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import nn
+from torch import Tensor, nn
 
 from birdclf.config import direction
 from birdclf.data.tables import csv_text
@@ -31,7 +31,7 @@ from birdclf.metrics.plots import (
 )
 from birdclf.metrics.predictions import per_class_table, write_predictions
 from birdclf.models.head import output_layer
-from birdclf.posthoc.base import Adjusts, Logits, OutputRows, PostHoc
+from birdclf.posthoc.base import Adjustment, Adjusts, Logits, OutputRows, PostHoc
 from birdclf.posthoc.energy import Rejection
 from birdclf.targets import task_of
 from birdclf.text import printable
@@ -75,13 +75,22 @@ class Calibration:
 
 
 def fit_calibration(
-    posthoc: PostHoc, val: AnyPredictions, class_counts: Sequence[int], monitor: str, rows: OutputRows | None = None
+    posthoc: PostHoc,
+    val: AnyPredictions,
+    class_counts: Sequence[int],
+    monitor: str,
+    rows: OutputRows | None = None,
+    prior_logits: Tensor | None = None,
 ) -> Calibration:
     """Fit post-hoc correction and temperature on the network's predictions of the validation split.
 
     ``class_counts`` are the ``(K,)`` train examples of each class, as the loss gets them; ``monitor`` is the metric
-    that a tau is tuned for, such as ``val/macro_f1``; ``rows`` are those of the output layer, see :func:`rows_of`.
+    that a tau is tuned for, such as ``val/macro_f1``; ``rows`` are those of the output layer, see :func:`rows_of`;
+    ``prior_logits`` is what the loss added to the logits, and the probabilities of sets get back.
     """
+    if prior_logits is not None:
+        back = Adjustment(1.0, tuple(torch.exp(-prior_logits.double()).tolist()))
+        return Calibration(back, adjusted(val, back).temperature())
     adjustment = posthoc.fit(val.logits, class_counts, lambda logits: _score(logits, val, monitor), rows)
     return Calibration(adjustment, adjusted(val, adjustment).temperature())
 
@@ -200,8 +209,7 @@ def print_table(title: str, figures: dict[str, Any]) -> None:
     table.add_column("")
     for stage, values in figures.items():
         table.add_column(f"{stage} ({values['clips']} clips)", justify="right")
-    first = next(iter(figures.values()))
-    of_sets = task_of(first) == "multi_label"
+    of_sets = any(task_of(values) == "multi_label" for values in figures.values())
     for name in SHOWN_OF_SETS if of_sets else SHOWN:
         table.add_row(name, *(_cell(values.get(name)) for values in figures.values()))
     measured = "cmap" if of_sets else "recall"

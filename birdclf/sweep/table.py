@@ -134,12 +134,15 @@ def _cells(table: "pd.DataFrame") -> tuple[list[str], list[list[str]], str]:
         if row["status"] != FINISHED:
             rows.append([f"{row['job']} {config}", row["status"], *[""] * (len(head) - 2)])
             continue
+        between = f" [{row['low']:.2f}, {row['high']:.2f}]"
         rows.append(
             [
                 f"{row['job']} {config}",
-                f"{row[monitor]:.3f}",
-                f"{row[first]:.3f} [{row['low']:.2f}, {row['high']:.2f}]",
-                f"{row[second]:.3f}",
+                *(
+                    # A sweep over task has jobs with other figures, which are in its CSV.
+                    "-" if row[name] != row[name] else f"{row[name]:.3f}" + (between if name == first else "")
+                    for name in (monitor, first, second)
+                ),
                 f"{int(row['best epoch'])}/{int(row['epochs'])}",
             ]
         )

@@ -438,7 +438,10 @@ def _check_task(cfg: DictConfig) -> None:
         UserError: If there is one.
     """
     for group in ("loss", "posthoc"):
-        kind = get_object(str(cfg[group]._target_))
+        try:
+            kind = get_object(str(cfg[group]._target_))
+        except Exception:  # any error: Hydra reports it when the group is built
+            continue
         task = getattr(kind, "task", None) if isinstance(kind, type) and issubclass(kind, Loss | PostHoc) else None
         if task in (None, cfg.task):
             continue

@@ -177,7 +177,8 @@ def _train(cfg: DictConfig, folder: Path, resume: bool) -> float:
         predictions = predict(judge, classifier, loaders, data.source.table)
         rows = rows_of(classifier.network, len(data.classes))
         posthoc, counts = instantiate(cfg.posthoc), data.class_counts.tolist()
-        calibration = fit_calibration(posthoc, predictions["val"], counts, cfg.monitor, rows)
+        prior = classifier.loss.prior_logits
+        calibration = fit_calibration(posthoc, predictions["val"], counts, cfg.monitor, rows, prior)
         metrics = write_results(
             folder, data, predictions, instantiate(cfg.evaluation), facts, best, logger, calibration, cfg.pictures
         )

@@ -137,6 +137,9 @@ def test_an_empty_folder_or_table_is_refused(folder_root, tmp_path):
     (tmp_path / "b.csv").write_text("file\nx.wav\n")
     with pytest.raises(UserError, match=r"data\.background=.*b\.csv lacks the column\(s\) path.* needs 'path'\."):
         folder_catalog(str(folder_root), background=str(tmp_path / "b.csv"))
+    (tmp_path / "c.csv").write_text(f"path\n{next(folder_root.rglob('*.wav'))}\n")
+    with pytest.raises(UserError, match="Correct the path, or move the table above them"):
+        folder_catalog(str(folder_root), background=str(tmp_path / "c.csv"))
 
 
 def test_recordings_of_the_source_are_no_background(folder_root):

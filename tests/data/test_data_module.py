@@ -42,6 +42,13 @@ def test_split_and_counts(make, folder):
     assert sum(data.support(stage) for stage in ("train", "val", "test")).tolist() == [8] * 4
 
 
+def test_a_class_that_seems_to_be_no_species_is_told_in_sets_of_species(make, folder):
+    renamed = folder.table.assign(species=folder.table.species.replace("crane", "NoCall")).drop(columns="labels")
+    catalog = Catalog(renamed, folder.reader, "given")
+    said = "taken for a species: NoCall. Call it none if nothing is heard in its recordings"
+    assert said in make(catalog, task="multi_label").summary() and said not in make(catalog).summary()
+
+
 def test_the_seed_of_the_split_is_the_runs_unless_it_has_its_own(make):
     def stages(seed: int, own: int | None) -> list[str]:
         return make(split=StratifiedSplit(seed=own), seed=seed).table.split.tolist()

@@ -147,7 +147,7 @@ def test_a_recording_without_annotation_is_refused_empty_or_skipped(site):
     (site / "a.txt").write_text("1\t2\twren\n")
     made = read_annotations(site)
     durations = dict.fromkeys(made.recordings, 12.0)
-    with pytest.raises(UserError, match=r"1 of 2 recordings have no annotation, first b\.wav\. Set unannotated=empty"):
+    with pytest.raises(UserError, match=r"1 of 2 recordings have no annotation, first b\.wav\. Set unannotated to"):
         segment_table(made, durations, SegmentSettings())
     empty = segment_table(made, durations, SegmentSettings(unannotated="empty"))
     assert len(empty) == 4 and empty.labels[2:].tolist() == [(), ()]
@@ -283,6 +283,9 @@ def test_a_table_maps_labels(tmp_path):
     assert made.of == {"HSPA": "house sparrow", "B0": "Great Tit"} and made.unmapped == ["x"]
     with pytest.raises(UserError, match="line 2 names the species 'gull', which is not one of the 1 classes"):
         map_labels(["x"], ["wren"], csv(tmp_path, "label,species\nx,gull\n"))
+    twice = csv(tmp_path, "label,species\nA_b,wren\na b,Wren\nA b,tit\n")
+    with pytest.raises(UserError, match="line 4 gives 'A b' a second species, tit. Keep one"):
+        map_labels(["x"], ["wren", "tit"], twice)
 
 
 def test_tables_in_a_folder_of_their_own(site, tmp_path_factory):

@@ -220,6 +220,9 @@ def test_detections_are_judged_on_the_species_that_are_annotated(tmp_path: Path)
     table.write_text("file,start_s,end_s,label\na,0,1,wren\n")
     with pytest.raises(UserError, match=r"peer.csv detects none .* Its labels: wren\. Species: barn owl, crane\."):
         read_detections(truth, table, CLASSES)
+    table.write_text("file,start_s,end_s,label,score\na,0,1,crane,0.8\na,1,2,crane,7.5\na,2,3,crane,-1\n")
+    with pytest.raises(UserError, match=r"peer.csv has 2 confidences outside 0 to 1, first 7.5. Give probabilities"):
+        read_detections(truth, table, CLASSES)
 
 
 def test_detections_in_other_recordings_are_left_out_and_a_table_of_others_alone_is_refused(tmp_path: Path):

@@ -42,6 +42,7 @@ def test_a_file_has_no_place_for_an_evaluation(tmp_path: Path):
     (tmp_path / "model.onnx").touch()
     with pytest.raises(UserError, match="--out DIR"):
         SoundscapeSettings(tmp_path / "field").folder(tmp_path / "model.onnx", "best", None)
+    SoundscapeSettings(tmp_path / "field").folder(tmp_path / "no run", "best", None)  # opening it says what is wrong
 
 
 def predictions(target: list[list[int]], score: list[list[float]]) -> LabelPredictions:

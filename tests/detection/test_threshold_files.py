@@ -213,13 +213,14 @@ def chosen(annotated: Path, precision: float, out: Path) -> Thresholds:
 
 
 def test_thresholds_are_chosen_on_soundscapes(annotated: Path, capsys):
-    out = annotated / "mine.json"
+    out = annotated / "new folder" / "mine.json"
     found = chosen(annotated, 0.9, out)
     owl, crane, lark = (found.species[name] for name in CLASSES)
     assert owl.positives > 20 and owl.detections == owl.positives and 0.5 < owl.threshold <= 1
     assert crane.positives == 0 and crane.detections == 0, "every tractor sounds like a crane"
     assert crane.precision < 0.5 or crane.threshold > 0.99
     said = capsys.readouterr()
+    assert "labels that are none of the model's species: 1, tractor (" in said.err
     lines = said.out.splitlines()
     assert lines[0].split()[:2] == ["species", "threshold"] and any(line.startswith(OWL) for line in lines)
     assert found.source == "120 segments of wild" and lark.positives > 0

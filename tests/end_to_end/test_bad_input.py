@@ -24,6 +24,7 @@ SETTINGS = [
     (["modle=audio_cnn"], ["modle", "model?"]),
     (["model=audio_cn"], ["model", "audio_cn", "audio_cnn_v2"]),
     (["experiment=phase3"], ["experiment", "phase3", "phase2b"]),
+    (["experiment=phase2b", "task=multi_label"], ["loss.gamma", "a setting of experiment=phase2b, which does not fit"]),
     (["+model.widht=0.5"], ["model.widht", "width"]),
     (["+loss.beta=0.9"], ["loss.beta"]),
     (["seed=abc"], ["seed is abc; it must be a whole number."]),
@@ -32,7 +33,7 @@ SETTINGS = [
     (["loader.batch_size=many"], ["loader.batch_size is many; it must be a whole number."]),
     (["lr=1"], ["no setting 'lr'. Did you mean optimizer.lr?"]),
     (["epochs=1"], ["no setting 'epochs'. Did you mean", "trainer.max_epochs"]),
-    (["gamma=1"], ["no setting 'gamma'. Did you mean loss.gamma (with loss=class_balanced or focal)?"]),
+    (["gamma=1"], ["no setting 'gamma'. Did you mean loss.gamma (with loss=class_balanced or focal or focal_bce)?"]),
     (["root=1", "data=synthetic"], ["no setting 'root'. Did you mean data.root (with data=", "folder"]),
     (
         ["augment=[specaugment,", "mixup]"],

@@ -187,6 +187,7 @@ def test_of_empty_sound_only_false_detections_are_known(judged, tmp_path: Path):
         (["--annotations", "nowhere.csv"], "nowhere.csv does not exist"),
         (["--detections", "A=peer.csv", "A=table.csv"], "--detections: A names two tables or the run"),
         (["--detections", "soundscape=peer.csv"], "--detections: soundscape names two tables or the run"),
+        (["--detections", "run=peer.csv"], "--detections: run names two tables or the run"),
         (["--columns", "label=Bird"], "has no column 'Bird' (columns.label)"),
         (["--labels", "peer.csv"], "peer.csv lacks the column(s) label, species"),
     ],

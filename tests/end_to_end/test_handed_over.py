@@ -119,6 +119,7 @@ CASES = {
         Case(lambda job: ["predict", job, "recordings"], ("best.ckpt",)),
         Case(lambda job: ["predict", job, "recordings", "--out", "found", "--checkpoint", "last"], ("last.ckpt",)),
     ],
+    "thresholds": [Case(lambda job: ["thresholds", job, "--soundscapes", "recordings"], ("best.ckpt",))],
     "search": [Case(like_the_first, ("best.ckpt",))],
     "suggest": [Case(lambda job: ["suggest", job, "recordings", "--out", "to_label"], ("best.ckpt",))],
 }

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import layouts
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_runs import TINY, Command
+from sklearn.metrics import roc_auc_score
+from tiny_runs import TINY, Command, metrics_of
+from torchmetrics.classification import MultilabelAveragePrecision
 
 SOURCES: dict[str, tuple[str, Callable[[Path], Path], list[str], int]] = {
     "birdclef-2021": ("birdclef", lambda root: layouts.birdclef(root, 2021), sorted(layouts.CODES), 18),
@@ -23,12 +26,23 @@ SOURCES: dict[str, tuple[str, Callable[[Path], Path], list[str], int]] = {
 def test_birdset_trains_on_focal_recordings_and_is_tested_on_its_segments(birdclf: Command, tmp_path: Path):
     root = layouts.birdset(tmp_path / "source")
     words = ["data=birdset", f"data.root={root}", f"store.dir={tmp_path / 'features'}", "split=grouped", *TINY]
-    done = birdclf("train", *words, "hydra.run.dir=run", cwd=tmp_path)
+    done = birdclf("train", *words, "task=multi_label", "hydra.run.dir=run", cwd=tmp_path)
     assert done.status == 0, done.err
     split = pd.read_csv(tmp_path / "run" / "split.csv", dtype=str)
     part = split.recording_id.str.partition("/")[0]
     assert set(split.split[part == "train"]) == {"train", "val"} and set(split.split[part == "test_5s"]) == {"test"}
     assert (part == "test_5s").sum() == 6
+    # BirdSet's figures (Rauch et al., 2024), by other programs
+    test = pd.read_parquet(tmp_path / "run" / "predictions.parquet").query("split == 'test'")
+    heard, p = (test.filter(regex=f"^{kind}:").to_numpy() for kind in "yp")
+    seen, some = heard.any(axis=0), heard.any(axis=1)
+    figures = metrics_of(tmp_path / "run")["test"]
+    cmap = MultilabelAveragePrecision(int(seen.sum()))(torch.tensor(p[:, seen]), torch.tensor(heard[:, seen]).long())
+    assert figures["cmap"]["value"] == pytest.approx(float(cmap), abs=1e-6)
+    assert figures["auroc"]["value"] == pytest.approx(roc_auc_score(heard[:, seen], p[:, seen]))
+    top = heard[np.arange(len(p)), p.argmax(axis=1)]
+    assert figures["t1_accuracy"]["value"] == pytest.approx(top[some].mean())
+    assert seen.sum() == 3 and some.sum() == 4
 
 
 OTHER_YEARS = ("birdclef-2021", "birdclef-2022")  # their layouts: tests/data/sources

@@ -171,6 +171,7 @@ def test_a_folder_that_is_there_is_kept(suggest, to_label: Path):
         (["field", "--n", "0"], "--n 0"),
         (["field", "--pool", "-1"], "--pool -1"),
         (["field", "--hop", "0"], "--hop 0"),
+        (["field", "--near-thresholds", "--uncertainty", "margin"], "takes the place of --uncertainty"),
         (["field", "--batch-size", "0"], "--batch-size 0"),
         (["gone.wav"], "gone.wav does not exist"),
         (["run"], "There is no sound file in run"),

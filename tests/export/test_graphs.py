@@ -155,6 +155,7 @@ def test_the_file_says_all_that_a_reader_needs(written: Path):
     session = onnxruntime.InferenceSession(str(written), providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map[METADATA]) == {
         "format": 1,
+        "task": "single_label",
         "classes": list(CLASSES),
         "sample_rate_hz": 32_000,
         "samples": 16_000,

@@ -142,3 +142,10 @@ def test_every_setting_acts(knob):
 def test_bad_values_are_refused(settings, said):
     with pytest.raises(UserError, match=said):
         BCE(COUNTS, EXAMPLES, **settings)
+
+
+def test_what_training_adds_to_the_logits_is_told():
+    counts = torch.tensor([1, 5, 9])
+    adjusted = BCE(counts, 10, tau=2.0)
+    torch.testing.assert_close(adjusted.prior_logits, 2 * torch.tensor([1 / 9, 1.0, 9.0]).log())
+    assert BCE(counts, 10).prior_logits is None

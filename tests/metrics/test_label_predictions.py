@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birdclf.errors import UserError
+from birdclf.metrics import multi_label
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
 from birdclf.metrics.over_seeds import OverSeeds
@@ -210,3 +211,14 @@ def test_ten_hours_of_sound_take_seconds(clusters):
     began = time.process_time()
     LabelPredictions(member, target, logits, member, np.full(12_000, 5.0)).figures(np.arange(132))
     assert time.process_time() - began < 30
+
+
+def test_detections_at_thresholds_of_each_class_by_hand():
+    p = np.array([[0.9, 0.2], [0.6, 0.7], [0.8, 0.9], [0.1, 0.9]])
+    target = np.array([[1, 0], [0, 1], [0, 0], [-1, 0]], dtype=np.int8)  # the last two are empty
+    names = np.array(["a", "b", "c", "d"], dtype=object)
+    found = LabelPredictions(names, target, multi_label.logits_of(p), names, np.full(4, 900.0))
+    at = found.at(np.array([0.7, np.inf]), Evaluation())
+    assert at["precision"]["value"] == 1 / 2 and at["recall"]["value"] == 1 / 2
+    assert at["false_detections_per_hour"]["value"] == 1 / 0.5
+    assert found.at(np.array([0.85, 0.65]), Evaluation())["precision"]["value"] == pytest.approx(2 / 4)

@@ -121,7 +121,7 @@ def test_one_seed_has_its_own_interval_and_several_that_of_the_mean(sweep: Path,
         ].measured("auroc", np.zeros(7, np.int64), run.evaluation)
         for run in noisy.runs.values()
     ]
-    assert (mark.low, mark.high) == interval_of_mean(measured, 0.95)
+    assert (mark.low, mark.high) == interval_of_mean(measured, True, 0.95)
     evaluated(write_run(tmp_path / "run", 0.6, 1, **QUICK), field, 6.0, 1)
     (alone,) = configured(tmp_path)[0]
     mark = plots(soundscapes_section([alone]))["Scores on field"].rows[0].marks[1]

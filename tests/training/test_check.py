@@ -56,7 +56,7 @@ OF_ANOTHER_TASK = [
 ]
 TAKEN = [
     ("task=multi_label",),
-    ("task=multi_label", "experiment=phase2b"),
+    ("task=multi_label", "experiment=best"),
     ("task=multi_label", "loss=asymmetric", "monitor=val/nll", "augment=mixup"),
     ("task=multi_label", "loss=bce_adjusted", "model.head=cosine"),
     ("callbacks.early_stopping.monitor=val/nll",),

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
@@ -22,7 +23,7 @@ FOLDER = "folder"
 def soundscape_catalog(
     root: str,
     annotations: str | None = None,
-    columns: Columns | None = None,
+    columns: Mapping[str, str | None] | None = None,
     segment_s: float = 5.0,
     hop_s: float | None = None,
     min_overlap_s: float = 0.25,
@@ -39,7 +40,7 @@ def soundscape_catalog(
         root: Folder of recordings, with annotations beside them
             (:func:`birdclf.data.soundscapes.read_annotations`).
         annotations: One table of all recordings, or a folder of tables, instead.
-        columns: Names of the table's columns.
+        columns: Names of the table's columns, those of :class:`birdclf.data.soundscapes.Columns`.
         segment_s: Length of a segment in seconds.
         hop_s: From one start to the next; None is a segment.
         min_overlap_s: Least overlap of annotation and segment in seconds.
@@ -56,7 +57,7 @@ def soundscape_catalog(
     table = Path(annotations).expanduser() if annotations is not None else None
     if table is not None and not table.exists():
         raise UserError(f"data.annotations={annotations} does not exist. Give a Raven table (.txt), a CSV or a folder.")
-    made = read_annotations(base, table, columns)
+    made = read_annotations(base, table, Columns(**(columns or {})))
     segments = segment_table(made, durations_of(made.recordings), settings)
     name = f"soundscapes {base.name}"
     for note in made.notes:

@@ -2,7 +2,6 @@ import layouts
 import pytest
 
 from birdclf.audio.resampling import read_waveform
-from birdclf.data.soundscapes import Columns
 from birdclf.data.sources.soundscape import soundscape_catalog
 from birdclf.errors import UserError
 
@@ -25,7 +24,7 @@ def test_one_table_with_columns_of_its_own(tmp_path):
     layouts.sound(tmp_path / "field" / "a.wav", 900.0, 6.0)
     table = tmp_path / "all.csv"
     table.write_text("wav,von,bis,vogel\na.wav,1,2,wren\n")
-    columns = Columns(file="wav", start_s="von", end_s="bis", label="vogel")
+    columns = {"file": "wav", "start_s": "von", "end_s": "bis", "label": "vogel"}
     made = soundscape_catalog(str(tmp_path / "field"), str(table), columns)
     assert made.table.labels.tolist() == [("wren",)]
 
@@ -44,7 +43,7 @@ def test_sites_are_groups(tmp_path, site, groups):
     [
         ({"site": "station (.*)"}, r"data\.site=station \(\.\*\) is not found in site 0/"),
         ({"site": "("}, r"data\.site is '\(', which is no regular expression"),
-        ({"columns": Columns(file="wav")}, r"has no column 'wav' \(columns\.file\)"),
+        ({"columns": {"file": "wav"}}, r"has no column 'wav' \(columns\.file\)"),
         ({"annotations": "no.csv"}, r"data\.annotations=no\.csv does not exist"),
         ({"segment_s": -1}, "segment_s is -1; it must be a number above 0"),
         ({"unannotated": "what"}, "unannotated is 'what'; it must be one of refuse"),

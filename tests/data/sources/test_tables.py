@@ -81,9 +81,9 @@ def test_the_ledger_of_fetch(folder: Path, names: list[str]):
 @given(WORDS)
 def test_corrections(folder: Path, names: list[str]):
     corrections = Corrections(folder)
-    rows = [Row(float(i), i + 1.0, name, None, CORRECTED, name) for i, name in enumerate(names)]
+    rows = [Row(float(i), i + 1.0, name, None, CORRECTED, (name,)) for i, name in enumerate(names)]
     corrections.save("NA", rows)
-    assert [(row.species, row.predicted) for row in corrections.of("NA")] == [(name, name) for name in names]
+    assert [(row.species, row.predicted) for row in corrections.of("NA")] == [((name,), name) for name in names]
 
 
 @given(WORDS.filter(len), st.sampled_from(["csv", "parquet"]))

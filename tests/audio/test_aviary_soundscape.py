@@ -42,7 +42,10 @@ def test_half_of_an_hours_segments_are_empty_and_a_tenth_hold_several_species(ho
     assert (held >= 2).mean() == pytest.approx(0.1, abs=0.03)
 
 
-@pytest.mark.parametrize(("empty", "overlap"), [(0.2, 0.4), (0.9, 0.05), (0.0, 0.1), (0.4, 0.6), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("empty", "overlap"),
+    [(0.2, 0.4), (0.9, 0.05), (0.0, 0.1), pytest.param(0.4, 0.6, marks=pytest.mark.slow), (1.0, 0.0)],
+)
 def test_other_shares_are_kept(empty: float, overlap: float) -> None:
     settings = SoundscapeSettings(SPECIES, empty=empty, overlap=overlap)
     held = np.concatenate([species_per_segment(plan(settings, number)[1], 60) for number in range(2)])

@@ -301,6 +301,7 @@ def test_wrong_tables_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_large_collection_is_written_fast_and_small(tmp_path):
     rng = np.random.default_rng(0)
     rows = 20_000

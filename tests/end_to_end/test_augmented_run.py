@@ -46,6 +46,7 @@ def test_its_evaluation_is_that_of_its_weights_alone(birdclf: Command, augmented
     assert done.status == 0 and "equal to" in done.out, done.out + done.err
 
 
+@pytest.mark.slow  # each augmentation alone: test_every_augmentation
 def test_a_probability_of_zero_is_no_augmentation_bit_for_bit(birdclf, recordings, tmp_path):
     never = ("augment=[specaugment,mixup,gain]", *(f"augment.{name}.p=0" for name in ("specaugment", "mixup", "gain")))
     for run, more in (("plain", ()), ("never", never), ("often", ("augment=specaugment",))):

@@ -529,7 +529,11 @@ def test_every_sampler_is_made_from_a_seed(place: str):
     assert "optuna" not in OmegaConf.to_yaml(composed())
 
 
-@pytest.mark.parametrize("place", SWEEPS)
+LONG = ("sweep/probes", "sweep/phase3")
+"""Sweeps of many jobs; their own settings are composed with the command of their files as well."""
+
+
+@pytest.mark.parametrize("place", [pytest.param(p, marks=SLOW if p in LONG else ()) for p in SWEEPS])
 def test_every_sweep_names_options_that_exist_and_jobs_that_differ(place: str):
     name = place.rpartition("/")[2]
     cfg = composed(f"sweep={name}", hydra=True)

@@ -73,33 +73,45 @@ def test_stopped_while_it_writes_its_results(birdclf, recordings, tmp_path, undi
     assert_same_end(tmp_path / "run", undisturbed)
 
 
-@pytest.fixture
-def stopped(birdclf, recordings, tmp_path) -> Path:
-    """A run that ended in its third epoch, under outputs/run."""
-    run = tmp_path / "outputs" / "run" / "earlier"
+@pytest.fixture(scope="module")
+def ended(birdclf, recordings, tmp_path_factory) -> Path:
+    """A run that ended in its third epoch, under outputs/run, and a copy of all outputs beside them."""
+    run = tmp_path_factory.mktemp("ended") / "outputs" / "run" / "earlier"
     with pytest.MonkeyPatch.context() as patch:
         stop_in(patch, Snapshot, "on_train_batch_end", 14)
         with pytest.raises(Killed):
-            birdclf(*words(recordings, run), cwd=tmp_path)
+            birdclf(*words(recordings, run), cwd=run.parents[2])
+    shutil.copytree(run.parents[1], run.parents[2] / "kept")
     return run
+
+
+@pytest.fixture
+def stopped(ended: Path) -> Path:
+    """That run as it ended, in the folder that it began in, which its checkpoints name."""
+    work = ended.parents[2]
+    shutil.rmtree(work / "outputs")
+    shutil.copytree(work / "kept", work / "outputs")
+    return ended
 
 
 def without_folder(words: list[str]) -> list[str]:
     return [word for word in words if not word.startswith("hydra.run.dir")]
 
 
-def test_the_folder_is_found_by_its_settings(birdclf, recordings, tmp_path, stopped, undisturbed):
-    other = birdclf(*without_folder(words(recordings, stopped, "resume=true", "trainer.max_epochs=1")), cwd=tmp_path)
+def test_the_folder_is_found_by_its_settings(birdclf, recordings, stopped, undisturbed):
+    other = birdclf(
+        *without_folder(words(recordings, stopped, "resume=true", "trainer.max_epochs=1")), cwd=stopped.parents[2]
+    )
     assert other.status == 0 and "no unfinished run of these settings" in other.out
-    done = birdclf(*without_folder(words(recordings, stopped, "resume=true")), cwd=tmp_path)
+    done = birdclf(*without_folder(words(recordings, stopped, "resume=true")), cwd=stopped.parents[2])
     assert done.status == 0 and "resuming in outputs/run/earlier" in done.out
     assert_same_end(stopped, undisturbed)
 
 
-def test_it_is_never_resumed_unasked_or_by_other_settings(birdclf, recordings, tmp_path, stopped):
+def test_it_is_never_resumed_unasked_or_by_other_settings(birdclf, recordings, stopped):
     before = {path: path.stat().st_mtime_ns for path in stopped.rglob("*") if path.is_file()}
-    assert "holds results already" in birdclf(*words(recordings, stopped), cwd=tmp_path).mistake
-    said = birdclf(*words(recordings, stopped, "resume=true", "optimizer.lr=0.5"), cwd=tmp_path).mistake
+    assert "holds results already" in birdclf(*words(recordings, stopped), cwd=stopped.parents[2]).mistake
+    said = birdclf(*words(recordings, stopped, "resume=true", "optimizer.lr=0.5"), cwd=stopped.parents[2]).mistake
     assert "optimizer.lr was 0.001 and is 0.5 now" in said
     after = {path: path.stat().st_mtime_ns for path in stopped.rglob("*") if path.is_file()}
     ours = {path for path in before if path.parent.name != ".hydra" and path.suffix != ".log"}
@@ -117,18 +129,18 @@ def test_other_recordings_are_refused(birdclf, own_recordings, tmp_path):
     assert "began with other recordings" in said
 
 
-def test_a_damaged_snapshot_falls_back_to_the_one_before(birdclf, recordings, tmp_path, stopped, undisturbed):
+def test_a_damaged_snapshot_falls_back_to_the_one_before(birdclf, recordings, stopped, undisturbed):
     last = stopped / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    done = birdclf(*words(recordings, stopped, "resume=true"), cwd=tmp_path)
+    done = birdclf(*words(recordings, stopped, "resume=true"), cwd=stopped.parents[2])
     assert done.status == 0 and "resuming from before_last.ckpt" in done.out
     assert_same_end(stopped, undisturbed)
 
 
-def test_with_both_snapshots_damaged_it_says_so(birdclf, recordings, tmp_path, stopped):
+def test_with_both_snapshots_damaged_it_says_so(birdclf, recordings, stopped):
     for path in (stopped / "checkpoints").glob("*last.ckpt"):
         path.write_bytes(b"no checkpoint")
-    said = birdclf(*words(recordings, stopped, "resume=true"), cwd=tmp_path).mistake
+    said = birdclf(*words(recordings, stopped, "resume=true"), cwd=stopped.parents[2]).mistake
     assert "last.ckpt cannot be read" in said
 
 

@@ -123,7 +123,8 @@ def test_every_network_is_inside_the_file(name: str, tmp_path: Path):
     check(features, instantiate(node, num_classes=len(CLASSES), in_channels=features.shape[0]), tmp_path)
 
 
-def test_the_files_reject_what_the_checkpoint_rejects(tmp_path: Path):
+@pytest.mark.parametrize("ending", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
+def test_the_file_rejects_what_the_checkpoint_rejects(ending: str, tmp_path: Path):
     features = MFCCStack(window_s=0.5)
     usual = loaded_run(features, AudioCNN(len(CLASSES), 3, width=0.1))
     windows = sound(features, 6)
@@ -134,12 +135,11 @@ def test_the_files_reject_what_the_checkpoint_rejects(tmp_path: Path):
     with torch.inference_mode():
         expected = WaveformClassifier(loaded)(torch.from_numpy(windows))[0].numpy()
     assert ((expected == 0).all(axis=1) == rejection.rejects(logits.numpy())).all()
-    write_onnx(deepcopy(loaded), metadata_of(loaded, hearing_of(features)), tmp_path / "model.onnx")
-    write_program(deepcopy(loaded), metadata_of(loaded, hearing_of(features)), tmp_path / "model.pt2")
-    for exported in (OnnxClassifier(tmp_path / "model.onnx", "cpu"), Program(tmp_path / "model.pt2")):
-        p, _ = exported(windows)
-        np.testing.assert_allclose(p, expected, atol=2e-5, rtol=0)
-        assert ((p == 0) == (expected == 0)).all()
+    write, file = (write_onnx if ending == "onnx" else write_program), tmp_path / f"model.{ending}"
+    write(deepcopy(loaded), metadata_of(loaded, hearing_of(features)), file)
+    p, _ = (OnnxClassifier(file, "cpu") if ending == "onnx" else Program(file))(windows)
+    np.testing.assert_allclose(p, expected, atol=2e-5, rtol=0)
+    assert ((p == 0) == (expected == 0)).all()
 
 
 @pytest.fixture(scope="module")

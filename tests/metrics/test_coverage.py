@@ -82,7 +82,7 @@ def test_equal_runs_seldom_differ_in_any_class():
     assert np.mean(found) <= 0.06
 
 
-@pytest.mark.parametrize("clusters", [400, 1662])
+@pytest.mark.parametrize("clusters", [400, pytest.param(1662, marks=pytest.mark.slow)])
 def test_the_published_size_takes_seconds(clusters):
     rng = np.random.default_rng(0)
     target = rng.integers(0, 89, 1662)

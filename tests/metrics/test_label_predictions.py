@@ -202,7 +202,7 @@ def test_a_file_that_holds_no_such_predictions_is_refused(tmp_path):
             read_label_predictions(path, "val")
 
 
-@pytest.mark.parametrize("clusters", [60, 2_000])
+@pytest.mark.parametrize("clusters", [60, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_ten_hours_of_sound_take_seconds(clusters):
     rng = np.random.default_rng(0)
     target = (rng.random((12_000, 132)) < np.geomspace(0.1, 0.001, 132)).astype(np.int8)

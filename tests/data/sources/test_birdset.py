@@ -17,9 +17,15 @@ from birdclf.data.splits import FileSplit, GroupedSplit, KFoldSplit, StratifiedS
 from birdclf.errors import UserError
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The folder as it is written; tests copy it."""
+    return layouts.birdset(tmp_path_factory.mktemp("written") / "BirdSet")
+
+
 @pytest.fixture
-def root(tmp_path):
-    return layouts.birdset(tmp_path / "BirdSet")
+def root(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "BirdSet")
 
 
 @pytest.fixture

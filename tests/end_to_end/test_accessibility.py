@@ -75,8 +75,18 @@ def violations(page: Page) -> list[str]:
     return [violation["id"] for violation in found.response["violations"]]
 
 
-@pytest.mark.parametrize(("scheme", "width"), VIEWS)
-@pytest.mark.parametrize("name", ["report", "audit", "labels", "search"])
+PAGES = ("report", "audit", "labels", "search")
+FAST = [("report", "light-desk"), ("report", "dark-phone"), ("audit", "light-desk"), ("labels", "light-desk")]
+SEEN = [
+    pytest.param(
+        *(name, *view.values), id=f"{name}-{view.id}", marks=() if (name, view.id) in FAST else pytest.mark.slow
+    )
+    for name in PAGES
+    for view in VIEWS
+]
+
+
+@pytest.mark.parametrize(("name", "scheme", "width"), SEEN)
 def test_axe_finds_nothing(browser: Browser, pages: dict[str, Path], name: str, scheme: str, width: int):
     page = opened(browser, pages[name], scheme, width)
     assert violations(page) == []

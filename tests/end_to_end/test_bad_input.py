@@ -151,6 +151,7 @@ def test_a_folder_of_everything_is_no_run_folder(
     assert not any((tmp_path / "home").iterdir())
 
 
+@pytest.mark.slow
 def test_odd_names_of_folders_and_null_are_taken_in_a_sweep(birdclf: Command, own_recordings: Path, tmp_path: Path):
     for name in ("günter", "1e3"):
         shutil.copytree(own_recordings, tmp_path / name)

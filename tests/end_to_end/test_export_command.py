@@ -108,6 +108,7 @@ def test_it_can_be_held_to_recordings_that_are_named(
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.slow
 def test_a_file_that_says_something_else_is_refused_and_gone(export, run: Path, tmp_path: Path, monkeypatch):
     from birdclf.export import network
 
@@ -200,6 +201,7 @@ def test_what_is_no_run_is_named(export, run: Path, work: Path, copied: Path, mo
     assert "pip install 'birdclf[onnx]'" in export(run).mistake
 
 
+@pytest.mark.slow
 def test_recordings_that_are_gone_need_others(export, copied: Path, recordings: Path, tmp_path: Path):
     config = OmegaConf.load(copied / "config.yaml")
     moved = Path(shutil.copytree(recordings, tmp_path / "moved"))

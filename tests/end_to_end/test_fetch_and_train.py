@@ -10,6 +10,7 @@ from tiny_runs import TINY, Command, metrics_of
 from birdclf.data.sources.fetch.client import XenoCantoClient
 
 
+@pytest.mark.slow
 def test_fetch_then_train(birdclf: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(XenoCantoClient.__init__.__kwdefaults__, "interval_s", 0.0)
     monkeypatch.setenv("XENO_CANTO_KEY", KEY)

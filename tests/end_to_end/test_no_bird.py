@@ -40,6 +40,7 @@ def test_an_evaluation_gives_equal_figures(birdclf: Command, run: Path):
     assert done.status == 0 and done.out.rstrip().endswith("equal to metrics.json"), done.out + done.err
 
 
+@pytest.mark.slow
 def test_nothing_is_detected_in_what_is_rejected(birdclf: Command, run: Path, recordings: Path):
     detector = package.load(run)
     table = detector.probabilities(sorted(map(str, recordings.glob("*/*.*"))))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 from report.made_up_runs import AVIARY, name_recordings_of_the_aviary, write_sweep
 from tiny_runs import Command, on_folder
@@ -16,6 +17,7 @@ PLAYED = """async sound => {
 }"""
 
 
+@pytest.mark.slow
 def test_the_page_works_in_a_browser(browser: Browser, tmp_path: Path):
     write_sweep(tmp_path / "in", seeds=(1,), data=AVIARY, evaluation={"draws": 100})
     name_recordings_of_the_aviary(tmp_path / "in")

@@ -60,6 +60,7 @@ def test_a_schedule_on_a_plateau_and_early_stopping_resume(birdclf, recordings, 
     assert len(set(rates)) > 1, "the schedule did nothing here, so the test shows nothing"
 
 
+@pytest.mark.slow
 def test_stopped_while_it_writes_its_results(birdclf, recordings, tmp_path, undisturbed, monkeypatch):
     def killed(*arguments, **named):
         raise Killed
@@ -98,6 +99,7 @@ def without_folder(words: list[str]) -> list[str]:
     return [word for word in words if not word.startswith("hydra.run.dir")]
 
 
+@pytest.mark.slow
 def test_the_folder_is_found_by_its_settings(birdclf, recordings, stopped, undisturbed):
     other = birdclf(
         *without_folder(words(recordings, stopped, "resume=true", "trainer.max_epochs=1")), cwd=stopped.parents[2]

@@ -111,6 +111,7 @@ def pruned(birdclf: Command, recordings: Path, tmp_path_factory: pytest.TempPath
     return cwd
 
 
+@pytest.mark.slow
 def test_a_trial_stopped_early_is_no_failure_and_not_done_again(birdclf, recordings, pruned: Path):
     assert [how for how, *_ in params_and_values(pruned)] == ["COMPLETE", "PRUNED", "COMPLETE"]
     (folder,) = (pruned / "search").glob("1_*")

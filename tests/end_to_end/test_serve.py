@@ -188,6 +188,7 @@ def test_a_recording_is_seen_heard_and_corrected(page: Page, server: Server, son
     assert page.locator("#rows b").count() == 0
 
 
+@pytest.mark.slow
 def test_several_recordings_one_after_the_other(page: Page, recordings: Path):
     files = sorted((recordings / "Bubo bubo").glob("*.wav"))[:3]
     page.set_input_files("#files", files)
@@ -256,6 +257,7 @@ def test_axe_finds_nothing(browser: Browser, server: Server, song: Path, scheme:
     page.close()
 
 
+@pytest.mark.slow
 def test_corrections_are_trained_on(birdclf: Command, server: Server, recordings: Path, tmp_path: Path):
     with httpx.Client(base_url=server.url, timeout=60) as client:
         for file in sorted(recordings.glob("*/0[0-4].wav")):

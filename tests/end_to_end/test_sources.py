@@ -45,7 +45,7 @@ def test_birdset_trains_on_focal_recordings_and_is_tested_on_its_segments(birdcl
     assert seen.sum() == 3 and some.sum() == 4
 
 
-OTHER_YEARS = ("birdclef-2021", "birdclef-2022")  # their layouts: tests/data/sources
+OTHER_YEARS = ("birdclef-2021", "birdclef-2022", "kaggle_extended", "audacity")  # their layouts: tests/data/sources
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_one_stopped_before_its_first_job_began_is_resumed(birdclf, recordings, 
     assert again.status == 0 and again.out.count("is finished") == 2 and len(stamps(folder)) == 2
 
 
+@pytest.mark.slow
 def test_more_values_are_added_when_asked_for(birdclf, recordings, again):
     grown = on_sweep(recordings, "seed=3,1,2", SWEEP)
     refused = birdclf(*grown, cwd=again)
@@ -152,6 +153,7 @@ def test_a_second_launch_takes_no_failure_from_the_first(birdclf, recordings, tm
     assert statuses(tmp_path / "sweep") == ["finished", "failed"]
 
 
+@pytest.mark.slow
 def test_fail_fast_ignores_a_failure_of_an_earlier_launch(birdclf, recordings, tmp_path):
     words = on_sweep(recordings, "seed=1,2", SWEEP, "trainer.max_epochs=1")
     assert run_with_bad_luck(birdclf, words, tmp_path, 1, 2).err.startswith("birdclf: 2 jobs failed")

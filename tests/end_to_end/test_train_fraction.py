@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from tiny_runs import TINY, Command
 
 
+@pytest.mark.slow
 def test_a_sweep_over_train_fractions_makes_a_learning_curve(birdclf: Command, recordings: Path, tmp_path: Path):
     words = ["split.train_fraction=0.4,0.7,1", "seed=1", "split.seed=3", "hydra.sweep.dir=swept", "pictures=false"]
     done = birdclf("train", "-m", "data=folder", f"data.root={recordings}", *TINY, *words, cwd=tmp_path)

@@ -390,6 +390,7 @@ def test_the_same_seed_gives_the_same_metrics_and_another_seed_others(run: Run):
     assert (first / "split.csv").read_bytes() != (third / "split.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_seed_changes_weights_where_the_split_stays(run: Run):
     first = run("seed=1")
     other = run("seed=2", "split=file", f"split.path={first / 'split.csv'}")

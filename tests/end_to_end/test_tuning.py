@@ -77,6 +77,7 @@ def test_an_evaluation_gives_the_figures_of_the_averaged_weights(birdclf, traine
     assert content["state_dict"].keys() == plain["state_dict"].keys()
 
 
+@pytest.mark.slow
 def test_an_average_changes_nothing_of_the_training_itself(trained):
     ours, theirs = history_of(trained(*EMA)), history_of(trained())
     for one, other in zip(ours, theirs, strict=True):
@@ -86,6 +87,7 @@ def test_an_average_changes_nothing_of_the_training_itself(trained):
         assert one["val/nll"] != other["val/nll"]
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_last_epochs_begins_at_its_start_and_runs_at_its_rate(trained):
     ours, theirs = history_of(trained(*SWA)), history_of(trained())
     assert ours[:2] == theirs[:2]
@@ -157,6 +159,7 @@ def test_two_processes_learn_what_one_does(trained):
         assert ours == pytest.approx(theirs, rel=5e-3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_range_of_rates_is_tried_and_leaves_the_folder_for_a_run(birdclf, recordings, tmp_path, trained):
     run = tmp_path / "run"
     found = birdclf(*words(recordings, run, "lr_find=true", "optimizer=sgd", "layers.rates={output: 2}"), cwd=tmp_path)

@@ -40,7 +40,7 @@ FEATURES, MODELS = (
 )
 SMALL = ("audio_cnn", "audio_cnn_v2")
 networks = [pytest.param(name, marks=() if name == "audio_cnn_v2" else pytest.mark.slow) for name in MODELS]
-SEEN_ELSEWHERE = ("mfcc", "log_mel", "log_mel_delta", "perch_mel")  # with the network, and with more in pcen
+SEEN_ELSEWHERE = ("mfcc", "log_mel", "log_mel_delta", "perch_mel", "ast")  # with the network, and with more in pcen
 representations = [pytest.param(name, marks=pytest.mark.slow if name in SEEN_ELSEWHERE else ()) for name in FEATURES]
 
 

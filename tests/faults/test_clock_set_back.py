@@ -46,7 +46,9 @@ def words(recordings: Path, *more: str) -> list[str]:
     return ["train", "data=folder", f"data.root={recordings}", *TINY, *more]
 
 
-@pytest.mark.parametrize("resume", [(), ("resume=true",)], ids=["new", "resume=true"])
+@pytest.mark.parametrize(
+    "resume", [pytest.param((), marks=pytest.mark.slow), ("resume=true",)], ids=["new", "resume=true"]
+)
 def test_two_runs_of_one_second_get_a_folder_each(birdclf: Command, recordings, tmp_path, one_second, resume):
     first = tmp_path / "outputs" / "run" / "2026-03-29_02-30-00"
     assert birdclf(*words(recordings), cwd=tmp_path).status == 0

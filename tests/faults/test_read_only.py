@@ -34,6 +34,7 @@ def test_an_output_folder_that_may_only_be_read_is_refused(birdclf, recordings, 
     assert said.startswith(f"{folder / 'run'} cannot be written to: ") and "Nothing was begun." in said
 
 
+@pytest.mark.slow
 def test_a_run_that_becomes_read_only_keeps_its_state(birdclf, recordings, tmp_path):
     run = tmp_path / "outputs" / "run"
     words = on_folder(recordings, run, "callbacks.snapshot.every_s=0", "loader.batch_size=4")

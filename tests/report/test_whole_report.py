@@ -214,6 +214,7 @@ def test_criteria_of_another_shape_are_a_sentence(tmp_path):
     assert "criteria.goals[0] has no condition" in section(made, "criteria").blocks[0]
 
 
+@pytest.mark.slow
 def test_a_factor_that_varies_with_another_is_refused_an_effect(tmp_path):
     sweep = tmp_path / "sweep"
     for job, (model, loss, rate) in enumerate(

@@ -132,6 +132,7 @@ def test_a_run_folder_with_an_audit_is_refused(prepared: Outcome, field: Path, b
     assert kept and kept.items() <= before.items()
 
 
+@pytest.mark.slow
 def test_training_audits_first_and_learns_from_nothing_rejected(field: Path, expected: Expected, birdclf: Command):
     done = birdclf(*on_folder(field / "recordings", field / "trained", f"store.dir={field / 'fresh'}"), cwd=field)
     assert done.status == 0, done.err

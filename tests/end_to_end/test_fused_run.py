@@ -16,6 +16,7 @@ from tiny_runs import Command, metrics_of, on_folder
 import birdclf as package
 from birdclf.runs.checkpoint import load_run
 
+pytestmark = pytest.mark.slow  # its parts are tested in tests/features
 PROBE = (
     "model=linear_probe", "window.train=bag", "window.eval=all", "trainer.max_epochs=5", "trainer.accelerator=cpu",
     "trainer.precision=32-true", "callbacks.progress=null", "+trainer.enable_progress_bar=false", "store.workers=0",

@@ -35,6 +35,7 @@ def test_finished_jobs_are_skipped(birdclf, recordings, again):
     assert stamps(again / "sweep") == before and statuses(again / "sweep") == ["finished"] * 2
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_is_found_by_its_command(birdclf, recordings, tmp_path):
     words = on_sweep(recordings, "seed=1,2")
     with pytest.MonkeyPatch.context() as patch:

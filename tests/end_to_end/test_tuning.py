@@ -263,6 +263,7 @@ def test_rows_of_more_equal_length_are_kept_for_an_evaluation(birdclf, recording
     assert "model.head=linear" in birdclf(*cosine, cwd=tmp_path).mistake
 
 
+@pytest.mark.slow
 def test_the_second_stage_trains_the_output_layer_alone(birdclf, recordings, tmp_path, trained):
     source, run = trained(), tmp_path / "run"
     done = birdclf(*words(recordings, run, "experiment=crt", f"init_from={source}"), cwd=tmp_path)

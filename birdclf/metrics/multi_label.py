@@ -140,7 +140,7 @@ def _roc(score: NDArray[np.floating], truth: NDArray[np.bool_], group: NDArray[n
         less = _beaten(dense, own)[own]
         negatives = np.bincount(group[~truth], minlength=clusters) * np.isin(np.arange(clusters), present)
         before = np.cumsum(negatives) - negatives
-        within = np.bincount(group[truth], weights=less - before[group[truth]], minlength=clusters)
+        within += np.bincount(group[truth], weights=less - before[group[truth]], minlength=clusters)
     pairs = _with_all(np.bincount(group[truth], minlength=clusters))
     pairs = pairs * _with_all(np.bincount(group[~truth], minlength=clusters))
     total = won.sum()
@@ -185,10 +185,9 @@ class ThresholdCounts(NamedTuple):
         return share(2 * self.hits.sum(axis=1), (self.support + self.called).sum(axis=1), self.support.sum())
 
     def _ratio(self, above: Vector, below: Vector) -> Estimate:
-        found = []
-        for a, b, heard in zip(*(_total_and_without(each) for each in (above, below, self.support)), strict=True):
-            found.append(np.where(heard > 0, ratio(a, b), np.nan))
-        return Estimate(*found, self.support.sum(axis=0))
+        sums = zip(*(_total_and_without(each) for each in (above, below, self.support)), strict=True)
+        value, without = (np.where(heard > 0, ratio(a, b), np.nan) for a, b, heard in sums)
+        return Estimate(value, without, self.support.sum(axis=0))
 
 
 def by_cluster(values: NDArray[np.generic], member: NDArray[np.int64]) -> Vector:

@@ -161,7 +161,8 @@ def settings() -> Iterator[tuple[dict[str, str], str]]:
             words.pop("logger.tensorboard.embeddings")
         cfg = composed(words)
         top = [*map(str, cfg), *_keys(cfg.loader, "loader."), *_keys(cfg.store, "store.")]
-        for key in _keys(cfg[group] or {}, f"{group}.") if group else top:
+        node = cfg[group] if group else None  # the group task sets one word, and settings of other groups
+        for key in _keys(node if OmegaConf.is_dict(node) else {}, f"{group}.") if group else top:
             if key not in seen:
                 seen.add(key)
                 yield words, key

@@ -81,10 +81,10 @@ def oracle(value: np.ndarray, error: float, rate: bool) -> tuple[np.ndarray, np.
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def measure(cell: Cell, number: int) -> pd.DataFrame:
+def measure(cell: Cell, number: int, seed: int = 1) -> pd.DataFrame:
     """Return one row a figure: coverage and median width over so many test sets, beside the oracle's."""
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in FIGURES}
-    for predictions in cell.test_sets(number, seed=1):
+    for predictions in cell.test_sets(number, seed):
         hours = predictions.duration_s[~predictions.target.any(axis=1)].sum() / 3600
         estimates = predictions.estimates(cell.train_counts, Evaluation())
         for name in FIGURES:

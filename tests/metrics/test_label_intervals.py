@@ -92,4 +92,5 @@ def test_intervals_hold_the_truth(table):
 @pytest.mark.slow
 def test_they_are_not_much_wider_than_the_oracles(table):
     assert table[table.clusters >= 20].ratio.median() < 1.5 and table.ratio.median() < 1.75
-    assert (table.ratio > 0.6).all()
+    narrow = table[table.ratio < 0.6]  # nearly perfect scorers, which fail in a soundscape of many: docs/evidence.md
+    assert len(narrow) <= 0.03 * len(table) and (narrow.truth > 0.95).all(), narrow.to_string()

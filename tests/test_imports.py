@@ -26,7 +26,7 @@ FREE = {
     "output",
     "targets",
 }  # what anyone may use
-FILES = {"audio", "data.tables", "data.tree", "data.listing", "data.background", "data.annotations"}
+FILES = {"audio", "data.tables", "data.tree", "data.listing", "data.background", "data.annotations", "data.label_names"}
 SOUND = {*FILES, "audit", "data.catalog", "data.soundscapes"}
 DATA = {*SOUND, "data", "features", "store"}
 RUNS = {*DATA, "models", "losses", "posthoc", "metrics", "runs", "config"}
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.tree": set(),
     "data.listing": {"data.tables", "data.tree"},
     "data.background": {"audio", "data.listing", "data.tree"},
+    "data.label_names": {"data.tables"},
     "data.annotations": {"audio", "data.tables", "data.tree"},
     "data.soundscapes": FILES,
     "data.sources": {*FILES, "data.catalog", "data.soundscapes"},

@@ -19,9 +19,9 @@ from birdclf.audit.rules import Rules
 from birdclf.checks import most_processes, whole
 from birdclf.data.catalog import Catalog
 from birdclf.data.dataset import Batch, DrawSampler, Part, ResumableLoader, WindowDataset, as_fetched, cut
+from birdclf.data.label_names import says_nothing
 from birdclf.data.labels import Targets, class_list, count_classes, targets_of
 from birdclf.data.samplers import Natural, Sampler, order_with_background
-from birdclf.data.soundscapes import says_nothing
 from birdclf.data.splits import STAGES, Split
 from birdclf.data.windows import WindowPolicy, window_starts
 from birdclf.errors import UserError

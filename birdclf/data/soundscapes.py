@@ -1,7 +1,6 @@
 """Annotated soundscapes: long recordings, what is heard in them and when, and their segments."""
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,13 +17,12 @@ from birdclf.audio.files import FileReader, read_header
 from birdclf.checks import above, choice, in_range
 from birdclf.data.annotations import LABELS, Annotation, AnnotationIndex, audacity_annotations, interval, seconds
 from birdclf.data.annotations import raven_annotations as read_raven
+from birdclf.data.label_names import plain, says_nothing
 from birdclf.data.tables import read_csv
 from birdclf.errors import UserError
 from birdclf.targets import NONE
 
 ANNOTATION_COLUMNS: Final = ("file", "start_s", "end_s", "label")
-NOTHING: Final = (NONE, "nocall", "no call", "nobird", "no bird", "nothing", "silence")
-"""Labels that say that a recording was listened to and nothing was heard."""
 UNANNOTATED: Final = ("refuse", "empty", "skip")
 SHOWN: Final = 5
 TOLERANCE_S: Final = 1e-6
@@ -67,12 +65,12 @@ class Columns:
         Raises:
             UserError: If a column that is named here is missing.
         """
-        by_name = {_plain(name): name for name in reversed(header) if name}
+        by_name = {plain(name): name for name in reversed(header) if name}
         found = {}
         for each in fields(self):
             given = getattr(self, each.name)
             usual = _USUAL[each.name] if given is None else (given,)
-            names = [by_name[_plain(name)] for name in usual if _plain(name) in by_name]
+            names = [by_name[plain(name)] for name in usual if plain(name) in by_name]
             if given is not None and not names:
                 raise UserError(f"{table} has no column {given!r} (columns.{each.name}); it has {', '.join(header)}.")
             if names:
@@ -207,7 +205,7 @@ def _read_csv(
             f"{file} has no column for {', '.join(missing)}; it has {', '.join(table.columns) or 'none'}. Name them, "
             f"such as --columns {missing[0]}=NAME, or data.columns.{missing[0]}=NAME in training."
         )
-    both = {_plain(name): name for name in table.columns}
+    both = {plain(name): name for name in table.columns}
     if columns.label is None and {"scientific name", "common name"} <= both.keys():
         labels = [
             "_".join(dict.fromkeys(filter(None, pair)))
@@ -379,7 +377,7 @@ def segment_table(annotations: Annotations, durations: Mapping[str, float], sett
             beyond += int((one.start_s >= duration).sum())
             clipped += int(((one.start_s < duration) & (one.end_s > duration + TOLERANCE_S)).sum())
             one = one[one.start_s < duration].assign(end_s=one.end_s.clip(upper=duration))
-            found = overlapping(starts, starts + settings.segment_s, one, settings.min_overlap_s)
+            found = labels_heard(starts, starts + settings.segment_s, one, settings.min_overlap_s)
         for start, labels in zip(starts.tolist(), found, strict=True):
             primary = min(labels, key=lambda label: (-round(labels[label], 6), label), default=NONE)
             parts.append((name, start, min(start + settings.segment_s, duration), tuple(sorted(labels)), primary))
@@ -404,7 +402,7 @@ def segment_starts(duration_s: float, settings: SegmentSettings) -> NDArray[np.f
     return np.arange(max(0, math.floor(room / hop) + 1), dtype=np.float64) * hop
 
 
-def overlapping(
+def labels_heard(
     starts: NDArray[np.float64], ends: NDArray[np.float64], rows: pd.DataFrame, min_overlap_s: float
 ) -> list[dict[str, float]]:
     """Return the labels of each interval of a recording, with the seconds that they overlap it.
@@ -425,85 +423,6 @@ def overlapping(
             if overlap > 0 and overlap >= least:
                 found[i][label] += overlap
     return [dict(labels) for labels in found]
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """Classes of labels.
-
-    Attributes:
-        of: Class by label, of the labels that have one.
-        unmapped: Labels without a class, sorted.
-    """
-
-    of: dict[str, str]
-    unmapped: list[str]
-
-
-def map_labels(labels: Iterable[str], classes: Sequence[str], table: Path | None = None) -> LabelMap:
-    """Return the class of each label, by name.
-
-    Case, underscores, hyphens and spaces do not matter. Of ``Scientific name_Common name`` the whole or either part
-    counts, in labels and in classes. A name that fits several classes fits none.
-
-    Args:
-        labels: Any names, repeats included.
-        classes: Names of the classes.
-        table: CSV with the columns ``label`` and ``species``, which decides for the labels that it has.
-
-    Raises:
-        UserError: If the table cannot be read, names a species that is not a class, or gives a label two species.
-    """
-    whole = {name: name for name in classes}
-    loose = _unique((_plain(name), name) for name in classes)
-    parts = _unique((part, name) for name in classes for part in _parts(name))
-
-    def by_name(label: str) -> str | None:
-        tries: list[tuple[Mapping[str, str], list[str]]] = [(whole, [label]), (loose, [_plain(label)])]
-        tries += [(loose, _parts(label)), (parts, [_plain(label), *_parts(label)])]
-        return next((found[key] for found, keys in tries for key in keys if key in found), None)
-
-    given: dict[str, str] = {}
-    if table is not None:
-        rows = read_csv(table, ("label", "species"))
-        for line, label, species in zip(rows.index, rows.label, rows.species, strict=True):
-            found = by_name(species)
-            if found is None:
-                raise UserError(
-                    f"{table}: line {line} names the species {species!r}, which is not one of the {len(classes)} "
-                    f"classes. Correct or delete the line."
-                )
-            if given.setdefault(_plain(label), found) != found:
-                raise UserError(f"{table}: line {line} gives {label!r} a second species, {species}. Keep one.")
-    names = sorted(set(labels))
-    mapped = {label: given.get(_plain(label)) or by_name(label) for label in names}
-    return LabelMap(
-        {label: found for label, found in mapped.items() if found is not None},
-        [label for label, found in mapped.items() if found is None],
-    )
-
-
-def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the name of each key that has one name alone."""
-    names: defaultdict[str, set[str]] = defaultdict(set)
-    for key, name in pairs:
-        names[key].add(name)
-    return {key: next(iter(found)) for key, found in names.items() if len(found) == 1}
-
-
-def _parts(name: str) -> list[str]:
-    """Return both parts of ``Scientific name_Common name``, the first of which has a space or equals the second."""
-    left, _, right = name.partition("_")
-    return [_plain(left), _plain(right)] if right and (" " in left.strip() or left == right) else []
-
-
-def says_nothing(label: str) -> bool:
-    """Return whether a label is one of ``NOTHING``, in any spelling."""
-    return _plain(label) in NOTHING
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _note(notes: list[str], text: str) -> None:

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from birdclf.data.label_names import LabelMap, map_labels
 from birdclf.data.soundscapes import (
     Columns,
-    LabelMap,
     SegmentSettings,
     durations_of,
-    map_labels,
     read_annotations,
     segment_table,
 )

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from birdclf.data.soundscapes import Annotations, Columns, SegmentSettings, map_labels, read_annotations, segment_table
+from birdclf.data.label_names import map_labels
+from birdclf.data.soundscapes import Annotations, Columns, SegmentSettings, read_annotations, segment_table
 from birdclf.errors import UserError
 
 

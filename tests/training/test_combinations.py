@@ -21,7 +21,7 @@ from birdclf.models.audio_cnn import AudioCNN
 from birdclf.models.head import CosineLinear
 from birdclf.posthoc.base import LogitAdjustment, PostHoc, Unadjusted
 from birdclf.training.build import build_of
-from birdclf.training.check import RULES, check_combinations, check_head
+from birdclf.training.combinations import RULES, check_combinations, check_head
 
 COUNTS = torch.tensor([5, 2])
 PRIOR = BalancedSoftmax(COUNTS)

@@ -10,7 +10,7 @@ import pandas as pd
 from birdclf.audio.files import FileReader
 from birdclf.data.annotations import Annotation
 from birdclf.data.catalog import Catalog
-from birdclf.data.soundscapes import overlapping
+from birdclf.data.soundscapes import labels_heard
 from birdclf.data.tables import decimal, must_be_there
 from birdclf.data.tree import real_paths, stamp_of
 from birdclf.errors import UserError
@@ -74,6 +74,6 @@ def _labels(table: pd.DataFrame) -> list[set[str]]:
     """Return the label of each clip and those of the other annotations that overlap it, by group and start."""
     found: list[set[str]] = []
     for _, rows in table.rename(columns={"species": "label"}).groupby("group", sort=False):
-        others = overlapping(rows.start_s.to_numpy(), rows.end_s.to_numpy(), rows, MIN_OVERLAP_S)
+        others = labels_heard(rows.start_s.to_numpy(), rows.end_s.to_numpy(), rows, MIN_OVERLAP_S)
         found += [{own, *labels} for own, labels in zip(rows.label, others, strict=True)]
     return found

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from birdclf.data.soundscapes import map_labels
+from birdclf.data.label_names import map_labels
 from birdclf.targets import NONE
 from birdclf.text import printable
 

@@ -115,7 +115,7 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
     if arguments.window or arguments.source:
         option = "--window" if arguments.window else "--source"
         raise UserError(f"{option} is for an evaluation on clips; leave it out with --soundscapes.")
-    from birdclf.detection.evaluate import OwnThresholds, evaluate_soundscapes
+    from birdclf.detection.evaluate import evaluate_soundscapes
     from birdclf.detection.thresholds import find_thresholds
 
     source = arguments.runs[0].expanduser()
@@ -125,7 +125,4 @@ def _on_soundscapes(arguments: argparse.Namespace) -> None:
 
     classifier = open_classifier(source, arguments.checkpoint, None, arguments.trust, arguments.embedder)
     known = find_thresholds(source, classifier.input_spec.classes, None, arguments.checkpoint)
-    own = None
-    if known:
-        own = OwnThresholds(known[0].precision, {name: one.threshold for name, one in known[0].species.items()})
-    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint, own)
+    evaluate_soundscapes(source, classifier, settings, folder, arguments.checkpoint, known[0] if known else None)

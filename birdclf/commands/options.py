@@ -11,7 +11,7 @@ from birdclf.errors import UserError
 
 if TYPE_CHECKING:
     from birdclf.detection.classifier import Classifier
-    from birdclf.detection.evaluate import SoundscapeSettings
+    from birdclf.detection.soundscapes import SoundscapeSettings
     from birdclf.detection.thresholds import Thresholds
 
 
@@ -171,7 +171,7 @@ def soundscape_settings(
 ) -> "SoundscapeSettings":
     """Return the settings of :func:`add_soundscapes`'s options, with tables of detections by name."""
     from birdclf.data.soundscapes import Columns, SegmentSettings
-    from birdclf.detection.evaluate import SoundscapeSettings
+    from birdclf.detection.soundscapes import SoundscapeSettings
 
     named = {"segment_s": "segment", "min_overlap_s": "min_overlap", "unannotated": "unannotated"}
     chosen = {key: value for key, name in named.items() if (value := getattr(arguments, name)) is not None}

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from birdclf.config import folder_name
-from birdclf.data.soundscapes import Columns, SegmentSettings
 from birdclf.data.tables import csv_text
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.soundscapes import Truth, judge, read_detections, read_truth, window_hop_s
+from birdclf.detection.soundscapes import SoundscapeSettings, Truth, judge, read_detections, read_truth, unknown_labels
 from birdclf.detection.stream import StreamSettings
-from birdclf.errors import UserError
-from birdclf.files import refuse_existing, write_whole
+from birdclf.detection.thresholds import Thresholds
+from birdclf.files import write_whole
 from birdclf.metrics.figures import Evaluation, log_softmax, precision_recall_f1
 from birdclf.metrics.label_intervals import share_interval
 from birdclf.metrics.label_predictions import LabelPredictions, per_class_table, read_label_predictions
@@ -28,7 +26,7 @@ from birdclf.metrics.multi_label import logits_of
 from birdclf.metrics.plots import picture_of, precision_recall_figure
 from birdclf.metrics.predictions import Predictions, write_predictions
 from birdclf.runs.run import PREDICTIONS, Run, supports_of
-from birdclf.runs.soundscapes import FIGURES, PREFIX, RATE, SPLIT
+from birdclf.runs.soundscapes import FIGURES, RATE, SPLIT
 from birdclf.targets import NONE, Task
 from birdclf.text import printable
 
@@ -37,70 +35,13 @@ Counts = NDArray[np.int64]
 LISTED: Final = 10
 
 
-@dataclass(frozen=True)
-class SoundscapeSettings:
-    """Settings of a judgement on soundscapes.
-
-    Attributes:
-        root: Folder of the recordings.
-        annotations: Table of all annotations; None where they lie beside the recordings.
-        columns: Names of its columns.
-        labels: CSV file with the columns ``label`` and ``species``.
-        segments: How recordings are cut.
-        hop_s: Seconds from window to window; None for :func:`birdclf.detection.soundscapes.window_hop_s`.
-        detections: Tables of other programs' detections by the name under which they are shown.
-    """
-
-    root: Path
-    annotations: Path | None = None
-    columns: Columns = field(default_factory=Columns)
-    labels: Path | None = None
-    segments: SegmentSettings = field(default_factory=SegmentSettings)
-    hop_s: float | None = None
-    detections: Mapping[str, Path] = field(default_factory=dict)
-
-    def folder(self, source: Path, checkpoint: str, out: Path | None) -> Path:
-        """Return the folder to write to.
-
-        Raises:
-            UserError: If it exists, or none is given and the source has no place for it.
-        """
-        if out is None and source.is_file():
-            raise UserError(f"{source} is a file: say where to write the evaluation with --out DIR.")
-        last = "" if checkpoint == "best" else f"_{checkpoint}"
-        found = out or source / "evaluations" / f"{PREFIX}{folder_name(self.root.resolve().name)}{last}"
-        refuse_existing(found, "Choose another folder with --out.")
-        return found
-
-    def hop(self, window_s: float) -> float:
-        """Return the seconds from window to window.
-
-        Raises:
-            UserError: If a segment could be without a window.
-        """
-        longest = max(window_s, self.segments.segment_s)
-        if self.hop_s is not None and self.hop_s > longest:
-            raise UserError(
-                f"--hop {self.hop_s:g}: some segments of {self.segments.segment_s:g} s would have no window of "
-                f"{window_s:g} s. At most {longest:g}."
-            )
-        return window_hop_s(window_s, self.segments.segment_s) if self.hop_s is None else self.hop_s
-
-
-class OwnThresholds(NamedTuple):
-    """Thresholds that a run is used with."""
-
-    precision: float  # that they are for
-    least: Mapping[str, float]  # probability from which each species is detected, NaN for never
-
-
 def evaluate_soundscapes(
     source: Path,
     classifier: Classifier,
     settings: SoundscapeSettings,
     folder: Path,
     checkpoint: str = "best",
-    thresholds: OwnThresholds | None = None,
+    thresholds: Thresholds | None = None,
 ) -> None:
     """Judge a classifier and tables of detections on annotated soundscapes: print the figures, and write a folder.
 
@@ -164,10 +105,11 @@ def evaluate_soundscapes(
 
 
 def _at_thresholds(
-    thresholds: OwnThresholds, own: LabelPredictions, classes: tuple[str, ...], evaluation: Evaluation
+    thresholds: Thresholds, own: LabelPredictions, classes: tuple[str, ...], evaluation: Evaluation
 ) -> dict[str, Any]:
     """Return the figures at the run's own thresholds, with the precision that they are for."""
-    least = np.nan_to_num([thresholds.least.get(name, np.inf) for name in classes], nan=np.inf)
+    chosen = [thresholds.species[name].threshold if name in thresholds.species else np.nan for name in classes]
+    least = np.nan_to_num(chosen, nan=np.inf)
     return {"stated_precision": thresholds.precision, **own.at(least, evaluation)}
 
 
@@ -270,15 +212,6 @@ def _counts(truth: Truth, own: LabelPredictions, species: int) -> dict[str, Any]
         "species_judged": len(truth.classes),
         "species_of_the_run": species,
     }
-
-
-def unknown_labels(unmapped: Mapping[str, int]) -> list[str]:
-    """Return a sentence on labels that are none of the run's species, if there are any."""
-    if not unmapped:
-        return []
-    names = [f"{label} ({count:,})" for label, count in list(unmapped.items())[:LISTED]]
-    more = f" and {len(unmapped) - LISTED} more" if len(unmapped) > LISTED else ""
-    return [f"labels that are none of the model's species: {len(unmapped)}, {', '.join(names)}{more}"]
 
 
 def _print(metrics: Mapping[str, Any], table: pd.DataFrame) -> None:

@@ -4,7 +4,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from birdclf.config import folder_name
 from birdclf.data.label_names import LabelMap, map_labels
 from birdclf.data.soundscapes import (
     Columns,
@@ -25,13 +26,16 @@ from birdclf.detection.inputs import Recording
 from birdclf.detection.predict import with_progress
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
+from birdclf.files import refuse_existing
 from birdclf.metrics.label_predictions import LabelPredictions
 from birdclf.metrics.multi_label import logits_of
+from birdclf.runs.soundscapes import PREFIX
 from birdclf.targets import NONE
 from birdclf.text import printable
 
 ROUNDING_S: Final = 1e-6
 NAMED: Final = 5
+LISTED: Final = 10
 
 Times = NDArray[np.float64]
 
@@ -128,6 +132,56 @@ def overlapping(
 
 
 @dataclass(frozen=True)
+class SoundscapeSettings:
+    """Settings of a judgement on soundscapes.
+
+    Attributes:
+        root: Folder of the recordings.
+        annotations: Table of all annotations; None where they lie beside the recordings.
+        columns: Names of its columns.
+        labels: CSV file with the columns ``label`` and ``species``.
+        segments: How recordings are cut.
+        hop_s: Seconds from window to window; None for :func:`birdclf.detection.soundscapes.window_hop_s`.
+        detections: Tables of other programs' detections by the name under which they are shown.
+    """
+
+    root: Path
+    annotations: Path | None = None
+    columns: Columns = field(default_factory=Columns)
+    labels: Path | None = None
+    segments: SegmentSettings = field(default_factory=SegmentSettings)
+    hop_s: float | None = None
+    detections: Mapping[str, Path] = field(default_factory=dict)
+
+    def folder(self, source: Path, checkpoint: str, out: Path | None) -> Path:
+        """Return the folder to write to.
+
+        Raises:
+            UserError: If it exists, or none is given and the source has no place for it.
+        """
+        if out is None and source.is_file():
+            raise UserError(f"{source} is a file: say where to write the evaluation with --out DIR.")
+        last = "" if checkpoint == "best" else f"_{checkpoint}"
+        found = out or source / "evaluations" / f"{PREFIX}{folder_name(self.root.resolve().name)}{last}"
+        refuse_existing(found, "Choose another folder with --out.")
+        return found
+
+    def hop(self, window_s: float) -> float:
+        """Return the seconds from window to window.
+
+        Raises:
+            UserError: If a segment could be without a window.
+        """
+        longest = max(window_s, self.segments.segment_s)
+        if self.hop_s is not None and self.hop_s > longest:
+            raise UserError(
+                f"--hop {self.hop_s:g}: some segments of {self.segments.segment_s:g} s would have no window of "
+                f"{window_s:g} s. At most {longest:g}."
+            )
+        return window_hop_s(window_s, self.segments.segment_s) if self.hop_s is None else self.hop_s
+
+
+@dataclass(frozen=True)
 class Truth:
     """Segments of annotated soundscapes, and what is heard in each.
 
@@ -211,21 +265,29 @@ def read_truth(
     return Truth(root, segments, judged, target, _unmapped(counts, found), annotations.notes)
 
 
+def decoded_scores(classifier: Classifier, truth: Truth, how: StreamSettings) -> tuple[Truth, Vectors]:
+    """Return the segments ``(N,)`` that could be decoded, and the probabilities ``(N, K)`` of all classes in them.
+
+    Raises:
+        UserError: If there is none.
+    """
+    scores = scores_on_segments(classifier, truth.segments, how)
+    decoded = np.asarray(np.isfinite(scores).all(axis=1), dtype=bool)
+    if not decoded.any():
+        raise UserError(f"{truth.root}: no segment could be decoded.")
+    if missing := int((~decoded).sum()):
+        truth.notes.append(f"{missing} segments could not be decoded and are left out")
+    return truth.only(decoded), scores[decoded]
+
+
 def judge(classifier: Classifier, truth: Truth, how: StreamSettings) -> tuple[Truth, LabelPredictions]:
     """Return the segments that a classifier could judge, and its predictions of their classes.
 
     Raises:
         UserError: If it could judge none.
     """
-    columns = [classifier.input_spec.classes.index(name) for name in truth.classes]
-    scores = scores_on_segments(classifier, truth.segments, how)[:, columns]
-    scored = np.asarray(np.isfinite(scores).all(axis=1), dtype=bool)
-    if not scored.any():
-        raise UserError(f"{truth.root}: no segment could be decoded.")
-    if missing := int((~scored).sum()):
-        truth.notes.append(f"{missing} segments could not be decoded and are left out")
-    truth = truth.only(scored)
-    return truth, truth.predictions(scores[scored])
+    truth, scores = decoded_scores(classifier, truth, how)
+    return truth, truth.predictions(scores[:, [classifier.input_spec.classes.index(name) for name in truth.classes]])
 
 
 @dataclass(frozen=True)
@@ -288,3 +350,12 @@ def _first(names: Sequence[str]) -> str:
 def _unmapped(counts: Counter[str], found: LabelMap) -> dict[str, int]:
     """Return the number of each label that is no class, the most frequent first."""
     return {label: count for label, count in counts.most_common() if label not in found.of}
+
+
+def unknown_labels(unmapped: Mapping[str, int]) -> list[str]:
+    """Return a sentence on labels that are none of the run's species, if there are any."""
+    if not unmapped:
+        return []
+    names = [f"{label} ({count:,})" for label, count in list(unmapped.items())[:LISTED]]
+    more = f" and {len(unmapped) - LISTED} more" if len(unmapped) > LISTED else ""
+    return [f"labels that are none of the model's species: {len(unmapped)}, {', '.join(names)}{more}"]

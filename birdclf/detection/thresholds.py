@@ -12,18 +12,18 @@ import numpy as np
 
 from birdclf.checks import is_number, is_whole
 from birdclf.detection.classifier import Classifier
-from birdclf.detection.evaluate import SoundscapeSettings, unknown_labels
 from birdclf.detection.held_out import HeldOut, validation
-from birdclf.detection.soundscapes import read_truth, scores_on_segments
+from birdclf.detection.soundscapes import SoundscapeSettings, decoded_scores, read_truth, unknown_labels
 from birdclf.detection.stream import StreamSettings
 from birdclf.errors import UserError
 from birdclf.files import refuse_existing, refuse_pointer, write_whole
 from birdclf.metrics.thresholds import SpeciesThreshold, fit_thresholds
-from birdclf.targets import NONE as NOBODY
+from birdclf.targets import NONE
 from birdclf.text import printable
 
 THRESHOLDS: Final = "thresholds.json"
-NONE: Final = "none"
+UNUSED: Final = "none"
+"""Word for no thresholds."""
 FORMAT: Final = 1
 CONFIDENCE: Final = 0.95
 """Coverage of the intervals."""
@@ -111,7 +111,7 @@ def find_thresholds(
     Raises:
         UserError: If a file was given that is not there, or cannot be used.
     """
-    if given == NONE:
+    if given == UNUSED:
         return None
     file = source / THRESHOLDS if given is None else Path(given).expanduser()
     if given is None and (checkpoint != "best" or not file.is_file()):
@@ -186,7 +186,7 @@ def choose_thresholds(
     else:
         clips = _on_soundscapes(classifier, settings)
         chosen_on = f"{len(clips.target):,} segments of {settings.root.resolve().name}"
-    kept = [k for k, name in enumerate(input_spec.classes) if name != NOBODY]
+    kept = [k for k, name in enumerate(input_spec.classes) if name != NONE]
     names = [input_spec.classes[k] for k in kept]
     fitted = fit_thresholds(clips.probabilities[:, kept], clips.target[:, kept], clips.cluster, precision, CONFIDENCE)
     found = Thresholds(precision, CONFIDENCE, chosen_on, dict(zip(names, fitted, strict=True)))
@@ -224,16 +224,12 @@ def _on_soundscapes(classifier: Classifier, settings: SoundscapeSettings) -> Hel
     truth = read_truth(
         settings.root, input_spec.classes, settings.segments, settings.annotations, settings.columns, settings.labels
     )
+    truth, scores = decoded_scores(classifier, truth, how)
     for note in unknown_labels(truth.unmapped) + truth.notes:
         print(printable(note), file=sys.stderr)
-    scores = scores_on_segments(classifier, truth.segments, how)
     target = np.zeros(scores.shape, np.int8)
     target[:, [input_spec.classes.index(name) for name in truth.classes]] = truth.target
-    decoded = np.isfinite(scores).all(axis=1)
-    if not decoded.any():
-        raise UserError(f"{truth.root}: no segment could be decoded.")
-    cluster = truth.segments.path.to_numpy(dtype=object)
-    return HeldOut(scores[decoded].astype(np.float64), target[decoded], cluster[decoded])
+    return HeldOut(scores.astype(np.float64), target, truth.segments.path.to_numpy(dtype=object))
 
 
 def _table(found: Thresholds) -> str:

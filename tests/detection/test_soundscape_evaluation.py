@@ -11,7 +11,8 @@ import soundfile
 from made_up import CLASSES, RATE_HZ, Pitches, tones
 
 from birdclf.data.soundscapes import SegmentSettings
-from birdclf.detection.evaluate import SoundscapeSettings, evaluate_soundscapes, fall
+from birdclf.detection.evaluate import evaluate_soundscapes, fall
+from birdclf.detection.soundscapes import SoundscapeSettings
 from birdclf.errors import UserError
 from birdclf.metrics.figures import Evaluation
 from birdclf.metrics.label_predictions import LabelPredictions

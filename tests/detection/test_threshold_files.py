@@ -13,10 +13,10 @@ from made_up import CLASSES, RATE_HZ, Pitches, tones
 
 from birdclf.detection.detections import DetectionSettings
 from birdclf.detection.detector import Detector
-from birdclf.detection.evaluate import SoundscapeSettings
 from birdclf.detection.inputs import recordings_of
 from birdclf.detection.predict import JOURNAL, predict_to_folder, predict_to_screen
 from birdclf.detection.results import Result, detections_table
+from birdclf.detection.soundscapes import SoundscapeSettings
 from birdclf.detection.stream import StreamSettings, stream_scores
 from birdclf.detection.thresholds import THRESHOLDS, Thresholds, choose_thresholds, describe, find_thresholds
 from birdclf.errors import UserError

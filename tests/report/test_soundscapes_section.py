@@ -11,7 +11,8 @@ from made_up_runs import configured, species_names, write_run
 from birdclf.audio.mixing import Mix
 from birdclf.data.soundscapes import SegmentSettings
 from birdclf.detection.classifier import InputSpec
-from birdclf.detection.evaluate import SoundscapeSettings, evaluate_soundscapes
+from birdclf.detection.evaluate import evaluate_soundscapes
+from birdclf.detection.soundscapes import SoundscapeSettings
 from birdclf.metrics.label_predictions import read_label_predictions
 from birdclf.report.document import Bullets, DotPlot, Figure, Table
 from birdclf.report.estimates import interval_of_mean

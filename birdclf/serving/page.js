@@ -253,7 +253,7 @@ function tableRow(row, n) {
     const fill = make("i");
     fill.style.width = `${100 * row.confidence}%`;
     sure.append(percent(row.confidence), make("span", { className: "sure" }, fill));
-    if (row.p_right !== null) sure.append(`right with ${percent(row.p_right)}`);
+    if (row.p_right !== null) sure.append(make("div", { textContent: `right: ${percent(row.p_right)}` }));
   }
   const label = make("input", { type: "text", value: row.species || row.predicted, autocomplete: "off", spellcheck: false, maxLength: 500 });
   label.setAttribute("list", "classes");

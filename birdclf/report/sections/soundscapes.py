@@ -220,7 +220,7 @@ def _fall_plot(name: str, label: str, table: pd.DataFrame, evaluation: Soundscap
         for way in ("focal_", ""):
             value, low, high = (float(row[f"{way}average_precision{end}"]) for end in ("", "_low", "_high"))
             marks.append(mark_of(value, low, high, "{:.2f}"))
-        clips = f"{row['focal_clips']:,.0f} recordings, {row['segments']:,.0f} segments"
+        clips = f"{counted(int(row['focal_clips']), 'recording')}, {counted(int(row['segments']), 'segment')}"
         rows.append(Row(str(row["species"]), tuple(marks), clips))
     worst = ", ".join(f"{row.species} ({row.fall:.2f})" for row in shown.head(3).itertuples())
     caption = (

@@ -59,6 +59,7 @@ async function take(files) {
   busy++;
   for (const file of files) {
     try {
+      await ready;  // a file may be dropped before the settings have come
       if (file.size > begun.max_bytes) throw new Error(begun.too_large);
       const told = await upload(file);
       keep(told);
@@ -416,14 +417,16 @@ $("again").addEventListener("click", async () => {
 });
 addEventListener("beforeunload", event => { if (busy || [...known.values()].some(one => one.dirty)) event.preventDefault(); });
 
-(async () => {
+const ready = (async () => {
   begun = await ask("session");
   $("classes").replaceChildren(...begun.classes.map(name => make("option", { value: name })));
   for (const name of SETTINGS) $(name).value = begun.settings[name];
   Object.assign($("hop"), { min: begun.least_hop, max: begun.most_hop });
   $("top_k").max = begun.most_species;
   for (const one of begun.recordings) keep(one);
+})();
+ready.then(async () => {
   const done = begun.recordings.filter(one => one.state === "done");
   if (done.length) await select(done[done.length - 1].id);
   for (const one of begun.recordings) if (["waiting", "listening"].includes(one.state)) await watch(one.id);
-})().catch(error => complain(error.message));
+}).catch(error => complain(error.message));

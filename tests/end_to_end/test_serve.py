@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
 from command_fixtures import VIEWS
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from tiny_runs import REPO, TINY, Command, on_folder, sing
 
 RECORDINGS = REPO.parent / "shared" / "recordings"
@@ -238,6 +238,20 @@ def test_zoom_and_keyboard(page: Page, song: Path):
     page.locator("#rows .play").first.focus()
     page.keyboard.press("Space")
     until(page, "!document.getElementById('audio').paused")
+
+
+def test_a_file_that_is_dropped_before_the_settings_have_come_waits_for_them(browser, server: Server, song: Path):
+    page = browser.new_page()
+    asked: list[Route] = []
+    page.route("**/session", lambda route: asked.append(route))
+    page.goto(server.url)
+    page.set_input_files("#files", song)
+    page.wait_for_timeout(100)
+    (route,) = asked
+    route.continue_()
+    expect(page.locator("#status")).to_contain_text("detection", timeout=60_000)
+    expect(page.locator("#problem")).to_be_empty()
+    page.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)
